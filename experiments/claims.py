@@ -6,14 +6,14 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import t
+from scipy.stats import mannwhitneyu, t
 
 LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of two means, its confidence interval, and p of Welch's two-sided t-test."""
+    """Difference of two means, its confidence interval, and p of a two-sided test."""
 
     mean: float
     low: float
@@ -48,6 +48,11 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Difference | None:
     half = float(t.ppf(0.5 + LEVEL / 2, degrees)) * error
     mean = statistics.mean(a) - statistics.mean(b)
     return Difference(mean, mean - half, mean + half, 2 * float(t.sf(abs(mean) / error, degrees)))
+
+
+def rank_p(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return p of the two-sided rank test of Mann and Whitney; no normal distribution needed."""
+    return float(mannwhitneyu(a, b).pvalue)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import claims
 import results
@@ -55,6 +55,11 @@ class Shown:
     def complete(self) -> bool:
         """All seeds of the row have a result."""
         return bool(self.ended) and len(self.ended) + self.failed >= self.seeds
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of the network."""
+        return int(self.ended[0].values["parameters"])
 
     @property
     def n(self) -> str:
@@ -144,27 +149,37 @@ def reference_of(task: Task, rows: Sequence[Shown]) -> Shown | None:
 def differences(task: Task, rows: Sequence[Shown]) -> Compared:
     """Return the difference of each compared row from its base, with p corrected for all of them.
 
-    The key is the row's place in `rows`.
+    The key is the row's place in `rows`. Accuracies of a task of degrees lie near 50 or 100 %, far
+    from a normal distribution, so its p are those of a rank test.
     """
     found = {}
     for place, row in enumerate(rows):
         base = base_of(task, rows, row)
         compared = None if base is None else claims.difference(row.values, base.values)
-        if compared is not None:
-            found[place] = compared
+        if base is not None and compared is not None:
+            ranked = claims.rank_p(row.values, base.values)
+            found[place] = replace(compared, p=ranked) if task.degrees else compared
     ps = claims.holm([compared.p for compared in found.values()])
     return {place: (found[place], p) for place, p in zip(found, ps, strict=True)}
 
 
-def taken_of(task: Task, rows: Sequence[Shown], compared: Compared) -> Shown | None:
-    """Return the neuron to take: the best row above the reference, or the reference itself.
+def is_apart(row: Shown, best: Shown) -> bool:
+    """Report whether a row is separated from the best one, by Welch's test alone."""
+    part = claims.difference(row.values, best.values)
+    return part is not None and part.p < LEVEL
 
-    A reference with few seeds is not recommended: no difference from it says nothing then.
+
+def taken_of(task: Task, rows: Sequence[Shown], compared: Compared) -> Shown | None:
+    """Return the neuron to take, above the reference, or the reference itself.
+
+    Of the rows above that are not separated from the best one, it is the one with the fewest
+    parameters. A reference with few seeds is not recommended: no difference from it says nothing.
     """
     if task.degrees or not compared:
         return None
     above = [rows[k] for k, (part, p) in compared.items() if p < LEVEL and part.mean > 0]
     if above:
-        return max(above, key=lambda row: row.mean)
+        best = max(above, key=lambda row: row.mean)
+        return min(above, key=lambda row: (is_apart(row, best), row.parameters, -row.mean))
     base = reference_of(task, rows)
     return base if base is not None and len(base.ended) + base.failed >= SEEDS else None

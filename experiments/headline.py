@@ -24,14 +24,14 @@ from comparison import (
 )
 from outcome import degrees_above, linked, listed
 from plan import read_plan
-from summary import p_equals, searched
+from summary import is_highest, p_equals, searched
 from tasks import FREE, TASKS, Task
 
 TASK = task_of("mnist1d_feedforward")
 ROWS = {
     "LIF": "LIF",
     "PLIF": "PLIF, a learned leak",
-    "LNM degree 3, channel": "LNM, one state, degree 3",
+    "LNM degree 1, channel": "LNM, one state, degree 1",
     "LNM two states, degree 1, frozen as drawn, channel": "LNM, two states, as drawn",
     "adlif": "SE-adLIF (adlif)",
     "rf": "resonate-and-fire (rf)",
@@ -79,8 +79,9 @@ def lines() -> list[str]:
         f"The second-best row, {best.name}, is {part.mean:.1f} percentage points lower, with a 95 %"
         f" interval from {part.low:.1f} to {part.high:.1f}.",
         f"Welch's test gives {p_equals(p)} after Holm's correction for {len(known)} comparisons.",
-        "± is half the width of the 95 % confidence interval of the mean over n seeds. Each small"
-        " point of the figure is one seed.",
+        "± is half the width of the 95 % confidence interval of the mean over n seeds. It does not"
+        " include the choice of the setting and of the test samples. Each small point of the figure"
+        " is one seed.",
         "",
         *elsewhere(),
         "",
@@ -108,7 +109,11 @@ def elsewhere() -> list[str]:
         if any(row.plan.name == plan and row.seeds < SEEDS for row in rows):
             few.append(linked(task, PAGE))
         elif task.degrees:
-            said.append(f"On the tasks of {linked(task, PAGE)}, {degrees_above(rows, compared)}.")
+            said.append(
+                f"{linked(task, PAGE)} compares degrees of the polynomial."
+                f" {degrees_above(rows, compared)} The rank test was chosen after the results were"
+                " known."
+            )
         elif taken is None:
             few.append(linked(task, PAGE))
         elif all("two states" in row.name for row in (taken, highest(rows))):
@@ -116,7 +121,7 @@ def elsewhere() -> list[str]:
         elif taken is base:
             even.append(f"{linked(task, PAGE)} (reference: {taken.name})")
         else:
-            said.append(above(task, rows, compared))
+            said.append(above(task, rows, compared, taken))
     if even:
         said.append(
             f"On {listed(even)}, no neuron is more accurate than the reference with p < {LEVEL:g}."
@@ -131,8 +136,8 @@ def highest(rows: list[Shown]) -> Shown:
     return max((row for row in rows if row.complete), key=lambda row: row.mean)
 
 
-def above(task: Task, rows: list[Shown], compared: Compared) -> str:
-    """Return a sentence on the rows that are above the reference."""
+def above(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> str:
+    """Return sentences on the rows above the reference, and on the one with fewest parameters."""
     base = reference_of(task, rows)
     assert base is not None
     found = [rows[k] for k, (part, p) in compared.items() if p < LEVEL and part.mean > 0]
@@ -140,8 +145,15 @@ def above(task: Task, rows: list[Shown], compared: Compared) -> str:
     return (
         f"On {linked(task, PAGE)}, {len(found)} of {len(compared)} compared rows are above"
         f" {base.name} ({base.test} %, n = {base.n}) with p < {LEVEL:g} after Holm's correction:"
-        f" {names}."
+        f" {names}.{not_apart(highest(rows), taken)}"
     )
+
+
+def not_apart(best: Shown, taken: Shown) -> str:
+    """Return a sentence on the best row and the row to take, if they are two."""
+    if best.name == taken.name:
+        return ""
+    return f" {best.name} is not separated from {taken.name}, which has fewer parameters."
 
 
 def lead(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> list[str]:
@@ -163,9 +175,20 @@ def lead(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> lis
         f"On {linked(task, PAGE)}, {leaders(rows, taken)}. In the same experiment,"
         f" {row.name} has {row.test} % (n = {row.n}). It is {-part.mean:.1f} points below"
         f" {taken.name} ({-part.high:.1f} to {-part.low:.1f}; {p_equals(p)} after Holm's"
-        f" correction).{earlier * (second.plan != taken.plan and second.mean > row.mean)}"
+        f" correction).{at_the_end(row)}"
+        f"{earlier * (second.plan != taken.plan and second.mean > row.mean)}"
         f"{best_published(task)}"
     ]
+
+
+def at_the_end(row: Shown) -> str:
+    """Return a caveat on a row whose best learning rate is the highest that was tried."""
+    if not any(is_highest(row, rate) for rate in ("lr", "lr_neuron")):
+        return ""
+    return (
+        f" The best learning rate of {row.name} is the highest that was tried, so it may be trained"
+        " too little."
+    )
 
 
 def best_published(task: Task) -> str:

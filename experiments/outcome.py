@@ -5,7 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from comparison import LEVEL, SEEDS, Compared, Shown, differences, reference_of, shown, taken_of
+from comparison import (
+    LEVEL,
+    SEEDS,
+    Compared,
+    Shown,
+    differences,
+    parts,
+    reference_of,
+    shown,
+    taken_of,
+)
 from tasks import TASKS, Task
 
 from lnm_codegen.train.runs.config import TrainConfig, clamp_of, neuron_of
@@ -30,7 +40,7 @@ def verdict(task: Task, rows: Sequence[Shown], compared: Compared) -> list[str]:
     said = [f"{count} {where}" for where, count in counts.items() if count]
     if task.degrees:
         end = degrees_above(rows, compared)
-        return [f"**Outcome.** {enumerated(said)} degree 1. {end[0].upper()}{end[1:]}."]
+        return [f"**Outcome.** {enumerated(said)} degree 1. {end}"]
     taken, base = taken_of(task, rows, compared), reference_of(task, rows)
     assert base is not None
     lines = [f"**Outcome.** {enumerated(said)} {base.name} ({base.test} %, n = {base.n})."]
@@ -67,11 +77,18 @@ def listed(words: Sequence[str]) -> str:
 
 
 def degrees_above(rows: Sequence[Shown], compared: Compared) -> str:
-    """Return the polynomials that are above degree 1 of the same row, in words."""
-    above = [rows[k].name for k, (part, p) in compared.items() if p < LEVEL and part.mean > 0]
+    """Return the polynomials that are above degree 1 of the same row as a sentence."""
+    above = [rows[k] for k, (part, p) in compared.items() if p < LEVEL and part.mean > 0]
     if not above:
-        return "no polynomial of degree 2 or 3 is above degree 1"
-    return f"above degree 1: {'; '.join(above)}"
+        return "No polynomial of degree 2 or 3 is above degree 1."
+    said = []
+    for name in dict.fromkeys(parts(row)[0] for row in above):
+        same = [row for row in rows if row.complete and parts(row)[0] == name]
+        found = listed([f"{parts(row)[1]} ({row.test} %)" for row in above if row in same])
+        best = max(same, key=lambda row: row.mean)
+        highest = f"the highest mean is {best.test} % ({parts(best)[1]})"
+        said.append(f"{found}{f' on {name}' * bool(name)}; {highest}")
+    return f"Above degree 1 of the same row: {', and '.join(said)}."
 
 
 def enumerated(counts: Sequence[str]) -> str:

@@ -125,6 +125,7 @@ ECG, MNIST = "ecg_qtdb_neurons", "mnist1d_neurons"
             "LNM two states, degree 1, free, channel",
             "LNM two states, degree 2, free, channel",
         ),
+        (MNIST, "LNM degree 1, channel", "LNM degree 3, channel"),
         (ECG, "LNM two states, degree 1, free", "LNM two states, degree 1, frozen as drawn"),
         (ECG, "LNM two states, degree 1, pole", "LNM two states, degree 1, frozen as drawn"),
         (ECG, "LNM two states, degree 1, frozen as drawn", "LNM degree 1"),
@@ -336,10 +337,11 @@ def test_degrees_are_compared_with_degree_1(folder: Path, monkeypatch: pytest.Mo
     for module in (comparison, outcome):
         monkeypatch.setattr(module, "TASKS", (task,))
     add("new", "LIF", [0.1, 0.2, 0.3])
-    add("new", "LNM degree 2", [0.95, 0.96, 0.97])
+    add("new", "LNM degree 2", [0.95, 0.96, 0.97, 0.98, 0.99])
     assert summary.table("small")[-1] == "**Outcome.** Too few rows are complete for a comparison."
-    add("new", "LNM degree 1", [0.705, 0.715, 0.735])
-    above = "The compared row is above degree 1. Above degree 1: LNM degree 2."
+    add("new", "LNM degree 1", [0.705, 0.71, 0.715, 0.72, 0.735])
+    row = "LNM degree 2 (97.0 ± 2.0 %); the highest mean is 97.0 ± 2.0 % (LNM degree 2)"
+    above = f"The compared row is above degree 1. Above degree 1 of the same row: {row}."
     assert summary.table("small")[-1] == f"**Outcome.** {above}"
     assert [row.name for row in comparison.shown(task)] == ["LIF", "LNM degree 1", "LNM degree 2"]
     assert outcome.overview()[2] == "| [Small](#small) | see the section |  |  |  |"
@@ -411,22 +413,22 @@ def test_a_plan_of_several_tasks(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     (folder / "new.toml").write_text(text)
     monkeypatch.setattr(comparison, "TASKS", (task,))
     add("new", "b: LIF", [0.1, 0.2, 0.3])
-    add("new", "a: LNM degree 1", [0.705, 0.715, 0.735])
-    add("new", "a: LNM degree 2", [0.95, 0.96, 0.97])
+    add("new", "a: LNM degree 1", [0.705, 0.71, 0.715, 0.72, 0.735])
+    add("new", "a: LNM degree 2", [0.95, 0.96, 0.97, 0.98, 0.99])
     lines = summary.table("small")
     assert lines[2:7] == [
         "| neuron | b | a |",
         "| --- | --- | --- |",
         "| LIF | 20.0 ± 24.8 |  |",
-        "| LNM degree 1 |  | 71.8 ± 3.8 |",
-        "| LNM degree 2 |  | 96.0 ± 2.5, above |",
+        "| LNM degree 1 |  | 71.7 ± 1.4 |",
+        "| LNM degree 2 |  | 97.0 ± 2.0, above |",
     ]
     assert len(summary.long_table("small")) == 5
     figure = figures.panels(comparison.shown(task), "test")
     assert [axis.get_title() for axis in figure.axes] == ["b", "a"]
     shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert shown == ["LIF", "LNM degree 1", "LNM degree 2"]
-    for axis, values in zip(figure.axes, ([20], [71.8, 96]), strict=True):
+    for axis, values in zip(figure.axes, ([20], [71.7, 97]), strict=True):
         assert [line.get_xdata()[0] for line in axis.lines[::2]] == pytest.approx(values, abs=0.1)
         places = [line.get_ydata()[0] for line in axis.lines[::2]]
         assert places == ([0] if values == [20] else [-1, -2])

@@ -29,7 +29,7 @@ def test_sequences() -> None:
     data = from_arrays(**GIVEN, name="mine")
     assert (data.name, data.kind, data.sample, data.classes) == ("mine", "sequence", (5, 3), 2)
     assert data.train.labels.tolist() == [0, 1, 1] * 4
-    x, labels = next(data.batches(data.train, 12))
+    x, _ = next(data.batches(data.train, 12))
     assert x.shape == (5, 12, 3)
     assert np.allclose(x.mean((0, 1)), 0, atol=1e-6)
     assert np.allclose(x.std((0, 1), correction=0), 1, atol=1e-6)
