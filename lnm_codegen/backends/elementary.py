@@ -20,6 +20,9 @@ FUNCTIONS = {
 }  # fmt: skip
 """The functions, by the names that they have in generated code."""
 
+LIBRARY = {Fn.SQRT: "sqrt", Fn.SIN: "sin", Fn.COS: "cos"}
+"""The other functions of the IR, by their names in math.h and `triton.language`."""
+
 LN2_LOW = {"float32": -1.9046543e-9, "float64": 2.3190468138462996e-17}
 """ln(2) minus its nearest value of the type."""
 

@@ -8,16 +8,20 @@ kernels of straight-line scalar code (`ir/nodes.py`):
     backward           the same and gradients -> gradients                    every time step
     prepare_backward   gradients of prepared parameters -> of parameters      once per call
 
-`lower` applies the passes of `ir/passes/`; each is a function from kernels to kernels:
+`lower` applies the passes of `ir/passes/`. Most take a kernel and return one:
 
     build              equations to Lets                           forward
-    fold               exact constants                             forward
-    collect            polynomials to sums of products             forward
-    hoist              expressions of parameters to `prepare`      prepare, forward
-    backward           reverse-mode differentiation                backward
+    fold               exact constants                             all four
+    collect            polynomials to sums of products             all four
+    dce                Lets that no result needs are dropped       forward, backward
+    hoist              expressions of parameters to `prepare`      prepare, forward, backward
+    backward           reverse-mode differentiation                backward, prepare_backward
     nest               sums that derivatives read to Lets          forward
-    horner | estrin    polynomials to fused multiply-adds          forward, backward
-    cse, inline        common subexpressions to one Let            all four
+    horner             polynomials to fused multiply-adds          all four
+    estrin             in place of `horner`, if selected           forward, backward
+    keep_results       results that nothing reads are dropped      prepare
+    cse                common subexpressions to one Let            all four
+    inline             temporaries with one reader into it         all four
 
 `lnm show FAMILY --ir` prints the kernel after each pass. `interpret` runs a program in NumPy
 and defines its meaning. A backend prints it as source code; `emit` selects the backend.
@@ -27,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Set
 from functools import lru_cache, partial
-from typing import get_args
+from typing import Any, get_args
 
 from lnm_codegen.compiler.build import build
 from lnm_codegen.errors import ModelError
@@ -47,7 +51,7 @@ from lnm_codegen.options import SchemeName
 from lnm_codegen.validation import require_one_of
 
 OnPass = Callable[[str, Kernel], object]
-After = Callable[[str, Kernel], Kernel]
+Apply = Callable[..., Kernel]
 
 
 def lower(neuron: Neuron, scheme: SchemeName = "horner", on_pass: OnPass | None = None) -> Program:
@@ -57,7 +61,7 @@ def lower(neuron: Neuron, scheme: SchemeName = "horner", on_pass: OnPass | None 
         neuron: The definition.
         scheme: Evaluation of polynomials: "horner" (fewest operations) or "estrin" (shortest
             chain).
-        on_pass: Called with the name of each pass and the kernel it returned.
+        on_pass: Called with the name of each pass and each kernel that it returned.
 
     Raises:
         ModelError: No neuron, an unknown scheme, or an equation too large for Python's stack.
@@ -76,20 +80,31 @@ def lower(neuron: Neuron, scheme: SchemeName = "horner", on_pass: OnPass | None 
 
 @lru_cache(maxsize=256)
 def _lowered(neuron: Neuron, scheme: SchemeName) -> Program:
-    return _run_passes(neuron, scheme, lambda name, kernel: None)
+    return _run_passes(neuron, scheme, _no_report)
+
+
+def _no_report(name: str, kernel: Kernel) -> None:
+    pass
+
+
+def _reporting(on_pass: OnPass) -> Apply:
+    """Return a function that calls a pass with arguments and reports the kernel."""
+
+    def apply(pass_: Callable[..., Kernel], *arguments: Any, **options: Any) -> Kernel:
+        kernel = pass_(*arguments, **options)
+        on_pass(pass_.__name__, kernel)
+        return kernel
+
+    return apply
 
 
 def _run_passes(neuron: Neuron, scheme: SchemeName, on_pass: OnPass) -> Program:
-    def after(name: str, kernel: Kernel) -> Kernel:
-        on_pass(name, kernel)
-        return kernel
+    apply = _reporting(on_pass)
 
     # The time step. `prepare` takes over the expressions of parameters alone.
-    forward = after("build", build(neuron))
-    forward = after("fold", fold(forward))
-    forward = after("collect", dce(collect(forward)))
-    prepare, forward = hoist(_identity(forward), forward)
-    after("hoist", forward)
+    forward = apply(build, neuron)
+    forward = apply(dce, apply(collect, apply(fold, forward)))
+    prepare, forward = _hoisted(on_pass, _identity(forward), forward)
     differentiated = _depend_on_parameters(prepare) & set(forward.input_names(Role.PARAM))
     constant = set(forward.input_names(Role.PARAM)) - differentiated
 
@@ -97,24 +112,32 @@ def _run_passes(neuron: Neuron, scheme: SchemeName, on_pass: OnPass) -> Program:
     shared: Set[Var] = frozenset()
     if scheme == "horner":
         shared = worth_nesting(forward, partial(_final_adjoint, forward, constant))
-    adjoint = _adjoint(forward, constant, shared, after)
-    forward = after("nest", nest(forward, shared))
+    adjoint = _adjoint(forward, constant, shared, apply)
+    forward = apply(nest, forward, shared)
 
     # Polynomials by the scheme. Both kernels share `prepare`, and each computes nothing twice.
-    forward = after(scheme, SCHEMES[scheme](forward))
-    adjoint = after(scheme, SCHEMES[scheme](adjoint))
-    prepare, forward, adjoint = hoist(prepare, forward, adjoint)
-    forward = after("cse", inline(cse(forward)))
-    adjoint = after("cse", inline(cse(adjoint)))
+    forward, adjoint = (apply(SCHEMES[scheme], kernel) for kernel in (forward, adjoint))
+    prepare, forward, adjoint = _hoisted(on_pass, prepare, forward, adjoint)
+    forward, adjoint = (apply(inline, apply(cse, kernel)) for kernel in (forward, adjoint))
 
     # `prepare` computes what these kernels read; its adjoint takes the summed gradients.
     used = {*forward.input_names(Role.PARAM), *adjoint.input_names(Role.PARAM)}
-    prepare = collect(fold(keep_results(prepare, used)), in_params=True)
-    sums = fold(backward(keep_results(prepare, differentiated), seed="sum_"))
-    sums = horner(collect(sums, in_params=True), in_params=True)
-    prepare = after("prepare", inline(cse(horner(prepare, in_params=True))))
-    sums = after("prepare_backward", inline(cse(fold(sums))))
+    prepare = apply(fold, apply(keep_results, prepare, used))
+    prepare = apply(collect, prepare, in_params=True)
+    sums = apply(backward, apply(keep_results, prepare, differentiated), seed="sum_")
+    sums = apply(collect, apply(fold, sums), in_params=True)
+    sums = apply(fold, apply(horner, sums, in_params=True))
+    prepare = apply(horner, prepare, in_params=True)
+    prepare, sums = (apply(inline, apply(cse, kernel)) for kernel in (prepare, sums))
     return Program(neuron.name, prepare, sums, forward, adjoint)
+
+
+def _hoisted(on_pass: OnPass, prepare: Kernel, *kernels: Kernel) -> tuple[Kernel, ...]:
+    """Return the longer `prepare` and the kernels, each of them reported."""
+    moved = hoist(prepare, *kernels)
+    for kernel in moved:
+        on_pass("hoist", kernel)
+    return moved
 
 
 def _depend_on_parameters(prepare: Kernel) -> set[str]:
@@ -126,16 +149,15 @@ def _depend_on_parameters(prepare: Kernel) -> set[str]:
     return {var.name for var in found}
 
 
-def _adjoint(forward: Kernel, constant: Set[str], shared: Set[Var], after: After) -> Kernel:
+def _adjoint(forward: Kernel, constant: Set[str], shared: Set[Var], apply: Apply) -> Kernel:
     """Return the adjoint of a step, with its polynomials as sums of products."""
-    adjoint = after("backward", dce(backward(forward, nested=shared, constant=constant)))
-    adjoint = after("fold", fold(adjoint))
-    return after("collect", collect(adjoint))
+    adjoint = apply(backward, forward, nested=shared, constant=constant)
+    return apply(collect, apply(fold, apply(dce, adjoint)))
 
 
 def _final_adjoint(forward: Kernel, constant: Set[str], shared: Set[Var]) -> Kernel:
     """Return the adjoint of a step by Horner's scheme, without repeated operations."""
-    adjoint = horner(_adjoint(forward, constant, shared, lambda _, kernel: kernel))
+    adjoint = horner(_adjoint(forward, constant, shared, _reporting(_no_report)))
     return cse(hoist(_identity(forward), adjoint)[1])
 
 

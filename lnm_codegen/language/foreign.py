@@ -17,6 +17,7 @@ import sympy
 
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.language.misuse import (
+    FUNCTIONS,
     Text,
     foreign,
     frozen,
@@ -105,8 +106,8 @@ def _translated(error: TypeError | AttributeError) -> LnmError | None:
 
 def _is_sympy(name: str) -> bool:
     """Report whether a class of that name may be an expression."""
-    own = ("Where", "sigmoid", "stop_gradient", "Declared", "Bound")
-    return hasattr(sympy, name) or name in own
+    own = ("Where", "Declared", "Bound")
+    return hasattr(sympy, name) or name in own or name in FUNCTIONS
 
 
 def _watch() -> Any:

@@ -18,10 +18,11 @@ from sympy import Expr, Rel
 from sympy.logic.boolalg import Boolean
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.ir.operators import Fn
 from lnm_codegen.validation import shown
 
 FUNCTIONS = (
-    "exp", "log", "sqrt", "tanh", "sigmoid", "sin", "cos",
+    *(f.value for f in Fn),
     "abs", "min", "max", "clip", "where", "poly", "stop_gradient",
 )  # fmt: skip
 """Functions of the language, by their name in `lnm`."""

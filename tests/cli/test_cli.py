@@ -180,8 +180,8 @@ def test_show_ir(call):
     """The kernel after each pass, in the order of the passes."""
     _, out, _ = call("show", "lif", "--ir")
     names = [line.removeprefix("after ") for line in out.splitlines() if line.startswith("after ")]
-    assert names[:5] == ["build", "fold", "collect", "hoist", "backward"]
-    assert names[-2:] == ["prepare", "prepare_backward"]
+    assert names[:7] == ["build", "fold", "collect", "dce", "hoist", "hoist", "backward"]
+    assert names[-2:] == ["cse", "inline"]
     passes = json.loads(call("show", "lif", "--ir", "--json")[1])
     assert [p["pass"] for p in passes] == names
     assert all(p["text"] in out for p in passes)

@@ -15,7 +15,6 @@ import torch
 import lnm_codegen as lnm
 from lnm_codegen.language.functions import as_expr
 from lnm_codegen.language.misuse import FUNCTIONS, MethodError, instead_of
-from lnm_codegen.language.text import expression
 from tests.refusals import refused
 
 v, x = lnm.state("v"), lnm.input("x")
@@ -296,8 +295,8 @@ def test_sympy_keeps_its_own_answers() -> None:
 
 
 def test_every_function_of_the_language_has_its_name() -> None:
-    """The text grammar and the remedies list the same functions."""
-    assert set(FUNCTIONS) == set(expression.FUNCTIONS)
+    """Of `lnm` and of the remedies."""
+    assert set(FUNCTIONS) <= set(lnm.__all__)
     assert all(f"lnm.{word}(" in instead_of(word) for word in FUNCTIONS)
     assert instead_of("no_such") == ""
 

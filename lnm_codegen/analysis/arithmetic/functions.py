@@ -29,6 +29,7 @@ _GROWING: dict[Fn, Callable[[Any], Any]] = {
     Fn.TANH: lambda t: 1 - 2 / (_IV.exp(2 * t) + 1),
     Fn.SIGMOID: lambda t: 1 / (1 + _IV.exp(-t)),
 }
+_PERIODIC = (Fn.SIN, Fn.COS)
 _DOMAIN: dict[Fn, tuple[Callable[[Interval], bool], str]] = {
     Fn.LOG: (lambda t: t.low > 0, "arguments above 0"),
     Fn.SQRT: (lambda t: t.low >= 0, "arguments from 0"),
@@ -39,7 +40,7 @@ _RANGE = {Fn.TANH: (Fraction(-1), Fraction(1)), Fn.SIGMOID: (Fraction(0), Fracti
 
 def applied(fn: Fn, t: Interval, where: str) -> Interval:
     """Return the range of a function over an interval, or raise UnsupportedError."""
-    if fn not in _GROWING:
+    if fn in _PERIODIC:
         raise UnsupportedError(
             where,
             f"{fn.value!r} is not monotone, so its range is unknown",

@@ -19,12 +19,12 @@ from typing import Any
 
 import sympy
 
-from lnm_codegen.analysis.charge import moves, substituted, unclamped
+from lnm_codegen.analysis.charge import moves, substituted, unclamped, without_spikes
 from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.language.binding import read_by
 from lnm_codegen.language.functions import Where, as_expr, attached
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.symbols import Declared, input, is_spike
+from lnm_codegen.language.symbols import Declared, input
 
 
 @dataclass(frozen=True)
@@ -66,20 +66,13 @@ def linear_part(neuron: Neuron) -> LinearPart | None:
 
 
 def _without_spike(neuron: Neuron, state: Declared) -> Any:
-    """Return a state after a step without a spike, in inputs and the states before it."""
+    """Return a state after a step without a spike, in inputs and the states before it.
+
+    The spikes are removed first: `where(spike, w, 0)` is a reset, not a clamp.
+    """
     charge = {s: unclamped(attached(e)) for s, e in neuron.charge}
-    reset = attached(dict(neuron.reset).get(state, state))
-    quiet = _without_spikes(unclamped(reset))
-    return substituted(quiet, charge)
-
-
-def _without_spikes(expr: Any) -> Any:
-    """Return the expression where no neuron fires."""
-    if is_spike(expr):
-        return as_expr(0)
-    if isinstance(expr, Where) and is_spike(expr.operands[0]):
-        return _without_spikes(expr.operands[2])
-    return expr.func(*(_without_spikes(a) for a in expr.args)) if expr.args else expr
+    reset = attached(without_spikes(dict(neuron.reset).get(state, state)))
+    return substituted(unclamped(reset), charge)
 
 
 def _scaled(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lnm_codegen.backends import expr
-from lnm_codegen.backends.elementary import FUNCTIONS, elementary_view
+from lnm_codegen.backends.elementary import FUNCTIONS, LIBRARY, elementary_view
 from lnm_codegen.backends.plan import ROLES
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir import nodes as ir
@@ -55,7 +55,7 @@ class CDialect(expr.Dialect):
 
     def call(self, e: ir.Call) -> tuple[str, int]:
         """Return a function call."""
-        name = FUNCTIONS.get(e.fn, f"{e.fn.value}{self.suffix}")
+        name = FUNCTIONS.get(e.fn) or LIBRARY[e.fn] + self.suffix
         return f"{name}({expr.text(e.arg, self)})", expr.CALL
 
     def spike(self, e: ir.Spike) -> tuple[str, int]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import replace
 from functools import reduce
+from typing import assert_never
 
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import nodes as ir
@@ -189,3 +190,5 @@ def _call(fn: Fn, grad: Expr, x: Expr, y: Expr) -> Expr:
             return ir.mul(grad, ir.Call(Fn.COS, x))
         case Fn.COS:
             return ir.neg(ir.mul(grad, ir.Call(Fn.SIN, x)))
+        case _:
+            assert_never(fn)

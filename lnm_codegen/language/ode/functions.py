@@ -13,6 +13,7 @@ import sympy
 
 from lnm_codegen.language import functions as fn
 from lnm_codegen.language.binding import bind
+from lnm_codegen.language.text.expression import FUNCTIONS as LANGUAGE
 
 _NEAR = sympy.Rational(1, 10_000)
 """Square of the largest |a| of the series of exprel; its error is 3e-19 at most."""
@@ -97,9 +98,8 @@ LIKE_ARGUMENT = frozenset({"abs", "min", "max", "clip", "where", "stop_gradient"
 """Functions whose arguments and value have one unit; the others take and return plain numbers."""
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    **{f: getattr(fn, f) for f in ("exp", "log", "tanh", "sigmoid", "sin", "cos", "sqrt")},
+    **{word: f for word, f in LANGUAGE.items() if word != "poly"},
     **{f.__name__: f for f in (expm1, exprel, sinh, cosh, tan, log10, sign)},
-    **{f: getattr(fn, f) for f in ("abs", "min", "max", "clip", "where", "stop_gradient")},
     "int": number_of,
 }
 """Functions by their name in a text."""

@@ -29,6 +29,7 @@ from sympy.logic.boolalg import Boolean
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language import functions as fn
 from lnm_codegen.language.bounds import MAX_EXPONENT
+from lnm_codegen.language.misuse import FUNCTIONS as WORDS
 from lnm_codegen.language.symbols import Declared, Vector, is_spike
 from lnm_codegen.language.text.cost import ExpressionCost, applied, exact_decimal, quoted, tree_of
 from lnm_codegen.validation import did_you_mean
@@ -40,13 +41,7 @@ Hidden: TypeAlias = Mapping[str, tuple[str, str]]
 MAX_DEPTH = 30
 """Largest depth of an expression, in brackets."""
 CONSTANTS: dict[str, Any] = {"pi": sympy.pi}
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    f: getattr(fn, f)
-    for f in (
-        "exp", "log", "sqrt", "tanh", "sigmoid", "sin", "cos",
-        "abs", "min", "max", "clip", "where", "poly", "stop_gradient",
-    )
-}  # fmt: skip
+FUNCTIONS: dict[str, Callable[..., Any]] = {word: getattr(fn, word) for word in WORDS}
 """Functions of the language, by their name in `lnm`."""
 
 _OF_CONDITIONS = ("where", "int")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 import lnm_codegen as lnm
+from lnm_codegen.analysis.linear.step import StepMap
 from lnm_codegen.analysis.plane.linear import linear_part
 from tests.cases import fitzhugh
 from tests.two_states import matrix_neuron
@@ -49,6 +51,14 @@ def stopped() -> lnm.Neuron:
     return lnm.Neuron(charge=charge, fire=v - 1, reset=lnm.hard_reset(v), name="stopped")
 
 
+def reset_to(after: Callable[..., dict[Any, Any]]) -> lnm.Neuron:
+    """Return a neuron whose resets have one branch that depends on a state, as a clamp has."""
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    a = lnm.param("a", init=1.5)
+    charge = {v: v / 2 + x - w / 4, w: a * w + v / 4}
+    return lnm.Neuron(charge=charge, fire=v - 1, reset=after(v, w, lnm.spike), name="trace")
+
+
 CASES: dict[str, Callable[[], lnm.Neuron]] = {
     "free": lambda: matrix_neuron((0.5, -0.25, 0.75, 0.875)),
     "both": lambda: matrix_neuron((0.5, -0.25, 0.75, 0.875), "both"),
@@ -58,7 +68,15 @@ CASES: dict[str, Callable[[], lnm.Neuron]] = {
     "symplectic": symplectic,
     "stopped": stopped,
     "parameter": clamped_parameter,
+    "forgets": lambda: reset_to(lambda v, w, s: {v: lnm.where(s, 0, v), w: lnm.where(s, w, 0)}),
+    "returns": lambda: reset_to(lambda v, w, s: {v: lnm.where(s, 2 * v, 0.25)}),
 }
+
+
+def entries_of(matrix: lnm.Neuron) -> list[float]:
+    """Return A_00, A_01, A_10, A_11, the outputs of the neuron without states."""
+    outputs = lnm.interpret(matrix, np.zeros((1, 1))).outputs
+    return [float(np.squeeze(outputs[f"matrix_{k}"])) for k in range(4)]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -68,11 +86,7 @@ def test_the_matrix_is_that_of_a_step_without_a_spike(case: str) -> None:
     part = linear_part(neuron)
     assert part is not None
     assert part.decides
-    # The outputs of the neuron without states are the entries.
-    names = {p.name for p in part.neuron.params}
-    values = {p.name: p.init for p in neuron.params if p.name in names}
-    outputs = lnm.interpret(part.neuron, np.zeros((1, 1)), **values).outputs
-    found = [float(np.squeeze(outputs[f"matrix_{k}"])) for k in range(4)]
+    found = entries_of(part.neuron)
     h, rest = 2.0**-10, [float(s.decl.init) for s in neuron.states]  # type: ignore[union-attr]
     starts = {
         s.name: np.array([rest[k] + h * (k == j) for j in (0, 1, 2)])
@@ -82,6 +96,22 @@ def test_the_matrix_is_that_of_a_step_without_a_spike(case: str) -> None:
     columns = [after[s.name] for s in neuron.states]
     expected = [(c[j] - c[2]) / h for c in columns for j in (0, 1)]
     assert found == pytest.approx(expected, abs=1e-9)
+
+
+FAMILIES: dict[str, lnm.Neuron] = {
+    **{name: lnm.get(name) for name in ("adlif", "cuba_lif", "glif", "izhikevich", "rf", "tc_lif")},
+    "alif": lnm.get("alif", form="lsnn"),
+    "lnm": lnm.get("lnm", states=2, degree=2, reset="both"),
+}
+
+
+@pytest.mark.parametrize("neuron", FAMILIES.values(), ids=FAMILIES)
+def test_the_matrix_is_the_jacobian_of_a_step_without_a_spike(neuron: lnm.Neuron) -> None:
+    """At states and input 0, of every family with a matrix; there no clamp acts."""
+    part = linear_part(neuron)
+    assert part is not None
+    by_state, _ = StepMap(neuron).jacobian(np.zeros((2, 1)))
+    assert entries_of(part.neuron) == pytest.approx(by_state.reshape(4), abs=1e-12)
 
 
 @pytest.mark.parametrize("neuron", [bent(), lnm.get("lif"), lnm.get("alif"), fitzhugh(2)])
