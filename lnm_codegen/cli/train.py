@@ -32,6 +32,7 @@ from lnm_codegen.train.runs.config_file import (
     place_v_min,
     read_toml,
 )
+from lnm_codegen.train.runs.definition import with_definition
 from lnm_codegen.train.runs.free import require_free
 from lnm_codegen.validation import require_known
 
@@ -128,8 +129,9 @@ def train(
     """Train a spiking network.
 
     Writes config.json, metrics.csv, model.safetensors, a checkpoint, the history of the neurons'
-    parameters, and figure.png into the run folder. The same options on the same machine give
-    the same results. Under torchrun every process takes its share of each batch.
+    parameters, and figure.png into the run folder. A neuron of a file or module is written there
+    too, as neuron.toml. The same options on the same machine give the same results. Under torchrun
+    every process takes its share of each batch.
     """
     from rich.console import Console
 
@@ -154,9 +156,9 @@ def train(
     given |= _taken("--data-set", tables["data_arguments"], TABLES["data"], given)
     base = read_toml(config) if config else _base(out, resume, bool(given or any(tables.values())))
     whole = _merged(base, given, tables)
-    require_names(whole)
     stem = Path(whole.family.replace(":", "-")).stem
     folder = out or Path("runs") / f"{stem}-{whole.data}-seed{whole.seed}"
+    require_names(with_definition(whole, folder) if resume else whole)
     if not resume and os.environ.get("RANK", "0") == "0":
         require_free(folder, force)
     console.print("train: loading PyTorch and the data", highlight=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.machinery
+import importlib.util
 import inspect
 import sys
 import traceback
@@ -97,6 +98,24 @@ def resolve_recorded(reference: str, arguments: dict[str, Any]) -> Neuron:
     if not colon or reference.endswith(".toml"):
         return resolve(reference, **arguments)
     return _from_python(reference, place, name, arguments, recorded=True)
+
+
+def is_missing(reference: str) -> bool:
+    """Report whether the file or module of a reference cannot be found.
+
+    A package may be imported for that, as Python does for a module in it.
+    """
+    place, colon, _ = reference.rpartition(":")
+    file = Path(reference if reference.endswith(".toml") else place)
+    if file.suffix in (".toml", ".py"):
+        return not file.exists()
+    if not colon:
+        return False
+    with _search_path(Path.cwd()):
+        try:
+            return _guarded(None, place, "finding it", importlib.util.find_spec, place) is None
+        except LnmError as error:
+            return isinstance(error.__cause__, ModuleNotFoundError)
 
 
 def _refuse_arguments(reference: str, kind: str, arguments: dict[str, Any]) -> None:

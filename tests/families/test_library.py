@@ -12,7 +12,7 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.families import FAMILIES
-from lnm_codegen.families.library import get, load, resolve
+from lnm_codegen.families.library import get, is_missing, load, resolve
 from tests.refusals import refused
 
 BUILT_IN = ", ".join(FAMILIES)
@@ -103,6 +103,18 @@ def test_resolve_file(code: str) -> None:
     Path(code).write_text(CODE.replace("leaky", "lanky"), encoding="utf-8")
     assert resolve(f"{code}:lanky").name == "lanky"
     assert not Path("__pycache__").exists()
+
+
+def test_a_missing_file_or_module(code: str, tmp_path: Path) -> None:
+    """A missing function, or code that fails, is no missing file."""
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "own.py").write_text(CODE, encoding="utf-8")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "__init__.py").write_text("1 / 0", encoding="utf-8")
+    for name in ("lif", "lifs", "neurons.py:none", "parts.own:leaky", "broken.own:leaky"):
+        assert not is_missing(name), name
+    for name in ("own.toml", "own.py:own", "no_module:own", "parts.none:own", "no_module.own:own"):
+        assert is_missing(name), name
 
 
 def test_resolve_file_imports_its_neighbours(code: str, tmp_path: Path) -> None:

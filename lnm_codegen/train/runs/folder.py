@@ -6,6 +6,7 @@
     history.safetensors       the neurons' parameters after each epoch, `<layer>.<parameter>`
     checkpoint.safetensors    everything that `--resume` needs
     figure.png                the learned curves, written at the end
+    neuron.toml               the definition of a neuron from a file or module: see `definition`
     events/                   for TensorBoard, if `tensorboard` is set
 
 Every file is written whole and then renamed, so an interrupted run leaves the files of its last
@@ -34,6 +35,7 @@ from lnm_codegen.train.engine import Epoch
 from lnm_codegen.train.runs import checkpoint
 from lnm_codegen.train.runs.config import TrainConfig
 from lnm_codegen.train.runs.config_file import read_json
+from lnm_codegen.train.runs.definition import DEFINITION
 from lnm_codegen.train.runs.free import FILES, is_taken, require_free, unfinished, unusable
 
 if TYPE_CHECKING:
@@ -77,8 +79,13 @@ class RunFolder:
                 )
         return config
 
-    def create(self, config: TrainConfig, origin: Mapping[str, Any]) -> None:
-        """Make the folder, delete the files of an earlier run, and write config.json."""
+    def create(
+        self, config: TrainConfig, origin: Mapping[str, Any], definition: str | None = None
+    ) -> None:
+        """Make the folder, delete the files of an earlier run, and write config.json.
+
+        A text `definition` becomes neuron.toml.
+        """
         versions = {
             "lnm_codegen": __version__,
             "torch": torch.__version__,
@@ -97,6 +104,8 @@ class RunFolder:
         self.sweep()
         content = {"config": config.as_json(), "versions": versions, "origin": origin}
         self._write("config.json", _json(content) + "\n")
+        if definition is not None:
+            self._write(DEFINITION, definition)
 
     def sweep(self) -> None:
         """Delete the temporary files of killed writes."""

@@ -9,7 +9,7 @@ from lnm_codegen.files import unwritable
 
 FILES = (
     "config.json", "metrics.csv", "model.safetensors", "history.safetensors",
-    "checkpoint.safetensors", "figure.png",
+    "checkpoint.safetensors", "figure.png", "neuron.toml",
 )  # fmt: skip
 """Names of the files of a run."""
 _CHOOSE = "Choose another folder with --out."

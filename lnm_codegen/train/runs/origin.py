@@ -44,11 +44,16 @@ def read_origin(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def require_same_neuron(origin: dict[str, Any], config: TrainConfig, neuron: Neuron) -> None:
-    """Raise ModelError if the family of a config defines another neuron than that of the run."""
+def require_same_neuron(
+    origin: dict[str, Any], config: TrainConfig, neuron: Neuron, source: str
+) -> None:
+    """Raise ModelError if `source`, a family or neuron.toml, defines another neuron than the run's.
+
+    `config` is that of the run.
+    """
     if origin.get("neuron") not in (None, _neuron_digest(config, neuron)):
         problem = "its definition has changed since the run began"
-        raise ModelError(config.family, problem, remedy="Restore it, or train a new run.")
+        raise ModelError(source, problem, remedy="Restore it, or train a new run.")
 
 
 def require_named_data(origin: dict[str, Any]) -> None:

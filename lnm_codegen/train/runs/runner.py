@@ -35,6 +35,7 @@ from lnm_codegen.train.runs.checkpoint import (
     without_prefix,
 )
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of
+from lnm_codegen.train.runs.definition import definition_text, with_definition
 from lnm_codegen.train.runs.folder import EVENTS, RunFolder
 from lnm_codegen.train.runs.origin import (
     origin_of,
@@ -104,11 +105,14 @@ def run(
                     folder.require_free(force)
         data = dataset_of(config, data)
         stack.enter_context(torch_settings(config, world.device))
-        neuron = neuron_of(config, recorded=folder is not None)  # the folder must load again
         saved = None if folder is None or not resume else read_checkpoint(folder.path)
+        defined = config
+        if folder is not None and saved is not None:
+            defined = with_definition(config, folder.path)
+        neuron = neuron_of(defined, recorded=folder is not None)  # the folder must load again
         if folder is not None and saved is not None:
             origin = read_origin(folder.path / "config.json")
-            require_same_neuron(origin, config, neuron)
+            require_same_neuron(origin, config, neuron, defined.family)
             require_same_data(origin, data)
         network = network_of(config, data, neuron).to(world.device)
         world.require_same_epoch(-1 if saved is None else saved[1]["epoch"])
@@ -119,7 +123,7 @@ def run(
         record = _Record(written, trainer)
         if saved is None:
             _run_one_sample(trainer, data)
-            record.begin(origin_of(config, neuron, data))
+            record.begin(origin_of(config, neuron, data), definition_text(config, neuron))
         else:
             record.load(*saved)
         split = "held out" if data.is_held_out else "test"
@@ -176,10 +180,10 @@ class _Record:
         self._history = [learned_parameters(trainer.averaged)]
         self.epochs: list[Epoch] = []
 
-    def begin(self, origin: dict[str, Any]) -> None:
+    def begin(self, origin: dict[str, Any], definition: str | None) -> None:
         """Make the folder."""
         if self._folder is not None:
-            self._folder.create(self._trainer.config, origin)
+            self._folder.create(self._trainer.config, origin, definition)
             self._save_metrics(self._folder)
 
     def add(self, epoch: Epoch) -> None:

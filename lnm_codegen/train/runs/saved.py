@@ -1,7 +1,8 @@
 """Trained networks and learned neuron parameters, read from a run folder.
 
 config.json and the safetensors files hold data only. If the config names its family as
-file.py:function or module:function, loading imports that module, as training does.
+file.py:function or module:function, loading imports that module, as training does. Where it is
+missing, neuron.toml defines the neuron, and no code runs.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from lnm_codegen.train.names import DATASETS
 from lnm_codegen.train.runs.checkpoint import HISTORY, MODEL, read_tensors
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of
 from lnm_codegen.train.runs.config_file import read_json
+from lnm_codegen.train.runs.definition import with_definition
 from lnm_codegen.train.runs.origin import (
     read_origin,
     require_named_data,
@@ -53,7 +55,8 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
     """Return the run of a folder that `lnm train` wrote.
 
     Args:
-        folder: A folder with config.json and model.safetensors.
+        folder: A folder with config.json and model.safetensors. Its neuron.toml defines the neuron
+            if the file or module of the family is missing.
         data: Samples, of the run or others; by default those that the config names, which must be
             those of the run.
 
@@ -75,9 +78,10 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
         problem = f"{place} holds no complete epoch: no {MODEL} in it"
         raise ModelError("run", problem, remedy=_REMEDY)
     weights, origin = read_tensors("run", place / MODEL, _REMEDY), read_origin(path)
+    defined = with_definition(config, place)
     try:
-        neuron = neuron_of(config, recorded=True)
-        require_same_neuron(origin, recorded, neuron)
+        neuron = neuron_of(defined, recorded=True)
+        require_same_neuron(origin, recorded, neuron, defined.family)
         if data is None:
             require_named_data(origin)
             data = dataset_of(config)
@@ -85,7 +89,7 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
         network = network_of(config, data, neuron)
     except (ModelError, ToolError) as error:
         whole = f"run: {path}: {error.where}"
-        remedy = _family_remedy(config.family) or error.remedy
+        remedy = _family_remedy(defined.family) or error.remedy
         raise ModelError(whole, error.problem, error.accepted, remedy) from None
     _require_weights(f"run: {place / MODEL}", network.state_dict(), weights)
     network.load_state_dict(weights)

@@ -14,6 +14,7 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.ir.declarations import Draw
 from lnm_codegen.language.text.definition import read
+from lnm_codegen.language.text.digest import definition_digest
 from tests.refusals import refused
 from tests.strategies import few, neurons, two_state_arguments
 
@@ -31,6 +32,7 @@ def assert_read_back(neuron: lnm.Neuron) -> lnm.Neuron:
     names = [(spike, s.name, s.arguments) for spike, s in neuron.surrogates]
     assert [(spike, s.name, s.arguments) for spike, s in again.surrogates] == names
     assert str(lnm.lower(again)) == str(lnm.lower(neuron)), text
+    assert definition_digest(again) == definition_digest(neuron)
     return again
 
 

@@ -26,6 +26,7 @@ from lnm_codegen.train import Dataset, TrainConfig, load, load_run, run
 from lnm_codegen.train.engine import network_of
 from lnm_codegen.train.runs.checkpoint import NAME, packed, read_checkpoint
 from lnm_codegen.train.runs.config import neuron_of
+from lnm_codegen.train.runs.definition import DEFINITION
 from lnm_codegen.train.runs.free import FILES
 from tests.refusals import refused
 from tests.train.runs.test_runner import metrics
@@ -250,12 +251,13 @@ def test_files_of_killed_writes_are_no_run(tmp_path: Path, data: Dataset) -> Non
     folder.mkdir()
     (folder / ".config.json.ab12_xyz").write_text("{")
     run(config, folder, data=data, resume=True)
-    assert sorted(p.name for p in folder.iterdir()) == sorted(FILES)
+    written = {*FILES} - {DEFINITION}
+    assert {p.name for p in folder.iterdir()} == written
     kept = (".notes", ".config.json.swp")  # the second is of an editor
     for name in (f".{NAME}.ab12_xyz", *kept):
         (folder / name).write_text("")
     run(config, folder, data=data, resume=True)
-    assert sorted(p.name for p in folder.iterdir()) == sorted((*FILES, *kept))
+    assert {p.name for p in folder.iterdir()} == {*written, *kept}
     other = tmp_path / "other"
     other.mkdir()
     (other / ".notes").write_text("")

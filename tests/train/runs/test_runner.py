@@ -24,6 +24,7 @@ from lnm_codegen.train import Epoch, TrainConfig, run, trainer
 from lnm_codegen.train.engine import network_of
 from lnm_codegen.train.figure import run_figure
 from lnm_codegen.train.runs.config import neuron_of
+from lnm_codegen.train.runs.definition import DEFINITION
 from lnm_codegen.train.runs.free import FILES
 from tests.refusals import refused
 from tests.train.data.idx_files import write_fashion
@@ -45,7 +46,7 @@ def test_run_folder_is_complete(ema: float, tmp_path: Path) -> None:
     arguments = {"degree": 2, "per": "channel"}
     config = replace(SMALL, arguments=arguments, penalty=1.0, epochs=2, ema=ema)
     result = run(config, out)
-    assert sorted(p.name for p in out.iterdir()) == sorted(FILES)
+    assert sorted(p.name for p in out.iterdir()) == sorted({*FILES} - {DEFINITION})
     written = json.loads((out / "config.json").read_text())
     assert written["config"]["arguments"] == {"degree": 2, "per": "channel"}
     assert written["versions"]["lnm_codegen"] == __version__
