@@ -29,8 +29,6 @@ FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqr
 class Cuda:
     """The NVIDIA GPU backend."""
 
-    name = "cuda"
-
     def emit(self, model: Model) -> Source:
         """Return step, layout, kernels, launcher and example.
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.integer_c.model import FixedModel
+from lnm_codegen.backends.fixed import FixedModel
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 from tests.backends.verilog.runs import (
