@@ -91,7 +91,7 @@ def _interface_view(cuda: CudaPlan) -> dict[str, object]:
         backward_lanes=cuda.backward_lanes,
         forward_bytes=cuda.forward_lanes * cuda.io_bytes,
         backward_bytes=cuda.backward_lanes * cuda.io_bytes,
-        **conditions(plan, plan.graded_outputs, saved),
+        **conditions(plan, saved),
         reduction_grid=values_text(
             plan.finest,
             "a->channels",
