@@ -25,13 +25,14 @@ from sklearn.datasets import load_sample_images
 from spikingjelly.activation_based import neuron as peer
 from spikingjelly.activation_based import surrogate
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 import lnm_codegen as lnm
+from lnm_codegen.bench.network import Contender, with_node
+from lnm_codegen.bench.steps import neurons_alone, step_of
+from lnm_codegen.bench.subjects import Resetting
 from lnm_codegen.bench.table import write_table
-from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.data import load
-from lnm_codegen.train.models import Network, build
+from lnm_codegen.train.models import build
 
 RESULTS = Path(__file__).parent / "results" / "resnet18.csv"
 NEURONS = {
@@ -51,7 +52,7 @@ def main() -> None:
     images = images_of(options.data_dir, options.batch)
     labels = torch.arange(options.batch) % 10
     networks = {n: network_of(n, options.time_steps) for n in (*NEURONS, "SpikingJelly LIFNode")}
-    steps = {name: stepper(net, images, labels) for name, net in networks.items()}
+    steps = {n: step_of(Contender(n, net), images, labels) for n, net in networks.items()}
     layers = {name: neurons_alone(net, images) for name, net in networks.items()}
     whole, alone = round_robin(steps, options.rounds), round_robin(layers, options.rounds)
     rows = table(whole, alone)
@@ -75,19 +76,14 @@ def images_of(folder: Path | None, count: int) -> Tensor:
     return (pixels - pixels.mean()) / pixels.std()
 
 
-def network_of(name: str, time_steps: int) -> Network:
+def network_of(name: str, time_steps: int) -> nn.Module:
     """Return a ResNet-18 with the same weights for each name."""
     torch.manual_seed(0)
     definition = NEURONS.get(name, NEURONS["LIF"])
     network = build(
         "resnet18", definition, (3, 32, 32), 10, kind="image", time_steps=time_steps, backend="c"
     )
-    if name not in NEURONS:
-        for module in list(network.modules()):
-            for word, child in list(module.named_children()):
-                if isinstance(child, NeuronLayer):
-                    setattr(module, word, peer_layer())
-    return network
+    return network if name in NEURONS else with_node(network, Resetting(peer_layer()))
 
 
 def peer_layer() -> nn.Module:
@@ -96,53 +92,6 @@ def peer_layer() -> nn.Module:
         tau=2.0, decay_input=False, v_threshold=1.0, v_reset=0.0,
         surrogate_function=surrogate.ATan(2.0), step_mode="m",
     )  # fmt: skip
-
-
-def neurons_of(network: nn.Module) -> list[nn.Module]:
-    return [m for m in network.modules() if isinstance(m, NeuronLayer | peer.LIFNode)]
-
-
-def forget(network: nn.Module) -> None:
-    """Reset SpikingJelly's nodes, which keep their state between calls."""
-    for layer in neurons_of(network):
-        if isinstance(layer, peer.LIFNode):
-            layer.reset()
-
-
-def stepper(network: Network, images: Tensor, labels: Tensor) -> Callable[[], object]:
-    """Return a training step."""
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
-
-    def step() -> None:
-        forget(network)
-        optimizer.zero_grad()
-        cross_entropy(network(images), labels).backward()
-        optimizer.step()
-
-    return step
-
-
-def neurons_alone(network: Network, images: Tensor) -> Callable[[], object]:
-    """Return forward and backward of the neuron layers alone, on their inputs in a step."""
-    inputs: list[tuple[nn.Module, Tensor]] = []
-    handles = [
-        layer.register_forward_hook(lambda m, i, o: inputs.append((m, i[0].detach())))
-        for layer in neurons_of(network)
-    ]
-    with torch.no_grad():
-        forget(network)
-        network(images)
-    for handle in handles:
-        handle.remove()
-    grads = [torch.randn(x.shape) for _, x in inputs]
-
-    def run() -> None:
-        for (layer, x), grad in zip(inputs, grads, strict=True):
-            if isinstance(layer, peer.LIFNode):
-                layer.reset()
-            layer(x.detach().requires_grad_()).backward(grad)
-
-    return run
 
 
 def round_robin(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

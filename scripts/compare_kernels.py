@@ -31,7 +31,8 @@ HASH = re.compile(r"_[0-9a-f]{8,}")
 def dump() -> dict[str, str]:
     """Return every generated file: target/case/path -> text."""
     import lnm_codegen as lnm
-    from lnm_codegen.backends import BACKENDS
+    from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
+    from lnm_codegen.backends.package.targets import TARGETS
     from tests.cases import CASES
 
     files: dict[str, str] = {}
@@ -57,10 +58,10 @@ def dump() -> dict[str, str]:
                 backend=backend,
                 scheme="estrin",
             )
-        for backend in ("c", "triton", "cuda"):
+        for backend in TARGETS:
             add(f"package-{backend}/{name}", lnm.package, neuron=neuron, backend=backend)
         spec = lnm.Fixed(16, 12)
-        for backend in ("c", "verilog"):
+        for backend in FIXED_BACKENDS:
             add(f"fixed-{backend}/{name}", lnm.emit, neuron=neuron, backend=backend, spec=spec)
         rtl = lnm.Rtl(forms=("comb", "core", "seq", "array"))
         add(f"fixed-array/{name}", lnm.emit, neuron=neuron, backend="verilog", spec=spec, rtl=rtl)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -212,9 +213,6 @@ ZOO: dict[str, Callable[[], lnm.Neuron]] = {
 `hodgkin_huxley` and `izhikevich` in mV need other arguments: `tests/nn/check` compares them.
 """
 
-FIXED_ZOO = tuple(name for name in ZOO if name not in ("eif", "adex", "clif"))
-"""Those that have a fixed-point form: no function of a state."""
-
 FEW_OF_ZOO = ("clif", "leaky-at-once")
 """Further families that quick runs compare too."""
 
@@ -226,6 +224,16 @@ FEW = (
 
 FEW_IN_FLOAT64 = ("lif", "dendrite")
 """Cases whose float64 kernels quick runs build."""
+
+
+def fixed_zoo() -> list[str]:
+    """Return the names in `ZOO` that have a fixed-point form: no function of a state."""
+    names = []
+    for name, make in ZOO.items():
+        with suppress(lnm.UnsupportedError):
+            lnm.quantize(make(), lnm.Fixed(16, 12))
+            names.append(name)
+    return names
 
 
 def exact(array: Any) -> np.ndarray:

@@ -17,17 +17,14 @@ import torch
 import lnm_codegen as lnm
 from lnm_codegen.cli import run
 from lnm_codegen.errors import DivergedError
+from lnm_codegen.families import FAMILIES
 from lnm_codegen.nn.load import c
 from lnm_codegen.train.data import DATASETS
 from lnm_codegen.train.runs.config import TrainConfig
 
 V, X = lnm.state("v"), lnm.input("x")
 LIF = lnm.get("lif")
-FAMILIES = (
-    "if, lif, plif, klif, glif, clif, tc_lif, i_lif, refractory_lif, leaky, lapicque, synaptic,"
-    " cuba_lif, alif, adlif, qif, eif, adex, izhikevich, fitzhugh_nagumo, hodgkin_huxley, rf, brf,"
-    " li, ternary, lnm"
-)
+BUILT_IN = ", ".join(FAMILIES)
 
 
 def layer(*arguments: Any, **more: Any) -> torch.Tensor:
@@ -65,7 +62,7 @@ MESSAGES: list[tuple[type[lnm.LnmError], Callable[[Path], object], str]] = [
     (
         lnm.ModelError,
         lambda _: lnm.get("lfi"),
-        f"get: no family 'lfi'. Accepted: {FAMILIES}. Did you mean 'li'?",
+        f"get: no family 'lfi'. Accepted: {BUILT_IN}. Did you mean 'li'?",
     ),
     (lnm.ModelError, lambda _: lnm.get("lif", tau=0), "lif: tau is 0. Accepted: a number > 1."),
     (

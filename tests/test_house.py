@@ -58,13 +58,14 @@ BOTH_IRS = {
 TARGETS = {
     "c": "backend example expr loops words",
     "cuda": "backend example loops plan reduction",
-    "integer_c": "backend expr model",
+    "integer_c": "backend expr",
     "network_c": "backend layers neurons tables vectors",
     "network_verilog": "arrays backend folder formal layers memories synapse testbench top",
     "onnx": "backend expr scan",
     "package": "backend draws targets view",
     "torch": "backend",
     "triton": "backend expr host kernels reduction",
+    "verilog": "backend comparison expr hexadecimal parts words",
 }
 """Folder of a target below backends/ -> its modules; one name means one thing in each."""
 
@@ -295,6 +296,8 @@ def test_no_two_public_classes_share_a_name() -> None:
 
 def test_targets_have_the_same_modules() -> None:
     """Every target has `backend.py`; its other modules are listed, so that names stay the same."""
+    own = {path.parent.name for path in (PACKAGE / "backends").glob("*/__init__.py")}
+    assert own == TARGETS.keys()
     for target, names in TARGETS.items():
         present = {p.stem for p in (PACKAGE / "backends" / target).glob("*.py")} - {"__init__"}
         assert present == set(names.split()), target

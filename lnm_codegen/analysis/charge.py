@@ -82,7 +82,7 @@ def charge_without_input(neuron: Neuron) -> Any:
 def curve_neuron(neuron: Neuron) -> Neuron:
     """Return the neuron whose first output is the charge curve."""
     v = potential_of(neuron)
-    return _probe(neuron, v, {"curve": charge_without_input(neuron)})
+    return _probe(v, {"curve": charge_without_input(neuron)})
 
 
 @lru_cache(maxsize=256)
@@ -97,7 +97,7 @@ def slope_neuron(neuron: Neuron) -> SlopeNeuron:
     is_polynomial = slope.is_polynomial(v) and not bindings_of([slope])
     degree = sympy.degree(slope, v) if is_polynomial else None
     least = None if degree is None else int(max(degree, 0))  # SymPy returns -oo for a slope of 0
-    return SlopeNeuron(_probe(neuron, v, outputs), learned, least)
+    return SlopeNeuron(_probe(v, outputs), learned, least)
 
 
 def derivative(expr: Any, symbol: Declared) -> Any:
@@ -180,7 +180,7 @@ def substituted(expr: Any, table: Mapping[Any, Any]) -> Any:
     return expr.func(*args)
 
 
-def _probe(neuron: Neuron, v: Declared, outputs: Mapping[str, Any]) -> Neuron:
+def _probe(v: Declared, outputs: Mapping[str, Any]) -> Neuron:
     """Return the neuron with these outputs, whose input has the potential's name."""
     z = input(v.name)
     moved = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from lnm_codegen.backends.base import Backend, Model
 from lnm_codegen.backends.c.backend import C
 from lnm_codegen.backends.cuda.backend import Cuda
+from lnm_codegen.backends.fixed import FixedModel
 from lnm_codegen.backends.integer_c.backend import FixedC
-from lnm_codegen.backends.integer_c.model import FixedModel
 from lnm_codegen.backends.onnx.backend import Onnx
 from lnm_codegen.backends.torch.backend import Torch
 from lnm_codegen.backends.triton.backend import Triton

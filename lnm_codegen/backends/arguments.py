@@ -11,16 +11,15 @@ ABI = 2
 """Version of the structs of arguments. Version 1 had neither size nor version."""
 
 
-def conditions(plan: Plan, graded: Sequence[str], saved: str) -> dict[str, str]:
+def conditions(plan: Plan, saved: str) -> dict[str, str]:
     """Return conditions on the arguments `a` of a call: sizes that fit, pointers that are null.
 
     Args:
         plan: The plan.
-        graded: The outputs whose gradient the backward reads.
         saved: The length of `checkpoints`, as an expression.
     """
     sizes = "(a->{0}_count == 0 || (a->{0}_count > 0 && a->{0}_inner > 0))"
-    backward = _lacks(plan, [f"grad_{o}_seq" for o in graded])
+    backward = _lacks(plan, [f"grad_{o}_seq" for o in plan.graded_outputs])
     if plan.states:
         backward.append(f"({saved} && !a->checkpoints)")
     return {

@@ -105,10 +105,6 @@ class Source:
 class Backend(Protocol[M_contra]):
     """A target of code generation: it decides operators and names; templates place them."""
 
-    @property
-    def name(self) -> str:
-        """Name in `BACKENDS` or `FIXED_BACKENDS`."""
-
     def emit(self, model: M_contra) -> Source:
         """Return the source of `model`.
 

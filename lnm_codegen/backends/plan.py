@@ -112,10 +112,9 @@ class Plan:
 
     @property
     def graded_outputs(self) -> tuple[str, ...]:
-        """The outputs whose gradient a backward loads: none if no result depends on any of them."""
-        grads = {f"grad_{o}" for o in self.model.outputs}
+        """The outputs whose gradient a result of the backward depends on; no other is loaded."""
         reads = {p.var.name for p in self.read_inputs(self.backward)}
-        return self.model.outputs if reads & grads or self.states else ()
+        return tuple(o for o in self.model.outputs if f"grad_{o}" in reads)
 
     @property
     def learnable(self) -> tuple[Param, ...]:

@@ -83,7 +83,7 @@ app = typer.Typer(cls=_Verbs, rich_markup_mode=None)
 def _lnm(
     ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,  # noqa: ARG001 (read by run)
 ) -> None:
     """Compile spiking-neuron models to kernels.
 

@@ -11,7 +11,7 @@ import typer
 
 from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
 from lnm_codegen.backends.base import Source
-from lnm_codegen.backends.verilog.rtl import COEFFICIENTS, FORMS, MULTIPLIERS, Rtl
+from lnm_codegen.backends.rtl import COEFFICIENTS, FORMS, MULTIPLIERS, Rtl
 from lnm_codegen.cli.options import FORMAT_HELP, ROUNDING_HELP, parse_format
 from lnm_codegen.compiler.formats import load_spec
 from lnm_codegen.errors import ModelError

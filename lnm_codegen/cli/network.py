@@ -259,9 +259,8 @@ def _c(
 ) -> tuple[Source, str]:
     """Return the C of a network with its first `count` test samples, and a line about bytes."""
     from lnm_codegen.backends.network_c.backend import emit_network as emitted
-    from lnm_codegen.deploy.integers.convert import sample_rows
     from lnm_codegen.hardware.microcontroller import program_size
-    from lnm_codegen.ir.network.interpret import interpret_network
+    from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
 
     samples = _samples(data, integers, count)
     scores = interpret_network(integers, samples).scores

@@ -9,7 +9,7 @@ from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
 from lnm_codegen.backends.base import DTYPES, Model, Source
 from lnm_codegen.backends.names import require_no_header
 from lnm_codegen.backends.package import backend as packages
-from lnm_codegen.backends.verilog.rtl import Rtl
+from lnm_codegen.backends.rtl import Rtl
 from lnm_codegen.compiler.model import fixed_model_of, model_of
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.types import Fixed, FixedSpec

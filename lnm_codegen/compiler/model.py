@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from lnm_codegen.backends.base import Model
-from lnm_codegen.backends.integer_c.model import Coefficient, FixedModel, FixedState
-from lnm_codegen.backends.verilog.rtl import Rtl
+from lnm_codegen.backends.fixed import Coefficient, FixedModel, FixedState
+from lnm_codegen.backends.rtl import Rtl
 from lnm_codegen.compiler import fixed
 from lnm_codegen.compiler.arguments import parameters_of, start_of
 from lnm_codegen.compiler.pipeline import lower

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.render import render
-from lnm_codegen.backends.verilog.rtl import MOST_NEURONS, Rtl
+from lnm_codegen.backends.rtl import MOST_NEURONS, Rtl
 from lnm_codegen.compiler.emit import emit
 from lnm_codegen.deploy.network import (
     LayerTrace,

@@ -119,7 +119,7 @@ def differentiate(
     operator = f"{NAMESPACE}::{name}"
     torch.library.register_autograd(operator, gradients, setup_context=keep, lib=library)
 
-    def refuse(ctx: Any, *grads: Tensor | None) -> NoReturn:
+    def refuse(*_: Any) -> NoReturn:
         refuse_double_backward(where)
 
     torch.library.register_autograd(f"{operator}_backward", refuse, lib=library)

@@ -11,7 +11,7 @@ import importlib.util
 import os
 from functools import cache
 from subprocess import SubprocessError
-from typing import Final, cast, get_args
+from typing import Final, NamedTuple, cast, get_args
 
 import torch
 
@@ -27,8 +27,18 @@ from lnm_codegen.nn.load.fixed import is_fixed_built
 from lnm_codegen.nn.load.warn import warn_once
 from lnm_codegen.options import BackendName
 
-DEVICES: Final = {"c": "cpu", "triton": "cuda", "cuda": "cuda"}
-"""Backend of generated kernels -> type of device. "auto" selects the first of a device."""
+
+class _Device(NamedTuple):
+    type: str  # of a tensor
+    name: str  # in messages
+
+
+DEVICES: Final = {
+    "c": _Device("cpu", "the CPU"),
+    "triton": _Device("cuda", "a GPU"),
+    "cuda": _Device("cuda", "an NVIDIA GPU"),
+}
+"""Backend of generated kernels -> device. "auto" selects the first backend of a type."""
 
 FUSED: Final = cast("tuple[BackendName, ...]", tuple(DEVICES))
 """Backends of generated kernels."""
@@ -36,16 +46,19 @@ FUSED: Final = cast("tuple[BackendName, ...]", tuple(DEVICES))
 BACKENDS: Final[tuple[BackendName, ...]] = get_args(BackendName)
 """Backends that a layer accepts."""
 
-_PLACES: Final = {"c": "the CPU", "triton": "a GPU", "cuda": "an NVIDIA GPU"}
+
+def device_type(backend: str) -> str:
+    """Return the type of device of a backend; eager PyTorch counts as "cpu"."""
+    return DEVICES[backend].type if backend in DEVICES else "cpu"
 
 
 def device_mismatch(backend: str, device: str) -> str:
     """Return why a backend does not run on a type of device; empty if it does."""
-    if backend == "torch" or device == DEVICES[backend]:
+    if backend == "torch" or device == DEVICES[backend].type:
         return ""
     if backend == "triton" and interpreting():
         return ""
-    return f"runs on {_PLACES[backend]}; the input is on {device}"
+    return f"runs on {DEVICES[backend].name}; the input is on {device}"
 
 
 def missing(backend: str) -> ToolError | None:
@@ -117,7 +130,7 @@ def select(
     """
     is_auto = backend == "auto"
     if is_auto:
-        backend = next((name for name, one in DEVICES.items() if one == device), "torch")
+        backend = next((name for name, one in DEVICES.items() if one.type == device), "torch")
     elif problem := device_mismatch(backend, device):
         remedy = "Use backend='torch', or move the input."
         raise ToolError(neuron.name, f"backend {backend!r} {problem}", remedy=remedy)

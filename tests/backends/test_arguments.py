@@ -14,11 +14,13 @@ import pytest
 import lnm_codegen as lnm
 from lnm_codegen.backends.arguments import ABI
 from lnm_codegen.backends.base import Model
+from lnm_codegen.backends.c.backend import C
 from lnm_codegen.backends.cuda.backend import Cuda
 from lnm_codegen.backends.plan import HEAD, SIZES, Field, plan_of
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.nn.load.c import compiler
 from tests.backends.cuda.host import FLAGS, HERE, host_text
+from tests.cases import CASES
 
 pytestmark = pytest.mark.needs_cc
 
@@ -142,3 +144,13 @@ def test_nothing_to_do(launcher: Launcher, which: str) -> None:
         assert launcher.launch(which, words | sequences | changes, room.ctypes.data) == OK
     null = words | sequences | {"neurons": 0, parameter: 0}
     assert launcher.launch(which, null, room.ctypes.data) == NULL_POINTER
+
+
+def test_c_and_cuda_need_the_same_pointers() -> None:
+    """CUDA once refused null for the gradient of an output that nothing depends on."""
+    model = model_of(CASES["held"]())
+    needed = [
+        set(re.findall(r"!a->(grad_\w+)_seq", source.files[path]))
+        for source, path in ((C().emit(model), "held.cpp"), (Cuda().emit(model), "held_launch.cpp"))
+    ]
+    assert needed == [{"grad_spike", "grad_kept"}] * 2

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 import lnm_codegen as lnm
-from lnm_codegen.nn.select import DEVICES, missing
+from lnm_codegen.nn.select import device_type, missing
 from lnm_codegen.train.models import Network, Task
 from lnm_codegen.train.models.conv import conv_net
 from lnm_codegen.train.models.sequence import FeedForward
@@ -249,13 +249,13 @@ def cases() -> Iterator[object]:
     """Yield network, backend, type; GPU backends need one, and all but QUICK are slow."""
     for name in NEURONS:
         for backend in ("torch", "c", "triton", "cuda"):
-            needs = {"cuda": "needs_cuda", "cpu": "needs_cc"}.get(DEVICES.get(backend, ""))
+            needs = {"cuda": "needs_cuda", "cpu": "needs_cc"}[device_type(backend)]
             for dtype in DTYPES:
                 is_separate = name.endswith(SEPARATE)
                 if backend == "torch" and dtype == "float64" and not is_separate:
                     continue  # the reference itself
                 case = (name, backend, dtype)
-                marks = [getattr(pytest.mark, needs)] if needs else []
+                marks = [getattr(pytest.mark, needs)] if backend != "torch" else []
                 marks += [] if case in QUICK else [pytest.mark.slow]
                 yield pytest.param(*case, marks=marks)
 
@@ -265,7 +265,7 @@ def test_trains_like_eager_pytorch(name: str, backend: str, dtype: str) -> None:
     """Losses and final parameters of 32 steps."""
     if problem := missing(backend):
         pytest.skip(str(problem))
-    variant = Variant(backend, dtype, DEVICES.get(backend, "cpu"))
+    variant = Variant(backend, dtype, device_type(backend))
     is_half, is_eager = dtype == "bfloat16", backend == "torch"
     base = "bfloat16" if is_half and not is_eager else "float64"
     is_wide = is_half and (is_eager or name == "conv")

@@ -67,6 +67,14 @@ def test_explain_on_a_cpu_starts_no_gpu(broken: Callable[[Exception], None]) -> 
     assert module._triton_problem.cache_info().misses == 0
 
 
+def test_a_further_backend_needs_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line in `DEVICES` has all that `select` and `explain` say about its device."""
+    monkeypatch.setitem(module.DEVICES, "rust", module.DEVICES["c"])
+    with refused(lnm.ToolError, "lif", "backend 'rust' runs on the CPU; the input is on cuda"):
+        module.select(lnm.get("lif"), "rust", "cuda")
+    assert module.select(lnm.get("lif"), "rust", "cpu") == "rust"
+
+
 def test_a_namespace_is_not_cuda_bindings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other packages, such as cuda-pathfinder, are in the namespace `cuda`, too."""
     monkeypatch.setattr(module.torch.version, "hip", None)

@@ -86,7 +86,7 @@ class _Reader:
             problem = f"{len(neuron.inputs)} inputs and {len(neuron.states)} states"
             raise self._refuse(problem, "one input, and at most two states")
         v, strict = self._fire()
-        self._output(v)
+        self._output()
         current = next((s for s in neuron.states if s is not v), None)
         if v is None and neuron.states:
             raise self._refuse("the spike depends on x alone", "a spike that depends on a state")
@@ -118,7 +118,7 @@ class _Reader:
         self._found["threshold"] = -poly.coeff_monomial(1)
         return (read[0] if read[0] in neuron.states else None), strict
 
-    def _output(self, v: Declared | None) -> None:
+    def _output(self) -> None:
         neuron = self._neuron
         out = neuron.output[0][1] if len(neuron.output) == 1 else None
         if neuron.fire and out != neuron.fire[0][0]:

@@ -7,7 +7,7 @@ memory, threads and time; `<name>.h`, the interface; `example.c`, a caller.
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from lnm_codegen.backends.arguments import ABI
@@ -37,13 +37,11 @@ class C:
         chunk: Time steps between saved states.
         far: Time steps beyond which fewer states are saved.
         initial: The header has the initial values of the definition, and the text depends on them.
-        name: Name in `BACKENDS`.
     """
 
     chunk: int = CHUNK
     far: int = FAR
     initial: bool = True
-    name: str = field(default="c", init=False)
 
     def emit(self, model: Model) -> Source:
         """Return step, loops, header and example.

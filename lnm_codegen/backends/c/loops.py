@@ -49,8 +49,6 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
     now = Places("{}_now[i]", "{}_row[i]", row)
     saved = Places("steps.{}[t][i]", "{}_row[i]", row, "{}[i]", "{}_row[i]")
     size = "a.time_steps, a.neurons"
-    read = {p.var.name for p in plan.read_inputs(plan.backward)}
-    graded = tuple(o for o in model.outputs if f"grad_{o}" in read)
     streamed = [f"(!a.grad_{x}_seq || streams(a.grad_{x}_seq, {size}))" for x in model.inputs]
     view = dict(
         family=model.family,
@@ -70,7 +68,7 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
         inputs=model.inputs,
         further=model.inputs[1:],
         outputs=model.outputs,
-        graded_outputs=graded,
+        graded_outputs=plan.graded_outputs,
         counts=plan.counts,
         terms=plan.terms,
         state_count=len(plan.states),
@@ -100,7 +98,7 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
         gradient_loop=_gradient_loop(plan, layer_terms),
         forward_streams=" && ".join(f"streams(a.{o}_seq, {size})" for o in model.outputs),
         backward_streams=" && ".join(streamed),
-        **conditions(plan, graded, "saved_numbers(a->time_steps, a->neurons)"),
+        **conditions(plan, "saved_numbers(a->time_steps, a->neurons)"),
     )
     return render("c/kernel.cpp.j2", view)
 

@@ -29,8 +29,6 @@ FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqr
 class Cuda:
     """The NVIDIA GPU backend."""
 
-    name = "cuda"
-
     def emit(self, model: Model) -> Source:
         """Return step, layout, kernels, launcher and example.
 
@@ -93,7 +91,7 @@ def _interface_view(cuda: CudaPlan) -> dict[str, object]:
         backward_lanes=cuda.backward_lanes,
         forward_bytes=cuda.forward_lanes * cuda.io_bytes,
         backward_bytes=cuda.backward_lanes * cuda.io_bytes,
-        **conditions(plan, plan.graded_outputs, saved),
+        **conditions(plan, saved),
         reduction_grid=values_text(
             plan.finest,
             "a->channels",

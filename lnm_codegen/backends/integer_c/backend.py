@@ -16,8 +16,8 @@ from lnm_codegen.backends.arguments import ABI, wrapped
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.c.backend import wrapped_signature
 from lnm_codegen.backends.c.words import c_meaning
+from lnm_codegen.backends.fixed import Coefficient, FixedModel
 from lnm_codegen.backends.integer_c.expr import c_sizes, c_type, lines
-from lnm_codegen.backends.integer_c.model import Coefficient, FixedModel
 from lnm_codegen.backends.names import (
     c_scopes,
     marked,
@@ -96,8 +96,6 @@ def run_fields(kernel: fx.Kernel) -> tuple[ModelField, ...]:
 
 class FixedC:
     """The integer C model."""
-
-    name = "c"
 
     def emit(self, model: FixedModel) -> Source:
         """Return step, run, interface and values.

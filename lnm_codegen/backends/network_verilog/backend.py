@@ -106,7 +106,7 @@ def modules(
         files[f"rtl/{prefix}_synapse.v"] = synapse_module(layer, family, prefix)
         files |= memory_files(layer, prefix, family)
         files |= proofs(layer, family, prefix)
-    files[f"rtl/{name}_readout.v"] = readout_module(network, layers, last_bits(layers, arrays))
+    files[f"rtl/{name}_readout.v"] = readout_module(network, last_bits(layers, arrays))
     files[f"rtl/{name}_network.v"] = top_module(network, layers, arrays)
     return files
 

@@ -41,7 +41,7 @@ def described(values: ValueSpan) -> str:
     return f"k for k / 2^{values.frac}, {values.low} to {values.high}"
 
 
-def readout_module(network: IntegerNetwork, layers: Sequence[Layer], value_bits: int) -> str:
+def readout_module(network: IntegerNetwork, value_bits: int) -> str:
     """Return the module `<name>_readout`; its input has `value_bits`, 0 for a spike."""
     scores, steps = network.scores, network.time_steps
     ends: Span = (scores.low, scores.high)

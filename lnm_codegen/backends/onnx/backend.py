@@ -32,8 +32,6 @@ _OWN_AXES: Final[dict[Granularity, tuple[str, ...]]] = {
 class Onnx:
     """The ONNX backend."""
 
-    name = "onnx"
-
     def emit(self, model: Model) -> Source:
         """Return one model of the operators of ONNX, as text.
 

@@ -74,8 +74,6 @@ class TorchDialect(expr.Dialect):
 class Torch:
     """The eager PyTorch backend."""
 
-    name = "torch"
-
     def emit(self, model: Model) -> Source:
         """Return one module with `prepare`, `step` and `multi_step`.
 

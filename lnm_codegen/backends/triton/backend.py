@@ -52,8 +52,6 @@ class _Function(NamedTuple):
 class Triton:
     """The GPU backend in Python."""
 
-    name = "triton"
-
     def emit(self, model: Model) -> Source:
         """Return one module.
 

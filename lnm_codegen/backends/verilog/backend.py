@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.earlier import MANIFEST
-from lnm_codegen.backends.integer_c.model import FixedModel
+from lnm_codegen.backends.fixed import FixedModel
+from lnm_codegen.backends.rtl import FORMS
 from lnm_codegen.backends.verilog.array.channels import check_channels
 from lnm_codegen.backends.verilog.array.module import array_modules, array_times, check_states
 from lnm_codegen.backends.verilog.core.ecp5 import check_factors, ecp5_model, simulation_files
@@ -18,7 +19,6 @@ from lnm_codegen.backends.verilog.folder.build import folder_files
 from lnm_codegen.backends.verilog.folder.manifest import Form, manifest
 from lnm_codegen.backends.verilog.formal.proofs import proofs
 from lnm_codegen.backends.verilog.parts import CircuitDesign, check_names
-from lnm_codegen.backends.verilog.rtl import FORMS
 from lnm_codegen.backends.verilog.sequence.module import seq_module
 from lnm_codegen.backends.verilog.sequence.schedule import Sequence
 from lnm_codegen.backends.verilog.testbench.array import (
@@ -30,11 +30,8 @@ from lnm_codegen.backends.verilog.testbench.neuron import testbench
 from lnm_codegen.backends.verilog.testbench.vectors import run_vectors, step_vectors
 
 
-@dataclass(frozen=True, slots=True)
 class Verilog:
     """Verilog-2005 from a neuron in fixed point."""
-
-    name: str = "verilog"
 
     def emit(self, model: FixedModel) -> Source:
         """Return the circuit of `model`, its testbenches, its proofs and build scripts.

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
-from lnm_codegen.backends.integer_c.model import Coefficient, FixedModel
+from lnm_codegen.backends.fixed import Coefficient, FixedModel
+from lnm_codegen.backends.rtl import Rtl
 from lnm_codegen.backends.verilog.expr import Printer, declared, literal, width_of
-from lnm_codegen.backends.verilog.rtl import Rtl
 from lnm_codegen.backends.verilog.words import verilog_meaning
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx

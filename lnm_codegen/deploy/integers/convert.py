@@ -220,9 +220,3 @@ def integer_samples(network: IntegerNetwork, x: Any) -> Integers:
             raise ShapeError(network.name, f"a sample holds {others.flat[0]:g}", "spikes, 0 or 1")
         return array.astype(np.int64)
     return np.asarray(integers(array, Bits(network.input.width, network.input.frac)))
-
-
-def sample_rows(network: IntegerNetwork, samples: Integers) -> Integers:
-    """Return samples (N, values), the time steps of a sample one after another."""
-    rows = samples if network.repeated else np.moveaxis(samples, 0, 1)
-    return np.asarray(rows.reshape(len(rows), -1))

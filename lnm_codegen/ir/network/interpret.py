@@ -76,6 +76,12 @@ def interpret_network(
     )
 
 
+def sample_rows(network: IntegerNetwork, samples: Integers) -> Integers:
+    """Return samples (N, values), the time steps of a sample one after another."""
+    rows = samples if network.repeated else np.moveaxis(samples, 0, 1)
+    return np.asarray(rows.reshape(len(rows), -1))
+
+
 def _require_samples(network: IntegerNetwork, samples: Any) -> Integers:
     """Return the samples as int64 (T, N, *), T = 1 if repeated."""
     x, own = np.asarray(samples), network.input_shape

@@ -192,7 +192,7 @@ def pack_spikes(model: Model | None = None) -> Model | _GeneratorContextManager[
     return model
 
 
-def _begin(model: nn.Module, inputs: object) -> None:
+def _begin(model: nn.Module, _inputs: object) -> None:
     """Enter the context of a forward."""
     if torch.compiler.is_compiling():
         TRACE.depth += 1
@@ -202,7 +202,7 @@ def _begin(model: nn.Module, inputs: object) -> None:
         _THREAD.contexts.append((model, context))
 
 
-def _end(model: nn.Module, inputs: object, output: object) -> None:
+def _end(model: nn.Module, _inputs: object, _output: object) -> None:
     """Leave the context of a forward, also after an error, unless a hook before `_begin` raised."""
     if torch.compiler.is_compiling():
         TRACE.depth -= 1

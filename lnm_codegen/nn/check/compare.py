@@ -21,7 +21,7 @@ from lnm_codegen.nn.check.draw import (
     spike_rates,
 )
 from lnm_codegen.nn.layer import NeuronLayer
-from lnm_codegen.nn.select import BACKENDS, DEVICES, interpreting, missing
+from lnm_codegen.nn.select import BACKENDS, device_type, interpreting, missing
 from lnm_codegen.options import BackendName
 from lnm_codegen.validation import require_number
 
@@ -116,7 +116,7 @@ def compare_backends(neuron: Neuron, scale: float | None = None) -> BackendCompa
 
 def _obstacle(backend: str) -> str:
     """Return why a backend cannot run on this machine; empty if it can."""
-    if DEVICES.get(backend) == "cuda" and not torch.cuda.is_available() and not interpreting():
+    if device_type(backend) == "cuda" and not torch.cuda.is_available() and not interpreting():
         return "needs a GPU, and PyTorch finds none."
     error = missing(backend)
     return f"{error.problem}. {error.remedy}" if error else ""
@@ -129,7 +129,7 @@ def cuda_device() -> str | None:
 
 def _run_layer(case: DrawnCase, backend: BackendName, dtype: str) -> dict[str, Array]:
     neuron, kind = case.neuron, getattr(torch, dtype)
-    device = DEVICES.get(backend, "cpu") if torch.cuda.is_available() else "cpu"
+    device = device_type(backend) if torch.cuda.is_available() else "cpu"
 
     def tensor(value: Array, learned: bool = False) -> torch.Tensor:
         return torch.tensor(value, dtype=kind, device=device, requires_grad=learned)

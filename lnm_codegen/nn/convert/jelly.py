@@ -40,6 +40,16 @@ from lnm_codegen.nn.layer import NeuronLayer
 
 PREFIX = "spikingjelly.activation_based.neuron"
 """Module of the classes; in 2.x, a package."""
+LAYERS = "spikingjelly.activation_based.layer."
+"""Package of other layers."""
+_NORMS = {
+    f"{kind}{axes}d" for kind in ("BatchNorm", "ThresholdDependentBatchNorm") for axes in (1, 2, 3)
+}
+
+
+def is_batch_norm(kind: type) -> bool:
+    """Report whether a class of SpikingJelly computes what PyTorch's batch normalisation does."""
+    return kind.__module__.startswith(LAYERS) and kind.__name__ in _NORMS
 
 
 class VoltageLayer(NeuronLayer):
@@ -137,7 +147,7 @@ Made: TypeAlias = tuple[Neuron, Kept, str]
 """Neuron, its parameters that are tensors, and the parameter that scales the reset, or ""."""
 
 
-def _if(old: Any, common: dict[str, Any]) -> Made:
+def _if(_old: Any, common: dict[str, Any]) -> Made:
     return if_(**common), NOTHING, ""
 
 

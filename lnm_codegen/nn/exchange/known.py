@@ -9,6 +9,7 @@ from torch.nn.modules import module as torch_module
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.nn.convert.jelly import LAYERS, is_batch_norm
 from lnm_codegen.nn.exchange.modules import Delay, Scale, SumPool2d
 from lnm_codegen.nn.exchange.parts import HasParts
 from lnm_codegen.nn.exchange.signals import Layout
@@ -27,8 +28,6 @@ RESHAPING = (nn.Flatten, nn.Unflatten)
 _OTHERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool2d, SumPool2d, Scale, Delay, DeferredNorm)
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 _PYTORCH, _OURS = "torch.nn.modules.", "lnm_codegen."
-_SPIKINGJELLY = "spikingjelly.activation_based.layer."
-_NORMS = ("BatchNorm", "ThresholdDependentBatchNorm")
 
 
 def is_leaf(module: nn.Module) -> bool:
@@ -44,7 +43,7 @@ def is_leaf(module: nn.Module) -> bool:
 def known(where: str, module: M, kind: type) -> M:
     """Return a module of exactly this class, or of SpikingJelly's, or raise UnsupportedError."""
     own = type(module)
-    if own is not kind and not own.__module__.startswith(_SPIKINGJELLY):
+    if own is not kind and not own.__module__.startswith(LAYERS):
         raise _subclass(where, own, kind)
     return module
 
@@ -58,14 +57,13 @@ def require_forward(where: str, module: nn.Module, layout: Layout) -> None:
     if isinstance(module, _BatchNorm):
         _require_channels(where, module, layout)
     elif isinstance(module, (*SAME, *RESHAPING, NeuronLayer)):
-        if not own.forward.__module__.startswith((_PYTORCH, _OURS, _SPIKINGJELLY)):
+        if not own.forward.__module__.startswith((_PYTORCH, _OURS, LAYERS)):
             raise _subclass(where, own, _known_base(own))
 
 
 def _require_channels(where: str, module: nn.Module, layout: Layout) -> None:
     own = type(module)
-    is_other = own.__module__.startswith(_SPIKINGJELLY) and own.__name__.startswith(_NORMS)
-    if not own.__module__.startswith(_PYTORCH) and not is_other:
+    if not own.__module__.startswith(_PYTORCH) and not is_batch_norm(own):
         raise _subclass(where, own, _known_base(own))
     axis = 2 if getattr(module, "step_mode", "s") == "m" else 1
     if axis != (2 if layout == "steps" else 1):

@@ -54,7 +54,7 @@ def nearest_of(
         found = coefficients_of(layer, membrane, shape)
         fields = fields_of(where, membrane, found, dt)
     except UnsupportedError:
-        membrane, found = _fitted(neuron.name, path, shape, bool(neuron.fire), layer)
+        membrane, found = _fitted(path, shape, bool(neuron.fire), layer)
         fields = fields_of(where, membrane, found, dt)
     found = {"reset": np.full(shape, path.reset), **found}
     return written(nir, membrane, found, fields, dtype, "hard")
@@ -128,7 +128,7 @@ def _path_of(layer: NeuronLayer, x_seq: Tensor) -> _Path:
 
 
 def _fitted(
-    name: str, path: _Path, shape: Shape, fires: bool, layer: NeuronLayer
+    path: _Path, shape: Shape, fires: bool, layer: NeuronLayer
 ) -> tuple[Membrane, dict[str, Array]]:
     """Return the leaky integrator that fits a path best, and its coefficients."""
     ones = np.ones_like(path.x)

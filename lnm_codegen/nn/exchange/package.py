@@ -30,7 +30,7 @@ def graph_of(where: str, graph: nir.NIRNode | str | os.PathLike[str]) -> nir.NIR
     """
     package = nir_package(where)
     if isinstance(graph, str | os.PathLike):
-        return _read(where, package, Path(graph))
+        return _read(package, Path(graph))
     if isinstance(graph, package.NIRGraph):
         return graph
     if not isinstance(graph, package.NIRNode):
@@ -41,7 +41,7 @@ def graph_of(where: str, graph: nir.NIRNode | str | os.PathLike[str]) -> nir.NIR
     return package.NIRGraph(ends, edges, type_check=False)
 
 
-def _read(where: str, package: Any, path: Path) -> nir.NIRGraph:
+def _read(package: Any, path: Path) -> nir.NIRGraph:
     remedy = "Write the file with nir.write."
     try:
         with path.open("rb"):  # h5py's own message of a missing file has several lines

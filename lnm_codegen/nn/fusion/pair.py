@@ -9,17 +9,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lnm_codegen.errors import LnmError
 from lnm_codegen.language.normalisation import normalised
+from lnm_codegen.nn.convert.jelly import is_batch_norm
 from lnm_codegen.nn.convert.libraries import library_of
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import DeferredNorm
 from lnm_codegen.nn.norm.layer import NormNeuron
 
 _KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-_SPIKINGJELLY = "spikingjelly.activation_based.layer."
-_NAMES = {
-    f"{kind}{axes}d" for kind in ("BatchNorm", "ThresholdDependentBatchNorm") for axes in (1, 2, 3)
-}
-"""Classes of SpikingJelly that compute what PyTorch's do."""
 _FIELDS = ("channels", "norm", "shortcut", "sync")
 """Attributes that `NormNeuron.defer` sets."""
 
@@ -56,9 +52,7 @@ def joined(path: str, name: str) -> str:
 def obstacle(norm: nn.Module, layer: nn.Module, pair: Pair) -> str:
     """Return why a layer cannot compute a normalisation; empty if it can."""
     kind = type(norm)
-    is_known = kind in _KINDS or (
-        kind.__module__.startswith(_SPIKINGJELLY) and kind.__name__ in _NAMES
-    )
+    is_known = kind in _KINDS or is_batch_norm(kind)
     if not (is_known and isinstance(norm, _BatchNorm)):
         return f"{kind.__name__} is not a class that fuse knows"
     library = library_of(layer)

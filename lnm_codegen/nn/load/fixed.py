@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.backends.arguments import ABI
+from lnm_codegen.backends.fixed import FixedModel
 from lnm_codegen.backends.integer_c.backend import WORDS, FixedC, run_fields
-from lnm_codegen.backends.integer_c.model import FixedModel
-from lnm_codegen.backends.verilog.rtl import Rtl
+from lnm_codegen.backends.rtl import Rtl
 from lnm_codegen.errors import InternalError, ToolError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.nn.function import addresses

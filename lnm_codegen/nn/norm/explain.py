@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from lnm_codegen.backends.plan import BYTES
 from lnm_codegen.nn.explain import Explanation
+from lnm_codegen.nn.select import device_type
 
 
 def with_passes(found: Explanation, needs_gradient: bool) -> Explanation:
@@ -15,7 +16,7 @@ def with_passes(found: Explanation, needs_gradient: bool) -> Explanation:
     """
     if found.schedule is None:
         return found
-    sums, size = 1 if found.backend == "c" else 2, BYTES[found.dtype]
+    sums, size = 1 if device_type(found.backend) == "cpu" else 2, BYTES[found.dtype]
     schedule = replace(
         found.schedule,
         forward_launches=found.schedule.forward_launches + sums,

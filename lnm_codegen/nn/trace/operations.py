@@ -182,12 +182,18 @@ def _addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Any:
 
 def _filled(value: Any) -> Callable[..., Any]:
     def fill(input: Any, *, dtype: Any = None, device: Any = None) -> Any:
-        return _full_like(input, value, dtype=dtype)
+        return _full_like(input, value, dtype=dtype, device=device)
 
     return fill
 
 
-def _full_like(input: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:
+def _full_like(
+    input: Any,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,  # noqa: ARG001 (a name of PyTorch)
+) -> Any:
     is_bool = isinstance(input, TracedCondition) and dtype is None
     return condition(fill_value) if is_bool else number(fill_value)
 
@@ -214,7 +220,7 @@ def _binary(
     return apply
 
 
-def _same(input: Any, *, memory_format: Any = None) -> Any:
+def _same(input: Any, *, memory_format: Any = None) -> Any:  # noqa: ARG001 (a name of PyTorch)
     return input
 
 

@@ -136,7 +136,7 @@ def _in_place(name: str) -> Callable[..., Any]:
 
 
 def _unsupported(sign: str) -> Callable[..., Any]:
-    def refuse(value: Traced, *_: Any) -> NoReturn:
+    def refuse(*_: Any) -> NoReturn:
         problem = f"the operator {sign} has no counterpart in the language"
         raise refusal(problem, _ACCEPTED)
 
@@ -144,7 +144,7 @@ def _unsupported(sign: str) -> Callable[..., Any]:
 
 
 def _no_value(what: str) -> Callable[..., Any]:
-    def refuse(value: Traced, *_: Any) -> NoReturn:
+    def refuse(*_: Any) -> NoReturn:
         problem = f"{what} needs the value of a traced tensor, which has none"
         raise refusal(problem, "functions and operators of PyTorch")
 

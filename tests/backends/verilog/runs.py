@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.integer_c.model import FixedModel
+from lnm_codegen.backends.fixed import FixedModel
 from lnm_codegen.backends.verilog import backend
 from lnm_codegen.backends.verilog.expr import declared, width_of
 from lnm_codegen.backends.verilog.parts import CircuitDesign, connected, declarations, same_names

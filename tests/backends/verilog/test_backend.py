@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.integer_c.model import FixedModel
+from lnm_codegen.backends.fixed import FixedModel
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 from tests.backends.verilog.runs import (
@@ -29,7 +29,7 @@ from tests.backends.verilog.runs import (
     needs_yosys,
     with_random_coefficients,
 )
-from tests.cases import CASES, FIXED_ZOO, ZOO
+from tests.cases import CASES, ZOO, fixed_zoo
 from tests.refusals import refused
 from tests.strategies import neurons
 
@@ -132,7 +132,7 @@ def families(tmp_path_factory):
 @needs_iverilog
 def test_further_families(tmp_path):
     """Simulation and lint of the families of `ZOO`."""
-    bench = bench_of(tmp_path, FIXED_ZOO)
+    bench = bench_of(tmp_path, fixed_zoo())
     bench.simulate()
     bench.lint()
 

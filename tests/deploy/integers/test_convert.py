@@ -16,7 +16,6 @@ from lnm_codegen.deploy.integers.convert import (
     integer_network,
     integer_samples,
     real_network,
-    sample_rows,
     whole_bits,
 )
 from lnm_codegen.deploy.integers.real import RealWeights
@@ -28,7 +27,7 @@ from lnm_codegen.deploy.integers.weights import (
 )
 from lnm_codegen.deploy.network import trace_layers
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
-from lnm_codegen.ir.network.interpret import interpret_network
+from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
 from lnm_codegen.ir.network.nodes import FlattenStage, PoolStage, WeightStage
 from lnm_codegen.ir.network.values import SPIKES, ValueSpan
 from lnm_codegen.ir.types import Bits, FixedSpec

@@ -392,9 +392,11 @@ def test_normalisations_of_spikingjelly():
     net[1] = layers.BatchNorm1d(3, step_mode="s")
     with refused(UnsupportedError, "to_nir: 1", "normalises axis 1"):
         lnm.nn.to_nir(net, x)
-    net[1] = layers.TemporalEffectiveBatchNorm1d(12, 3)
-    with refused(UnsupportedError, "to_nir: 1", "may have another forward"):
-        lnm.nn.to_nir(net, x)
+    other = type("BatchNormOther1d", (nn.BatchNorm1d,), {"__module__": layers.__name__ + ".bn"})
+    for norm in (layers.TemporalEffectiveBatchNorm1d(12, 3), other(3)):
+        net[1] = norm
+        with refused(UnsupportedError, "to_nir: 1", "may have another forward"):
+            lnm.nn.to_nir(net, x)
 
 
 def test_wrong_arguments_are_one_line():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch.func import functional_call, grad
 
 import lnm_codegen as lnm
 from lnm_codegen.nn import NeuronLayer, NormNeuron
+from lnm_codegen.nn.norm.explain import with_passes
+from lnm_codegen.nn.select import DEVICES
 from tests.refusals import refused
 
 pytestmark = pytest.mark.needs_cc
@@ -429,6 +432,16 @@ def test_explanation() -> None:
     assert (found.schedule.forward_launches, found.schedule.backward_launches) == (2, 2)
     assert block.explain(x.bfloat16()).bytes_moved == (6, 12)
     assert block.eval().explain(x).bytes_moved == (8, 12)
+
+
+def test_explanation_of_a_further_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend on the CPU sums the statistics in one launch, under any name."""
+    monkeypatch.setitem(DEVICES, "rust", DEVICES["c"])
+    layer = lnm.nn.NeuronLayer(LIF, backend="c")
+    found = replace(layer.explain(torch.empty(4, 2, 3)), backend="rust")
+    schedule = with_passes(found, needs_gradient=True).schedule
+    assert schedule is not None
+    assert schedule.forward_launches == 2
 
 
 def test_refusals() -> None:

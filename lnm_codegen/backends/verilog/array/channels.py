@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lnm_codegen.backends.integer_c.model import Coefficient
+from lnm_codegen.backends.fixed import Coefficient
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.expr import literal
 from lnm_codegen.backends.verilog.parts import CircuitDesign, port, separated

@@ -20,7 +20,7 @@ from lnm_codegen.hardware.folder import Circuit
 from lnm_codegen.hardware.result import Check, StepResult, failed, skipped, verdict
 from lnm_codegen.hardware.tools import missing, run, temporary_folder
 from lnm_codegen.ir.network.exchange import read_network
-from lnm_codegen.ir.network.interpret import interpret_network
+from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
 from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers, size_of
 
 SAMPLES = "tb/samples.npz"
@@ -70,12 +70,6 @@ def _kept(path: Path) -> Integers:
         raise ModelError(path, f"not samples: {reason(error)}", remedy=_AGAIN) from None
 
 
-def rows_of(network: IntegerNetwork, samples: Integers) -> Integers:
-    """Return samples (S, values), the time steps of a sample one after another."""
-    rows = samples if network.repeated else np.moveaxis(samples, 0, 1)
-    return np.asarray(rows.reshape(len(rows), -1))
-
-
 def _memories(circuit: Circuit, network: IntegerNetwork) -> Check:
     """Compare rtl/*.hex with network.json."""
     name, begun = "memories = network.json", time.monotonic()
@@ -96,7 +90,7 @@ def _c(circuit: Circuit, network: IntegerNetwork) -> Check:
     if reason := missing("g++"):
         return skipped(check, reason)
     begun, samples = time.monotonic(), samples_of(circuit, network)
-    expected, rows = interpret_network(network, samples), rows_of(network, samples)
+    expected, rows = interpret_network(network, samples), sample_rows(network, samples)
     with temporary_folder() as folder:
         (folder / "driver.cpp").write_text(_driver(network), encoding="utf-8")
         (folder / "given").write_bytes(rows.astype(np.int64).tobytes())

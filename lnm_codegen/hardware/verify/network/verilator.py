@@ -8,8 +8,9 @@ from lnm_codegen.backends.network_verilog.testbench import input_words
 from lnm_codegen.hardware.folder import Circuit
 from lnm_codegen.hardware.result import Check, StepResult, failed, step_result, verdict
 from lnm_codegen.hardware.tools import missing, run, temporary_folder
-from lnm_codegen.hardware.verify.network.model import rows_of, samples_of
+from lnm_codegen.hardware.verify.network.model import samples_of
 from lnm_codegen.ir.network.exchange import read_network
+from lnm_codegen.ir.network.interpret import sample_rows
 
 MOST_SAMPLES, SECONDS = 1000, 600
 _RESULT = re.compile(r"^(PASS|FAIL) \w+: (\d+) samples, (\d+) wrong, (\d+) cycles", re.MULTILINE)
@@ -26,7 +27,7 @@ def verilator(circuit: Circuit, count: int | None = MOST_SAMPLES) -> StepResult:
 
 def _compare(circuit: Circuit, most: int | None) -> Check:
     network, form = read_network(circuit.folder), circuit.forms["network"]
-    rows = rows_of(network, samples_of(circuit, network, most))
+    rows = sample_rows(network, samples_of(circuit, network, most))
     width = circuit.manifest["streams"]["s_axis_tdata"]["width"]
     with temporary_folder() as folder:
         copy = circuit.copied(folder / "circuit").folder

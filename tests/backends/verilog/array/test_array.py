@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.integer_c.model import FixedModel
+from lnm_codegen.backends.fixed import FixedModel
 from lnm_codegen.backends.verilog import backend
 from tests.backends.verilog.runs import Bench, model, needs_iverilog, needs_verilator, needs_yosys
 from tests.refusals import refused

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.integer_c.model import FixedModel
+from lnm_codegen.backends.fixed import FixedModel
 from lnm_codegen.backends.verilog.backend import Verilog
 from tests.backends.verilog.runs import (
     Bench,

@@ -17,10 +17,11 @@ from lnm_codegen.files import write_whole
 from lnm_codegen.hardware.folder import Circuit, read_circuit
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.hardware.verify.network import synthesis
-from lnm_codegen.hardware.verify.network.model import DRAWN, rows_of, samples_of
+from lnm_codegen.hardware.verify.network.model import DRAWN, samples_of
 from lnm_codegen.hardware.verify.network.steps import run_network_steps
 from lnm_codegen.hardware.verify.network.verilator import verilator
 from lnm_codegen.ir.network.exchange import network_files, read_network
+from lnm_codegen.ir.network.interpret import sample_rows
 from lnm_codegen.ir.network.values import ValueSpan
 from tests.backends.network_verilog.runs import random_circuit
 from tests.hardware.verify.test_steps import ALL
@@ -155,7 +156,7 @@ def test_every_step_passes(circuit: Circuit) -> None:
 def test_verilator_runs_as_many_samples_as_asked(circuit: Circuit) -> None:
     """64 random samples, and the first ones of the folder or all of them."""
     network = read_network(circuit.folder)
-    kept = len(rows_of(network, samples_of(circuit, network)))
+    kept = len(sample_rows(network, samples_of(circuit, network)))
     (check,) = verilator(circuit, count=1).checks
     assert (check.status, check.count) == ("passed", 1 + DRAWN)
     (step,) = run_network_steps(circuit, ("verilator",), every=True)
