@@ -40,6 +40,7 @@ NEEDED = {
     "docs/onnx.md": ["onnxruntime"],
     "docs/start.md": ["matplotlib"],
     "docs/howto/choose.md": ["matplotlib"],
+    "docs/howto/compare.md": ["matplotlib", "scipy", "sklearn"],
     "docs/howto/exchange.md": ["nir", "onnxscript"],
     "docs/howto/report.md": ["matplotlib", "sklearn"],
 }
@@ -48,7 +49,7 @@ NO_PYTHON = {"docs/howto/index.md"}
 """Pages that only list others."""
 SLOW = {"docs/pytorch.md", "docs/training.md"} | {
     f"docs/howto/{name}.md"
-    for name in ("channel", "exchange", "gradient", "mixed", "quantise", "report")
+    for name in ("channel", "compare", "exchange", "gradient", "mixed", "quantise", "report")
 }
 """Pages that compile several kernels, or export or train a network."""
 

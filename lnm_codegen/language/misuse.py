@@ -55,6 +55,10 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 """NumPy's name of an operator between one of its numbers and a symbol -> the operator."""
 _NO_TRUTH = "no truth value, because symbols have no values while a neuron is defined"
+_PER_CHANNEL = (
+    "Values per channel or neuron belong to a layer: copy them into its parameter, or give them to "
+    "lnm.emit as values=."
+)
 EQUALITY = "Write sympy.Eq(a, b) for a == b and sympy.Ne(a, b) for a != b"
 SPIKES_WHERE = "the neuron spikes where fire is >= 0"
 OPERANDS = "numbers and expressions of declared states, inputs, parameters and spikes"
@@ -171,6 +175,11 @@ def as_number(value: Any) -> Any:
     if is_array(value) and math.prod(getattr(value, "shape", (0,))) == 1:
         return value.item()
     return as_numbers(value)
+
+
+def per_channel(value: Any) -> str:
+    """Return the remedy of an array or a tensor that is no value of a definition, or ""."""
+    return _PER_CHANNEL if is_array(value) else ""
 
 
 def no_array(value: Any, where: str = "expression") -> Any:

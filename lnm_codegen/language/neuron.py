@@ -197,7 +197,7 @@ class Neuron:
 
         Args:
             **values: Name -> a number, or as many as a vector parameter has. A parameter is no
-                longer drawn at random.
+                longer drawn at random. Learned values per channel stay in a layer.
 
         Raises:
             ModelError: An unknown name, or another value.

@@ -22,7 +22,7 @@ from lnm_codegen.ir.declarations import Granularity as Granularity
 from lnm_codegen.ir.declarations import Init as Init
 from lnm_codegen.language.comparison import undecidable
 from lnm_codegen.language.expression import Numbers, Symbol
-from lnm_codegen.language.misuse import Symbolic, as_number, as_numbers, operand
+from lnm_codegen.language.misuse import Symbolic, as_number, as_numbers, operand, per_channel
 from lnm_codegen.language.names import require_name
 from lnm_codegen.validation import require_bool, require_integer, require_one_of, shown, wrong
 
@@ -173,13 +173,14 @@ def require_init(where: str, init: Any, size: int | None = None) -> Init:
     if _is_finite(given):
         return float(given)
     numbers = "a finite number" if size is None else f"a finite number or {size} of them"
+    accepted = f"{numbers}, or a function (generator, shape) -> tensor"
     if size is not None and isinstance(given, Sequence):
         values = [as_numbers(value) for value in given]
         if all(_is_finite(value) for value in values):
             if len(values) == size:
                 return tuple(float(value) for value in values)
-            raise wrong(where, "init", init, numbers)
-    raise wrong(where, "init", init, f"{numbers}, or a function (generator, shape) -> tensor")
+            accepted = numbers
+    raise wrong(where, "init", init, accepted, per_channel(init))
 
 
 def _is_finite(value: Any) -> bool:
@@ -207,8 +208,7 @@ def state(name: str, init: Init | Numbers | Declared = 0.0) -> Declared:
     if isinstance(init, Declared | Vector):
         if not isinstance(init, Declared) or not _is_scalar_param(init.decl):
             raise wrong(where, "init", init, "a number, a function, or a scalar lnm.param")
-        decl = State(name, cast("Param", init.decl).init, init.name)
-        return _declare(name, decl, init)
+        return _declare(name, State(name, cast("Param", init.decl).init, init.name), init)
     return _declare(name, State(name, require_init(where, init)))
 
 

@@ -1233,3 +1233,14 @@ def test_with_init_refuses_other_values(values, where, problem):
     n = lnm.Neuron(charge={v: p * v + theta[1] * x + u, u: theta[0] * u}, fire=v - 1)
     with refused(lnm.ModelError, where, problem):
         n.with_init(**values)
+
+
+@pytest.mark.parametrize(("size", "accepted"), [(None, INIT), (2, INITS)])
+def test_values_per_channel_are_no_initial_values(size, accepted):
+    """A learned tensor was refused without a word on where its values go."""
+    a = lnm.param("a", size=size)
+    n = lnm.Neuron(charge={v: (a if size is None else a[0]) * v + x}, fire=v - 1, name="own")
+    torch = pytest.importorskip("torch")
+    learned = torch.nn.Parameter(torch.rand(3, size or 1).squeeze())
+    with refused(lnm.ModelError, "own.with_init: a", "init is", accepted, "lnm.emit as values="):
+        n.with_init(a=learned)

@@ -33,6 +33,11 @@ _RESET = (
     "snntorch.utils.reset and reset_hidden do not reset converted layers, which have "
     "init_hidden=True. Use lnm.nn.reset(model)."
 )
+_NOTHING = (
+    "convert: no layer of this {} was replaced. Accepted: spiking layers of SpikingJelly, snnTorch "
+    "and Norse. Print lnm.nn.conversion_report(model); write lnm.nn.NeuronLayer in place of other "
+    "activations, such as ReLU."
+)
 
 
 def convert(
@@ -45,7 +50,8 @@ def convert(
     parameters have the old names, values and order; one of the same shape stays the same object.
     What the user added to the old layer moves to it. A state_dict of the old model loads, unless
     `neuron` gives another neuron; that of Norse has no tensor of `p`, which keeps its values. A
-    layer that cannot be converted stays as it is; see `conversion_report`.
+    layer that cannot be converted stays as it is; see `conversion_report`. A RuntimeWarning says
+    that no layer was replaced.
 
     Args:
         model: A module, or a spiking layer itself.
@@ -64,10 +70,11 @@ def convert(
 
     Example:
         >>> import torch, lnm_codegen as lnm
-        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 8))
-        >>> model = lnm.nn.convert(model)
+        >>> from spikingjelly.activation_based.neuron import LIFNode
+        >>> model = lnm.nn.convert(torch.nn.Sequential(torch.nn.Linear(3, 8), LIFNode()))
         >>> print(lnm.nn.conversion_report(model))
-        No spiking layer of SpikingJelly, snnTorch or Norse.
+        Layers: 1 exact, 0 approximate, 0 refused.
+          1: spikingjelly.LIFNode -> lif, exact
     """
     if not isinstance(model, nn.Module):
         raise wrong("convert", "model", model, "a torch.nn.Module")
@@ -77,6 +84,8 @@ def convert(
     conversion = _Conversion(model, neuron)
     layers = [(old, library) for _, old, library in _spiking(model)]
     new = {id(old): conversion.layer(old, library) for old, library in layers}
+    if all(new[id(old)] is old for old, _ in layers):
+        warn_once(_NOTHING.format(type(model).__name__))
     for parent in list(model.modules()):
         replace_in(parent, new)
     for (old, library), layer in zip(layers, new.values(), strict=True):

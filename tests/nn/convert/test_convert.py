@@ -54,6 +54,15 @@ def test_a_model_without_spiking_layers_and_a_converted_one_are_left(jelly: Any)
     assert lnm.nn.convert(layer) is layer
 
 
+@pytest.mark.parametrize("neuron", [None, lnm.get("lif")])
+def test_a_conversion_that_replaces_nothing_warns(neuron: Any, monkeypatch: Any) -> None:
+    """`convert` is not for a ReLU. It returned the model unchanged and said nothing."""
+    monkeypatch.setattr("lnm_codegen.nn.load.warn._WARNED", set())
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    with pytest.warns(RuntimeWarning, match="^convert: no layer of this Sequential was replaced"):
+        assert lnm.nn.convert(model, neuron) is model
+
+
 def test_hooks_move_with_their_handles(jelly: Any) -> None:
     net = nn.Sequential(jelly.IFNode())
     seen: list[float] = []
