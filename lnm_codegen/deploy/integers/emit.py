@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from torch import Tensor
 
-from lnm_codegen.backends.base import Source
+from lnm_codegen.backends.base import Source, write_files
 from lnm_codegen.backends.network_c.backend import NetworkSource, emit_c
 from lnm_codegen.backends.network_c.layers import ACCUMULATIONS, Accumulation
 from lnm_codegen.backends.network_verilog.backend import NetworkCircuit, emit_circuit, sample_file
@@ -109,6 +111,10 @@ class EmittedNetwork:
         data = {**self.data, **more}
         text = completed(self.source.files[README], sections, data, end)
         return {**self.source.files, **data, README: text}
+
+    def write(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write every file below `folder`, as `Source.write` does, and return their paths."""
+        return write_files(folder, self.files())
 
 
 def emit_integers(
