@@ -25,6 +25,9 @@ TargetName: TypeAlias = Literal["torch", "c", "triton", "cuda", "onnx", "verilog
 PackageName: TypeAlias = Literal["c", "cuda", "triton"]
 """Target of `lnm.package`."""
 
+NetworkTargetName: TypeAlias = Literal["c", "verilog"]
+"""Target of a network in integers."""
+
 BackendName: TypeAlias = Literal["auto", "c", "triton", "cuda", "torch"]
 """Backend of `lnm.nn.NeuronLayer`."""
 

@@ -93,7 +93,7 @@ TOPICS = {
 of a module or of its folder."""
 
 LARGE_FOLDERS = {"families", "train/data", "cli"}
-"""Folders with a file for each neuron, data set or verb."""
+"""Folders with a file for each neuron or data set, and that of the verbs."""
 
 MOST_MODULES, MOST_ROOT_MODULES, MOST_LINES, MOST_FUNCTION_LINES, MOST_PER_PREFIX = (
     16,

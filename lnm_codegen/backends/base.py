@@ -93,13 +93,17 @@ class Source:
                 with the name of one of these.
             ToolError: The disk is full, or fails.
         """
-        try:
-            base = Path(folder)
-        except TypeError:
-            raise ModelError("write", f"folder is {folder!r}", "the path of a folder") from None
-        files = {Path(name): text for name, text in self.files.items()}
-        remedy = "Remove it, or give another folder."
-        return write_over_earlier("emit", base, files, remedy)
+        return write_files(folder, self.files)
+
+
+def write_files(folder: str | os.PathLike[str], files: Mapping[str, str | bytes]) -> list[Path]:
+    """Write files below `folder`, as `Source.write` does."""
+    try:
+        base = Path(folder)
+    except TypeError:
+        raise ModelError("write", f"folder is {folder!r}", "the path of a folder") from None
+    remedy = "Remove it, or give another folder."
+    return write_over_earlier("emit", base, {Path(n): data for n, data in files.items()}, remedy)
 
 
 class Backend(Protocol[M_contra]):

@@ -33,8 +33,8 @@ from lnm_codegen.cli.network import (
     NetworkOption,
     NetworkOptions,
     WeightsOption,
-    emit_network,
     require_network,
+    write_network,
 )
 from lnm_codegen.cli.options import (
     DtypeOption,
@@ -154,12 +154,12 @@ def emit(
         given |= {} if network else {"--name": name}
         _refuse_run([word for word, value in given.items() if value is not None])
         if network:
-            emit_network(run, out or Path(), backend, name, format_, options)
+            write_network(run, out or Path(), backend, name, format_, options)
             return
         if backend != "verilog":
             problem, remedy = f"--run with --backend {backend}", "Add --backend verilog."
             raise ModelError("emit", problem, "verilog; c with --network", remedy)
-        from lnm_codegen.cli.run_arrays import run_sources
+        from lnm_codegen.cli.runs import run_sources
 
         sources = run_sources(run, format_ or DEFAULT)
     else:

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import re
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from lnm_codegen.backends.network_c.layers import ACCUMULATIONS, Accumulation
 from lnm_codegen.backends.network_verilog.layers import LANES, MOST_LANES, layers_of
-from lnm_codegen.cli.run_arrays import read_run, specs_of
+from lnm_codegen.cli.runs import RANGED, WEIGHT_BITS, read_run, real_of, run_rows, specs_of
 from lnm_codegen.cli.writing import write_together
-from lnm_codegen.errors import ModelError, UnsupportedError
-from lnm_codegen.language.names import require_name
-from lnm_codegen.validation import require_integer, require_one_of, wrong
+from lnm_codegen.errors import ModelError
+from lnm_codegen.options import NetworkTargetName
+from lnm_codegen.validation import require_integer, wrong
 
 if TYPE_CHECKING:
-    from lnm_codegen.backends.base import Source
+    from lnm_codegen.backends.network_c.layers import Accumulation
     from lnm_codegen.deploy.integers.convert import RealNetwork
-    from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers
+    from lnm_codegen.deploy.integers.emit import EmittedNetwork, NetworkTarget
+    from lnm_codegen.ir.network.nodes import IntegerNetwork
     from lnm_codegen.train.data import Dataset
     from lnm_codegen.train.runs.saved import Run
 
-BACKENDS = ("c", "verilog")
-"""Targets of a network."""
-RANGED, TESTED, MOST_VECTORS = 256, 1000, 10_000
-"""Training samples for ranges; test samples for the accuracy without --all, which a folder of
-Verilog keeps for `lnm verify`; most samples of an example or a testbench."""
-GOLDEN = {"c": 4, "verilog": 8}
-"""Samples of the example in C, and of a testbench."""
-WEIGHT_BITS = 8
+BACKENDS = get_args(NetworkTargetName)
+TESTED = 1000
+"""Test samples for the accuracy without --all, which a folder of Verilog keeps for `lnm verify`."""
 
 NetworkOption = Annotated[
     bool,
@@ -105,9 +101,22 @@ class NetworkOptions:
         values = self.values()
         return {word: values[word] is not None and values[word] is not False for word in values}
 
+    def target(self, backend: str) -> NetworkTarget:
+        """Return the target of these options, or raise ModelError where one is not accepted."""
+        from lnm_codegen.deploy.integers.emit import NetworkTarget
 
-ONLY_FOR = {"--accumulate": "c", "--lanes": "verilog", "--load-port": "verilog"}
-"""Option -> the only backend that it applies to."""
+        if backend not in BACKENDS:
+            problem = f"--network with --backend {backend}"
+            raise ModelError("emit", problem, f"one of {', '.join(BACKENDS)}", "Add --backend c.")
+        found = NetworkTarget(
+            backend=cast("NetworkTargetName", backend),
+            vectors=self.vectors,
+            accumulate=cast("Accumulation | None", self.accumulate),
+            lanes=self.lanes,
+            load_port=self.load_port,
+        )
+        found.require("emit", lambda word: f"--{word.replace('_', '-')}")
+        return found
 
 
 def require_network(run: Path | None, network: bool, options: NetworkOptions) -> None:
@@ -120,7 +129,7 @@ def require_network(run: Path | None, network: bool, options: NetworkOptions) ->
             raise ModelError("emit", problem, remedy=f"Add --network, or omit {option}.")
 
 
-def emit_network(
+def write_network(
     folder: Path,
     out: Path,
     backend: str,
@@ -129,27 +138,12 @@ def emit_network(
     options: NetworkOptions,
 ) -> None:
     """Write the network of a run in integers into `out`, and print its sizes and accuracy."""
-    from lnm_codegen.cli import network_readme as readme
-    from lnm_codegen.deploy.integers import inputs
+    from lnm_codegen.deploy.integers import inputs, readme
     from lnm_codegen.deploy.integers.accuracy import integer_accuracy
     from lnm_codegen.deploy.integers.source import FILE, run_file
     from lnm_codegen.deploy.integers.zeros import zero_notes
-    from lnm_codegen.ir.network.exchange import network_files
 
-    if backend not in BACKENDS:
-        problem = f"--network with --backend {backend}"
-        raise ModelError("emit", problem, f"one of {', '.join(BACKENDS)}", "Add --backend c.")
-    for option, only in ONLY_FOR.items():
-        if options.given()[option] and backend != only:
-            problem, remedy = f"{option} with --backend {backend}", f"Omit {option}."
-            raise ModelError("emit", problem, f"--backend {only}", remedy)
-    count = GOLDEN[backend] if options.vectors is None else options.vectors
-    require_integer("emit", "--vectors", count, 1, MOST_VECTORS)
-    accumulate = "events" if options.accumulate is None else options.accumulate
-    word = require_one_of("emit", "--accumulate", accumulate, ACCUMULATIONS)
-    lanes = require_integer(
-        "emit", "--lanes", LANES if options.lanes is None else options.lanes, 1, MOST_LANES
-    )
+    target = options.target(backend)
     if options.weights is not None:
         require_integer("emit", "--weights", options.weights, 2, 16)
     run = read_run(folder)
@@ -157,21 +151,22 @@ def emit_network(
     _require_samples(tested, options)
     real = real_of(run, name)
     integers, is_of_run = _network_of(run, real, name, format_, options.weights)
-    if backend == "c":
-        source, sizes = _c(tested, integers, count, cast("Accumulation", word))
-        more: dict[str, str | bytes] = {}
-    else:
-        source, sizes, more = _verilog(tested, integers, count, lanes, options.load_port)
-    values = {"--name": name, "--format": format_, "--vectors": options.vectors}
-    command = readme.command_of(folder, backend, out, values | options.values())
+    emitted = _emitted(tested, integers, target)
+    sizes = _sizes(emitted)
     accuracy = integer_accuracy(run.network, integers, tested.batches(tested.test, RANGED))
     scale = inputs.input_scale(tested.name, tested.scale, tested.test.images)
-    files = {**network_files(integers), inputs.FILE: scale.file(), **more}
-    if is_of_run:
-        files[FILE] = run_file(run.network)
-    sections = (readme.run_section(run, integers, accuracy), readme.input_section(scale, integers))
-    files[readme.README] = readme.completed(source.files[readme.README], sections, files, command)
-    paths = write_together({Path(): source}, out, more={Path(p): d for p, d in files.items()})
+    more = {inputs.FILE: scale.file()} | ({FILE: run_file(run.network)} if is_of_run else {})
+    rows = run_rows(run)
+    rows.append(("formats", readme.formats_text(integers)))
+    rows.append(("accuracy", f"{accuracy}, when this folder was written"))
+    sections = (
+        readme.network_section("Run", rows, run.network),
+        readme.input_section(scale, integers),
+    )
+    values = {"--name": name, "--format": format_, "--vectors": options.vectors}
+    command = _command(folder, backend, out, values | options.values())
+    files = emitted.files(sections, more, _command_section(command))
+    paths = write_together({}, out, more={Path(path): data for path, data in files.items()})
     for note in zero_notes(integers, real):
         typer.echo(f"note: {note}.", err=True)
     typer.echo(
@@ -181,28 +176,32 @@ def emit_network(
     )
 
 
-def real_of(run: Run, name: str | None = None) -> RealNetwork:
-    """Return the network of a run as real stages.
+def _command(run: object, backend: str, out: object, given: Mapping[str, object]) -> str:
+    """Return the line of `lnm emit --network`, with paths as they were given.
 
-    Raises:
-        UnsupportedError: It has no form in integers.
+    Args:
+        run: `--run`.
+        backend: `--backend`.
+        out: `--out`.
+        given: Further options: a value, True for an option without one; None or False is omitted.
     """
-    from lnm_codegen.deploy.integers.convert import real_network
+    words = ["lnm", "emit", "--run", str(run), "--network", "--backend", backend]
+    for option, value in given.items():
+        if value is None or value is False:
+            continue
+        words += [option] if value is True else [option, str(value)]
+    return shlex.join([*words, "--out", str(out)])
 
-    if run.data.per_step:
-        problem = f"data {run.config.data!r} have a label for each time step"
-        raise UnsupportedError("network", problem, "data with a label for each sample")
-    neuron = run.network.neurons[0].neuron.name
-    default = re.sub(r"\W", "_", f"{run.config.data}_{neuron}", flags=re.ASCII).lower()
-    title = require_name("--name", name) if name is not None else default
-    return real_network(title, run.network, run.network.chain(), run.data.sample)
+
+def _command_section(command: str) -> str:
+    return f"\n## Command\n\nThis command wrote the folder:\n\n```sh\n{command}\n```\n"
 
 
 def _network_of(
     run: Run, real: RealNetwork, name: str | None, format_: str | None, weights: int | None
 ) -> tuple[IntegerNetwork, bool]:
     """Return the network in the formats of the options, and whether its weights are the run's."""
-    from lnm_codegen.deploy.integers.convert import default_formats, integer_network
+    from lnm_codegen.deploy.integers.convert import default_network
     from lnm_codegen.deploy.integers.weights import WeightFormat
     from lnm_codegen.ir.network.exchange import JSON
 
@@ -212,12 +211,8 @@ def _network_of(
             raise ModelError("emit", problem, remedy="Omit --weights.")
         return _read(Path(format_), real, name)
     samples, _ = next(run.data.batches(run.data.train, RANGED))
-    formats = default_formats(real, samples, WeightFormat(weights or WEIGHT_BITS))
-    if format_ is not None:
-        from dataclasses import replace
-
-        formats = replace(formats, neurons=specs_of(run, format_))
-    return integer_network(real, formats), True
+    neurons = None if format_ is None else specs_of(run, format_)
+    return default_network(real, samples, WeightFormat(weights or WEIGHT_BITS), neurons), True
 
 
 def _read(folder: Path, real: RealNetwork, name: str | None) -> tuple[IntegerNetwork, bool]:
@@ -254,46 +249,32 @@ def _require_samples(tested: Dataset, options: NetworkOptions) -> None:
         raise wrong("emit", "--vectors", options.vectors, accepted, remedy)
 
 
-def _c(
-    data: Dataset, integers: IntegerNetwork, count: int, accumulation: Accumulation
-) -> tuple[Source, str]:
-    """Return the C of a network with its first `count` test samples, and a line about bytes."""
-    from lnm_codegen.backends.network_c.backend import emit_network as emitted
+def _emitted(data: Dataset, integers: IntegerNetwork, target: NetworkTarget) -> EmittedNetwork:
+    """Return the source of a network, with its test samples; in C those of the example alone."""
+    from lnm_codegen.deploy.integers.emit import emit_integers
+
+    is_circuit = target.backend == "verilog"
+    if is_circuit:
+        layers_of(integers)  # refuses before the data are read
+    samples, _ = next(data.batches(data.test, len(data.test) if is_circuit else target.count))
+    return emit_integers(integers, samples, target)
+
+
+def _sizes(emitted: EmittedNetwork) -> str:
+    """Return the line about bytes, or about the memories and cycles of a circuit."""
+    from lnm_codegen.backends.network_c.backend import NetworkSource
     from lnm_codegen.hardware.microcontroller import program_size
-    from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
 
-    samples = _samples(data, integers, count)
-    scores = interpret_network(integers, samples).scores
-    made = emitted(integers, sample_rows(integers, samples), scores, accumulation)
-    size = program_size(made.source.files, f"{integers.name}.c")
-    code = "arm-none-eabi-gcc not found" if size is None else f"{size.code} bytes"
-    line = f"constants {made.constants} bytes, RAM {made.memory} bytes"
-    return made.source, f"Cortex-M4: code {code}, {line}"
-
-
-def _verilog(
-    data: Dataset, integers: IntegerNetwork, vectors: int, lanes: int, load_port: bool
-) -> tuple[Source, str, dict[str, str | bytes]]:
-    """Return the Verilog of a network, a line about its sizes, and the samples for its tests."""
-    from lnm_codegen.backends.network_verilog.backend import emit_circuit, sample_file
-
-    layers_of(integers)  # refuses before the data are read
-    tested = _samples(data, integers, len(data.test))
-    golden = tested[:vectors] if integers.repeated else tested[:, :vectors]
-    made = emit_circuit(integers, golden, lanes, load_port)
+    made = emitted.made
+    if isinstance(made, NetworkSource):
+        size = program_size(made.source.files, made.source.entry)
+        code = "arm-none-eabi-gcc not found" if size is None else f"{size.code} bytes"
+        line = f"constants {made.constants} bytes, RAM {made.memory} bytes"
+        return f"Cortex-M4: code {code}, {line}"
     memory = sum(x.depth * x.lanes * x.stage.bits for x in made.layers)
     count = len({array.name for array in made.arrays.values()})
     events = ", ".join(f"{x.stage.name} {x.rows}" for x in made.layers)
-    line = (
+    return (
         f"Verilog: weights {memory} bits, arrays of neurons {count},"
         f" at most {made.most_cycles} cycles a sample; cycles an event: {events}"
     )
-    return made.source, line, sample_file(tested)
-
-
-def _samples(data: Dataset, integers: IntegerNetwork, count: int) -> Integers:
-    """Return the first test samples in integers."""
-    from lnm_codegen.deploy.integers.convert import integer_samples
-
-    x, _ = next(data.batches(data.test, count))
-    return integer_samples(integers, x.numpy())

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lnm_codegen.backends.base import Source
-from lnm_codegen.cli.network import RANGED, WEIGHT_BITS, real_of
 from lnm_codegen.cli.output import print_heading, print_json, print_table
-from lnm_codegen.cli.run_arrays import read_run
+from lnm_codegen.cli.runs import RANGED, WEIGHT_BITS, read_run, real_of
 from lnm_codegen.cli.writing import write_together
 from lnm_codegen.compiler.formats import spec_text
 from lnm_codegen.errors import ModelError, UnsupportedError

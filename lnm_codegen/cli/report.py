@@ -18,7 +18,7 @@ from lnm_codegen.cli.options import (
     write_file,
 )
 from lnm_codegen.cli.output import print_heading, print_json, print_table
-from lnm_codegen.cli.run_arrays import arrays_of_run, read_run, specs_of
+from lnm_codegen.cli.runs import arrays_of_run, read_run, specs_of
 from lnm_codegen.validation import require_integer, require_one_of
 
 if TYPE_CHECKING:

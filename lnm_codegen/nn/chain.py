@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from lnm_codegen.ir.network.nodes import OverTime
+
+REDUCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda values: values.mean(0),
+    "last": lambda values: values[-1],
+    "max": lambda values: values.amax(0),
+}
+"""Reductions of outputs over time."""
 
 
 @dataclass(frozen=True, eq=False)

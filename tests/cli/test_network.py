@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from lnm_codegen.cli import run as command
-from lnm_codegen.cli.network_readme import input_section
 from lnm_codegen.deploy.integers.accuracy import IntegerAccuracy
 from lnm_codegen.deploy.integers.convert import integer_samples
 from lnm_codegen.deploy.integers.inputs import input_scale
+from lnm_codegen.deploy.integers.readme import input_section
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.network.interpret import interpret_network

@@ -55,7 +55,7 @@ class NetworkSource:
     memory: int
 
 
-def emit_network(
+def emit_c(
     network: IntegerNetwork,
     samples: Integers,
     scores: Integers,

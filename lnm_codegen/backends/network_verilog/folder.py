@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lnm_codegen.backends.network_c.backend import emit_network
+from lnm_codegen.backends.network_c.backend import emit_c
 from lnm_codegen.backends.network_verilog.arrays import NeuronArray, most_cycles
 from lnm_codegen.backends.network_verilog.layers import Layer
 from lnm_codegen.backends.network_verilog.memories import memory_files
@@ -52,7 +52,7 @@ def folder_files(
     name = network.name
     files = form_files(network, layers, arrays)
     first = slice(0, 4)
-    model = emit_network(network, samples[first], np.asarray(scores)[first]).source
+    model = emit_c(network, samples[first], np.asarray(scores)[first]).source
     taken, given, _ = stream_widths(network, layers, arrays)
     size = sample_size(network)
     view = {"family": family_of(network), "name": name}

@@ -201,6 +201,26 @@ def integer_network(real: RealNetwork, formats: NetworkFormats) -> IntegerNetwor
     return require_network(network)
 
 
+def default_network(
+    real: RealNetwork,
+    samples: Tensor,
+    weights: WeightFormat,
+    neurons: Mapping[str, FixedSpec] | None = None,
+) -> IntegerNetwork:
+    """Return the network in integers in the default formats of some samples.
+
+    `neurons` are other formats of the neurons: name of a layer -> the formats of its nodes.
+
+    Raises:
+        ModelError: A number does not fit its format.
+        UnsupportedError: A neuron has no fixed-point form.
+    """
+    formats = default_formats(real, samples, weights)
+    if neurons is not None:
+        formats = replace(formats, neurons=neurons)
+    return integer_network(real, formats)
+
+
 def _input_bits(neurons: RealNeurons, formats: NetworkFormats) -> Bits:
     return formats.neurons[neurons.name][neurons.layer.neuron.inputs[0].name].bits
 

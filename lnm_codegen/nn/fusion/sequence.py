@@ -17,6 +17,18 @@ def is_sequential(module: nn.Module) -> bool:
     return type(module).forward is nn.Sequential.forward and "forward" not in vars(module)
 
 
+def steps(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield path and module of what a sequential module runs, those of nested ones included."""
+    for name, child in module._modules.items():
+        place = joined(path, name)
+        if child is None:
+            continue
+        if is_sequential(child) and not has_hooks(child):
+            yield from steps(place, child)
+        else:
+            yield place, child
+
+
 def last_norm(module: nn.Module) -> tuple[str, bool] | None:
     """Return the path of the normalisation that makes the output of a module, or None.
 
@@ -47,7 +59,7 @@ def sequence_pairs(path: str, module: nn.Module) -> Iterator[Pair]:
     """Yield the pairs of a sequential module, those of nested ones included."""
     norm: tuple[str, bool] | None = None
     crossed: tuple[str, ...] = ()
-    for place, step in _steps(path, module):
+    for place, step in steps(path, module):
         if type(step) is nn.Identity:
             crossed += (place,)
             continue
@@ -59,14 +71,3 @@ def sequence_pairs(path: str, module: nn.Module) -> Iterator[Pair]:
         found = last_norm(step)
         norm = None if found is None else (joined(place, found[0]), found[1])
         crossed = (place,) if found is not None and found[0] else ()
-
-
-def _steps(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    for name, child in module._modules.items():
-        place = joined(path, name)
-        if child is None:
-            continue
-        if is_sequential(child) and not has_hooks(child):
-            yield from _steps(place, child)
-        else:
-            yield place, child

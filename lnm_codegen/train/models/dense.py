@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.chain import REDUCTIONS
 from lnm_codegen.nn.fusion.pair import Pair
 from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import over_steps
 
 NORMS = {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
-OVER: dict[str, Callable[[Tensor], Tensor]] = {
-    "mean": lambda values: values.mean(0),
-    "last": lambda values: values[-1],
-    "max": lambda values: values.amax(0),
-}
-"""Reductions of the readout over time."""
 
 
 class Dense(nn.Module):
@@ -76,8 +69,8 @@ class Readout(nn.Module):
         if self.neuron is not None or self.per_step or self.over == "max":
             logits = self.linear(spikes)
             logits = logits if self.neuron is None else self.neuron(logits)
-            return logits if self.per_step else OVER[self.over](logits)
-        logits = self.linear(OVER[self.over](spikes))  # linear, so the mean may come first
+            return logits if self.per_step else REDUCTIONS[self.over](logits)
+        logits = self.linear(REDUCTIONS[self.over](spikes))  # linear, so the mean may come first
         return logits
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.families.library import get
-from lnm_codegen.ir.network.nodes import OverTime
+from lnm_codegen.ir.network.nodes import OVER, OverTime
 from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.chain import Chain
@@ -33,7 +33,7 @@ from lnm_codegen.train.models.base import (
     repeated,
     require_steps,
 )
-from lnm_codegen.train.models.dense import NORMS, OVER, Dense, Readout, linear_of
+from lnm_codegen.train.models.dense import NORMS, Dense, Readout, linear_of
 from lnm_codegen.train.models.recurrence import Stage, run_stages
 from lnm_codegen.validation import require_integers, require_number, require_one_of, wrong
 
@@ -76,7 +76,7 @@ class FeedForward(Network):
         self.widths = hidden = require_integers(self.name, "hidden", hidden)
         norm = "none" if norm is None else require_one_of(self.name, "norm", norm, tuple(NORMS))
         require_one_of(self.name, "readout", readout, ("li", "linear"))
-        require_one_of(self.name, "over", over, tuple(OVER))
+        require_one_of(self.name, "over", over, OVER)
         require_number(self.name, "gain", gain, low=0, optional=True)
         self.time_steps = require_steps(self.name, task, time_steps)
         self._features = task.features

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lnm_codegen.backends.network_c.backend import NetworkSource, emit_network
+from lnm_codegen.backends.network_c.backend import NetworkSource, emit_c
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import IntegerNetwork
 from tests.networks import rows
@@ -22,7 +22,7 @@ def emitted(
 ) -> NetworkSource:
     """Return the C of a network with some samples."""
     scores = interpret_network(network, samples).scores
-    return emit_network(network, rows(network, samples), scores, accumulation)
+    return emit_c(network, rows(network, samples), scores, accumulation)
 
 
 def c_results(

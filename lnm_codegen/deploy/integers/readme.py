@@ -1,21 +1,17 @@
-"""README of a network's folder: its run, its input, its files, and the command that wrote it."""
+"""README of a network's folder: its formats, neurons, input and files."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Sequence
 
+from torch import nn
+
+from lnm_codegen.deploy.integers.inputs import InputScale
 from lnm_codegen.deploy.network import neuron_layers
 from lnm_codegen.ir.network.description import integer_text
 from lnm_codegen.ir.network.nodes import IntegerNetwork, NeuronStage, WeightStage, size_of
 from lnm_codegen.ir.types import Bits
 from lnm_codegen.language.display import brief
-
-if TYPE_CHECKING:
-    from lnm_codegen.deploy.integers.accuracy import IntegerAccuracy
-    from lnm_codegen.deploy.integers.inputs import InputScale
-    from lnm_codegen.train.runs.saved import Run
 
 README = "README.md"
 FOLDER = "\n## Folder\n\n| path | contents |\n| --- | --- |\n"
@@ -29,55 +25,39 @@ FILES = {
 """File beside those of the backend -> its contents."""
 
 
-def completed(readme: str, sections: Sequence[str], files: Collection[str], command: str) -> str:
-    """Return a README with further sections before its own, and the command at the end.
+def completed(readme: str, sections: Sequence[str], files: Collection[str], end: str) -> str:
+    """Return a README with further sections before its own, and further files in its table.
 
     Args:
         readme: The text of a backend, with a table of the folder.
         sections: From a heading to an empty line.
         files: Names of all files; those of `FILES` become rows of the table.
-        command: The command that wrote the folder.
+        end: The last section, or an empty text.
     """
     rows = "".join(f"| `{name}` | {text} |\n" for name, text in FILES.items() if name in files)
     head, mark, rest = readme.replace(FOLDER, FOLDER + rows).partition("\n## ")
-    end = f"\n## Command\n\nThis command wrote the folder:\n\n```sh\n{command}\n```\n"
     return "\n".join((head, *sections)) + f"{mark}{rest}{end}"
 
 
-def command_of(run: object, backend: str, out: object, given: Mapping[str, object]) -> str:
-    """Return the line of `lnm emit --network`, with paths as they were given.
-
-    Args:
-        run: `--run`.
-        backend: `--backend`.
-        out: `--out`.
-        given: Further options: a value, True for an option without one; None or False is omitted.
-    """
-    words = ["lnm", "emit", "--run", str(run), "--network", "--backend", backend]
-    for option, value in given.items():
-        if value is None or value is False:
-            continue
-        words += [option] if value is True else [option, str(value)]
-    return shlex.join([*words, "--out", str(out)])
-
-
-def run_section(run: Run, network: IntegerNetwork, accuracy: IntegerAccuracy) -> str:
-    """Return neurons, data, training, formats and accuracy of a run."""
-    config = run.config
-    rows = [
-        ("run", f"`{run.folder.resolve().name}`"),
-        ("neuron", _call(config.family, config.arguments)),
-        ("network", _call(config.network, config.network_arguments)),
-        ("data", _call(config.data, config.data_arguments)),
-        ("training", f"{config.epochs} epochs, seed {config.seed}"),
-        ("formats", "; ".join(_formats(network))),
-        ("accuracy", f"{accuracy}, when this folder was written"),
-    ]
-    lines = ["## Run", "", "| | |", "| --- | --- |", *(_row(*row) for row in rows), ""]
-    for names, equations in _neurons(run).items():
+def network_section(title: str, rows: Sequence[tuple[str, str]], network: nn.Module) -> str:
+    """Return a table, and the equations of the neurons of a network."""
+    lines = [f"## {title}", "", "| | |", "| --- | --- |", *(_row(*row) for row in rows), ""]
+    for names, equations in _neurons(network).items():
         lines += [f"The neurons of {names}, in real numbers:", ""]
         lines += [*(f"    {line}" for line in equations), ""]
     return "\n".join(lines)
+
+
+def formats_text(network: IntegerNetwork) -> str:
+    """Return the format of the input, the weights and the neurons of each layer."""
+    span = network.input
+    found = [f"input {'spikes' if span.are_spikes else Bits(span.width, span.frac)}"]
+    for stage in network.stages:
+        if isinstance(stage, WeightStage):
+            found.append(f"`{stage.name}` weights of {stage.bits} bits")
+        elif isinstance(stage, NeuronStage):
+            found.append(f"`{stage.name}` {stage.program.spec.default}")
+    return "; ".join(found)
 
 
 def input_section(scale: InputScale, network: IntegerNetwork) -> str:
@@ -124,26 +104,9 @@ def _row(name: str, text: str) -> str:
     return f"| {name} | {escaped} |"
 
 
-def _call(name: str, arguments: Mapping[str, object]) -> str:
-    given = ", ".join(f"{word}={value!r}" for word, value in arguments.items())
-    return f"`{name}`" + f" with `{given}`" * bool(given)
-
-
-def _formats(network: IntegerNetwork) -> list[str]:
-    """Return the format of the input, the weights and the neurons of each layer."""
-    span = network.input
-    found = [f"input {'spikes' if span.are_spikes else Bits(span.width, span.frac)}"]
-    for stage in network.stages:
-        if isinstance(stage, WeightStage):
-            found.append(f"`{stage.name}` weights of {stage.bits} bits")
-        elif isinstance(stage, NeuronStage):
-            found.append(f"`{stage.name}` {stage.program.spec.default}")
-    return found
-
-
-def _neurons(run: Run) -> dict[str, tuple[str, ...]]:
+def _neurons(network: nn.Module) -> dict[str, tuple[str, ...]]:
     """Return the names of the layers with the same equations -> these."""
     found: dict[tuple[str, ...], list[str]] = {}
-    for name, layer in neuron_layers(run.network).items():
+    for name, layer in neuron_layers(network).items():
         found.setdefault(brief(layer.neuron), []).append(f"`{name}`")
     return {", ".join(names): lines for lines, names in found.items()}

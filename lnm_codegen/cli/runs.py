@@ -1,24 +1,29 @@
-"""Arrays of circuits from a run folder, for `lnm emit --run` and `lnm report`."""
+"""A run folder as the modules, formats and samples that `deploy` takes."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.cli.options import parse_format
 from lnm_codegen.compiler.formats import load_spec
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.language.names import require_name
 
 if TYPE_CHECKING:
     from lnm_codegen.deploy.arrays import LayerArray
+    from lnm_codegen.deploy.integers.convert import RealNetwork
     from lnm_codegen.ir.types import FixedSpec
     from lnm_codegen.train.runs.saved import Run
 
 AUTO = "auto"
-IMAGES, RANGED = 4, 256
-"""Held-out images for golden vectors; training images for the search of formats."""
+IMAGES, RANGED, WEIGHT_BITS = 4, 256, 8
+"""Held-out images for the golden vectors of arrays; training samples for ranges and formats; bits
+of a weight of a network by default."""
 
 
 def read_run(folder: Path) -> Run:
@@ -91,3 +96,37 @@ def run_sources(folder: Path, text: str) -> dict[Path, Source]:
     name, data = run.network.neurons[0].neuron.name, run.config.data
     title = f"{name} trained on {data}: neuron arrays"
     return sources_of(found, title, f"the run `{run.folder.resolve().name}`", Path("verilog"))
+
+
+def real_of(run: Run, name: str | None = None) -> RealNetwork:
+    """Return the network of a run as real stages.
+
+    Raises:
+        UnsupportedError: It has no form in integers.
+    """
+    from lnm_codegen.deploy.integers.convert import real_network
+
+    if run.data.per_step:
+        problem = f"data {run.config.data!r} have a label for each time step"
+        raise UnsupportedError("network", problem, "data with a label for each sample")
+    neuron = run.network.neurons[0].neuron.name
+    default = re.sub(r"\W", "_", f"{run.config.data}_{neuron}", flags=re.ASCII).lower()
+    title = require_name("--name", name) if name is not None else default
+    return real_network(title, run.network, run.network.chain(), run.data.sample)
+
+
+def run_rows(run: Run) -> list[tuple[str, str]]:
+    """Return neuron, network, data and training of a run, for a table in a README."""
+    config = run.config
+    return [
+        ("run", f"`{run.folder.resolve().name}`"),
+        ("neuron", _call(config.family, config.arguments)),
+        ("network", _call(config.network, config.network_arguments)),
+        ("data", _call(config.data, config.data_arguments)),
+        ("training", f"{config.epochs} epochs, seed {config.seed}"),
+    ]
+
+
+def _call(name: str, arguments: Mapping[str, object]) -> str:
+    given = ", ".join(f"{word}={value!r}" for word, value in arguments.items())
+    return f"`{name}`" + f" with `{given}`" * bool(given)

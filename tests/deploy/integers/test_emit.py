@@ -1,0 +1,53 @@
+"""Source of a network in integers, without a run and without the command."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from lnm_codegen.deploy.integers.convert import default_network, integer_samples
+from lnm_codegen.deploy.integers.emit import NetworkTarget, emit_integers
+from lnm_codegen.deploy.integers.weights import WeightFormat
+from lnm_codegen.errors import ModelError
+from lnm_codegen.ir.network.interpret import interpret_network
+from lnm_codegen.ir.network.nodes import IntegerNetwork
+from tests.deploy.integers.runs import chained, images, real
+from tests.refusals import refused
+
+
+def scores_of(files: dict[str, str | bytes], network: IntegerNetwork) -> np.ndarray:
+    """Return the expected scores of the example in C, (samples, classes)."""
+    text = str(files[f"{network.name}_vectors.h"])
+    body = re.search(r"sample_scores\[\d+\]\[\d+\] = \{(.*?)\};", text, re.S)[1]
+    return np.array(re.findall(r"-?\d+", body), int).reshape(-1, network.classes)
+
+
+def test_a_network_without_a_run() -> None:
+    """The folder is complete, and its README has the sections that are given."""
+    network = default_network(real(chained()), images(), WeightFormat(6))
+    emitted = emit_integers(network, images(), NetworkTarget("c", vectors=3))
+    files = emitted.files(["## More\n"], {"input.json": "{}"})
+    assert {"net.c", "network.json", "network.npz", "input.json"} <= files.keys()
+    readme = str(files["README.md"])
+    assert readme.index("\n## More\n") < readme.index("\n## Build and run\n")
+    assert all(f"| `{name}` |" in readme for name in ("network.json", "network.npz", "input.json"))
+    assert "run.json" not in readme
+    found = interpret_network(network, integer_samples(network, images()[:3].numpy()))
+    np.testing.assert_array_equal(scores_of(files, network), found.scores)
+
+
+@pytest.mark.parametrize(
+    ("target", "problem", "accepted"),
+    [
+        (NetworkTarget("c", load_port=True), "load_port with backend c", "backend verilog"),
+        (NetworkTarget("verilog", accumulate="dense"), "accumulate with backend", "backend c"),
+        (NetworkTarget("c", vectors=0), "vectors is 0", "1 to 10000"),
+        (NetworkTarget("verilog", lanes=0), "lanes is 0", "1 to 64"),
+        (NetworkTarget("c", accumulate="event"), "accumulate is 'event'", "'events', 'dense'"),
+    ],
+)
+def test_options_that_do_not_apply_are_refused(target: NetworkTarget, problem, accepted) -> None:
+    with refused(ModelError, "emit", problem, accepted):
+        target.require("emit")

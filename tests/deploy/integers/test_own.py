@@ -1,0 +1,160 @@
+"""Networks of one's own in integers: nn.Sequential, and modules with a chain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lnm_codegen as lnm
+from lnm_codegen.deploy import emit_network
+from lnm_codegen.deploy.integers.convert import integer_samples
+from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedError
+from lnm_codegen.ir.network.exchange import read_network
+from lnm_codegen.ir.network.interpret import interpret_network
+from lnm_codegen.nn import NeuronLayer, NormNeuron
+from tests.deploy.integers.runs import chained, images, layer
+from tests.deploy.integers.test_emit import scores_of
+from tests.refusals import refused
+
+LIF = lnm.get("lif", tau=2.0, v_threshold=0.3)
+
+
+def x_seq(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(3))
+
+
+def dense() -> nn.Sequential:
+    torch.manual_seed(1)
+    hidden = nn.Sequential(nn.Linear(6, 9), nn.Dropout(), NormNeuron(LIF, 9, backend="torch"))
+    return nn.Sequential(nn.Flatten(2), hidden, nn.Linear(9, 3), layer(lnm.get("li", tau=2.0), 3))
+
+
+def convolution() -> nn.Sequential:
+    torch.manual_seed(2)
+    return nn.Sequential(
+        nn.Flatten(0, 1), nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Unflatten(0, (4, 12)),
+        layer(LIF, 3, 4, 4), nn.Flatten(0, 1), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(12, 3),
+        nn.Unflatten(0, (-1, 12)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("over", ["mean", "last", "max"])
+@pytest.mark.parametrize(
+    ("module", "x"), [(dense(), x_seq(4, 12, 2, 3)), (convolution(), x_seq(4, 12, 2, 6, 6))]
+)
+def test_a_sequential_network(module: nn.Module, x: torch.Tensor, over: str, tmp_path) -> None:
+    """The folder's network has the scores of the module, and its example those of the network."""
+    module.train()
+    module(x)  # running statistics
+    made = emit_network(module, x, over=over, weights=16, vectors=3)
+    assert module.training, "the mode is restored"
+    made.write(tmp_path)
+    network = read_network(tmp_path)
+    found = interpret_network(network, integer_samples(network, x.numpy()))
+    np.testing.assert_array_equal(scores_of(made.files(), network), found.scores[:3])
+    with torch.no_grad():
+        out = module.eval()(x)
+    expected = {"mean": out.sum(0), "last": out[-1], "max": out.amax(0)}[over].numpy()
+    error = np.abs(found.scores / 2.0**network.scores.frac - expected)
+    assert np.mean(error < 0.02) > 0.9
+    assert np.ptp(expected, axis=0).max() > 0.2  # scores differ from sample to sample
+
+
+def test_a_module_with_a_chain(tmp_path: Path) -> None:
+    """Such as the networks of lnm.train: a sample may be one step, repeated."""
+    made = emit_network(chained(), images(), name="own")
+    assert made.network.repeated
+    assert made.network.input_shape == (2, 6, 6)
+    assert tmp_path / "own.c" in made.write(tmp_path)
+    with refused(ModelError, "emit_network", "over is 'last'", "chain() has it", "Omit it."):
+        emit_network(chained(), images(), over="last")
+
+
+def test_a_sequential_network_as_a_circuit() -> None:
+    made = emit_network(of(nn.Linear(6, 2)), x_seq(2, 3, 6), "verilog", vectors=1, lanes=1)
+    files = made.files()
+    assert {"rtl/network_network.v", "tb/samples.npz", "network.json"} <= files.keys()
+
+
+def of(*modules: nn.Module) -> nn.Sequential:
+    return nn.Sequential(*modules, NeuronLayer(LIF, backend="torch"))
+
+
+class Doubled(NeuronLayer):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+def hooked() -> nn.Sequential:
+    made = of(nn.Linear(6, 3))
+    made[0].register_forward_hook(lambda module, args, out: 2 * out)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "where", "problem"),
+    [
+        (nn.Linear(6, 3), UnsupportedError, "emit_network", "the module is a Linear"),
+        ("net", ModelError, "emit_network", "module is 'net'"),
+        (of(nn.Linear(6, 3), nn.ReLU()), UnsupportedError, "emit_network: 1", "ReLU() on (T, N,"),
+        (of(nn.Linear(6, 3), nn.Flatten()), UnsupportedError, "emit_network: 1", "Flatten(start"),
+        (of(nn.BatchNorm1d(6)), UnsupportedError, "emit_network: 0", "BatchNorm1d(6, eps"),
+        (
+            of(nn.Flatten(0, 1), nn.Linear(6, 3), nn.Unflatten(0, (5, 4))),
+            UnsupportedError,
+            "emit_network: 2",
+            "Unflatten(dim=0, unflattened_size=(5, 4)) on (T*N, *)",
+        ),
+        (
+            of(nn.Linear(6, 3), nn.Flatten(0, 1)),
+            UnsupportedError,
+            "emit_network: 2",
+            "on (T*N, *)",
+        ),
+        (
+            nn.Sequential(nn.Flatten(0, 1), nn.Linear(6, 3)),
+            UnsupportedError,
+            "emit_network",
+            "the outputs are (T*N, *)",
+        ),
+        (
+            nn.Sequential(nn.Linear(6, 3), Doubled(LIF, backend="torch")),
+            UnsupportedError,
+            "emit_network: 1",
+            "a Doubled has a forward of its own",
+        ),
+        (
+            nn.Sequential(nn.Linear(6, 3), NeuronLayer(LIF, carry_state=True)),
+            UnsupportedError,
+            "emit_network: 1",
+            "the layer keeps its states",
+        ),
+        (hooked(), UnsupportedError, "emit_network: 0", "the Linear has a forward hook"),
+    ],
+)
+def test_other_modules_are_refused(
+    module: nn.Module, kind: type[LnmError], where: str, problem: str
+) -> None:
+    with refused(kind, where, problem):
+        emit_network(module, x_seq(4, 5, 6))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "problem"),
+    [
+        ({"backend": "cuda"}, ModelError, "backend is 'cuda'"),
+        ({"weights": 17}, ModelError, "weights is 17"),
+        ({"vectors": 13}, ModelError, "vectors is 13"),
+        ({"over": "sum"}, ModelError, "over is 'sum'"),
+        ({"lanes": 2}, ModelError, "lanes with backend c"),
+        ({"samples": x_seq(4, 12)}, ShapeError, "samples have shape (4, 12)"),
+        ({"samples": x_seq(4, 0, 6)}, ShapeError, "samples have shape (4, 0, 6)"),
+    ],
+)
+def test_other_arguments_are_refused(options, kind, problem) -> None:
+    with refused(kind, "emit_network", problem):
+        emit_network(dense(), **{"samples": x_seq(4, 12, 2, 3)} | options)
