@@ -130,11 +130,12 @@ def _from_python(
 @contextmanager
 def _search_path(folder: Path) -> Iterator[None]:
     """Append `folder` to the search path of imports."""
-    sys.path.append(str(folder))
+    entry = str(folder)
+    sys.path.append(entry)
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
+        sys.path[:] = [path for path in sys.path if path is not entry]  # an equal one is another's
 
 
 class _SourceLoader(importlib.machinery.SourceFileLoader):
