@@ -1,7 +1,7 @@
 """Trained networks and learned neuron parameters, read from a run folder.
 
 config.json and the safetensors files hold data only. If the config names its family as
-file.py:function or module:function, loading imports that module, as training does.
+file.py:function or module:function, loading imports that file or module, which runs its code.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class Run:
 
 def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
     """Return the run of a folder that `lnm train` wrote.
+
+    A family that is a Python file or a module is imported, which runs its code.
 
     Args:
         folder: A folder with config.json and model.safetensors.
