@@ -18,7 +18,7 @@ from typing import Any
 from lnm_codegen.errors import LnmError, ModelError, ToolError, reason
 
 MAX_BYTES = 65536
-"""Size of the largest TOML file that is read."""
+"""Size of the largest TOML file or text that is read."""
 DAMAGED_ARRAYS = (
     ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, MemoryError,
     RuntimeError, zipfile.BadZipFile, zlib.error,

@@ -90,7 +90,7 @@ class Source:
 
         Raises:
             ModelError: `folder` is not a path, cannot be written, or has a file of another origin
-                with the name of one of these.
+                that would be overwritten or removed.
             ToolError: The disk is full, or fails.
         """
         return write_files(folder, self.files)

@@ -97,6 +97,7 @@ def analyze(
     For a run, print class of behaviour, fixed points, certificate, firing rates and visited
     interval of each layer, on the test samples. Print the energy of an inference; --baseline
     compares it with another run. Write an HTML report, with --json only if --html is given.
+    If a run's family is a Python file or a module, its code is run.
     """
     require_suffix("analyze", "--figure", figure, ".png")
     if is_run(subject):

@@ -43,6 +43,8 @@ def verify(
 ) -> None:
     """Verify a circuit from its folder alone.
 
+    This runs the C, C++, Python and sby files of the folder: verify only folders that you trust.
+
     The steps: model (NumPy = C = apytypes), lint (no warning, no latch), icarus (testbenches),
     cocotb, verilator (against the C model), formal (proofs, each with a control that must fail),
     synthesis (multipliers counted), mutation (faults that the testbenches notice). A step whose

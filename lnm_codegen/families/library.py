@@ -88,11 +88,11 @@ def resolve(reference: str, /, **arguments: Any) -> Neuron:
 def resolve_recorded(reference: str, arguments: dict[str, Any]) -> Neuron:
     """Return the neuron of a reference and its arguments, both recorded in a file.
 
-    Unlike `resolve`, only a family takes arguments: a file of unknown origin could name a callable
-    such as `os:system`, with a command as its argument.
+    A Python file or a module is imported, as `resolve` does. But no function of it is called,
+    except a family: a file of unknown origin could name `os:abort`, or `os:system` with a command.
 
     Raises:
-        ModelError: See `resolve`; arguments for anything but a family.
+        ModelError: See `resolve`; the name of anything but a family or a neuron.
     """
     place, colon, name = reference.rpartition(":")
     if not colon or reference.endswith(".toml"):
@@ -136,24 +136,22 @@ def _from_python(
     with _search_path(file.resolve().parent if is_file else Path.cwd()):
         module = _import_file(file) if is_file else _import_module(place)
         target = _member(module, place, name)
-        if recorded and arguments and not isinstance(target, Family | Neuron):
-            raise ModelError(
-                reference,
-                f"a {type(target).__name__} with recorded arguments",
-                "a family, where a file records arguments",
-                "Write @lnm.family above it.",
-            )
+        if recorded and not isinstance(target, Family | Neuron):
+            problem = f"a {type(target).__name__}, which a run folder cannot record"
+            accepted = "a family or an lnm.Neuron"
+            raise ModelError(reference, problem, accepted, "Write @lnm.family above it.")
         return _neuron(module, reference, target, arguments)
 
 
 @contextmanager
 def _search_path(folder: Path) -> Iterator[None]:
     """Append `folder` to the search path of imports."""
-    sys.path.append(str(folder))
+    entry = str(folder)
+    sys.path.append(entry)
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
+        sys.path[:] = [path for path in sys.path if path is not entry]  # an equal one is another's
 
 
 class _SourceLoader(importlib.machinery.SourceFileLoader):

@@ -69,10 +69,21 @@ class Circuit:
         return self.matching("sim/*.v")
 
     def matching(self, pattern: str) -> tuple[str, ...]:
-        """Return the files that match a pattern, relative to the folder, in order."""
-        return tuple(
-            sorted(p.relative_to(self.folder).as_posix() for p in self.folder.glob(pattern))
-        )
+        """Return the files that match a pattern, relative to the folder, in order.
+
+        Raises:
+            ModelError: A name that could be more than a name in a command or a script.
+        """
+        found = self._globbed(pattern)
+        for name in found:
+            if not _is_text(name, _FILE):
+                problem = f"the name of {name!r} has other characters than letters, digits and _"
+                raise ModelError(self.folder, problem, remedy="Rename it.")
+        return found
+
+    def _globbed(self, pattern: str) -> tuple[str, ...]:
+        files = self.folder.glob(pattern)
+        return tuple(sorted(path.relative_to(self.folder).as_posix() for path in files))
 
     def coefficients(self) -> dict[str, tuple[int, ...]]:
         """Return the integers of each coefficient by name."""
@@ -96,13 +107,13 @@ class Circuit:
 
     def digest(self) -> str:
         """Return a hash of the sources, the manifest and the program or the network."""
-        more = (*self.matching("rtl/*.hex"), *self.matching("arrays/*/rtl/*.v"), *NETWORK)
-        return self._hash_of((*self.sources(), MANIFEST, PROGRAM, *more))
+        more = (*self._globbed("rtl/*.hex"), *self._globbed("arrays/*/rtl/*.v"), *NETWORK)
+        return self._hash_of((*self._globbed("rtl/*.v"), MANIFEST, PROGRAM, *more))
 
     def check_digest(self) -> str:
         """Return a hash of the testbenches, the proofs, and the models that they need."""
         folders = [f"{above}{part}" for above in ("", "arrays/*/") for part in CHECKED_BY]
-        return self._hash_of([file for at in folders for file in self.matching(f"{at}/*.*")])
+        return self._hash_of([file for at in folders for file in self._globbed(f"{at}/*.*")])
 
     def _hash_of(self, files: Iterable[str]) -> str:
         found = hashlib.sha256()

@@ -80,13 +80,17 @@ def test_the_default_format(tmp_path):
     assert files_in(tmp_path / "c" / "lif") == lnm.emit(lnm.get("lif"), "c").files
 
 
+REPORT = '{\n  "report": 1\n}\n'
+"""Begin of a report.json of `lnm verify`."""
+
+
 def test_a_circuit_replaces_an_earlier_one(tmp_path):
     """Files of the earlier one go, with its report; those of the user stay."""
     folder = tmp_path / "verilog" / "lif"
     common = ("emit", "lif", "--backend", "verilog", "--out", tmp_path, "--vectors", 64)
     assert call(*common, "--neurons", 4) == 0
     own = {"notes.txt": "mine\n", "rtl/own.v": "module own; endmodule\n", "syn/own/a.tcl": "\n"}
-    for name, text in (own | {"report.json": "{}", "formal/tmp": ""}).items():
+    for name, text in (own | {"report.json": REPORT, "formal/tmp": ""}).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     assert call(*common, "--forms", "comb", "--set", "tau=5", "--format", "8.6") == 0
@@ -94,7 +98,7 @@ def test_a_circuit_replaces_an_earlier_one(tmp_path):
     source = lnm.emit(lnm.get("lif", tau=5.0), "verilog", spec=lnm.Fixed(8, 6), rtl=rtl)
     assert files_in(folder) == source.files | own | {"formal/tmp": ""}
     assert json.loads(source.files["manifest.json"])["emitted"] == sorted(source.files)
-    (folder / "report.json").write_text("{}")
+    (folder / "report.json").write_text(REPORT)
     assert call(*common[:1], "lif", "--backend", "c", "--out", tmp_path / "verilog") == 0
     assert (folder / "report.json").exists()  # another backend writes beside it
     source.write(folder)
@@ -121,6 +125,22 @@ def test_a_manifest_names_no_file_outside(tmp_path, files):
     assert (folder / "sim").exists()
     assert all((folder / name).is_file() for name in source.files)
     assert (folder / "manifest.json").read_text() == source.files["manifest.json"]
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "rtl/lif_core.v", "report.json"])
+def test_a_listed_file_of_another_origin_is_not_removed(tmp_path, name):
+    """It once was, without a word, also where it had replaced a file of the earlier circuit."""
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    manifest = json.dumps({"manifest": 1, "emitted": [name]})
+    (tmp_path / "manifest.json").write_text(manifest)
+    source = lnm.emit(lnm.get("lif"), "verilog", spec=lnm.Fixed(16, 12), rtl=lnm.Rtl(("comb",)))
+    problem = f"would remove {mine}, which lnm_codegen did not write"
+    with refused(lnm.ModelError, "emit", problem, remedy="Remove it, or give another folder."):
+        source.write(tmp_path)
+    assert mine.read_text() == "mine"
+    assert (tmp_path / "manifest.json").read_text() == manifest
 
 
 def test_a_manifest_of_another_program_is_not_overwritten(tmp_path):

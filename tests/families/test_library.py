@@ -133,6 +133,18 @@ def test_resolve_file_imports_its_neighbours(code: str, tmp_path: Path) -> None:
     del sys.modules["lnm_test_values"]
 
 
+def test_the_search_path_keeps_its_order(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder may be in it already, or a file may add it; that entry was once removed."""
+    here = str(Path.cwd())
+    monkeypatch.setattr(sys, "path", [here, *sys.path])
+    before = list(sys.path)
+    resolve(f"{code}:leaky")
+    assert sys.path == before
+    Path(code).write_text(f"import sys\nsys.path.insert(0, {here!r})\n{CODE}", encoding="utf-8")
+    resolve(f"{code}:leaky")
+    assert sys.path == [here, *before]
+
+
 def test_resolve_module(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module is one that is installed, or in the current folder."""
     assert resolve("lnm_codegen.families:lif", tau=3.0).name == "lif"

@@ -10,8 +10,10 @@ import pytest
 import lnm_codegen as lnm
 from lnm_codegen.cli import run
 from lnm_codegen.errors import ModelError, UnsupportedError
-from lnm_codegen.hardware.folder import read_circuit
+from lnm_codegen.hardware.folder import Circuit, read_circuit
 from lnm_codegen.hardware.report import update_report
+from lnm_codegen.hardware.verify.formal import formal
+from lnm_codegen.hardware.verify.lint import tops
 from tests.hardware.circuits import write, write_neuron
 from tests.refusals import refused
 
@@ -47,6 +49,28 @@ def test_the_digest_follows_every_source(good, tmp_path):
     with (tmp_path / "unit" / "rtl" / "unit_mul.v").open("a") as file:
         file.write("// more\n")
     assert circuit.digest() != before
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("rtl", "aa.v; exec -- touch pwned; read_verilog aa.v"),
+        ("sim", "a b.v"),
+        ("formal", "-x.sby"),
+    ],
+)
+def test_names_of_files_are_no_commands(tmp_path, part, name):
+    """They are joined into a script of Yosys, where the first once ran touch."""
+    circuit = write(tmp_path)
+    (tmp_path / part).mkdir(exist_ok=True)
+    (tmp_path / part / name).touch()
+    problem = f"the name of '{part}/{name}' has other characters than"
+    with refused(ModelError, str(tmp_path), problem, remedy="Rename it."):
+        circuit.matching(f"{part}/*.*")
+    circuit.digest()
+    with pytest.raises(ModelError):
+        {"rtl": tops, "sim": Circuit.cell_models, "formal": formal}[part](circuit)
+    assert not (tmp_path / "pwned").exists()
 
 
 @pytest.mark.parametrize("part", ["rtl", "tb", "formal", "model"])

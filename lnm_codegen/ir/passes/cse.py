@@ -51,26 +51,26 @@ class _Cse:
         self.body: list[Let] = []
         self._names = names_of(kernel)
         self._results = {p.var for p in kernel.results}
-        self._known: dict[Expr, Var] = {}
+        self._keys = _Keys()
+        self._known: dict[int, Var] = {}
         self._copies: dict[Var, Expr] = {}
-        self._uses = Counter[Expr]()
-        seen: set[Expr] = set()
+        self._uses = Counter[int]()
         for let in kernel.body:
-            self._count(_key(let.value), seen)
+            self._count(let.value)
 
-    def _count(self, key: Expr, seen: set[Expr]) -> None:
+    def _count(self, e: Expr) -> None:
+        key = self._keys.of(e)
         self._uses[key] += 1
-        if key not in seen or isinstance(key, ir.Unary):  # a sign gets no Let, its operand may
-            seen.add(key)
-            for child in ir.children(key):
-                self._count(child, seen)
+        if self._uses[key] == 1 or isinstance(e, ir.Unary):  # a sign gets no Let, its operand may
+            for child in ir.children(e):
+                self._count(child)
 
     def let(self, let: Let) -> None:
         value = ir.map_children(let.value, lambda c: self._shared(c, let))
         if isinstance(value, Spike):
             value = replace(value, slope=ir.substitute(value.slope, dict(self._copies)))
         value = self._copies.get(value, value) if isinstance(value, Var) else value
-        known = self._known.get(_key(value))
+        known = self._known.get(self._keys.of(value))
         if known is not None and not isinstance(let.value, Spike):
             value = known
         if ir.is_atom(value) and let.target not in self._results:
@@ -78,16 +78,16 @@ class _Cse:
             return
         self.body.append(replace(let, value=value))
         if not ir.is_atom(value):
-            self._known.setdefault(_key(value), let.target)
+            self._known.setdefault(self._keys.of(value), let.target)
 
     def _shared(self, e: Expr, let: Let) -> Expr:
         if isinstance(e, Var):
             return self._copies.get(e, e)
         if ir.is_atom(e):
             return e
-        repeated = self._uses[_key(e)] > 1
+        repeated = self._uses[self._keys.of(e)] > 1
         e = ir.map_children(e, lambda c: self._shared(c, let))
-        key = _key(e)
+        key = self._keys.of(e)
         if key not in self._known and repeated and not isinstance(e, ir.Unary):
             target = Var(self._names.temporary(), ir.type_of(e))
             self.body.append(Let(target, e, let.phase))
@@ -95,14 +95,31 @@ class _Cse:
         return self._known.get(key, e)
 
 
-def _key(e: Expr) -> Expr:
-    """Return `e` with the operands of commutative operators in one order."""
-    e = ir.map_children(e, _key)
+class _Keys:
+    """Numbers of expressions: equal if they differ only in the order of commutative operands.
+
+    An expression is compared by the numbers of its operands, so the work is linear in its size.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[Expr, int]] = {}  # by id, which no other object has meanwhile
+        self._numbers: dict[Expr, int] = {}  # by the expression whose operands are numbers
+
+    def of(self, e: Expr) -> int:
+        """Return the number of an expression."""
+        if id(e) not in self._seen:
+            flat = _ordered(ir.map_children(e, lambda c: Var(str(self.of(c)))))
+            self._seen[id(e)] = e, self._numbers.setdefault(flat, len(self._numbers))
+        return self._seen[id(e)][1]
+
+
+def _ordered(e: Expr) -> Expr:
+    """Return `e`, whose operands are Vars, with those of commutative operators in one order."""
     match e:
-        case Binary(op, a, b) if op in _COMMUTATIVE and repr(b) < repr(a):
-            return Binary(op, b, a)
-        case ir.Fma(a, b, c) if repr(b) < repr(a):
-            return ir.Fma(b, a, c)
+        case Binary(op, Var(a), Var(b)) if op in _COMMUTATIVE and b < a:
+            return Binary(op, e.rhs, e.lhs)
+        case ir.Fma(Var(a), Var(b), c) if b < a:
+            return ir.Fma(e.b, e.a, c)
         case _:
             return e
 

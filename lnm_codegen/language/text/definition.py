@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lnm_codegen.files import parse_toml, toml_of
+from lnm_codegen.errors import ModelError
+from lnm_codegen.files import MAX_BYTES, parse_toml, toml_of
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.binding import bind
 from lnm_codegen.language.bounds import MAX_EXPONENT
@@ -62,7 +63,13 @@ def load(path: str | os.PathLike[str]) -> Neuron:
 
 
 def read(text: str, source: str) -> Neuron:
-    """Return the neuron that `text` defines; errors begin with `source`."""
+    """Return the neuron that `text` defines; errors begin with `source`.
+
+    Raises:
+        ModelError: The text is longer than `MAX_BYTES`, or is not a definition.
+    """
+    if len(text) > MAX_BYTES:
+        raise ModelError(source, "the text is too large", f"at most {MAX_BYTES} characters")
     return _Definition(source, parse_toml(text, source)).neuron()
 
 

@@ -14,6 +14,10 @@ from lnm_codegen.validation import require_package, wrong
 if TYPE_CHECKING:
     import nir
 
+_MOST_OBJECTS = 100_000
+"""Bound on the groups and data of a file; a node has up to about ten."""
+_WRITE = "Write the file with nir.write."
+
 
 def nir_package(where: str) -> Any:
     """Return the module `nir`, or raise ToolError."""
@@ -42,24 +46,56 @@ def graph_of(where: str, graph: nir.NIRNode | str | os.PathLike[str]) -> nir.NIR
 
 
 def _read(package: Any, path: Path) -> nir.NIRGraph:
-    remedy = "Write the file with nir.write."
     try:
         with path.open("rb"):  # h5py's own message of a missing file has several lines
             pass
+        _require_tree(path)
         graph = package.read(path, type_check=False)
+    except ModelError:
+        raise
     except FileNotFoundError as error:
         raise unreadable(path, error) from None
     except AssertionError:  # nir asserts that it knows the class of a node, without a message
         found = sorted(_classes(path) - set(dir(package)))
         problem = f"a node of class {', '.join(found)}" if found else _misfit(package, path)
-        raise ModelError(path, problem, "the nodes of NIR", remedy) from None
+        raise ModelError(path, problem, "the nodes of NIR", _WRITE) from None
     except Exception as error:  # nir and h5py raise errors of many classes
         kind = f"not a NIR file: {type(error).__name__}: {reason(error)}"
-        raise ModelError(path, kind, remedy=remedy) from None
+        raise ModelError(path, kind, remedy=_WRITE) from None
     if not isinstance(graph, package.NIRGraph):
         kind = type(graph).__name__
-        raise ModelError(path, f"it contains a {kind}", "a NIRGraph", f"{remedy}")
+        raise ModelError(path, f"it contains a {kind}", "a NIRGraph", _WRITE)
     return graph
+
+
+def _require_tree(path: Path) -> None:
+    """Raise ModelError unless each object of a file has one name and is in the file itself.
+
+    `nir.read` follows every name: n groups with two names each would be 2**n nodes.
+    """
+    h5py = importlib.import_module("h5py")
+    with h5py.File(path, "r") as file:
+        seen = {h5py.h5o.get_info(file.id).addr}
+        groups = [file]
+        while groups:
+            group = groups.pop()
+            for name in group:
+                place = f"{group.name.rstrip('/')}/{name}"
+                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                    raise ModelError(path, f"{place} is a link", "groups and data", _WRITE)
+                item = group[name]
+                address = h5py.h5o.get_info(item.id).addr
+                if address in seen:
+                    problem = f"{place} is another name of an object"
+                    raise ModelError(path, problem, "one name for each", _WRITE)
+                seen.add(address)
+                if len(seen) > _MOST_OBJECTS:
+                    problem = f"more than {_MOST_OBJECTS} groups and data"
+                    raise ModelError(path, problem, remedy="Use fewer nodes.")
+                if isinstance(item, h5py.Group):
+                    groups.append(item)
+                elif isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+                    raise ModelError(path, f"{place} is data of another file", remedy=_WRITE)
 
 
 def _misfit(package: Any, path: Path) -> str:

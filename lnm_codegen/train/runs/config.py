@@ -281,7 +281,7 @@ def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
 
     Args:
         config: Its family and arguments name the neuron.
-        recorded: The config comes from a file; see `library.resolve_recorded`.
+        recorded: The config is that of a run folder; see `library.resolve_recorded`.
 
     Raises:
         ModelError: No such family, arguments that it does not take, or a neuron without exactly

@@ -5,7 +5,8 @@
     [data]      name, folder, limit, validation, augment, and options of the data set
     [train]     every other field of TrainConfig
 
-In TOML the word "none" stands for None. Neither file can execute code.
+In TOML the word "none" stands for None. Reading either file executes no code. A family that is a
+Python file or a module is imported later, by `config.neuron_of`.
 """
 
 from __future__ import annotations

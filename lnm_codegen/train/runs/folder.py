@@ -8,6 +8,7 @@
     figure.png                the learned curves, written at the end
     neuron.toml               the definition of a neuron from a file or module: see `definition`
     events/                   for TensorBoard, if `tensorboard` is set
+    .lock                     while a run writes into the folder: see `claim`
 
 Every file is written whole and then renamed, so an interrupted run leaves the files of its last
 complete epoch.
@@ -46,7 +47,10 @@ EVENTS = "events"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run. Call `require_free` or `resumable`, then `create`, then `save_*`."""
+    """The folder of one run.
+
+    Under `claimed`, call `require_free` or `resumable`, then `create`, then `save_*`.
+    """
 
     path: Path
 

@@ -12,6 +12,8 @@ FILES = (
     "checkpoint.safetensors", "figure.png", "neuron.toml",
 )  # fmt: skip
 """Names of the files of a run."""
+LOCK = ".lock"
+"""Name of the lock of a run that writes into the folder; see `claim`."""
 _CHOOSE = "Choose another folder with --out."
 
 
@@ -27,18 +29,27 @@ def require_free(path: Path, force: bool = False) -> None:
 
 
 def is_taken(path: Path) -> bool:
-    """Report whether a folder holds files, other than those of killed writes of a run.
+    """Report whether a folder holds files, other than a lock and those of killed writes of a run.
 
     Raises:
         ModelError: The path is no folder, or the folder cannot be read.
     """
+    require_folder(path)
     try:
-        if path.exists() and not path.is_dir():
-            remedy = "Choose another with --out."
-            raise ModelError("train", f"{path} is not a folder", remedy=remedy)
-        return path.is_dir() and not set(path.iterdir()) <= set(unfinished(path))
+        return path.is_dir() and not set(path.iterdir()) <= {*unfinished(path), path / LOCK}
     except OSError as error:
         raise unusable(path, error) from None
+
+
+def require_folder(path: Path) -> None:
+    """Raise ModelError if a path is no folder; it may be absent."""
+    try:
+        is_other = path.exists() and not path.is_dir()
+    except OSError as error:
+        raise unusable(path, error) from None
+    if is_other:
+        remedy = "Choose another with --out."
+        raise ModelError("train", f"{path} is not a folder", remedy=remedy)
 
 
 def unfinished(path: Path) -> list[Path]:

@@ -34,6 +34,7 @@ from lnm_codegen.train.runs.checkpoint import (
     read_checkpoint,
     without_prefix,
 )
+from lnm_codegen.train.runs.claim import claimed
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of
 from lnm_codegen.train.runs.definition import definition_text, with_definition
 from lnm_codegen.train.runs.folder import EVENTS, RunFolder
@@ -85,8 +86,9 @@ def run(
 
     Raises:
         ModelError: The config does not fit the data or the neuron; a resumed run was trained with
-            another definition of its neuron or on other samples; the folder is taken or cannot
-            be written; or training diverged, and a run folder keeps the last good epoch.
+            another definition of its neuron or on other samples; the folder is taken, in use by
+            another run, or cannot be written; or training diverged, and a run folder keeps the
+            last good epoch.
         ToolError: The data are missing, matplotlib is not installed (with `out`), or the disk is
             full.
     """
@@ -101,6 +103,7 @@ def run(
                 summary_writer()
         with world.synchronised_errors():
             if folder is not None and world.leads:
+                stack.enter_context(claimed(folder.path))
                 if not (resume and folder.resumable(config) is not None):
                     folder.require_free(force)
         data = dataset_of(config, data)

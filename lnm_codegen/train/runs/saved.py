@@ -1,8 +1,8 @@
 """Trained networks and learned neuron parameters, read from a run folder.
 
 config.json and the safetensors files hold data only. If the config names its family as
-file.py:function or module:function, loading imports that module, as training does. Where it is
-missing, neuron.toml defines the neuron, and no code runs.
+file.py:function or module:function, loading imports that file or module, which runs its code.
+Where it is missing, neuron.toml defines the neuron, and no code runs.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ class Run:
 
 def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
     """Return the run of a folder that `lnm train` wrote.
+
+    A family that is a Python file or a module is imported, which runs its code.
 
     Args:
         folder: A folder with config.json and model.safetensors. Its neuron.toml defines the neuron

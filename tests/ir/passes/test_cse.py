@@ -134,6 +134,25 @@ def test_nothing_is_computed_twice_in_a_family(name, scheme):
         assert twice(k) == []
 
 
+def test_the_work_is_linear_in_a_sum(monkeypatch):
+    """It was quadratic: each term read all terms before it again."""
+    map_children, calls = ir.map_children, Counter[int]()
+
+    def work(terms: int) -> int:
+        def counted(e, f):
+            calls[terms] += 1
+            return map_children(e, f)
+
+        total: ir.Expr = V
+        for k in range(terms):
+            total = add(total, mul(X, ir.const(k + 2)))
+        monkeypatch.setattr(ir, "map_children", counted)
+        cse(kernel(total))
+        return calls[terms]
+
+    assert work(90) < 3.5 * work(30)
+
+
 def test_a_result_keeps_its_name():
     """An output called t0 is no temporary: cse once gave its Let the name of a copy."""
     k = verify(cse(lets((T0, mul(V, X)), (H, mul(V, X)), results=(T0, H))))

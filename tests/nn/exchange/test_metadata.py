@@ -81,6 +81,7 @@ WRONG = [
     ({"dt": "now"}, "dt is 'now'", "a number"),
     ({"neuron": np.ones(3)}, "neuron is array", "text"),
     ({"neuron": "import os"}, "", ""),
+    ({"neuron": "#" * 65537}, "the text is too large", "65536 characters"),
     ({"params": {}}, "parameter 'theta' is missing", ""),
     ({"params": 3}, "params is 3", "a table"),
     ({"params": {"theta": np.ones(4), "v_threshold": 1.0}}, "has shape (4,)", "(4, 4)"),

@@ -231,6 +231,50 @@ def test_a_wrong_file_is_one_line(tmp_path):
         lnm.nn.from_nir(text, dt=0)
 
 
+def linked(file, h5py):
+    """Add nested groups to a file, each with two names: 2**30 nodes."""
+    group = file["node/nodes/n0"]
+    for _ in range(30):
+        inner = group.create_group("a")
+        group["b"] = inner
+        group = inner
+
+
+def outside(file, h5py):
+    """Add data that are the bytes of another file."""
+    bytes_of = [("/etc/hostname", 0, 4)]
+    file["node/nodes/n0"].create_dataset("raw", (4,), "u1", external=bytes_of)
+
+
+def added(link):
+    """Return a function that adds a node."""
+    return lambda file, h5py: file["node/nodes"].__setitem__("more", link(file, h5py))
+
+
+HOSTILE = {
+    "is another name of an object": linked,
+    "/node/nodes/more is another name": added(lambda file, _: file["node"]),
+    "/node/nodes/more is a link": added(lambda _, h5py: h5py.SoftLink("/node/nodes/n0")),
+    "more is a link": added(lambda _, h5py: h5py.ExternalLink("other.nir", "/node")),
+    "/node/nodes/n0/raw is data of another file": outside,
+    "more than 20 groups and data": lambda *_: None,
+}
+
+
+@pytest.mark.parametrize("problem", HOSTILE)
+def test_a_file_is_a_tree(tmp_path, monkeypatch, problem):
+    """A file of ten groups with two names each took seconds, and one more doubled them."""
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "hostile.nir"
+    nir.write(path, chain(lif(3), lif(3), shape=(3,), last=(3,)))
+    if problem.startswith("more than"):
+        monkeypatch.setattr("lnm_codegen.nn.exchange.package._MOST_OBJECTS", 20)
+    with h5py.File(path, "a") as file:
+        HOSTILE[problem](file, h5py)
+    with refused(ModelError, path, problem):
+        lnm.nn.from_nir(path)
+
+
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "nir", None)
     with refused(lnm.ToolError, "from_nir", "nir is not installed", remedy="lnm_codegen[nir]"):

@@ -25,9 +25,10 @@ from lnm_codegen.nn import NormNeuron
 from lnm_codegen.train import Dataset, TrainConfig, load, load_run, run
 from lnm_codegen.train.engine import network_of
 from lnm_codegen.train.runs.checkpoint import NAME, packed, read_checkpoint
+from lnm_codegen.train.runs.claim import claimed
 from lnm_codegen.train.runs.config import neuron_of
 from lnm_codegen.train.runs.definition import DEFINITION
-from lnm_codegen.train.runs.free import FILES
+from lnm_codegen.train.runs.free import FILES, LOCK, require_free
 from tests.refusals import refused
 from tests.train.runs.test_runner import metrics
 
@@ -263,6 +264,30 @@ def test_files_of_killed_writes_are_no_run(tmp_path: Path, data: Dataset) -> Non
     (other / ".notes").write_text("")
     with refused(ModelError, "train", f"{other} is not empty"):
         run(config, other, data=data)
+
+
+@pytest.mark.parametrize("how", [{"resume": True}, {"force": True}, {}])
+def test_one_run_at_a_time_in_a_folder(how: dict[str, bool], tmp_path: Path, data: Dataset) -> None:
+    """A second one deleted the temporary file of the first, which died of it."""
+    folder = tmp_path / "a" / "run"
+    with claimed(folder):
+        live = folder / f".{NAME}.ab12_xyz"
+        live.touch()
+        problem = f"another run is writing into {folder}"
+        with refused(ModelError, "train", problem, remedy="Wait until it ends"):
+            run(CONFIG, folder, data=data, **how)
+        assert live.exists()
+        live.unlink()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_that_is_left_is_not_in_the_way(tmp_path: Path) -> None:
+    """A killed run leaves one; the folder counts as empty, and stays."""
+    (tmp_path / LOCK).touch()
+    require_free(tmp_path)
+    with claimed(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 HERE = Path(__file__).parent

@@ -126,11 +126,19 @@ def test_a_config_that_does_not_fit(
 
 
 def test_a_recorded_call_is_made_of_families_alone(folder: Path, data: Dataset) -> None:
-    """`os:system` with a command as its argument would be text that is executed."""
+    """`os:system` with a command would be text that is executed; `os:abort` ended the process."""
     mark = folder / "mark"
-    change(folder, family="os:system", arguments={"command": f"touch {mark}"}, v_min=None)
-    where = f"run: {folder}/config.json: os:system"
-    unloadable(folder, data, where, "builtin_function_or_method")
+    command = {"command": f"touch {mark}"}
+    kind = "builtin_function_or_method"
+    for family, arguments, of in (
+        ("os:system", command, kind),
+        ("os:abort", {}, kind),
+        ("os:getcwd", {}, kind),
+        ("site:main", {}, "function"),
+    ):
+        change(folder, family=family, arguments=arguments, v_min=None)
+        where, problem = f"run: {folder}/config.json: {family}", f"a {of}, which a run folder"
+        unloadable(folder, data, where, problem, "a family or an lnm.Neuron")
     assert not mark.exists()
 
 
@@ -191,8 +199,9 @@ def test_weights_of_another_network(folder: Path, data: Dataset) -> None:
     unloadable(folder, data, f"run: {folder}/config.json: train", problem)
 
 
-def test_a_function_with_arguments_is_refused_before_training(
-    tmp_path: Path, data: Dataset
+@pytest.mark.parametrize("arguments", [{}, {"a": 0.25}])
+def test_a_function_is_refused_before_training(
+    arguments: dict[str, float], tmp_path: Path, data: Dataset
 ) -> None:
     """`load_run` refuses such a run: its config.json could name any callable."""
     file, out = tmp_path / "plain.py", tmp_path / "run"
@@ -201,8 +210,8 @@ def test_a_function_with_arguments_is_refused_before_training(
         "    return lnm.get('lif', tau=1 / a)\n"
     )
     file.write_text(text.format(family=""))
-    config = replace(SMALL, family=f"{file}:mine", arguments={"a": 0.25})
-    problem = "a function with recorded arguments"
+    config = replace(SMALL, family=f"{file}:mine", arguments=arguments)
+    problem = "a function, which a run folder cannot record"
     with refused(ModelError, config.family, problem, remedy="Write @lnm.family above it."):
         run(config, out, data=data)
     assert not out.exists()
