@@ -197,6 +197,13 @@ class Dataset:
         return replace(self, train=train, test=test, is_held_out=True)
 
 
+def require_samples(where: str, data: object) -> None:
+    """Raise ModelError unless `data` is a data set."""
+    if not isinstance(data, Dataset):
+        remedy = "Make one of arrays with lnm_codegen.train.from_arrays."
+        raise wrong(where, "data", type(data).__name__, "a Dataset", remedy)
+
+
 def _draw(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Draw `count` rows, by class if each sample has one label; the largest remainders round up."""
     if labels.dim() > 1:

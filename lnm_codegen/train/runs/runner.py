@@ -14,6 +14,7 @@ from torch import Tensor
 from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.errors import ModelError
 from lnm_codegen.train.data import Dataset
+from lnm_codegen.train.data.dataset import require_samples
 from lnm_codegen.train.distributed import joined
 from lnm_codegen.train.engine import (
     Epoch,
@@ -158,6 +159,7 @@ def run(
 
 def _of_samples(config: TrainConfig, data: Dataset) -> TrainConfig:
     """Return the config with the name of the samples, if it names others."""
+    require_samples("train", data)
     if data.name == config.data:
         return config
     return replace(config, data=data.name, data_dir=None, data_arguments={})

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.train.data import Dataset
+from lnm_codegen.train.data.dataset import require_samples
 from lnm_codegen.train.engine import LARGEST_IN_HISTORY, dataset_of, network_of
 from lnm_codegen.train.models import Network
 from lnm_codegen.train.names import DATASETS
@@ -66,6 +67,8 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
         ModelError: No such folder; a file is missing, damaged or does not fit the other; the
             family or the data cannot be loaded, or are not those of the run.
     """
+    if data is not None:
+        require_samples("load_run", data)
     place = Path(folder)
     if not place.is_dir():
         problem = "not a folder" if place.exists() else "no such folder"

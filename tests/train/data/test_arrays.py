@@ -151,6 +151,15 @@ def test_a_run_applies_limit_and_validation_and_names_the_samples(tmp_path: Path
     assert len(again.epochs) == 1
 
 
+def test_other_objects_are_no_samples(tmp_path: Path) -> None:
+    """The error names the function that makes a data set."""
+    mine: Any = (X, Y)
+    with refused(ModelError, "train", "data is 'tuple'", "a Dataset", "from_arrays"):
+        run(CONFIG, data=mine)
+    with refused(ModelError, "load_run", "data is 'tuple'", "a Dataset", "from_arrays"):
+        load_run(tmp_path, data=mine)
+
+
 def test_a_run_on_a_file_loads_by_itself(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", **GIVEN)
     config = TrainConfig(**{**vars_of(CONFIG), "data": "arrays", "data_dir": tmp_path / "mine.npz"})
