@@ -132,6 +132,7 @@ class FormatSearch:
         kernel = quantize(self._program, WIDE).kernel
         self._ranges = {name: _range(name, ranges) for name in _nodes(kernel)}
         self._constants = _constants(self._program.forward)
+        self._limits = _limits(kernel, self._ranges)
         self._watched = [f"{v.name}_next" for v in kernel.input_vars(Role.STATE)]
         self._watched += _compared(kernel)
         numbers = (v for v in kernel.result_vars(Role.OUTPUT) if isinstance(v.type, Bits))
@@ -221,8 +222,10 @@ class FormatSearch:
         return whole
 
     def _spec(self, fracs: dict[str, int]) -> FixedSpec:
+        """Return the formats of nodes, and a default that holds the limits of comparisons."""
         nodes = {name: self._fixed(name, frac) for name, frac in fracs.items()}
         whole = max(f.width - f.frac for f in nodes.values())
+        whole = max(whole, integer_bits(self._limits, 0))
         frac = min(max(fracs.values()), 32 - whole)
         return FixedSpec(Fixed(max(whole + frac, 2), frac, self._rounding), nodes)
 
@@ -248,6 +251,14 @@ def _constants(kernel: ir.Kernel) -> dict[str, list[Fraction]]:
         own = [e.value for e in ir.walk(let.value) if isinstance(e, ir.Const)]
         found[name] = found.get(name, []) + own
     return found
+
+
+def _limits(kernel: fx.Kernel, nodes: Mapping[str, Interval]) -> Interval:
+    """Return the range of the constants that have the default format: those of comparisons."""
+    after = {f"{v.name}_next" for v in kernel.input_vars(Role.STATE)}
+    lets = (let for let in kernel.body if let.target.name not in {*nodes, *after})
+    found = [e.real for let in lets for e in fx.walk(let.value) if isinstance(e, fx.Const)]
+    return Interval(min(found, default=Fraction(0)), max(found, default=Fraction(0)))
 
 
 def _compared(kernel: fx.Kernel) -> list[str]:

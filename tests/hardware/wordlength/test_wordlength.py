@@ -254,6 +254,18 @@ def test_constants_beyond_the_range_of_their_node(limit: float) -> None:
     assert h.holds(h.nearest(Fraction(limit)))
 
 
+def test_a_threshold_beyond_every_node() -> None:
+    """The threshold 5 has the default format, which was that of the nodes: it did not fit Q3.0."""
+    v, x = lnm.state("v"), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: x / 2 + v / 4}, fire=v - 5, reset=lnm.hard_reset(v, 0))
+    words = select_for_intervals(neuron, {"x": (-2, 2)}, PrecisionTarget(error=0.1)).words
+    assert words.proven
+    assert words.error <= 0.1
+    default = words.spec.default
+    assert default.bits.holds(default.bits.nearest(Fraction(5)))
+    assert default.frac == max(node.fixed.frac for node in words.nodes)
+
+
 def test_a_state_that_is_rounded_out_of_its_interval() -> None:
     """At the clamp of -0.33, rounded, an error passed the bound of the interval: called a bug."""
     theta = (-0.0236419, -0.0930945, -0.074507, -0.0101433)
