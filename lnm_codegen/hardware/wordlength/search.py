@@ -46,7 +46,7 @@ class PrecisionTarget:
     """
 
     error: float | None = None  # largest, of a state after a step or an operand of a spike
-    mismatch: float | None = None  # largest share of steps in which a spike differs
+    mismatch: float | None = None  # largest share of spikes that differ
 
     def __post_init__(self) -> None:
         """Validate the target."""
@@ -59,7 +59,7 @@ class PrecisionTarget:
     def __str__(self) -> str:
         if self.error is not None:
             return f"error of a state after a step <= {self.error:g}"
-        return f"spike mismatch per step <= {self.mismatch:g}"
+        return f"spike mismatch <= {self.mismatch:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class WordLengths:
     observed: float  # the same error on the sample
     margin: float  # a comparison may differ where its operands differ by at most this
     differing: float | None  # share of the sample's steps in which a comparison differs
-    mismatch: float  # share of the sample's steps in which a spike differs
+    mismatch: float  # on the sample, as in `Observed`
 
     @property
     def total(self) -> int:
