@@ -4,7 +4,8 @@
 error of a - b, its margin: it may then differ from the one in exact arithmetic. A Select whose
 branches differ by a multiple of a - b, as those of a clamp do (where(h < v_min, v_min, h)), is
 continuous: both branches are equal where the comparison is undecided, and the error of the value is
-at most theirs. The value of any other Select depends on the decision.
+at most theirs. This must hold for rounded constants too: a condition that several Selects share may
+round v_min to another format. The value of any other Select depends on the decision.
 """
 
 from __future__ import annotations
@@ -174,32 +175,45 @@ def decisions_before(kernel: fx.Kernel) -> dict[str, tuple[str, ...]]:
 
 
 def _is_continuous(compared: fx.Compare, then: fx.Expr, orelse: fx.Expr) -> bool:
-    if compared.op not in _ORDER:
-        return False
-    difference = _polynomial(then) - _polynomial(orelse)
-    distance = _polynomial(compared.lhs) - _polynomial(compared.rhs)
+    """Report whether both branches are equal where both sides of the comparison are equal."""
+    operands = (then, orelse, compared.lhs, compared.rhs)
+    return compared.op in _ORDER and all(
+        _is_multiple(*(_polynomial(e, rounded=rounded) for e in operands))
+        for rounded in (False, True)
+    )
+
+
+def _is_multiple(then: Poly, orelse: Poly, lhs: Poly, rhs: Poly) -> bool:
+    """Report whether then - orelse is a multiple of lhs - rhs."""
+    difference, distance = then - orelse, lhs - rhs
     if not difference.terms or not distance.terms:
         return not difference.terms
     factor = difference.terms[-1][1] / distance.terms[-1][1]
     return difference == distance.scaled(factor)
 
 
-def _polynomial(e: fx.Expr) -> Poly:
-    """Return a number as a polynomial of names; a part that is not polynomial counts as a name."""
+def _polynomial(e: fx.Expr, *, rounded: bool) -> Poly:
+    """Return a number as a polynomial of names; a part that is not polynomial counts as a name.
+
+    With `rounded`, each constant has the value of its integer.
+    """
+
+    def of(part: fx.Expr) -> Poly:
+        return _polynomial(part, rounded=rounded)
+
     match e:
-        case fx.Const(_, _, real):
-            return constant(real)
+        case fx.Const(integer, bits, real):
+            return constant(bits.value(integer) if rounded else real)
         case fx.Var(name, _):
             return variable(name)
         case fx.Negate(arg):
-            return -_polynomial(arg)
+            return -of(arg)
         case fx.Sum(op, lhs, rhs):
-            a, b = _polynomial(lhs), _polynomial(rhs)
-            return a + b if op is SumOp.ADD else a - b
+            return of(lhs) + of(rhs) if op is SumOp.ADD else of(lhs) - of(rhs)
         case fx.Product(lhs, rhs):
-            return _polynomial(lhs) * _polynomial(rhs)
+            return of(lhs) * of(rhs)
         case fx.Shift(arg, _):
-            return _polynomial(arg)
+            return of(arg)
         case _:
             return variable(repr(e))
 

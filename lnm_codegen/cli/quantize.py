@@ -216,7 +216,7 @@ def _print(name: str, chosen: FormatSelection) -> None:
         typer.echo(line)
     bounded = isfinite(words.error)
     error = f"{words.error:.3g}" if bounded else f"{words.observed:.3g} in simulation"
-    typer.echo(f"largest error {error}, spike mismatch per step {words.mismatch:.3g}")
+    typer.echo(f"largest error {error}, spike mismatch {words.mismatch:.3g}")
     if (note := width_note(words.program)) is not None:
         typer.echo(f"note: {note}.")
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from lnm_codegen.backends.base import Source
 from lnm_codegen.cli.options import parse_format
 from lnm_codegen.compiler.formats import load_spec
@@ -17,6 +19,7 @@ from lnm_codegen.language.names import require_name
 if TYPE_CHECKING:
     from lnm_codegen.deploy.arrays import LayerArray
     from lnm_codegen.deploy.integers.convert import RealNetwork
+    from lnm_codegen.hardware.wordlength.search import PrecisionTarget
     from lnm_codegen.ir.types import FixedSpec
     from lnm_codegen.train.runs.saved import Run
 
@@ -57,7 +60,7 @@ def specs_of(run: Run, text: str) -> dict[str, FixedSpec]:
 
     if text == AUTO:
         images, _ = next(run.data.batches(run.data.train, RANGED))
-        return least_formats(run.network, images)
+        return least_formats(run.network, images, on_silent=_note_silent)
     if Path(text).suffix in (".json", ".npz"):
         accepted = "16.12, Q4.12, a spec.toml, or a folder of lnm quantize RUN --out"
         remedy = f"Name its folder: {Path(text).parent}."
@@ -72,6 +75,11 @@ def specs_of(run: Run, text: str) -> dict[str, FixedSpec]:
         accepted = f"{error.accepted}; auto; a spec.toml; the folder of lnm quantize RUN --out"
         raise ModelError(error.where, error.problem, accepted, error.remedy) from None
     return specs_for(run.network, spec)
+
+
+def _note_silent(path: str, target: PrecisionTarget) -> None:
+    problem = "no spike on the training images of the search, so that its target is another"
+    typer.echo(f"note: {path}: {problem}: {target}.", err=True)
 
 
 def arrays_of_run(run: Run, specs: dict[str, FixedSpec]) -> list[LayerArray]:

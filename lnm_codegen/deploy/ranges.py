@@ -7,7 +7,7 @@ enough to be effectively exact: a recorded value is within a few 2**-14 of the e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from lnm_codegen.compiler.arguments import extent_of, parameters_of
 from lnm_codegen.compiler.fixed import integers, prepared_integers, quantize
 from lnm_codegen.compiler.interpret import broadcast_to_neurons, interpret
 from lnm_codegen.deploy.network import layer_parameters, neuron_layers, trace_layers
-from lnm_codegen.hardware.wordlength.sample import sample_of
+from lnm_codegen.hardware.wordlength.sample import sample_of, sampled_rates
 from lnm_codegen.hardware.wordlength.search import FormatSearch, PrecisionTarget
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array, trace
@@ -28,7 +28,7 @@ from lnm_codegen.nn import NeuronLayer
 TARGET = PrecisionTarget(mismatch=1e-3)
 """Default target of `least_formats`."""
 SHARE = 2.0**-8
-"""Error of the states of neurons without a spike, as a share of the largest magnitude."""
+"""Error of the states of a layer without a spike, as a share of the largest magnitude."""
 
 _WIDE = Fixed(28, 14)
 
@@ -80,13 +80,17 @@ class _Ranges:
 
 
 def least_formats(
-    network: nn.Module, images: Tensor, target: PrecisionTarget = TARGET
+    network: nn.Module,
+    images: Tensor,
+    target: PrecisionTarget = TARGET,
+    on_silent: Callable[[str, PrecisionTarget], object] = lambda path, own: None,
 ) -> dict[str, FixedSpec]:
     """Return formats of small total width for each neuron layer, by its path.
 
     Integer bits follow from the ranges of the nodes on the images, preferably training images, so
-    that nothing saturates on them. Fraction bits are searched until the layer reaches the target.
-    `target_of` has that of a readout, which never spikes.
+    that nothing saturates on them. Fraction bits are searched until the layer reaches the target,
+    that of `target_of`. `on_silent` is called with the path and the target of a layer whose neurons
+    can spike but do not.
 
     Raises:
         ModelError: No format reaches the target; and as for `recorded_ranges`.
@@ -100,17 +104,28 @@ def least_formats(
         x = x_seq.double().cpu().numpy()
         sample = sample_of(layer.neuron, x, values=layer_parameters(layer))
         own = target_of(layer, x_seq, target)
+        if layer.neuron.fire and own is not target:
+            on_silent(path, own)
         specs[path] = FormatSearch(layer.neuron, sample, own, ranges).result().spec
     return specs
 
 
 def target_of(layer: NeuronLayer, x_seq: Tensor, target: PrecisionTarget) -> PrecisionTarget:
-    """Return the target of a layer: an error if it has no spike that could differ.
+    """Return the target of a layer: an error if no spike occurs on the inputs that could differ.
 
-    Its error is `SHARE` of the largest state on the inputs; a mismatch would be 0 in every format.
+    Its error is `SHARE` of the largest state on the inputs. A circuit that never spikes would have
+    a mismatch of 0.
     """
-    if layer.neuron.fire or target.mismatch is None:
+    if target.mismatch is None or _spikes(layer, x_seq):
         return target
     ranges = recorded_ranges(layer, x_seq)
     largest = max(float(ranges[s.name].magnitude) for s in layer.neuron.states)
     return PrecisionTarget(error=SHARE * largest if largest else SHARE)
+
+
+def _spikes(layer: NeuronLayer, x_seq: Tensor) -> bool:
+    """Report whether a spike occurs in the sample of a search."""
+    neuron, x = layer.neuron, x_seq.double().cpu().numpy()
+    if not neuron.fire:
+        return False
+    return any(sampled_rates(neuron, sample_of(neuron, x, values=layer_parameters(layer))).values())

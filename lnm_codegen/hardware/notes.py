@@ -1,4 +1,4 @@
-"""Notes on a circuit: products wider than a multiplier, numbers that are or round to 0."""
+"""Notes on a circuit: products wider than a multiplier, numbers that are or round to 0 or 1."""
 
 from __future__ import annotations
 
@@ -67,24 +67,39 @@ def rounded_note(
     coefficients: Mapping[str, Sequence[int]],
     reals: Mapping[str, Sequence[float]],
 ) -> str | None:
-    """Return a sentence about coefficients and constants that are not 0 and round to 0, or None.
+    """Return a sentence about numbers that become 0, or factors that become 1, or None.
+
+    They are coefficients and constants that are not 0 and round to 0, and factors in (0, 1), such
+    as a decay, that round to 1.
 
     Args:
         program: The neuron.
-        coefficients: Name -> integers, one a channel, as for `zero_note`, whose names are left out.
-        reals: Name -> numbers before rounding.
+        coefficients: Name -> integers, as for `zero_note`, whose names are left out.
+        reals: Name -> as many numbers before rounding.
     """
-    idle = _last_zeros(coefficients)
-    lost = [
-        name
-        for name, integers in coefficients.items()
-        if name not in idle and not any(integers) and any(reals[name])
-    ]
-    values = [node for let in program.kernel.body for node in fx.walk(let.value)]
-    lost += dict.fromkeys(
-        number_text(node.real)
-        for node in values
-        if isinstance(node, fx.Const) and node.real and not node.integer
-    )
-    verb = "rounds" if len(lost) == 1 else "round"
-    return f"{', '.join(lost)} {verb} to 0 in this format" if lost else None
+    nodes = [node for let in program.kernel.body for node in fx.walk(let.value)]
+    products = [node for node in nodes if isinstance(node, fx.Product)]
+    ones = {f: 1 << fx.bits_of(f).frac for node in products for f in (node.lhs, node.rhs)}
+    named = {f.name: one for f, one in ones.items() if isinstance(f, fx.Var)}
+    idle, zeros, units = _last_zeros(coefficients), [], []
+    for name, integers in coefficients.items():
+        pairs = [*zip(integers, reals[name], strict=True)]
+        zeros += _counted(name, [i == 0 != r and name not in idle for i, r in pairs])
+        units += _counted(name, [i == named.get(name) and 0 < r < 1 for i, r in pairs])
+    for c in (node for node in nodes if isinstance(node, fx.Const)):
+        zeros += [number_text(c.real)] if c.integer == 0 != c.real else []
+        units += [number_text(c.real)] if c.integer == ones.get(c) and 0 < c.real < 1 else []
+    found = (_rounded(zeros, "0"), _rounded(units, "1", ", so that a leak is lost"))
+    return "; ".join(filter(None, found)) or None
+
+
+def _counted(name: str, lost: list[bool]) -> list[str]:
+    """Return a name, with the number of its values that are lost unless all are; or nothing."""
+    share = "" if all(lost) else f" ({sum(lost)} of {len(lost)} values)"
+    return [name + share] if any(lost) else []
+
+
+def _rounded(words: list[str], to: str, effect: str = "") -> str:
+    words = [*dict.fromkeys(words)]
+    verb = "rounds" if len(words) == 1 else "round"
+    return f"{', '.join(words)} {verb} to {to} in this format{effect}" if words else ""

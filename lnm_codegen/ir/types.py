@@ -100,7 +100,8 @@ class Fixed:
     fit saturates (AP_SAT).
 
     Args:
-        width: 2 to 32 bits.
+        width: 2 to 32 bits. The factors of a product have at most 62 bits together, so that one
+            format for all nodes of a neuron with a product has at most 31.
         frac: 0 to width - 1 fraction bits.
         rounding: "half_up" (AP_RND), "truncate" (AP_TRN) or "convergent" (AP_RND_CONV).
 

@@ -85,6 +85,21 @@ def test_a_clamp_decides_nothing_and_a_reset_does():
     assert found.nodes["v_next"].decisions == ("fired",)
 
 
+def test_a_shared_condition_rounds_its_constant_to_another_format():
+    """The condition compared with 0.5, the clamp had 0.3: it counted as one, at a bound of 2e-4."""
+    v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
+    u = x / 2 + v / 4
+    charge = {v: lnm.where(u < 0.3, 0.3, u), w: lnm.where(u < 0.3, w / 2, w / 4)}
+    neuron = lnm.Neuron(charge=charge, fire=v - 5, reset=lnm.soft_reset(v, 1))
+    coarse, fine = lnm.Fixed(8, 1), lnm.Fixed(18, 12)
+    names = [p.var.name for p in lnm.quantize(neuron, fine).kernel.inputs]
+    spec = lnm.FixedSpec(coarse, dict.fromkeys([*names, "h", "h_w", "t0"], fine))
+    found = bounds(neuron, v=(-1, 1), x=(-2, 2), spec=spec)
+    assert found.nodes["v_next"].decisions == ("t1",)
+    assert float(found.decisions["t1"].margin) == pytest.approx(0.2, abs=1e-3)
+    assert bounds(neuron, v=(-1, 1), x=(-2, 2), spec=fine).nodes["v_next"].decisions == ()
+
+
 def test_a_neuron_that_cannot_fire_decides_nothing():
     assert not bounds(lnm.get("lif", v_threshold=4.0)).decisions
 

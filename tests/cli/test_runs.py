@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import lnm_codegen as lnm
 from lnm_codegen.cli import run as command
+from lnm_codegen.cli.run_arrays import specs_of
 from lnm_codegen.compiler.formats import load_spec
 from lnm_codegen.deploy.mismatch import measure_mismatch, specs_for
 from lnm_codegen.hardware import tools
 from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.hardware.verify.icarus import simulate
+from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import Run, TrainConfig, load, load_run, run
 from lnm_codegen.train.losses import count_correct
 from tests.refusals import assert_line
@@ -116,6 +122,15 @@ def test_formats_that_quantize_wrote(runs: Path, tmp_path: Path) -> None:
     one.unlink()
     assert emit(runs / "lnm", "--format", words, "--out", tmp_path / "none") == 2
     assert not (tmp_path / "none").exists()
+
+
+def test_auto_notes_a_layer_without_a_spike(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its formats are those of an error: a circuit that never spikes would have no mismatch."""
+    data = SimpleNamespace(train=None, batches=lambda *_: iter([(torch.ones(4, 2, 3), None)]))
+    network = nn.Sequential(NeuronLayer(lnm.get("lif", v_threshold=100.0)))
+    specs_of(cast(Run, SimpleNamespace(network=network, data=data)), "auto")
+    wanted = "note: 0: no spike on the training images of the search, so that its target is another"
+    assert capsys.readouterr().err.startswith(f"{wanted}: error of a state after a step <= 0.00")
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,17 @@ def test_least_formats_hold_the_data_and_reach_the_target() -> None:
     assert widths[0] < widths[1]
 
 
+def test_a_silent_layer_has_fraction_bits() -> None:
+    """A layer that never fires has an error as its target, and is named."""
+    network, named = small(lnm.get("lif", tau=50.0, v_threshold=100.0)), {}
+    spec = least_formats(network, images(), on_silent=named.__setitem__)["neuron"]
+    (target,) = named.values()
+    assert list(named) == ["neuron"]
+    assert target.mismatch is None
+    assert spec["inv_tau"].frac >= 6
+    assert spec["v"].frac >= 5
+
+
 def test_a_readout_has_fraction_bits() -> None:
     """A layer without a spike has an error as its target: every format has a mismatch of 0."""
     network = small(lnm.get("li", tau=2.0))

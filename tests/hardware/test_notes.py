@@ -45,21 +45,45 @@ def test_last_coefficients(integers: tuple[int, ...], expected: str | None) -> N
 
 
 def test_numbers_that_round_to_0() -> None:
-    """In every channel; a last coefficient of a polynomial has a note of its own."""
+    """With their number; a last coefficient of a polynomial has a note of its own."""
     program = lnm.quantize(lnm.get("lif"), lnm.Fixed(8, 6))
     reals = {"t_0": (1e-6,), "t_1": (0.5,), "t_2": (1e-6,), "k": (1e-6, 0.0), "p": (0.0,)}
     integers = {"t_0": (0,), "t_1": (32,), "t_2": (0,), "k": (0, 0), "p": (0,)}
-    assert rounded_note(program, integers, reals) == "t_0, k round to 0 in this format"
-    some = integers | {"k": (0, 1)}
+    wanted = "t_0, k (1 of 2 values) round to 0 in this format"
+    assert rounded_note(program, integers, reals) == wanted
+    some = integers | {"k": (1, 0)}
     assert rounded_note(program, some, reals) == "t_0 rounds to 0 in this format"
     assert rounded_note(program, some | {"t_0": (1,)}, reals) is None
 
 
+def test_channels_that_round_to_0() -> None:
+    """A threshold of 0 in all channels but one had no note."""
+    program = lnm.quantize(lnm.get("lif"), lnm.Fixed(16, 12))
+    integers, reals = (0,) * 127 + (5,), (1e-5,) * 127 + (1.2e-3,)
+    note = rounded_note(program, {"v_threshold": integers}, {"v_threshold": reals})
+    assert note == "v_threshold (127 of 128 values) rounds to 0 in this format"
+
+
+def test_factors_that_round_to_1() -> None:
+    """A leak of 0.99995 was a perfect integrator, without a note; a threshold is no factor."""
+    leaky = lnm.quantize(lnm.get("lif", tau=2e4, decay_input=False), lnm.Fixed(16, 12))
+    integers = {"p0": (4096, 4095), "v_threshold": (4096, 4096)}
+    reals = {"p0": (0.99995, 0.9998), "v_threshold": (0.99995, 0.99995)}
+    wanted = "p0 (1 of 2 values) rounds to 1 in this format, so that a leak is lost"
+    assert rounded_note(leaky, integers, reals) == wanted
+    assert rounded_note(leaky, {"p0": (4096,)}, {"p0": (1.0,)}) is None
+    v, x = lnm.state("v"), lnm.input("x")
+    constant = lnm.Neuron(charge={v: 0.99995 * v + x}, fire=v - 1)
+    note = rounded_note(lnm.quantize(constant, lnm.Fixed(16, 12)), {}, {})
+    assert note == "0.99995 rounds to 1 in this format, so that a leak is lost"
+
+
 def test_a_circuit_that_ignores_its_input_has_a_note(tmp_path, capsys) -> None:
-    """A time constant whose inverse rounds to 0, and a factor that does."""
+    """A time constant whose inverse rounds to 0 and whose decay to 1, and a factor."""
     end = ["--format", "8.6", "--backend", "verilog", "--forms", "comb", "--out", str(tmp_path)]
     assert run(["emit", "lif", "--set", "tau=1e6", *end]) == 0
-    assert capsys.readouterr().err == "note: lif: inv_tau rounds to 0 in this format.\n"
+    wanted = "inv_tau rounds to 0 in this format; p0 rounds to 1 in this format, so that a leak is"
+    assert capsys.readouterr().err == f"note: lif: {wanted} lost.\n"
     v, x = lnm.state("v"), lnm.input("x")
     path = tmp_path / "slow.toml"
     path.write_text(lnm.Neuron(charge={v: 0.9 * v + 0.001 * x}, fire=v - 1, name="slow").to_toml())

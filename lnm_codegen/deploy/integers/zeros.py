@@ -1,4 +1,4 @@
-"""Coefficients and constants of a network that are or round to 0 in its formats."""
+"""Coefficients and constants of a network that are 0, or round to 0 or 1, in its formats."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def zero_notes(network: IntegerNetwork, real: RealNetwork) -> list[str]:
         extent = Extent(1, shape[0], size_of(shape[1:]))
         raw = parameters_of(layer.neuron, layer_parameters(layer), extent, np.dtype(np.float64))
         reals = {n: a.ravel().tolist() for n, a in prepared_values(stage.program, raw).items()}
-        integers = {n: a.tolist() for n, a in stage.coefficients}
+        integers = {
+            n: np.repeat(a, len(reals[n]) // len(a)).tolist() for n, a in stage.coefficients
+        }
         for note in (zero_note(integers), rounded_note(stage.program, integers, reals)):
             found += [f"{stage.name}: {note}"] if note is not None else []
     return found

@@ -26,7 +26,6 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import interpret as fixed
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
-from lnm_codegen.ir.operators import Phase
 from lnm_codegen.ir.types import BOOL, Bits
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import SchemeName
@@ -39,6 +38,7 @@ class Sample:
     states: dict[str, Array]  # state -> values before the run, (P,)
     inputs: dict[str, Array]  # input -> values, (W, P)
     coefficients: dict[str, Array]  # prepared parameter -> value, or values (P,)
+    spikes: tuple[str, ...]  # Lets that decide a spike
 
     def at(self, step: int, states: Mapping[str, Array]) -> dict[str, Array]:
         """Return every input of a step by name, given the states before it."""
@@ -87,6 +87,7 @@ def sample_of(
             for s, a in zip(neuron.inputs, arrays, strict=True)
         },
         coefficients={n: a[lane] for n, a in broadcast_to_neurons(prepared, extent).items()},
+        spikes=tuple(spike_names(neuron)),
     )
 
 
@@ -109,10 +110,15 @@ class StepErrors:
 
 @dataclass(frozen=True)
 class Observed(StepErrors):
-    """Differences between a fixed-point program and real arithmetic on the first steps of runs."""
+    """Differences between a fixed-point program and real arithmetic, on the first step of runs.
+
+    The mismatch is that of whole runs, which end at their first difference: the number of steps in
+    which a spike differs, divided by the number of steps with a spike in real arithmetic, or by 1
+    if there is none. A circuit that never spikes has a mismatch of 1.
+    """
 
     differing: float | None  # share of steps in which a comparison differs; None without one
-    mismatch: float  # share of all steps in which a spike differs; a run ends at its first one
+    mismatch: float  # share of spikes that differ; above 1 where others than these differ
     saturated: dict[str, float]  # node -> share of steps with exact values outside its format
 
 
@@ -161,36 +167,33 @@ def observed(program: fx.Program, sample: Sample, *, on_grid: bool = False) -> O
         sample = replace(sample, states=near)
     runs = next(iter(sample.inputs.values())).shape
     alive = np.ones(runs[1], np.bool_)
-    steps = differing = 0
+    spiking = differing = 0
     real_states: Mapping[str, Array] = sample.states
     states = {n: integers(v, bits[n]) for n, v in sample.states.items()}
     for t in range(runs[0]):
         expected = real_nodes(exactly, sample.at(t, real_states))
         given = {n: integers(v, bits[n]) for n, v in sample.at(t, {}).items() if n in bits}
         found = fixed.trace(shown, given | states)
-        differs = _differs(kernel, found, expected, runs[1])
+        spikes = _spikes(sample, expected)
+        differs = np.any(spikes != _spikes(sample, found), 0)
         if t == 0:
             flipped, margin = _flipped(kernel, shown, found, expected, runs[1])
             errors, saturated = _compared(kernel, found, expected, flipped, runs[1])
             share = float(np.mean(np.any([*flipped.values()], 0))) if flipped else None
-        steps += int(alive.sum())
+        spiking += int((alive & np.any(spikes, 0)).sum())
         differing += int((alive & differs).sum())
         alive &= ~differs
         real_states = {n: np.broadcast_to(expected[f"{n}_next"], runs[1:]) for n in states}
         states = {n: np.broadcast_to(found[f"{n}_next"], runs[1:]) for n in states}
-    return Observed(errors, margin, share, differing / steps, saturated)
+    return Observed(errors, margin, share, differing / max(spiking, 1), saturated)
 
 
-def _differs(
-    kernel: fx.Kernel, found: Mapping[str, Array], expected: Mapping[str, Array], count: int
-) -> Array:
-    """Report for each run whether a spike of this step differs."""
-    differs = np.zeros(count, np.bool_)
-    for let in kernel.body:
-        if not isinstance(let.target.type, Bits) and let.phase is Phase.FIRE:
-            name = let.target.name
-            differs |= np.asarray(found[name], np.bool_) != np.asarray(expected[name], np.bool_)
-    return differs
+def _spikes(sample: Sample, nodes: Mapping[str, Array]) -> Array:
+    """Return whether each spike occurs in a step of each run, (S, P)."""
+    spikes = np.zeros((len(sample.spikes), *next(iter(sample.inputs.values())).shape[1:]), np.bool_)
+    for row, name in zip(spikes, sample.spikes, strict=True):
+        row[:] = nodes[name]
+    return spikes
 
 
 def _with_comparisons(kernel: fx.Kernel) -> fx.Kernel:

@@ -46,7 +46,7 @@ class PrecisionTarget:
     """
 
     error: float | None = None  # largest, of a state after a step or an operand of a spike
-    mismatch: float | None = None  # largest share of steps in which a spike differs
+    mismatch: float | None = None  # largest share of spikes that differ
 
     def __post_init__(self) -> None:
         """Validate the target."""
@@ -59,7 +59,7 @@ class PrecisionTarget:
     def __str__(self) -> str:
         if self.error is not None:
             return f"error of a state after a step <= {self.error:g}"
-        return f"spike mismatch per step <= {self.mismatch:g}"
+        return f"spike mismatch <= {self.mismatch:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class WordLengths:
     observed: float  # the same error on the sample
     margin: float  # a comparison may differ where its operands differ by at most this
     differing: float | None  # share of the sample's steps in which a comparison differs
-    mismatch: float  # share of the sample's steps in which a spike differs
+    mismatch: float  # on the sample, as in `Observed`
 
     @property
     def total(self) -> int:
@@ -132,6 +132,7 @@ class FormatSearch:
         kernel = quantize(self._program, WIDE).kernel
         self._ranges = {name: _range(name, ranges) for name in _nodes(kernel)}
         self._constants = _constants(self._program.forward)
+        self._limits = _limits(kernel, self._ranges)
         self._watched = [f"{v.name}_next" for v in kernel.input_vars(Role.STATE)]
         self._watched += _compared(kernel)
         numbers = (v for v in kernel.result_vars(Role.OUTPUT) if isinstance(v.type, Bits))
@@ -221,8 +222,10 @@ class FormatSearch:
         return whole
 
     def _spec(self, fracs: dict[str, int]) -> FixedSpec:
+        """Return the formats of nodes, and a default that holds the limits of comparisons."""
         nodes = {name: self._fixed(name, frac) for name, frac in fracs.items()}
         whole = max(f.width - f.frac for f in nodes.values())
+        whole = max(whole, integer_bits(self._limits, 0))
         frac = min(max(fracs.values()), 32 - whole)
         return FixedSpec(Fixed(max(whole + frac, 2), frac, self._rounding), nodes)
 
@@ -248,6 +251,14 @@ def _constants(kernel: ir.Kernel) -> dict[str, list[Fraction]]:
         own = [e.value for e in ir.walk(let.value) if isinstance(e, ir.Const)]
         found[name] = found.get(name, []) + own
     return found
+
+
+def _limits(kernel: fx.Kernel, nodes: Mapping[str, Interval]) -> Interval:
+    """Return the range of the constants that have the default format: those of comparisons."""
+    after = {f"{v.name}_next" for v in kernel.input_vars(Role.STATE)}
+    lets = (let for let in kernel.body if let.target.name not in {*nodes, *after})
+    found = [e.real for let in lets for e in fx.walk(let.value) if isinstance(e, fx.Const)]
+    return Interval(min(found, default=Fraction(0)), max(found, default=Fraction(0)))
 
 
 def _compared(kernel: fx.Kernel) -> list[str]:

@@ -93,9 +93,9 @@ def select_for_intervals(
     x_seq = [rng.uniform(*inputs[s.name], (STEPS, 1, NEURONS)) for s in neuron.inputs]
     sample = sample_of(neuron, *x_seq, scheme=options.scheme)
     rates = sampled_rates(neuron, sample, options.scheme)
-    if target.error is None or not isinstance(found, Invariant):
-        _require_spikes(neuron, inputs, rates, target)
     given = {s.name: inputs[s.name] for s in neuron.inputs}
+    if target.error is None or not isinstance(found, Invariant):
+        _require_spikes(neuron, given, rates, target, " with --x")
     if not isinstance(found, Invariant):
         return FormatSelection(_on_sample(neuron, sample, target, options), found, given, rates)
     scheme = options.scheme
@@ -139,21 +139,20 @@ def _require_spikes(
     inputs: Mapping[str, tuple[float, float]],
     rates: Mapping[str, float],
     target: PrecisionTarget,
+    how: str = "",
 ) -> None:
-    """Raise ModelError if a circuit that never spikes would meet a mismatch on the sample.
+    """Raise ModelError if the sample has no spike; `how` says how to give other inputs.
 
-    Where the target is an error, ranges of the sample need a spike for the nodes of a reset.
+    A circuit that never spikes would then have no mismatch. Where the target is an error, ranges
+    of the sample need a spike for the nodes of a reset.
     """
     if not neuron.fire and target.mismatch is not None:
         problem = "the neuron has no spike, so that every format has a mismatch of 0"
         raise ModelError(neuron.name, problem, remedy="Give an error as the target, --error.")
-    most = max(rates.values(), default=1.0)
-    if most <= (target.mismatch or 0.0):
+    if rates and not any(rates.values()):
         given = ", ".join(f"{name} in [{low:g}, {high:g}]" for name, (low, high) in inputs.items())
-        problem = f"{100 * most:.3g} % of steps have a spike for {given}"
-        if target.mismatch is not None:
-            problem += f", no more than the mismatch of {100 * target.mismatch:.3g} %"
-        raise ModelError(neuron.name, problem, remedy="Give inputs that make it spike with --x.")
+        problem = f"no step has a spike for {given}"
+        raise ModelError(neuron.name, problem, remedy=f"Give inputs that make it spike{how}.")
 
 
 def select_for_data(
@@ -163,10 +162,17 @@ def select_for_data(
     values: Mapping[str, Any] | None = None,
     options: SearchOptions = DEFAULTS,
 ) -> FormatSelection:
-    """Select word lengths for recorded sequences (T, N, *), on which potentials must be finite."""
+    """Select word lengths for recorded sequences (T, N, *), on which potentials must be finite.
+
+    Raises:
+        ModelError: No format reaches the target, or the target is a mismatch and no spike occurs.
+        UnsupportedError: The step has no fixed-point form.
+    """
     sample = sample_of(neuron, *x_seq, values=values, scheme=options.scheme)
     spans = {n: (float(x.min()), float(x.max())) for n, x in sample.inputs.items()}
     rates = sampled_rates(neuron, sample, options.scheme)
+    if target.mismatch is not None:
+        _require_spikes(neuron, spans, rates, target)
     return FormatSelection(_on_sample(neuron, sample, target, options), None, spans, rates)
 
 

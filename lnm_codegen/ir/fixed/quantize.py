@@ -102,7 +102,8 @@ class _Quantizer:
             if isinstance(kind, Bits) and kind.width > MOST_BITS:
                 problem = f"an exact intermediate has {kind.width} bits"
                 accepted = f"at most {MOST_BITS} bits"
-                raise UnsupportedError(self._where(), problem, accepted, "Give narrower formats.")
+                remedy = f"Give narrower formats, or one of {MOST_BITS // 2} bits for all nodes."
+                raise UnsupportedError(self._where(), problem, accepted, remedy)
         var = fx.Var(name, fx.type_of(value))
         self._body.append(fx.Let(var, value, self._let.phase))
         return var

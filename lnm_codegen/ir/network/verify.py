@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed import verify as fixed
 from lnm_codegen.ir.network.nodes import (
     OVER,
@@ -159,10 +160,22 @@ def _require_array(
         raise ModelError(where, f"{word} holds {outside.flat[0]}", f"{low} to {high}")
 
 
+def _require_widths(where: str, kernel: fx.Kernel) -> None:
+    """Raise ModelError unless inputs, states, coefficients and nodes are as narrow as a `Fixed`."""
+    found = [(p.var.name, fx.bits_of(p.var).width) for p in kernel.inputs]
+    for let in kernel.body:
+        clamps = (e for e in fx.walk(let.value) if isinstance(e, fx.Saturate))
+        found += [(let.target.name, e.width) for e in clamps]
+    for name, width in found:
+        if width > 32:
+            raise ModelError(where, f"{name!r} has {width} bits", "at most 32 bits")
+
+
 def _require_neurons(where: str, stage: NeuronStage, shape: Shape, values: ValueSpan) -> None:
     kernel: Any = stage.program.kernel
     for fault in fixed.faults(kernel):
         raise ModelError(where, fault)
+    _require_widths(where, kernel)
     inputs, outputs = kernel.input_vars(Role.INPUT), kernel.result_vars(Role.OUTPUT)
     if len(inputs) != 1 or len(outputs) != 1:
         problem = f"a neuron with {len(inputs)} inputs and {len(outputs)} outputs"

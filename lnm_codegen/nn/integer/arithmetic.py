@@ -32,6 +32,8 @@ from lnm_codegen.validation import listed, wrong
 
 INTEGER_BACKENDS: Final = ("auto", "c", "torch")
 """Backends that a layer with integer arithmetic accepts."""
+FLOAT32_BITS: Final = 25
+"""Widest integer that float32 holds: its significand of 24 bits, and the sign."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +126,21 @@ def require_cpu(arithmetic: Arithmetic, x: Tensor) -> None:
             f"integer arithmetic runs on the CPU; the input is on {x.device.type}",
             remedy="Move the layer and its input to the CPU, or leave arithmetic out.",
         )
+
+
+def require_exact(arithmetic: Arithmetic, dtype: torch.dtype, returns_states: bool) -> None:
+    """Raise ModelError unless a type of float holds every number that leaves a call."""
+    if dtype is not torch.float32:
+        return
+    roles = (ir.Role.OUTPUT, ir.Role.STATE) if returns_states else (ir.Role.OUTPUT,)
+    for var in arithmetic.program.kernel.result_vars(*roles):
+        if isinstance(var.type, Bits) and var.type.width > FLOAT32_BITS:
+            raise ModelError(
+                arithmetic.neuron.name,
+                f"{var.name} has {var.type.width} bits, which float32 does not hold",
+                f"at most {FLOAT32_BITS} bits",
+                "Use an input and a layer of float64, or a narrower format.",
+            )
 
 
 def clipped(value: Tensor, bits: Bits) -> Tensor:

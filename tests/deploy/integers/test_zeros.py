@@ -13,7 +13,7 @@ from tests.deploy.integers.runs import chained, images, layer, real
 def test_a_layer_whose_coefficients_round_to_0_has_a_note() -> None:
     """Of one layer, in its format; none where each number keeps a bit."""
     network = chained()
-    neuron = lnm.get("lnm", degree=2, theta=(1e-4, 0.5, 1e-4))
+    neuron = lnm.get("lnm", degree=2, theta=(1e-4, 0.5, 1e-4), per="channel")
     network.first = layer(neuron, 4, 6, 6)
     run = real(network)
     formats = default_formats(run, images(), width=24)

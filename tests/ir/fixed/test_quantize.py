@@ -346,7 +346,7 @@ UNSUPPORTED = [
     ),
     (
         lambda: lnm.quantize(lnm.get("lnm"), lnm.Fixed(32, 16)),
-        ("lnm.charge, h", "an exact intermediate has 65 bits", "at most 63", "narrower formats"),
+        ("lnm.charge, h", "an exact intermediate has 65 bits", "at most 63", "one of 31 bits"),
     ),
 ]
 REFUSED = [

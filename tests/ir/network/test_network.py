@@ -17,10 +17,17 @@ import lnm_codegen as lnm
 from lnm_codegen.compiler.stage import neuron_stage
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.files import write_whole
+from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.network.description import order_text, score_text
 from lnm_codegen.ir.network.exchange import ARRAYS, JSON, network_files, read_network
 from lnm_codegen.ir.network.interpret import accumulated, interpret_network, requantized
-from lnm_codegen.ir.network.nodes import FlattenStage, IntegerNetwork, PoolStage, WeightStage
+from lnm_codegen.ir.network.nodes import (
+    FlattenStage,
+    IntegerNetwork,
+    NeuronStage,
+    PoolStage,
+    WeightStage,
+)
 from lnm_codegen.ir.network.values import SPIKES, ValueSpan, values_of_bits, width_of
 from lnm_codegen.ir.network.verify import require_network
 from lnm_codegen.ir.types import Bits
@@ -233,6 +240,28 @@ def test_neurons_are_compared_with_their_input() -> None:
     pair = replace(neurons, coefficients=((name, np.array([1, 2])), *neurons.coefficients[1:]))
     with refused(ModelError, "network: stage 1, n", "has shape (2,)", "(1,) or (3,)"):
         require_network(small(stages=(first, pair, last)))
+
+
+def test_numbers_of_neurons_have_32_bits() -> None:
+    """States and coefficients of 40 bits were written as int32_t, and nodes are no wider."""
+    first, neurons, last = small().stages
+    assert isinstance(neurons, NeuronStage)
+    kernel = neurons.program.kernel
+
+    def widened(e: fx.Expr) -> fx.Expr:
+        if isinstance(e, fx.Var) and e.name == "p0":
+            return replace(e, type=replace(e.type, width=40))
+        return fx.map_children(e, widened)
+
+    ports = tuple(replace(p, var=widened(p.var)) for p in kernel.inputs)
+    coefficient = replace(kernel.map_values(widened), inputs=ports)
+    clamped = kernel.map_values(
+        lambda e: replace(e, arg=fx.Saturate(e.arg, 33)) if isinstance(e, fx.Saturate) else e
+    )
+    for wide, problem in ((coefficient, "'p0' has 40 bits"), (clamped, "'h' has 33 bits")):
+        stage = replace(neurons, program=replace(neurons.program, kernel=wide))
+        with refused(ModelError, "network: stage 1, n", problem, "at most 32 bits"):
+            require_network(small(stages=(first, stage, last)))
 
 
 @pytest.mark.parametrize(

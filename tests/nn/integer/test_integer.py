@@ -68,6 +68,28 @@ def test_the_integers_of_the_interpreter(case, backend):
     agrees(case, Q4_12, backend, torch.float32)
 
 
+def test_a_state_that_float32_does_not_hold() -> None:
+    """The state of 31 bits lost its last 6 as it left the call; step by step, spikes differed."""
+    neuron, spec = lnm.get("lif", tau=4.0), lnm.Fixed(31, 27)
+    x = np.random.default_rng(0).uniform(0, 2.2, (20, 1, 8)).astype(np.float32)
+    expected = lnm.interpret_fixed(neuron, x, spec=spec)
+    layer = NeuronLayer(neuron, arithmetic=spec, backend="torch", step_mode="s")
+    remedy = "Use an input and a layer of float64, or a narrower format."
+    problem = "v_next has 31 bits, which float32 does not hold"
+    with refused(lnm.ModelError, "lif", problem, "at most 25 bits", remedy):
+        layer(torch.as_tensor(x[0]))
+    layer = layer.double()
+    out = [layer(step).numpy() for step in torch.as_tensor(x).double()]
+    assert (np.stack(out) == expected.out).all()
+    assert (layer.state["v"].numpy() == expected.value("v")).all()
+    whole = NeuronLayer(neuron, arithmetic=spec, backend="torch")
+    assert (whole(torch.as_tensor(x)).numpy() == expected.out).all()  # no state leaves
+    narrow = NeuronLayer(neuron, arithmetic=lnm.Fixed(25, 21), backend="torch")
+    _, final = narrow(torch.as_tensor(x), return_state=True)
+    expected = lnm.interpret_fixed(neuron, x, spec=lnm.Fixed(25, 21))
+    assert (final["v"].double().numpy() == expected.value("v")).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", FIXED)
