@@ -15,7 +15,7 @@ from torch import nn
 
 import lnm_codegen as lnm
 from lnm_codegen.cli import run as command
-from lnm_codegen.cli.run_arrays import specs_of
+from lnm_codegen.cli.runs import specs_of
 from lnm_codegen.compiler.formats import load_spec
 from lnm_codegen.deploy.mismatch import measure_mismatch, specs_for
 from lnm_codegen.hardware import tools
