@@ -33,7 +33,6 @@ PAGES = [
     "docs/training.md",
     "docs/upgrade.md",
     "docs/index.md",
-    "docs/start.md",
     *sorted(f"docs/howto/{p.name}" for p in (ROOT / "docs/howto").glob("*.md")),
 ]
 NEEDED = {
@@ -48,7 +47,7 @@ NO_PYTHON = {"docs/howto/index.md"}
 """Pages that only list others."""
 SLOW = {"docs/pytorch.md", "docs/training.md"} | {
     f"docs/howto/{name}.md"
-    for name in ("channel", "exchange", "gradient", "mixed", "quantise", "report")
+    for name in ("channel", "exchange", "gradient", "mixed", "quantise", "report", "swap")
 }
 """Pages that compile several kernels, or export or train a network."""
 

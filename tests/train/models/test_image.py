@@ -151,7 +151,9 @@ def test_backends_agree(which: str) -> None:
 @pytest.mark.parametrize(
     "which", [pytest.param(w, marks=() if w == "conv" else pytest.mark.slow) for w in SMALL]
 )
-@pytest.mark.parametrize("backend", ["torch", HAS_C])
+@pytest.mark.parametrize(
+    "backend", ["torch", pytest.param("c", marks=[pytest.mark.needs_cc, pytest.mark.slow])]
+)
 def test_autocast(which: str, backend: str) -> None:
     """Under bfloat16 autocast logits are bfloat16, and gradients float32 near those without it."""
     network, plain = net(which, backend), net(which, backend)

@@ -161,16 +161,11 @@ def test_any_family(family: str) -> None:
 
 
 @pytest.mark.needs_cc
+@pytest.mark.slow
 @pytest.mark.parametrize("feedback", ["layer", "down"])
 @pytest.mark.parametrize(
     ("family", "limit"),
-    [
-        ("alif", None),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in (("plif", None), ("learned_start", None), ("learned_start", 0.01))
-        ),
-    ],
+    [("alif", None), ("plif", None), ("learned_start", None), ("learned_start", 0.01)],
 )
 def test_backends_agree(family: str, limit: float | None, feedback: str) -> None:
     """The function on the C kernels, and autograd through the layers."""
@@ -242,7 +237,9 @@ def test_hooks_see_whole_sequences(backend: str, feedback: str) -> None:
     torch.testing.assert_close(seen["layers.0.neuron"][0], current)
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+@pytest.mark.parametrize(
+    "backend", ["torch", pytest.param("c", marks=[pytest.mark.needs_cc, pytest.mark.slow])]
+)
 @pytest.mark.parametrize("feedback", ["layer", "down"])
 def test_layers_record_whole_sequences(backend: str, feedback: str) -> None:
     network, x = net(backend=backend, feedback=feedback), inputs()
@@ -387,7 +384,9 @@ def test_batch_normalisation_is_fused_without_feedback() -> None:
     for fused in (True, False):
         torch.manual_seed(0)
         options = {"norm": "batch", "hidden": (7, 6), "gain": 2.0, "fused": fused}
-        made = build("feedforward", lnm.get("lif"), *task, kind="sequence", **options)
+        made = build(
+            "feedforward", lnm.get("lif"), *task, kind="sequence", backend="torch", **options
+        )
         networks.append(made.double())
     fused_net, plain = networks
     assert [isinstance(layer, NormNeuron) for layer in fused_net.neurons] == [True, True]
