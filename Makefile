@@ -40,7 +40,7 @@ test: setup ## Run the tests, without the slow ones
 	$(PYTEST) -m 'not slow' -o faulthandler_exit_on_timeout=true $(PYTEST_ARGS)
 
 test-full: setup ## Run all the tests
-	$(PYTEST) $(PYTEST_ARGS)
+	LNM_TEST_FULL=1 $(PYTEST) $(PYTEST_ARGS)
 
 bench: setup ## Time the kernels on this machine, one case after another; goes on where it stopped
 	$(PY) benchmarks/run.py $(BENCH_ARGS)

@@ -220,9 +220,12 @@ FEW = (
     "lif", "lif-learned", "plif", "izhikevich-learned", "li", "lnm-3", "lnm-4", "lnm-C",
     "lnm-matrix", "dendrite", "gate",
 )  # fmt: skip
-"""Cases that quick runs compile with warnings."""
+"""Cases that quick runs compile with warnings, and run in PyTorch in float32."""
 
-FEW_IN_FLOAT64 = ("lif", "dendrite")
+FEW_IN_C = ("lif", "lif-learned", "lnm-3", "lnm-4", "lnm-matrix", "dendrite", "gate")
+"""Cases whose float32 kernels quick runs build."""
+
+FEW_IN_FLOAT64 = ("lif",)
 """Cases whose float64 kernels quick runs build."""
 
 

@@ -9,6 +9,7 @@ degree 3 or 4 is clamped, exponentials have bounded arguments and divisors keep 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,8 +22,12 @@ import lnm_codegen as lnm
 from lnm_codegen.compiler.stimulus import starts_of, unit_of
 from lnm_codegen.language.symbols import Declared, Vector
 
-few = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""For properties of random neurons; drawing and lowering one takes about 40 ms."""
+few = settings(
+    max_examples=25 if os.environ.get("LNM_TEST_FULL") else 12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+"""For properties of random neurons; `make test-full` sets the variable."""
 
 PERS = ("layer", "channel", "neuron")
 SHAPES = ((3, 2, 3), (4, 1, 2, 2), (2, 3, 2), (3, 1, 1, 4))

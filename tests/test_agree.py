@@ -19,7 +19,18 @@ from hypothesis import strategies as st
 import lnm_codegen as lnm
 from lnm_codegen.ir import nodes as ir
 from tests.bounds import Num, Reference, bounded
-from tests.cases import CASES, FEW, FEW_IN_FLOAT64, FEW_OF_ZOO, ZOO, Results, arguments, exact, run
+from tests.cases import (
+    CASES,
+    FEW,
+    FEW_IN_C,
+    FEW_IN_FLOAT64,
+    FEW_OF_ZOO,
+    ZOO,
+    Results,
+    arguments,
+    exact,
+    run,
+)
 from tests.strategies import Arguments, neurons, two_state_arguments
 
 SLACK = 3
@@ -35,6 +46,12 @@ SEQUENCES = (
     (4, 3, 37, 13),  # 1443 neurons: two tiles, a tail of 419, of which 35 in a part of a block
 )
 LONG = (257, 1, 3, 11)
+QUICK = {
+    ("c", "float32"): FEW_IN_C,
+    ("c", "float64"): FEW_IN_FLOAT64,
+    ("torch", "float32"): FEW,
+    ("torch", "float64"): (*CASES, *FEW_OF_ZOO),
+}
 EMPTY = ((0, 2, 3, 4), (3, 0, 3, 4), (3, 2, 3, 0), (0, 0, 3, 4), (2, 2, 0, 4))
 
 
@@ -115,10 +132,7 @@ def combinations() -> list[object]:
         for dtype in ("float32", "float64"):
             for backend in ("c", "torch"):
                 marks = [pytest.mark.needs_cc] if backend == "c" else []
-                few = FEW if dtype == "float32" else FEW_IN_FLOAT64
-                if backend == "c" and case not in few:
-                    marks.append(pytest.mark.slow)
-                if case in ZOO and case not in FEW_OF_ZOO:
+                if case not in QUICK[backend, dtype]:
                     marks.append(pytest.mark.slow)
                 found.append(pytest.param(case, backend, dtype, marks=marks))
     return found
@@ -244,7 +258,7 @@ def test_calling_cases_have_calls(case):
 
 @pytest.mark.needs_cc
 @pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=() if c in FEW else pytest.mark.slow) for c in BITWISE]
+    "case", [pytest.param(c, marks=() if c in FEW_IN_C else pytest.mark.slow) for c in BITWISE]
 )
 def test_float32_bits_of_c(case):
     """Without exp and the like, C is bit-exact with the float32 interpreter, gradients included.
@@ -270,7 +284,7 @@ def test_float32_bits_of_c(case):
             case,
             backend,
             marks=[pytest.mark.needs_cc] * (backend == "c")
-            + [pytest.mark.slow] * (backend == "c" and case not in FEW),
+            + [pytest.mark.slow] * (backend == "c" and case not in FEW_IN_C),
         )
         for case in ("if", "lif", "cuba_lif", "ternary", "gate", "lnm-3")
         for backend in ("torch", "c")
@@ -333,21 +347,34 @@ def test_infinities_and_nans(case, backend, dtype):
             np.testing.assert_array_equal(np.isfinite(mine), np.isfinite(theirs), err_msg=p.name)
 
 
-@pytest.mark.needs_cc
 @pytest.mark.parametrize("case", ["lif-learned", pytest.param("lnm-4", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("detached", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_detach_reset_of_the_layer(case, detached):
+@pytest.mark.parametrize(
+    ("backend", "dtype"),
+    [
+        pytest.param("c", "float32", marks=[pytest.mark.needs_cc, pytest.mark.slow]),
+        ("torch", "float64"),
+    ],
+)
+def test_detach_reset_of_the_layer(case, detached, backend, dtype):
     """`detach_reset` given to the layer is that of the neuron."""
     neuron = neuron_of(case).with_detach_reset(detached)
     shape = (17, 2, 3, 5)
     a = arguments(neuron, np.random.default_rng(1), shape)
     a, b = settle(neuron, a, np.random.default_rng(2))
-    check(run(neuron, a, "c", "float32"), b, "float32")
-    check(run(neuron, a, "torch", "float64"), b, "float64")
+    check(run(neuron, a, backend, dtype), b, dtype)
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("case", ["lif", "lnm-4", "cuba_lif-learned", "izhikevich-learned"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "lif",
+        "lnm-4",
+        pytest.param("cuba_lif-learned", marks=pytest.mark.slow),
+        pytest.param("izhikevich-learned", marks=pytest.mark.slow),
+    ],
+)
 def test_chunk_edges(case):
     """Around multiples of the chunk: correct, and bit-exact with 1 and 2 threads."""
     threads = torch.get_num_threads()
@@ -386,7 +413,7 @@ def drawn(count: int) -> settings:
     )
 
 
-@drawn(60)
+@drawn(25)
 @given(neurons(stops=True, binds=True), st.integers(0, 2**32 - 1))
 def test_random_neurons_in_torch(neuron, seed):
     """Autograd through random neurons equals the symbolic backward; float64 and float32."""
@@ -394,6 +421,16 @@ def test_random_neurons_in_torch(neuron, seed):
     check_random(neuron, seed, "torch", "float32")
 
 
+@pytest.mark.slow
+@drawn(60)
+@given(neurons(stops=True, binds=True), st.integers(0, 2**32 - 1))
+def test_many_random_neurons_in_torch(neuron, seed):
+    """More random neurons, in both types."""
+    check_random(neuron, seed, "torch", "float64")
+    check_random(neuron, seed, "torch", "float32")
+
+
+@pytest.mark.slow
 @drawn(15)
 @given(two_state_arguments(), st.integers(0, 2**32 - 1))
 def test_random_polynomials_of_two_states_in_torch(arguments, seed):
@@ -413,19 +450,11 @@ def test_random_polynomials_of_two_states_in_c(arguments, seed):
 
 
 @pytest.mark.needs_cc
-@drawn(2)
-@given(neurons(stops=True, binds=True), st.integers(0, 2**32 - 1))
-def test_random_neurons_in_c(neuron, seed):
-    """Random neurons, each compiled once."""
-    check_random(neuron, seed, "c", "float64")
-
-
-@pytest.mark.needs_cc
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @drawn(60)
 @given(neurons(stops=True, binds=True), st.integers(0, 2**32 - 1))
-def test_many_random_neurons_in_c(neuron, seed):
-    """More random neurons, in both types."""
+def test_random_neurons_in_c(neuron, seed):
+    """Random neurons, in both types."""
     check_random(neuron, seed, "c", "float64")
     check_random(neuron, seed, "c", "float32")

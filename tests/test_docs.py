@@ -33,7 +33,6 @@ PAGES = [
     "docs/training.md",
     "docs/upgrade.md",
     "docs/index.md",
-    "docs/start.md",
     *sorted(f"docs/howto/{p.name}" for p in (ROOT / "docs/howto").glob("*.md")),
 ]
 NEEDED = {
@@ -42,6 +41,7 @@ NEEDED = {
     "docs/howto/choose.md": ["matplotlib"],
     "docs/howto/compare.md": ["matplotlib", "scipy", "sklearn"],
     "docs/howto/exchange.md": ["nir", "onnxscript"],
+    "docs/howto/own_data.md": ["matplotlib"],
     "docs/howto/report.md": ["matplotlib", "sklearn"],
 }
 """Page -> packages of extras that its code needs."""
@@ -49,7 +49,17 @@ NO_PYTHON = {"docs/howto/index.md"}
 """Pages that only list others."""
 SLOW = {"docs/pytorch.md", "docs/training.md"} | {
     f"docs/howto/{name}.md"
-    for name in ("channel", "compare", "exchange", "gradient", "mixed", "quantise", "report")
+    for name in (
+        "channel",
+        "compare",
+        "exchange",
+        "gradient",
+        "mixed",
+        "own_data",
+        "quantise",
+        "report",
+        "swap",
+    )
 }
 """Pages that compile several kernels, or export or train a network."""
 

@@ -375,6 +375,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return run
 
 
+@pytest.mark.slow
 def test_a_seed_that_the_plan_lacks(
     folder: Path, command: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -414,6 +415,7 @@ def test_the_place_of_an_accuracy() -> None:
 FROZEN_SEARCH = FROZEN + "settings = [{ lr = 1e-2 }, { lr = 2e-2, decay = 0.6 }]\n"
 
 
+@pytest.mark.slow
 def test_a_search_starts_from_the_search_of_another_row(folder: Path) -> None:
     """From its best setting, of the same seed, so that no held-out sample has been seen."""
     (folder / "tiny.toml").write_text(TINY + FROZEN_SEARCH)

@@ -52,6 +52,7 @@ def quick_start() -> str:
 
 
 @pytest.mark.needs_cc
+@pytest.mark.slow
 def test_the_quick_start_needs_no_extra() -> None:
     """The README's code runs without matplotlib and scikit-learn, and on a CPU without Triton."""
     done = python(quick_start(), without=("matplotlib", "sklearn", "triton"))

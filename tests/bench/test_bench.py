@@ -144,6 +144,7 @@ def test_flexsn_fires_as_the_loop():
     torch.testing.assert_close(torch.stack([p.grad for p in found.parameters]), theta.grad)
 
 
+@pytest.mark.slow
 def test_a_subject_that_fails_is_left_out(monkeypatch, capsys):
     """Not one of ours; and before its memory is measured, each has no gradients."""
     broken, dropped = Subject("broken", lambda x: 1 / 0), []

@@ -508,7 +508,10 @@ def test_light_verbs_load_neither_torch_nor_triton(tmp_path):
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("arguments", ["lif --set learn_tau=true", "lnm --degree 3"])
+@pytest.mark.parametrize(
+    "arguments",
+    ["lif --set learn_tau=true", pytest.param("lnm --degree 3", marks=pytest.mark.slow)],
+)
 def test_check(call, arguments):
     """Every backend agrees with the interpreter, in both types, gradients included."""
     status, out, err = call("check", *arguments.split(), "--json")

@@ -1,11 +1,10 @@
-"""`lnm emit` in fixed point: its files, its speed, and one line for every mistake."""
+"""`lnm emit` in fixed point: its files, its imports, and one line for every mistake."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -219,20 +218,15 @@ def test_exp_in_the_step(tmp_path, capsys):
     assert not out.exists()
 
 
-def test_a_circuit_is_quick(tmp_path):
-    """From the shell, one neuron in every form: under 3 s of one core, and no PyTorch."""
+def test_a_circuit_needs_no_pytorch(tmp_path):
+    """From the shell, one neuron in every form."""
     code = (
-        "import resource, sys; from lnm_codegen.cli import run;"
-        " status = run(sys.argv[1:]);"
-        " used = resource.getrusage(resource.RUSAGE_SELF);"
-        " print('torch' in sys.modules, used.ru_utime + used.ru_stime); sys.exit(status)"
+        "import sys; from lnm_codegen.cli import run; status = run(sys.argv[1:]);"
+        " print('torch' in sys.modules); sys.exit(status)"
     )
     command = ("emit", "lnm", "--degree", "3", "--set", THETA, "--backend", "verilog")
-    begun = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", code, *command, "--format", "16.12", "--out", str(tmp_path)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    loaded, seconds = done.stdout.splitlines()[-1].split()
-    assert loaded == "False"
-    assert float(seconds) < 3, time.monotonic() - begun
+    assert done.stdout.splitlines()[-1] == "False"

@@ -222,6 +222,7 @@ def test_refused_options(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 def test_another_network_is_named(runs: Path, tmp_path: Path, capsys) -> None:
     folder = runs / "resnet"
     config = replace(

@@ -707,15 +707,28 @@ def test_the_own_name_may_be_reserved():
     assert lnm.emit(lnm.get("if"), "torch", name="if") == lnm.emit(lnm.get("if"), "torch")
 
 
+STEPS = np.arange(24).reshape(2, 3, 4) % 11 % 4
+
+
 @pytest.mark.parametrize(
     "x",
-    [X.tolist(), X > 0, X.astype(int), torch.zeros(2, 3, 4), [[[Fraction(1, 2)] * 4] * 3] * 2],
-    ids=lambda x: type(x).__name__,
+    [
+        (STEPS / 2).tolist(),
+        STEPS > 1,
+        STEPS,
+        torch.as_tensor(STEPS / 2),
+        [[[Fraction(int(n), 2) for n in row] for row in rows] for rows in STEPS],
+    ],
+    ids=("floats", "bools", "integers", "tensor", "fractions"),
 )
 def test_what_counts_as_real_numbers(x):
     """Lists, bools, integers, tensors and fractions are."""
-    expected = lnm.interpret(lnm.get("lif"), np.asarray(x, np.float64)).out
-    np.testing.assert_array_equal(lnm.interpret(lnm.get("lif"), x).out, expected)
+    neuron = lnm.get("lif", v_threshold=0.6)
+    found, expected = (lnm.interpret(neuron, given) for given in (x, np.asarray(x, np.float64)))
+    np.testing.assert_array_equal(found.out, expected.out)
+    np.testing.assert_array_equal(found.states["v"], expected.states["v"])
+    assert expected.out.any()
+    assert expected.states["v"].any()
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ def test_one_graph_serves_every_length() -> None:
     assert len(set(within)) == len(set(beyond)) == 1
 
 
+@pytest.mark.slow
 def test_states_and_records_in_a_graph() -> None:
     """`state`, `return_state`, `record` of potentials and of counts."""
     layer = NeuronLayer(CASES["lnm-3"](), backend="c", record=("v", "stats"))
@@ -194,6 +195,7 @@ def test_a_trained_constant() -> None:
         compiled(torch.rand(SHAPE))
 
 
+@pytest.mark.slow
 def test_under_autocast() -> None:
     """The layer takes what the layer before gives; gradients of parameters stay float32."""
     net, x = network("lnm-3"), torch.randn(SHAPE)

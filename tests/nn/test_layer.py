@@ -22,6 +22,9 @@ from tests.refusals import refused
 
 BACKENDS = ["torch", pytest.param("c", marks=pytest.mark.needs_cc)]
 both = pytest.mark.parametrize("backend", BACKENDS)
+slow_in_c = pytest.mark.parametrize(
+    "backend", ["torch", pytest.param("c", marks=[pytest.mark.needs_cc, pytest.mark.slow])]
+)
 needs_cc = pytest.mark.needs_cc
 MIXED = CASES["lnm-4"]  # theta per channel, v_threshold per neuron, both learned
 
@@ -131,7 +134,7 @@ def test_copies(backend, how):
     assert layer.theta[0, 1].item() == 0.5
 
 
-@both
+@slow_in_c
 def test_conversion(backend):
     """.to(float64) converts parameters; the input's type alone decides what is computed in."""
     layer = NeuronLayer(lif(learn_tau=True), backend=backend)
@@ -316,7 +319,7 @@ def test_an_expanded_input_is_read_in_place():
 @pytest.mark.parametrize("where", ["x", "grad_out", "both"])
 def test_layouts(place, where):
     """Inputs and gradients in any layout give what contiguous ones give."""
-    layer = NeuronLayer(lif(learn_tau=True, per="channel"), channels=3, backend="c")
+    layer = NeuronLayer(CASES["lif-learned"](), channels=3, backend="c")
     x, grad = sequence(9, 2, 3, 5), sequence(9, 2, 3, 5, seed=1)
     expected = gradients(layer, x.clone().requires_grad_(), grad)
     x = place(x) if where != "grad_out" else x
@@ -387,8 +390,8 @@ def test_a_strided_initial_state_and_its_gradient():
 @pytest.mark.parametrize("wanted", ["inputs", "params", "states", "final states only", "none"])
 def test_gradients_of_some_only(wanted, backend):
     """Gradients that are not wanted stay None, and do not change the others."""
-    neuron, x = lnm.get("lnm", degree=2, learn_threshold=True), sequence(18, 2, 3)
-    full, some = (NeuronLayer(neuron, backend=backend) for _ in range(2))
+    neuron, x = MIXED(), sequence(18, 2, 3)
+    full, some = (NeuronLayer(neuron, shape=(3,), backend=backend) for _ in range(2))
     x_full, v_full = x.clone().requires_grad_(), torch.zeros(2, 3, requires_grad=True)
     x_some = x.clone().requires_grad_(wanted == "inputs")
     v_some = torch.zeros(2, 3, requires_grad=wanted == "states")
@@ -698,7 +701,7 @@ def test_records_of_a_layer_that_was_made_without(backend):
     equal(layer(x), plain)
 
 
-@both
+@slow_in_c
 @pytest.mark.parametrize("how", [copy.deepcopy, copy.copy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_copies_have_no_states(how, backend):
     """Neither states nor records, whatever their graph."""
@@ -1045,7 +1048,9 @@ def test_counts_of_nan(backend):
 
 
 @needs_cc
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)]
+)
 def test_in_place(dtype):
     """Without gradients the output overwrites x; with them, or where x has gaps, it does not."""
     plain, layer = (
@@ -1209,7 +1214,7 @@ def test_an_interval_set_later():
     assert layer(x)[1]["stats"]["outside"] > 0
 
 
-@both
+@slow_in_c
 def test_arithmetic_set_later(backend):
     """The layer computes in integers, and in floating point again."""
     layer, x = NeuronLayer(lif(tau=3.3), backend=backend), sequence(9, 2, 3)

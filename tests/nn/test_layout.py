@@ -143,7 +143,9 @@ def test_rounding_to_16_bits(dtype):
             torch.testing.assert_close(layer(every), expected, rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("case", ["lnm-3", "cuba_lif-learned", "dendrite"])
+@pytest.mark.parametrize(
+    "case", ["lnm-3", pytest.param("cuba_lif-learned", marks=pytest.mark.slow), "dendrite"]
+)
 def test_a_long_sequence_equals_its_parts(case):
     """5000 steps have two levels of saved states; two halves, joined by their states, have one."""
     torch.manual_seed(0)
@@ -379,6 +381,7 @@ def test_hooks_of_saved_tensors_may_change_layouts(name: str, place: str) -> Non
         torch.testing.assert_close(mine, expected)
 
 
+@pytest.mark.slow
 def test_operators_take_further_inputs() -> None:
     """`torch.compile` and `torch.export`: the bits of the eager call; T stays dynamic."""
     layer = NeuronLayer(modulated(), channels=3, backend="c")

@@ -22,6 +22,7 @@ from tests.strategies import PERS
 SHAPE = (5, 2, 3, 4)
 Q4_12 = lnm.Fixed(16, 12)
 ALL = [pytest.param("c", marks=pytest.mark.needs_cc), "torch"]
+SLOW_IN_C = [pytest.param("c", marks=[pytest.mark.needs_cc, pytest.mark.slow]), "torch"]
 
 
 def adaptive(per: str = "layer", init: Any = 0.25, learnable: bool = True) -> lnm.Neuron:
@@ -94,7 +95,7 @@ def test_gradients_are_those_of_the_interpreter(per: str, backend: str) -> None:
             )
 
 
-@pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize("backend", SLOW_IN_C)
 def test_a_given_state_takes_its_place(backend: str) -> None:
     """The parameter then has no gradient; a state that is not given still begins with its own."""
     layer, (x, g) = layer_of(adaptive(), backend), arrays()
@@ -144,7 +145,7 @@ def test_a_step_of_the_optimiser_is_seen(backend: str) -> None:
     assert layer.v_init.tolist() == [0.25] * 3
 
 
-@pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize("backend", SLOW_IN_C)
 def test_constants_and_draws(backend: str) -> None:
     """A buffer begins a state too; a function draws the parameter once, for the layer."""
     (x, g) = arrays()
@@ -165,7 +166,7 @@ def test_constants_and_draws(backend: str) -> None:
 @pytest.mark.parametrize(
     "dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize("backend", SLOW_IN_C)
 def test_other_types_and_memory_layouts(backend: str, dtype: torch.dtype) -> None:
     """The gradient has the type of the parameter; channels last, without a gradient of x."""
     layer, (x, _) = layer_of(adaptive("neuron"), backend, dtype=torch.float32), arrays()
@@ -201,7 +202,7 @@ def test_compiled_and_in_torch_func() -> None:
         torch.testing.assert_close(grad.sum(0), expected[name], rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize("backend", SLOW_IN_C)
 @pytest.mark.parametrize("per", PERS)
 def test_integers_begin_with_it(per: str, backend: str) -> None:
     """Rounded to the state's format; the gradient passes straight through."""

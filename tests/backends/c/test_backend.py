@@ -126,6 +126,7 @@ def test_float16_without_its_type(tmp_path: Path) -> None:
     check_output([compiler().path, *strict, *lacks, source.entry], tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["lnm-4"])
 def test_no_warning_of_the_optimiser(case: str, tmp_path: Path) -> None:
     """With the flags that kernels are built with, too: uninitialised values show only there."""

@@ -70,7 +70,9 @@ TARGETS = {
 }
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    "target", [pytest.param(t, marks=() if t == "c" else pytest.mark.slow) for t in TARGETS]
+)
 @pytest.mark.parametrize(
     ("words", "meaning"),
     [(C23, "a keyword of C"), (CPP20, "a keyword of C"), (MACROS, "a macro of C")],
@@ -198,9 +200,8 @@ def test_macros_of_the_included_headers(backend: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize(
-    "backend", ["c", *(pytest.param(b, marks=pytest.mark.slow) for b in ("integer c", "cuda"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", TARGETS)
 def test_free_words_compile(backend: str, tmp_path: Path) -> None:
     """Kernels and examples, in C++17 and C++20; the example of C in C99."""
     target, options = TARGETS[backend]

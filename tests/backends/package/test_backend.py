@@ -116,9 +116,8 @@ def test_c_runs_its_own_test_on_any_neuron(key: str, tmp_path: Path) -> None:
     python(tmp_path, f"exec({readme.split('```python')[1].split('```')[0]!r})")
 
 
-@pytest.mark.parametrize(
-    "key", ["rf", *(pytest.param(key, marks=pytest.mark.slow) for key in ("adlif", "brf", "lif"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["rf", "adlif", "brf", "lif"])
 def test_its_own_test_has_spikes(key: str, tmp_path: Path) -> None:
     """Those of `rf` need inputs far above 2; the test once compared zeros."""
     lnm.package(lnm.get(key), "c").write(tmp_path)

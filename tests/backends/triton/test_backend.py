@@ -37,17 +37,17 @@ CHECKS = (
     "function", "bad_arguments", "bad_values", "random_neurons:5",
 )  # fmt: skip
 QUICK_CHECKS = (
-    "granularities", "channels_last", "small_types:bfloat16", "counts", "traffic", "function",
-    "bad_arguments", "bad_values", "random_neurons:5",
+    "channels_last", "small_types:bfloat16", "counts", "traffic", "function", "bad_arguments",
+    "bad_values",
 )  # fmt: skip
 QUICK = ("lif", "lnm-4")
-QUICK_BITS = ("lif", "lnm-4")
+QUICK_BITS = ("lif",)
 
 
 def checks(slow: bool) -> tuple[str, ...]:
     """Return what the interpreter is asked to check in quick runs, or beyond them."""
     every = [
-        *((f"sequences:{c}:{d}", (c in QUICK and d == "float32") or c == "lif")
+        *((f"sequences:{c}:{d}", c in QUICK and d == "float32")
           for c in CASES for d in ("float32", "float64")),
         *((f"bits:{c}", c in QUICK_BITS) for c in BITWISE),
         *((c, c in QUICK_CHECKS) for c in CHECKS),
@@ -125,8 +125,6 @@ UNALIGNED = BACKWARD | {"target": "sm_80", "changed": {"_ALIGNED": False}}
 TWO_STATES = {"family": "lnm", "options": {"states": 2, "degree": 1}}
 QUICK_JOBS = (
     BACKWARD | {"target": "sm_80"},
-    LNM4 | {"kernel": "_forward_kernel", "target": "sm_80"},
-    LNM4 | {"kernel": "_sums_kernel", "target": "sm_80"},
     TWO_STATES | {"kernel": "_backward_kernel", "target": "sm_90"},
 )
 TWO_STATE_JOBS = tuple(

@@ -103,11 +103,17 @@ def test_random_kernels(count, tmp_path):
     bench.lint()
 
 
-def bench_of(folder, cases):
-    """The cases in one folder: constants and ports, both schemes, each rounding in turn."""
+FAMILIES = tuple(name for name in CASES if name != "dendrite")
+QUICK_FAMILIES = ("lif", "plif", "alif", "lnm-4", "lnm-matrix", "gate", "decided", "fitzhugh")
+REST = tuple(name for name in FAMILIES if name not in QUICK_FAMILIES)
+
+
+def bench_of(folder, cases, every):
+    """Cases out of `every` in one folder: constants and ports, schemes and roundings in turn."""
     bench = Bench(folder)
     modes = ("half_up", "truncate", "convergent")
-    for k, case in enumerate(cases):
+    for case in cases:
+        k = every.index(case)
         for coefficients in ("constant", "port"):
             made = some(
                 case,
@@ -120,11 +126,13 @@ def bench_of(folder, cases):
     return bench
 
 
-@pytest.fixture(scope="module")
-def families(tmp_path_factory):
+@pytest.fixture(
+    scope="module", params=[QUICK_FAMILIES, pytest.param(REST, marks=pytest.mark.slow)],
+    ids=("quick", "rest"),
+)  # fmt: skip
+def families(request, tmp_path_factory):
     """The cases that have a fixed-point form."""
-    cases = [name for name in CASES if name != "dendrite"]
-    return bench_of(tmp_path_factory.mktemp("families"), cases)
+    return bench_of(tmp_path_factory.mktemp("families"), request.param, FAMILIES)
 
 
 @pytest.mark.slow
@@ -132,7 +140,7 @@ def families(tmp_path_factory):
 @needs_iverilog
 def test_further_families(tmp_path):
     """Simulation and lint of the families of `ZOO`."""
-    bench = bench_of(tmp_path, fixed_zoo())
+    bench = bench_of(tmp_path, fixed_zoo(), fixed_zoo())
     bench.simulate()
     bench.lint()
 

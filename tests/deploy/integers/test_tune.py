@@ -30,7 +30,9 @@ def test_the_twin_is_the_network(over: str, form: WeightFormat) -> None:
     found = twin(x).detach().numpy() * 2.0**made.scores.frac
     found = found * (made.time_steps if over == "mean" else 1)
     if form.multiplier:
-        assert np.mean(np.abs(found - scores) < 0.5) > 0.8
+        off = np.abs(found - scores)  # a sum that rounding moves may change a spike
+        assert (np.mean(off < 0.5, axis=0) > 0.8).all()
+        assert (off.max(axis=0) < np.ptp(scores, axis=0) / 4).all()
     else:
         np.testing.assert_allclose(found, scores, atol=0.01)
     assert network_files(twin.tuned()) == network_files(made)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -111,16 +113,21 @@ def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
     return call_
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def both(
-    runs: Path, tmp_path: Path, call: Callable[..., Any]
+    runs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[tuple[str, Any], tuple[str, Any]]:
     """Text and JSON of the hostile run's page, and of a comparison."""
-    files = tmp_path / "run.html", tmp_path / "report.html"
-    first = call("analyze", hostile_run(runs), "--samples", 8, "--json", "--html", files[0],
-                 "--figure", tmp_path / "grid.png")  # fmt: skip
+    folder = tmp_path_factory.mktemp("pages")
+    files = folder / "run.html", folder / "report.html"
+    one = ("analyze", hostile_run(runs), "--samples", 8, "--figure", folder / "grid.png")
     pair = ("report", runs / "lnm", "--baseline", runs / "lif", "--no-synth")
-    second = call(*pair, "--json", "--html", files[1])
+    found = []
+    for words, file in zip((one, pair), files, strict=True):
+        with redirect_stdout(io.StringIO()) as printed:
+            assert command([str(word) for word in (*words, "--json", "--html", file)]) == 0
+        found.append(json.loads(printed.getvalue()))
+    first, second = found
     assert second["files"] == [str(files[1])]
     return (files[0].read_text(), first), (files[1].read_text(), second)
 

@@ -236,8 +236,16 @@ MIXED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("scheme", ["horner", "estrin"])
-@pytest.mark.parametrize("rounding", MODES)
+@pytest.mark.parametrize(
+    ("rounding", "scheme"),
+    [
+        *((rounding, "horner") for rounding in MODES),
+        *(
+            pytest.param(rounding, "estrin", marks=[pytest.mark.slow] * (rounding != "half_up"))
+            for rounding in MODES
+        ),
+    ],
+)
 @pytest.mark.parametrize("case", FIXED)
 def test_kernels_against_apytypes(case, rounding, scheme):
     """The same Lets in another library's arithmetic."""

@@ -121,6 +121,7 @@ def test_inductor() -> None:
 
 
 @pytest.mark.needs_cc
+@pytest.mark.slow
 def test_other_tensors_are_kept_whole() -> None:
     """Changed spikes and ternary outputs are no bits, and their gradients are right."""
     net, x = linear_net(backend="c"), torch.randn(4, 5, 8) * 3

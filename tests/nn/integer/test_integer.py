@@ -21,8 +21,8 @@ from tests.refusals import refused
 Q4_12 = lnm.Fixed(16, 12)
 SHAPE = (7, 3, 4, 5)
 FIXED = tuple(name for name in CASES if name != "dendrite")
-QUICK = ("lnm-4", "lnm-matrix")
 BACKENDS = [pytest.param("c", marks=pytest.mark.needs_cc), "torch"]
+SLOW_IN_C = [pytest.param("c", marks=[pytest.mark.needs_cc, pytest.mark.slow]), "torch"]
 MIXED = lnm.FixedSpec(Q4_12, {"v": lnm.Fixed(18, 13), "x": lnm.Fixed(10, 6)})
 
 
@@ -61,8 +61,15 @@ def agrees(case: str, spec: Any, backend: str, dtype: torch.dtype) -> None:
         assert (got.detach().double().numpy() == expected.value(name)).all(), name
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("case", QUICK)
+@pytest.mark.parametrize(
+    ("case", "backend"),
+    [
+        pytest.param("lnm-4", "c", marks=pytest.mark.needs_cc),
+        pytest.param("lnm-matrix", "c", marks=[pytest.mark.needs_cc, pytest.mark.slow]),
+        ("lnm-4", "torch"),
+        ("lnm-matrix", "torch"),
+    ],
+)
 def test_the_integers_of_the_interpreter(case, backend):
     """Outputs and final states, bit for bit, for parameters of every granularity."""
     agrees(case, Q4_12, backend, torch.float32)
@@ -165,7 +172,7 @@ def test_gradients_where_nothing_is_rounded(v_reset, backend):
         np.testing.assert_allclose(found[name], grad, rtol=1e-12, atol=1e-12, err_msg=name)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", SLOW_IN_C)
 def test_the_gradient_is_that_of_each_step_at_its_state(backend):
     """One step after another from the states that the integers visited, by hand."""
     neuron = clamped()

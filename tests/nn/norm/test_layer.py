@@ -6,6 +6,7 @@ import copy
 import importlib
 import pickle
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.needs_cc
 LIF = lnm.get("lif")
 LEARNED = lnm.get("lnm", degree=2, theta=(0.1, 0.5, -0.1), per="channel", v_min=-1.0)
 NEURONS = {"lif": LIF, "lnm": LEARNED, "izhikevich": lnm.get("izhikevich", a=0.1, b=0.25)}
+QUICK = (("lif", True, "c"), ("lnm", True, "torch"))
 
 
 class Composition(nn.Module):
@@ -96,10 +98,12 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("backend", ["c", "torch"])
-@pytest.mark.parametrize("shortcut", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "name", ["lnm", *(pytest.param(n, marks=pytest.mark.slow) for n in ("lif", "izhikevich"))]
+    ("name", "shortcut", "backend"),
+    [
+        pytest.param(*case, marks=[pytest.mark.slow] * (case not in QUICK))
+        for case in product(NEURONS, (True, False), ("c", "torch"))
+    ],
 )
 def test_training_is_the_composition(name: str, shortcut: bool, backend: str) -> None:
     """Equal spikes, running statistics and gradients in float64, also of the neuron."""
@@ -235,6 +239,7 @@ def test_a_spike_at_the_threshold_changes_its_gradient() -> None:
     assert change.max() < 0.001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["batch", "affine"])
 @pytest.mark.parametrize("training", [True, False])
 def test_gradcheck(norm: Any, training: bool) -> None:

@@ -72,6 +72,7 @@ def test_two_normalised_neurons_share_no_name(backend: Any) -> None:
 
 
 @pytest.mark.needs_cc
+@pytest.mark.slow
 def test_two_normalised_neurons_link(tmp_path: Path) -> None:
     """In one folder and one program, with different types."""
     first, second = lnm.normalised(lnm.get("lif")), lnm.normalised(lnm.get("plif"), True)
@@ -151,15 +152,13 @@ def test_bytes_of_an_element_step_in_cuda() -> None:
     assert moved["input_correction"] == 12 + 20  # its backward is not used
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "neuron",
-    [
-        lnm.normalised(lnm.get("lif"), True),
-        *(pytest.param(p, marks=pytest.mark.slow) for p in PASSES),
-    ],
+    [lnm.normalised(lnm.get("lif"), True), *PASSES],
     ids=lambda neuron: neuron.name,
 )
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_nvrtc_compiles_the_kernels(neuron: lnm.Neuron, dtype: Any) -> None:
     """To machine code of sm_80 and sm_90."""
     pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import conv2d, cosine_similarity
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
@@ -151,16 +151,27 @@ def test_backends_agree(which: str) -> None:
 @pytest.mark.parametrize(
     "which", [pytest.param(w, marks=() if w == "conv" else pytest.mark.slow) for w in SMALL]
 )
-@pytest.mark.parametrize("backend", ["torch", HAS_C])
+@pytest.mark.parametrize(
+    "backend", ["torch", pytest.param("c", marks=[pytest.mark.needs_cc, pytest.mark.slow])]
+)
 def test_autocast(which: str, backend: str) -> None:
-    """Under bfloat16 autocast logits are bfloat16, gradients float32 and finite."""
-    network = net(which, backend)
+    """Under bfloat16 autocast logits are bfloat16, and gradients float32 near those without it."""
+    network, plain = net(which, backend), net(which, backend)
     with torch.autocast("cpu", torch.bfloat16):
         logits = network(frames(which, N))
     assert logits.dtype is torch.bfloat16
     logits.float().square().sum().backward()
-    grads = [p.grad for p in network.parameters() if p.grad is not None]
-    assert all(g.dtype is torch.float32 and bool(g.isfinite().all()) for g in grads)
+    plain(frames(which, N)).square().sum().backward()
+    found, expected = (
+        {n: p.grad for n, p in m.named_parameters() if p.grad is not None} for m in (network, plain)
+    )
+    assert found.keys() == expected.keys()
+    for n, grad in found.items():
+        assert grad.dtype is torch.float32, n
+        assert grad.isfinite().all(), n
+        assert grad.any(), n
+        if which == "conv":  # rounding flips spikes, and in a deep net all that follow
+            assert cosine_similarity(grad.flatten(), expected[n].flatten(), 0) > 0.9, n
 
 
 @pytest.mark.needs_cc

@@ -21,7 +21,7 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import Dataset, TrainConfig, load, run
 from lnm_codegen.train.data.dataset import memory_split
 from lnm_codegen.train.engine import fit, network_of
-from lnm_codegen.train.losses import IGNORED
+from lnm_codegen.train.losses import IGNORED, mean_logit, per_step
 from lnm_codegen.train.metrics import HIGH, counting
 from lnm_codegen.train.optimiser import clipped, optimizer_of, schedule_of
 from lnm_codegen.train.runs.checkpoint import HISTORY
@@ -31,7 +31,7 @@ from lnm_codegen.train.stability.interval import interval_of
 from lnm_codegen.train.trainer import Trainer
 from tests.refusals import refused
 
-SAVE_TENSORS = RunFolder.save_tensors
+SAVE_TENSORS, STEP = RunFolder.save_tensors, Trainer.step
 
 SMALL = TrainConfig(
     arguments={"degree": 2}, network_arguments={"channels": (3, 3)}, epochs=2, batch=16, limit=48,
@@ -64,6 +64,16 @@ def test_rates_over_time(data: Dataset) -> None:
     assert seen[10][0] == pytest.approx((1 + math.cos(math.pi * 5 / 15)) / 2)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
     assert all(b == pytest.approx(0.1 * a) for a, b in seen)
+
+
+def test_a_constant_schedule_keeps_the_rates(data: Dataset) -> None:
+    config = replace(SMALL, schedule="constant", lr=0.5, lr_neuron=0.25)
+    optimizer = optimizer_of(config, network_of(config, data))
+    schedule = schedule_of(config, optimizer, 3)
+    for _ in range(6):
+        assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.25]
+        optimizer.step()
+        schedule.step()
 
 
 def test_clipping() -> None:
@@ -121,9 +131,65 @@ def test_options_train(fields: dict[str, Any], data: Dataset) -> None:
     assert epochs[-1].loss < 0.97 * epochs[0].loss
 
 
-def test_determinism_is_restored(data: Dataset) -> None:
-    run(replace(SMALL, deterministic=True), data=data)
-    assert not torch.are_deterministic_algorithms_enabled()
+TET: dict[str, Any] = {"loss": "tet"}
+ADAMW: dict[str, Any] = {"optimizer": "adamw", "weight_decay": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("before", "changed"),
+    [
+        ({}, TET),
+        (TET, {"tet_weight": 0.1}),
+        ({}, {"label_smoothing": 0.1}),
+        ({}, {"precision": "bfloat16"}),
+        ({}, {"optimizer": "sgd"}),
+        ({"weight_decay": 0.5}, ADAMW),
+        (ADAMW, {"weight_decay": 0.0}),
+        ({}, {"schedule": "constant"}),
+    ],
+)
+def test_an_option_changes_the_run(
+    before: dict[str, Any], changed: dict[str, Any], data: Dataset
+) -> None:
+    """An option that is ignored trains as well as one that acts."""
+    configs = (replace(SMALL, **fields) for fields in (before, before | changed))
+    first, second = ([e.loss for e in run(config, data=data).epochs] for config in configs)
+    assert first != second
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [TET, TET | {"tet_weight": 0.5}, {"label_smoothing": 0.5}, TET | {"label_smoothing": 0.5}],
+)
+def test_the_loss_of_a_step_is_that_of_the_logits(fields: dict[str, Any], data: Dataset) -> None:
+    config = replace(SMALL, **fields)
+    network = network_of(config, data).train()
+    trainer = Trainer(config, network, data)
+    x, labels = next(data.batches(data.train, 16))
+    logits, smoothing = network(x), config.label_smoothing
+    if config.loss == "tet":
+        weight = config.tet_weight
+        expected = (1 - weight) * per_step(logits, labels, smoothing=smoothing)
+        expected = expected + weight * (logits - 1).square().mean()
+    else:
+        expected = mean_logit(logits, labels, smoothing=smoothing)
+    assert trainer.step(x, labels)[0] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_determinism_holds_within_the_run(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step has the algorithms of the config, and the process its own ones after the run."""
+    seen: list[bool] = []
+
+    def step(trainer: Trainer, x: torch.Tensor, labels: torch.Tensor) -> Any:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return STEP(trainer, x, labels)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    for deterministic in (True, False):
+        seen.clear()
+        run(replace(SMALL, deterministic=deterministic), data=data)
+        assert seen == [deterministic] * 6
+        assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_testing_is_left_out(data: Dataset) -> None:
@@ -467,9 +533,13 @@ def test_an_output_that_is_no_spike_has_no_rate() -> None:
 
 def test_a_run_that_must_fail_leaves_no_folder(tmp_path: Path, data: Dataset) -> None:
     """The error comes before the folder, so the corrected run finds the folder free."""
-    lif = replace(SMALL, family="lif", project=0.5)
-    for config in (replace(SMALL, project=5.0), lif):
-        with pytest.raises((ModelError, UnsupportedError)):
+    lif = replace(SMALL, family="lif", arguments={}, project=0.5)
+    steep = replace(SMALL, project=5.0)
+    for config, refusal in (
+        (steep, refused(ModelError, "project", "for |x| <= 5 even the leak", "a smaller x_max")),
+        (lif, refused(UnsupportedError, "lif", "no charge f(v) + x", "lnm of any form")),
+    ):
+        with refusal:
             run(config, tmp_path / "run", data=data)
         assert not (tmp_path / "run").exists()
     run(SMALL, str(tmp_path / "run"), data=data)

@@ -112,6 +112,7 @@ def _options(folder: Path) -> list[str]:
     return [*words.split(), "--train", "ema=0.9", "--out", str(folder)]
 
 
+@pytest.mark.slow
 def test_kill_9(killed: Path, tmp_path: Path) -> None:
     """The command line: `--resume --out` alone resumes, bit-exact."""
     assert 2 <= len(metrics(killed)) < 12

@@ -187,19 +187,33 @@ def test_force_replaces_the_run_and_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "where", "problem"),
     [
-        {"augment": True, "data": "digits-rows", "network": "feedforward"},
-        {"penalty": 1.0, "v_min": None, "arguments": {"v_threshold": -3.0}},
-        {"network_arguments": {"channels": (2**40,)}},
+        (
+            {"augment": True, "data": "digits-rows", "network": "feedforward"},
+            "data: digits-rows",
+            "the set has no augmentation",
+        ),
+        (
+            {"penalty": 1.0, "v_min": None, "arguments": {"v_threshold": -3.0}},
+            "train",
+            "potentials from -2 to the threshold -3 of layer 1",
+        ),
+        (
+            {"network_arguments": {"channels": (2**40,)}},
+            "train",
+            "the network 'conv' cannot be built",
+        ),
     ],
 )
-def test_what_cannot_run_replaces_nothing(wrong: dict[str, Any], tmp_path: Path) -> None:
+def test_what_cannot_run_replaces_nothing(
+    wrong: dict[str, Any], where: str, problem: str, tmp_path: Path
+) -> None:
     """What would fail after the first sample, too, is refused while the run that is there is."""
     run(SMALL, tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     clean = {"network_arguments": {}} if "network" in wrong else {}
-    with pytest.raises(ModelError):
+    with refused(ModelError, where, problem):
         run(replace(SMALL, **clean, **wrong), tmp_path, force=True)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
@@ -214,9 +228,9 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 
 
 def test_bad_config_leaves_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(ModelError):
+    with refused(ModelError, "lif", "no argument 'degree'", "tau, decay_input"):
         run(replace(SMALL, family="lif", arguments={"degree": 3}), tmp_path / "out")
-    with pytest.raises(ModelError):
+    with refused(ModelError, "conv", "9 blocks each halve an image of 8x8", "at most 3 channels"):
         run(replace(SMALL, network_arguments={"channels": (4,) * 9}), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

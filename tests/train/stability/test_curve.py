@@ -48,8 +48,12 @@ def test_a_curve_per_parameter_set(per: str, axes: tuple[int, ...]) -> None:
     assert torch.allclose(charge_curve(layer, Z), want)
 
 
-def test_a_second_state_stays_at_its_start() -> None:
-    assert charge_curve(layer_of("izhikevich"), Z).shape == (7, 1)
+@pytest.mark.parametrize("start", [0.25, -0.5])
+def test_a_second_state_stays_at_its_start(start: float) -> None:
+    v, u, x = lnm.state("v"), lnm.state("u", init=start), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: v / 2 + v**2 / 4 - u + x, u: u / 2 + v}, fire=v - 1)
+    curve = charge_curve(NeuronLayer(neuron, backend="torch"), Z)
+    assert torch.allclose(curve, (Z / 2 + Z**2 / 4 - start).unsqueeze(1))
 
 
 def test_a_neuron_without_state_has_no_curve() -> None:

@@ -75,7 +75,9 @@ def test_rows_of_four_states_are_counted() -> None:
     assert count_unstable(layer) == Unstable(rows=128, diverging=76)
 
 
-@pytest.mark.parametrize(("init", "diverging"), [(1.2, 4), (0.5, 0)])
+@pytest.mark.parametrize(
+    ("init", "diverging"), [(1.2, 4), pytest.param(0.5, 0, marks=pytest.mark.slow)]
+)
 def test_a_run_ends_with_the_diverging_rows(
     init: float, diverging: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -265,6 +265,7 @@ def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.needs_cc
+@pytest.mark.slow
 def test_the_example_shows_what_the_page_tells(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,7 +279,7 @@ def test_the_example_shows_what_the_page_tells(
     example.main(["--neurons", "4000"])
     lines = capsys.readouterr().out.splitlines()
     lost = {line[:20].strip(): line[20:].split(" %") for line in lines}
-    assert [float(s) for s in lost["as it is"][:3]] == pytest.approx([1.0, 7.3, 29.0], abs=2.5)
+    assert [float(s) for s in lost["as it is"][:3]] == pytest.approx([1.0, 7.3, 29.0], rel=0.3)
     assert [float(s) for s in lost["clamp at -2"][:3]] == [0.0] * 3
     page = (ROOT / "docs" / "stability.md").read_text(encoding="utf-8")
     for basis, row in (

@@ -474,6 +474,7 @@ def test_synthesis_in_a_folder_with_a_space(folder, tmp_path):
     assert {p.name for p in (build / "ecp5_seq").iterdir()} > {"cells.txt", "harness.json"}
 
 
+@pytest.mark.slow
 @needs("make", "iverilog", "vvp")
 @pytest.mark.parametrize("name", ["lif", "lnm_1", "lnm_2", "lnm_3", "lnm_4"])
 def test_the_gallery_simulates(name, tmp_path):
