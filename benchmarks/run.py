@@ -117,18 +117,26 @@ def place(source: Path, target: Path) -> None:
 
 
 def summary(folder: Path) -> str:
-    """Return all rows of all layers as Markdown; other tables have no column "ns"."""
+    """Return all rows of all layers as Markdown; other tables have no column "ns".
+
+    Older tables have no steady times.
+    """
     from lnm_codegen.bench.table import nanoseconds
 
     lines = [
-        "| case | T | what | ns | x floor | x layer |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| case | T | what | ns | x floor | x layer | steady ns | x streams (steady) |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for path in sorted(folder.glob("*.csv")):
         with path.open(encoding="utf-8", newline="") as file:
             lines += [
                 f"| {path.stem} | {r['steps']} | {r['what']} | {nanoseconds(float(r['ns']))}"
-                f" | {float(r['floor']):.2f} | {float(r['layer']):.2f} |"
+                f" | {float(r['floor']):.2f} | {float(r['layer']):.2f}"
+                + (
+                    f" | {nanoseconds(float(r['steady']))} | {float(r['steady_streams']):.2f} |"
+                    if "steady" in r
+                    else " | | |"
+                )
                 for r in csv.DictReader(file)
                 if "ns" in r
             ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -59,6 +60,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if reason:
             for item in needing:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """End a process whose GPU is lost, in which every later test would fail at once.
+
+    xdist reports the test as crashed and starts another worker. Without xdist the session ends.
+    """
+    if not item.get_closest_marker("needs_cuda"):
+        return
+    import torch
+
+    if not torch.cuda.is_initialized():
+        return
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        problem = f"{item.nodeid}: {error}"
+        if not hasattr(item.config, "workerinput"):
+            pytest.exit(problem, returncode=1)
+        capture = item.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            print(problem, file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def _no_gpu() -> str | None:

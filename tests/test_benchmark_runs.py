@@ -11,8 +11,9 @@ import sys
 import tarfile
 import tomllib
 import venv
+from contextlib import nullcontext
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,11 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts/bench_gpu.sh"
-TABLE = "steps,what,ns,floor,layer\n4,lnm c,0.5,1.2,1\n4,lnm triton,0.0071234,1.1,1\n"
+TABLE = """\
+steps,what,ns,floor,layer,steady,steady_streams
+4,lnm c,0.5,1.2,1,0.45,1.15
+4,lnm triton,0.0071234,1.1,1,0.003,1.05
+"""
 
 
 def loaded(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -86,8 +91,10 @@ def test_goes_on_where_it_stopped(
     script.main()
     assert called == ["first", "second", "third", "first"]
     out = capsys.readouterr().out
-    assert "| second | 4 | lnm c | 0.500 | 1.20 | 1.00 |" in out
-    assert "| second | 4 | lnm triton | 0.00712 | 1.10 | 1.00 |" in out
+    assert "| second | 4 | lnm c | 0.500 | 1.20 | 1.00 | 0.450 | 1.15 |" in out
+    assert "| second | 4 | lnm triton | 0.00712 | 1.10 | 1.00 | 0.003 | 1.05 |" in out
+    (tmp_path / "cpu/second.csv").write_text("steps,what,ns,floor,layer\n4,lnm c,0.5,1.2,1\n")
+    assert "| second | 4 | lnm c | 0.500 | 1.20 | 1.00 | | |" in script.summary(tmp_path / "cpu")
 
 
 def test_nothing_runs_after_the_slice(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +208,41 @@ found = Path(sys.argv[sys.argv.index("--target") + 1]) / "sympy-1.14.dist-info"
 found.mkdir(parents=True)
 (found / "METADATA").write_text("Name: sympy\\nVersion: 1.14\\n")
 """
+
+
+def test_a_lost_gpu_ends_the_worker(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """After an illegal access each later test of the process would fail at once."""
+    conftest = request.config.pluginmanager.get_plugin(str(ROOT / "tests/conftest.py"))
+    manager = SimpleNamespace(global_and_fixture_disabled=nullcontext)
+    plugins = SimpleNamespace(getplugin=lambda name: manager)
+    item = SimpleNamespace(
+        nodeid="tests/nn/test_gpu.py::test_it",
+        config=SimpleNamespace(pluginmanager=plugins, workerinput={}),
+        get_closest_marker=lambda name: name == "needs_cuda",
+    )
+
+    def lost() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def ended(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "synchronize", lost)
+    monkeypatch.setattr(os, "_exit", ended)
+    conftest.pytest_runtest_teardown(item)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    with pytest.raises(SystemExit) as caught:
+        conftest.pytest_runtest_teardown(item)
+    assert caught.value.code == 1
+    assert "tests/nn/test_gpu.py::test_it: CUDA error: an illegal" in capsys.readouterr().err
+    del item.config.workerinput
+    with pytest.raises(pytest.exit.Exception, match="an illegal memory access"):
+        conftest.pytest_runtest_teardown(item)
 
 
 STUB = """#!/bin/sh

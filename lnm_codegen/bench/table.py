@@ -22,7 +22,8 @@ class Row:
 
     `forward` to `streams` are of the round-robin: each call finds the caches as the other subjects
     leave them. `steady` is the least median of a block of consecutive calls (`in_blocks`), and its
-    ratio is to the streams in their own blocks.
+    ratio is to the streams in their own blocks. On a GPU `floor` is of the blocks too, since a
+    round-robin contains the time of a launch.
     """
 
     neuron: str
@@ -58,9 +59,9 @@ LEGEND = """\
 Times are ns per neuron and time step. ns, forward, backward: medians of a round-robin, in which
 each call finds the caches as the other subjects leave them. steady ns: blocks of consecutive calls
 of one subject; the least median of a block. x copy: ratio to the kernels' bytes at the bandwidth
-of a copy of one sequence to another. x streams: ratio to the kernels' own reads and writes, over as
-many arrays of the same size; in the round-robin, and in blocks (steady). kept ns: round-robin with
-pages kept."""
+of a copy of one sequence to another; on a GPU, in blocks. x streams: ratio to the kernels' own
+reads and writes, over as many arrays of the same size; in the round-robin, and in blocks (steady).
+kept ns: round-robin with pages kept."""
 """Explanation of `HEADER`."""
 
 

@@ -181,6 +181,8 @@ class Dispatch:
             with torch.inference_mode(False):  # so that later calls can train with them
                 found = start_states(self.neuron, x, given, params, previous={})
             if all(is_plain(value) for value in found) and not _is_captured():
+                if x.is_cuda:  # another stream, which does not wait for this one, may read them
+                    torch.cuda.current_stream(x.device).synchronize()
                 self._starts[key] = found
         return found
 

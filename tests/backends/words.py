@@ -12,7 +12,7 @@ WORDS = """
     sum malloc printf free main backward std vector ramp ones Array check repeated print_all
     lane mask column first row chunk place origin left slot channel part inside step every
     section skip width workspace partials groups group group_rows wanted row_inner rows member at
-    other slab slabs tile tiles total total_v x_row x_rows v_now v_steps x_ahead t n i k p a c io
+    other slab slabs tile tiles total totals parts total_v x_row x_rows v_now v_steps x_ahead t n i k p a c io
     sums starts spacing kept steps number whole pass place_at block size shape sizes columns
     programs prepared stacked select zip range max tl triton ctx grad like spikes lanes result
     format value index frac count_x x_value kTile kLanes kChunk Rows Chunk Pack CHUNK LANES Neuron

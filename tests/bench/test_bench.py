@@ -71,6 +71,16 @@ def test_rows(tmp_path, monkeypatch):
     assert "of the copy bandwidth" in str(explained)
 
 
+def test_the_floor_of_a_gpu_is_of_blocks(monkeypatch):
+    """The ratio was that of the round-robin, which contains the time of a launch."""
+    monkeypatch.setattr(suite, "device_name", str)
+    times = {"lnm": 3.0, table.COPIES: 2.0, table.STREAMS: 2.0}
+    robin = {n: suite.Timing(0.0, 0.0, 10 + t, 10 + t, 10 + t) for n, t in times.items()}
+    steady = {n: suite.Timing(0.0, 0.0, t, t, t) for n, t in times.items()}
+    rows = [suite._row(case(device=d), "lnm", robin, steady, 1.0) for d in ("cpu", "cuda")]
+    assert [row.floor for row in rows] == [13 / 12, 3 / 2]
+
+
 def test_floor():
     """Five streams: 20 bytes per neuron and step in float32, 10 in bfloat16, at any T."""
     assert suite.floor_bytes(case()) == 20
@@ -264,15 +274,18 @@ def test_tuning(tmp_path, monkeypatch):
 
     monkeypatch.setattr(triton.torch.cuda, "get_device_name", lambda _: "a GPU")
     monkeypatch.setattr(triton.torch.cuda, "is_current_stream_capturing", lambda: False)
-    monkeypatch.setattr(triton, "seconds", lambda run, block, warps: abs(block - 1000) + warps)
+    monkeypatch.setattr(triton, "fastest", lambda run: None)
+    assert triton.launch_sizes("k", 1 << 30, run, gpu) is None
+    assert not (tmp_path / cache.MEASURED).exists()
+    monkeypatch.setattr(triton, "fastest", lambda run: (1024, 4))
     assert triton.launch_sizes("k", 1 << 30, run, cpu) is None
     assert triton.launch_sizes("k", 1 << 10, run, gpu) is None
     assert triton.launch_sizes("k", 1 << 30, run, gpu) == (1024, 4)
-    monkeypatch.setattr(triton, "seconds", run)
+    monkeypatch.setattr(triton, "fastest", run)
     assert triton.launch_sizes("k", 1 << 30, run, gpu) == (1024, 4)  # from the cache
     monkeypatch.setenv("LNM_TUNE", "0")
     assert triton.launch_sizes("k", 1 << 30, run, gpu) is None
     monkeypatch.delenv("LNM_TUNE")
     (tmp_path / cache.MEASURED).write_text("{ broken")
-    monkeypatch.setattr(triton, "seconds", lambda run, block, warps: block)
+    monkeypatch.setattr(triton, "fastest", lambda run: (256, 2))
     assert triton.launch_sizes("k", 1 << 30, run, gpu) == (256, 2)

@@ -129,6 +129,26 @@ def test_on_a_stream(backend):
 
 
 @backends
+def test_initial_states_on_another_stream(backend):
+    """A stream that does not wait for the first call reads initial states that are complete."""
+    neuron = lnm.get("lif").with_init(v=0.5)
+    x = torch.zeros(1, 1000, device="cuda")
+    expected = NeuronLayer(neuron, backend=backend).cuda()(x)  # also loads the kernels
+    layer = NeuronLayer(neuron, backend=backend).cuda()
+    first, second = torch.cuda.Stream(), torch.cuda.Stream()
+    with torch.cuda.stream(first):
+        other = torch.full((128,), 2.0, device="cuda")  # whose memory the initial states get
+        del other
+        torch.cuda.synchronize()
+        torch.cuda._sleep(1 << 28)
+        layer(x)
+    with torch.cuda.stream(second):
+        found = layer(x)
+    torch.cuda.synchronize()
+    assert torch.equal(found, expected)
+
+
+@backends
 def test_in_a_cuda_graph(backend):
     """A forward and its backward, captured once, run again on other numbers."""
     layer = NeuronLayer(lnm.get("lnm", degree=2), backend=backend).cuda()

@@ -8,11 +8,13 @@ defaults apply before it, with LNM_TUNE=0, and during the capture of a CUDA grap
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,15 +22,25 @@ from torch import Tensor
 from lnm_codegen.backends import BACKENDS
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.plan import plan_of
+from lnm_codegen.backends.triton.backend import FORWARD_LANES, FORWARD_WARPS
 from lnm_codegen.errors import ToolError, reason
 from lnm_codegen.nn.function import Arguments, Kernels, device_of
 from lnm_codegen.nn.load.cache import import_source, recall, remember
 
-CANDIDATES = ((256, 2), (512, 4), (1024, 4), (1024, 8), (2048, 8))
-"""(neurons of a program, warps)."""
+Sizes: TypeAlias = tuple[int, int]
+"""Neurons of a program, and its warps."""
 
-LEAST = 1 << 20
-"""Neurons times steps below which a launch is too short to time."""
+DEFAULT: Sizes = (FORWARD_LANES, FORWARD_WARPS)
+CANDIDATES: tuple[Sizes, ...] = (DEFAULT, (256, 2), (1024, 4), (1024, 8), (2048, 8))
+
+LEAST, SHORTEST = 1 << 22, 1e-5
+"""Neurons times steps, and seconds, below which a launch is too short to time."""
+
+MARGIN = 0.03
+"""Part of the default's time that another candidate must save."""
+
+ROUNDS, LAUNCHES, WAIT = 5, 8, 1 << 22
+"""Measurements of a candidate, launches in each, and GPU cycles in which the host queues them."""
 
 Run = Callable[[int, int], None]
 
@@ -43,8 +55,8 @@ class TritonKernels(Kernels):
         self._module = import_source(source, "triton", model.name)
         digest = hashlib.sha256(source.files[source.entry].encode()).hexdigest()[:16]
         self._key = f"{model.name}-{digest}"
-        self._sizes: tuple[int, int] | None = None
-        self._has_recalled = False
+        self._sizes: Sizes | None = None
+        self._least = 0  # neurons times steps of a call that looks for launch sizes
         self._saved = [field.name for field in plan.backward_fields].index("checkpoints")
 
     def saved_size(self, time_steps: int, neurons: int) -> int:
@@ -60,11 +72,11 @@ class TritonKernels(Kernels):
 
         device, elements = device_of(arguments), sizes[0] * sizes[1]
         with _current(device):
-            # A call too short to time reads the cache folder once, not at each step of a sequence.
-            looks = self._sizes is None and (elements >= LEAST or not self._has_recalled)
+            looks = self._sizes is None and elements >= self._least
             if looks and not _overwrites(arguments):
                 self._sizes = launch_sizes(self._key, elements, run, device)
-                self._has_recalled = True
+                # Where nothing was found, only a call that takes longer looks again.
+                self._least = max(LEAST, 2 * elements)
             if self._sizes is None:
                 self._module.forward(*sizes, *arguments)
             else:
@@ -102,7 +114,7 @@ def _current(device: torch.device) -> Iterator[None]:
         raise ToolError("triton", reason(error), remedy="Use another backend.") from error
 
 
-def launch_sizes(key: str, elements: int, run: Run, device: torch.device) -> tuple[int, int] | None:
+def launch_sizes(key: str, elements: int, run: Run, device: torch.device) -> Sizes | None:
     """Return (block, warps) for a forward, or None for the defaults.
 
     The key names kernel and type; `elements` are neurons times steps of this call. The search calls
@@ -116,24 +128,46 @@ def launch_sizes(key: str, elements: int, run: Run, device: torch.device) -> tup
         return known[0], known[1]
     if elements < LEAST or torch.cuda.is_current_stream_capturing():
         return None
-    best = min(CANDIDATES, key=lambda sizes: seconds(run, *sizes))
-    remember(key, list(best))
+    best = fastest(run)
+    if best is not None:
+        remember(key, list(best))
     return best
 
 
-def seconds(run: Run, block: int, warps: int, rounds: int = 5) -> float:
-    """Return the median time of a launch, after two that compile and warm up."""
-    times: list[float] = []
-    for k in range(rounds + 2):
-        start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        start.record()
+def fastest(run: Run) -> Sizes | None:
+    """Return the fastest candidate, or None if the time of the default cannot be measured.
+
+    Clocks and other work affect all candidates equally: each round times every candidate. The first
+    round compiles and warms up.
+    """
+    times: dict[Sizes, list[float]] = {sizes: [] for sizes in CANDIDATES}
+    for k in range(1 + ROUNDS):
+        for sizes, found in times.items():
+            taken = seconds(run, *sizes)
+            if k:
+                found.append(taken)
+    medians = {sizes: statistics.median(found) for sizes, found in times.items()}
+    if not SHORTEST <= medians[DEFAULT] < math.inf:
+        return None
+    best = min(CANDIDATES, key=lambda sizes: medians[sizes])
+    return best if medians[best] < (1 - MARGIN) * medians[DEFAULT] else DEFAULT
+
+
+def seconds(run: Run, block: int, warps: int) -> float:
+    """Return the time of a launch among several that the GPU runs without a pause.
+
+    The GPU waits while the host queues them. Infinity if the host takes longer than that.
+    """
+    start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    torch.cuda._sleep(WAIT)  # type: ignore[no-untyped-call]
+    start.record()
+    for _ in range(LAUNCHES):
         run(block, warps)
-        end.record()
-        end.synchronize()
-        if k >= 2:
-            times.append(float(start.elapsed_time(end)))
-    return statistics.median(times)
+    end.record()
+    had_begun = start.query()  # type: ignore[no-untyped-call]
+    end.synchronize()
+    return math.inf if had_begun else float(start.elapsed_time(end)) / 1e3 / LAUNCHES
 
 
 @cache

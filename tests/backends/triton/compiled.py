@@ -20,6 +20,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 import lnm_codegen as lnm
+from lnm_codegen.backends.triton.reduction import layer_params
 from tests.backends.triton.runs import Built, build
 from tests.cases import CASES
 
@@ -36,6 +37,7 @@ def signature_of(built: Built, kernel: Any, constants: dict[str, Any]) -> dict[s
     plan = built.plan
     io, real = POINTERS[plan.model.dtype], POINTERS[plan.model.real]
     kinds = {f.name: f.kind for f in (*plan.forward_fields, *plan.backward_fields)}
+    kinds |= {f"grad_{p.name}": "double" for p in layer_params(plan)}
     signature = {}
     for name in kernel.arg_names:
         if name in constants:

@@ -67,7 +67,8 @@ def argument(built: Built, field: Field, absent: bool) -> Any:
     if absent and field.nullable:
         return None
     kinds = {"io": built.plan.model.dtype, "real": built.plan.model.real, "double": "float64"}
-    return torch.empty(1, dtype=getattr(torch, kinds[field.kind]), device="meta")
+    numbers = {f"grad_{p.name}": p.size for p in built.plan.learnable}.get(field.name) or 1
+    return torch.empty(numbers, dtype=getattr(torch, kinds[field.kind]), device="meta")
 
 
 def launch(built: Built, neurons: int, absent: bool) -> None:

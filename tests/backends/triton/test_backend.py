@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.triton.backend import Triton
 from lnm_codegen.backends.triton.expr import number
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.errors import UnsupportedError
+from tests.backends.triton.runs import build
 from tests.cases import CASES, ZOO
 from tests.refusals import refused
 from tests.test_agree import BITWISE
@@ -120,6 +122,7 @@ def test_interpreted_at_length(check):
 
 LNM4 = {"family": "lnm", "options": {"degree": 4}}
 BACKWARD = LNM4 | {"kernel": "_backward_kernel"}
+MIXED = {"degree": 4, "learn_threshold": True, "per": {"v_threshold": "channel"}}
 CONTROL = BACKWARD | {"target": "sm_80", "changed": {"_LANES": 512}}
 UNALIGNED = BACKWARD | {"target": "sm_80", "changed": {"_ALIGNED": False}}
 TWO_STATES = {"family": "lnm", "options": {"states": 2, "degree": 1}}
@@ -146,7 +149,9 @@ ALL_JOBS = (
     UNALIGNED,
     UNALIGNED | {"target": "sm_90"},
     BACKWARD | {"target": "sm_90", "options": {"degree": 4, "learn_threshold": True}},
-)
+    *(LNM4 | {"kernel": "_sums_kernel", "target": target, "options": MIXED}
+      for target in ("sm_90", "gfx942")),
+)  # fmt: skip
 
 
 def compiled(jobs: tuple[Any, ...], folder: Path) -> list[dict[str, Any]]:
@@ -254,6 +259,30 @@ def test_launched(tmp_path, monkeypatch):
         ("_sums_kernel", [1], []),
     ]
     assert all(o["sizes"] == ["i64"] and o["fused"] is False for o in found)
+
+
+def test_programs_of_the_reduction(monkeypatch):
+    """A program for each channel, also for a parameter per layer: one program once had all."""
+    built, channels, launched = build(lnm.normalised(lnm.get("plif"))), 64, []
+    finite = [p for p in built.plan.learnable if p.per == "layer"]
+
+    class Launch:
+        def __getitem__(self, grid):
+            return lambda *given, **_: (
+                launched.append((grid, given))
+                or [t.fill_(1.0) for t in given if getattr(t, "dtype", None) == torch.float64]
+            )
+
+    monkeypatch.setattr(built.module, "_backward_kernel", Launch())
+    monkeypatch.setattr(built.module, "_sums_kernel", Launch())
+    table = {f.name: 1 if f.kind == "int64_t" else torch.zeros(channels)
+             for f in built.plan.backward_fields}  # fmt: skip
+    table |= {f"grad_{p.name}": torch.zeros(p.size or ()) for p in finite}
+    built.module.backward(4, 2 * channels * 9, channels * 9, channels, 9, *table.values())
+    assert launched[1][0] == (channels,)
+    assert finite
+    for p in finite:
+        assert (table[f"grad_{p.name}"] == channels).all()
 
 
 @pytest.mark.slow
