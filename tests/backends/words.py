@@ -12,11 +12,11 @@ WORDS = """
     sum malloc printf free main backward std vector ramp ones Array check repeated print_all
     lane mask column first row chunk place origin left slot channel part inside step every
     section skip width workspace partials groups group group_rows wanted row_inner rows member at
-    other slab slabs tile tiles total totals parts total_v x_row x_rows v_now v_steps x_ahead t n i k p a c io
-    sums starts spacing kept steps number whole pass place_at block size shape sizes columns
-    programs prepared stacked select zip range max tl triton ctx grad like spikes lanes result
-    format value index frac count_x x_value kTile kLanes kChunk Rows Chunk Pack CHUNK LANES Neuron
-    prepare step_forward step_advance step_backward prepare_backward neuron_exp neuron_tanh
+    other slab slabs tile tiles total totals parts total_v x_row x_rows v_now v_steps x_ahead t n i
+    k p a c io sums starts spacing kept steps number whole pass place_at block size shape sizes
+    columns programs prepared stacked select zip range max tl triton ctx grad like spikes lanes
+    result format value index frac count_x x_value kTile kLanes kChunk Rows Chunk Pack CHUNK LANES
+    Neuron prepare step_forward step_advance step_backward prepare_backward neuron_exp neuron_tanh
     power_of_two half_up_32 saturate_64 time_steps neurons sample channels inner threads checkpoints
 """.split()
 """Variables, functions and constants of the templates, and words made from names of a model."""

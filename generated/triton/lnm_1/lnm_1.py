@@ -326,7 +326,7 @@ def _backward_kernel(
 
 @triton.jit(
     do_not_specialize=[
-        "inner", "channels", "width", "rows", "row_inner", "groups", "group_rows", "partials",
+        "inner", "channels", "width", "rows", "row_inner", "group_rows", "partials",
         "grad_theta_ptr",
     ]
 )
@@ -336,7 +336,6 @@ def _sums_kernel(
     width: tl.int64,
     rows: tl.int64,
     row_inner: tl.int64,
-    groups: tl.int64,
     group_rows: tl.int64,
     partials,
     grad_theta_ptr,
@@ -345,28 +344,28 @@ def _sums_kernel(
 ):
     # Column c of the partial sums of a term belongs to value c // row_inner % rows.
     members = width // tl.maximum(rows, 1)
-    for group in range(tl.program_id(0).to(tl.int64), groups, tl.num_programs(0)):
-        end = tl.minimum((group + 1) * group_rows, rows)
-        for first in range(group * group_rows, end, _SUM_ROWS):
-            row = first + tl.arange(0, _SUM_ROWS)
-            inside = row < end
-            sum_theta_0 = tl.zeros([_MEMBERS, _SUM_ROWS], tl.float64)
-            sum_theta_1 = tl.zeros([_MEMBERS, _SUM_ROWS], tl.float64)
-            for begin in range(0, members, _MEMBERS):
-                member = begin + tl.arange(0, _MEMBERS)[:, None]
-                column = member // row_inner * rows + row[None, :]
-                column = column * row_inner + member % row_inner
-                mask = (member < members) & inside[None, :]
-                part = tl.load(partials + column, mask=mask, other=0.0)
-                sum_theta_0 += part.to(tl.float64)
-                part = tl.load(partials + width + column, mask=mask, other=0.0)
-                sum_theta_1 += part.to(tl.float64)
-            sum_theta_0 = tl.sum(sum_theta_0, 0).to(tl.float32)
-            sum_theta_1 = tl.sum(sum_theta_1, 0).to(tl.float32)
-            grad_theta_0, grad_theta_1 = prepare_backward(sum_theta_0, sum_theta_1)
-            if grad_theta_ptr is not None:
-                tl.store(grad_theta_ptr + row * 2, grad_theta_0, mask=inside)
-                tl.store(grad_theta_ptr + row * 2 + 1, grad_theta_1, mask=inside)
+    group = tl.program_id(0).to(tl.int64)
+    end = tl.minimum((group + 1) * group_rows, rows)
+    for first in range(group * group_rows, end, _SUM_ROWS):
+        row = first + tl.arange(0, _SUM_ROWS)
+        inside = row < end
+        sum_theta_0 = tl.zeros([_MEMBERS, _SUM_ROWS], tl.float64)
+        sum_theta_1 = tl.zeros([_MEMBERS, _SUM_ROWS], tl.float64)
+        for begin in range(0, members, _MEMBERS):
+            member = begin + tl.arange(0, _MEMBERS)[:, None]
+            column = member // row_inner * rows + row[None, :]
+            column = column * row_inner + member % row_inner
+            mask = (member < members) & inside[None, :]
+            part = tl.load(partials + column, mask=mask, other=0.0)
+            sum_theta_0 += part.to(tl.float64)
+            part = tl.load(partials + width + column, mask=mask, other=0.0)
+            sum_theta_1 += part.to(tl.float64)
+        sum_theta_0 = tl.sum(sum_theta_0, 0).to(tl.float32)
+        sum_theta_1 = tl.sum(sum_theta_1, 0).to(tl.float32)
+        grad_theta_0, grad_theta_1 = prepare_backward(sum_theta_0, sum_theta_1)
+        if grad_theta_ptr is not None:
+            tl.store(grad_theta_ptr + row * 2, grad_theta_0, mask=inside)
+            tl.store(grad_theta_ptr + row * 2 + 1, grad_theta_1, mask=inside)
 
 
 def _every(time_steps):
@@ -503,6 +502,7 @@ def backward(
     _workspace = torch.empty(_slots, dtype=torch.float32, device=x_seq.device)
     _partials = None
     _columns = _programs
+    _groups = 1
     _wanted = grad_theta is not None
     if _wanted:
         _partials = torch.empty(_columns * 2, dtype=torch.float32, device=x_seq.device)
@@ -539,7 +539,6 @@ def backward(
             num_warps=_WARPS,
             enable_fp_fusion=False,
         )
-    _groups = 1
     if _partials is not None:
         _sums_kernel[(_groups,)](
             inner,
@@ -547,7 +546,6 @@ def backward(
             _columns,
             1,
             1,
-            _groups,
             1,
             _partials,
             grad_theta,

@@ -311,7 +311,7 @@ def test_a_network_replaces_an_earlier_one(tmp_path: Path) -> None:
     manifests = [tmp_path / p for p in first.files if p.endswith("manifest.json")]
     assert len(manifests) > 1
     for path in (*(m.with_name("report.json") for m in manifests), tmp_path / "tb/own.v"):
-        path.write_text("{}")
+        path.write_text('{"report": 1}')
     second.write(tmp_path)
     left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
     assert left == {*second.files, "tb/own.v"}

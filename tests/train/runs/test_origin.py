@@ -93,8 +93,8 @@ def test_own_samples_are_demanded(trained: Path, data: Dataset, other: Dataset) 
         with refused(ModelError, where, "the run has other labels", "", remedy):
             run(CONFIG, out, data=given, resume=True)
     assert load_run(out, other).data is other
-    problem = "the run has other samples: digits-rows, 32 to train and 32 to test, of shape [8, 8]"
-    with refused(ModelError, "data: mine", problem, "", remedy):
+    problem = "holds a run whose data is 'digits-rows', not 'mine'"
+    with refused(ModelError, "train", problem):
         run(CONFIG, out, data=replace(other, name="mine"), resume=True)
     run(CONFIG, out, data=other, resume=True)
 
