@@ -215,8 +215,11 @@ def _base(out: Path | None, resume: bool, changed: bool) -> TrainConfig:
     found = None
     if resume and out is not None:
         from lnm_codegen.train.runs.folder import RunFolder  # loads PyTorch
+        from lnm_codegen.train.runs.origin import read_origin, require_named_data
 
         found = RunFolder(out).resumable(None)
+        if found is not None:
+            require_named_data(read_origin(out / "config.json"))
     if resume and found is None and not changed:
         problem = "no run named" if out is None else f"{out} holds no run"
         raise ModelError("--resume", problem, remedy="Name the folder of a run with --out.")

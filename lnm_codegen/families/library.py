@@ -113,7 +113,8 @@ def is_missing(reference: str) -> bool:
         return False
     with _search_path(Path.cwd()):
         try:
-            return _guarded(None, place, "finding it", importlib.util.find_spec, place) is None
+            spec = _guarded(None, place, "finding it", importlib.util.find_spec, place)
+            return spec is None or spec.origin is None  # a folder of that name is no module
         except LnmError as error:
             return isinstance(error.__cause__, ModuleNotFoundError)
 

@@ -14,7 +14,7 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from lnm_codegen.errors import ModelError, ToolError
+from lnm_codegen.errors import ModelError, ToolError, reason
 from lnm_codegen.files import unreadable
 from lnm_codegen.train.data.dataset import Dataset, Kind, Scale, memory_split
 from lnm_codegen.train.losses import IGNORED
@@ -104,10 +104,17 @@ def _dataset(where: str, given: dict[str, Any], kind: str, scale: str, name: str
 
 def _numpy(where: str, word: str, value: Any) -> NDArray[Any]:
     """Return an array; a list is one too. A tensor may require gradients."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        value = value.float() if value.dtype is torch.bfloat16 else value
     try:
-        return np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
-    except (ValueError, TypeError, RuntimeError):
-        raise wrong(where, word, type(value).__name__, "an array, a tensor or a list") from None
+        found = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        problem = f"{word} is no array: {reason(error)}"
+        remedy = "Pad sequences of different lengths in front."
+        raise ModelError(where, problem, "an array, a tensor or a list", remedy) from None
+    is_text = found.dtype.kind in "OT" and all(isinstance(one, str) for one in found.flat)
+    return found.astype(str) if is_text else found
 
 
 def _inputs(where: str, word: str, value: Any, kind: str) -> Tensor:
@@ -118,7 +125,7 @@ def _inputs(where: str, word: str, value: Any, kind: str) -> Tensor:
     if found.ndim < least or (kind == "image" and found.ndim > least) or not found.size:
         raise _unfit(where, word, found.shape, f"{_SHAPES[kind]}, none of them 0")
     with np.errstate(over="ignore"):
-        numbers = torch.from_numpy(np.ascontiguousarray(found, dtype=np.float32))
+        numbers = torch.from_numpy(np.array(found, dtype=np.float32, order="C"))
     bad = int((~torch.isfinite(numbers)).flatten(1).any(1).sum())
     if bad:
         problem = f"{word} has numbers that are not finite in float32, in {bad} samples"
@@ -144,10 +151,11 @@ def _of_samples(where: str, found: Sequence[NDArray[Any]]) -> tuple[list[Tensor]
 
 def _of_steps(where: str, found: Sequence[NDArray[Any]]) -> tuple[list[Tensor], int]:
     """Return the labels of time steps, which are numbers of classes already."""
-    most = found[0].max()
     for word, y in zip(("y_train", "y_test"), found, strict=True):
         if y.dtype.kind not in "iu":
-            raise wrong(where, f"type of {word}", str(y.dtype), "integers")
+            raise wrong(where, f"type of {word}", str(y.dtype), "integers, for each time step")
+    most = found[0].max()
+    for word, y in zip(("y_train", "y_test"), found, strict=True):
         bad = y[((y < 0) & (y != IGNORED)) | (y > most)]
         if bad.size or most < 0:
             accepted = f"0 to {most}, the largest in y_train, or {IGNORED} for none"

@@ -101,6 +101,7 @@ class Dataset:
         per_step: Each time step of a sequence has its own label.
         draws: Random numbers that the augmentation of a sample takes; 0 without augmentation.
         is_held_out: `test` was drawn from the training samples.
+        is_named: `load` returned these samples; other ones are yours, whatever their name.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Dataset:
     per_step: bool = False
     draws: int = 0
     is_held_out: bool = False
+    is_named: bool = False
 
     def batches(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,8 @@ def load(
     if folder is not None:
         if "folder" not in parameters:
             raise ModelError(where, "the set reads no files", remedy="Leave out --data-dir.")
-        return make(folder=Path(folder), limit=limit, **options)
+        return replace(make(folder=Path(folder), limit=limit, **options), is_named=True)
     if "folder" in parameters and parameters["folder"].default is inspect.Parameter.empty:
         remedy = "Name it with --data-dir; docs/data.md lists its layouts."
         raise ModelError(where, "the set is read from a folder of yours", remedy=remedy)
-    return make(limit=limit, **options)
+    return replace(make(limit=limit, **options), is_named=True)

@@ -19,7 +19,6 @@ from lnm_codegen.files import json_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.digest import definition_digest
 from lnm_codegen.train.data import Dataset
-from lnm_codegen.train.names import DATASETS
 from lnm_codegen.train.runs.config import TrainConfig
 from lnm_codegen.validation import shown
 
@@ -30,6 +29,7 @@ def origin_of(config: TrainConfig, neuron: Neuron, data: Dataset) -> dict[str, A
     """Return the origin of a run, for JSON. A built-in family needs no digest."""
     samples = {
         "name": data.name,
+        "own": not data.is_named,
         "train": len(data.train),
         "test": len(data.test),
         "sample": list(data.sample),
@@ -58,9 +58,9 @@ def require_same_neuron(
 
 def require_named_data(origin: dict[str, Any]) -> None:
     """Raise ModelError if the samples of a run are your own, so that no config names them."""
-    name = (origin.get("data") or {}).get("name")
-    if name is not None and name not in DATASETS:
-        problem = f"the run has samples of your own, {shown(name)}"
+    found = origin.get("data")
+    if isinstance(found, dict) and found.get("own"):
+        problem = f"the run has samples of your own, {shown(found.get('name'))}"
         raise ModelError("data", problem, remedy=f"{_GIVE} Or train with --data arrays, a file.")
 
 

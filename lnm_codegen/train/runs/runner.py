@@ -39,9 +39,11 @@ from lnm_codegen.train.runs.claim import claimed
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of
 from lnm_codegen.train.runs.definition import definition_text, with_definition
 from lnm_codegen.train.runs.folder import EVENTS, RunFolder
+from lnm_codegen.train.runs.free import is_taken
 from lnm_codegen.train.runs.origin import (
     origin_of,
     read_origin,
+    require_named_data,
     require_same_data,
     require_same_neuron,
 )
@@ -107,6 +109,8 @@ def run(
                 stack.enter_context(claimed(folder.path))
                 if not (resume and folder.resumable(config) is not None):
                     folder.require_free(force)
+        if data is None and resume and folder is not None and is_taken(folder.path):
+            require_named_data(read_origin(folder.path / "config.json"))
         data = dataset_of(config, data)
         stack.enter_context(torch_settings(config, world.device))
         saved = None if folder is None or not resume else read_checkpoint(folder.path)

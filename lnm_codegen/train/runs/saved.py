@@ -2,7 +2,7 @@
 
 config.json and the safetensors files hold data only. If the config names its family as
 file.py:function or module:function, loading imports that file or module, which runs its code.
-Where it is missing, neuron.toml defines the neuron, and no code runs.
+Where it is missing, neuron.toml defines the neuron; packages around a missing module may run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.data.dataset import require_samples
 from lnm_codegen.train.engine import LARGEST_IN_HISTORY, dataset_of, network_of
 from lnm_codegen.train.models import Network
-from lnm_codegen.train.names import DATASETS
 from lnm_codegen.train.runs.checkpoint import HISTORY, MODEL, read_tensors
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of
 from lnm_codegen.train.runs.config_file import read_json
@@ -60,8 +59,8 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
     Args:
         folder: A folder with config.json and model.safetensors. Its neuron.toml defines the neuron
             if the file or module of the family is missing.
-        data: Samples, of the run or others; by default those that the config names, which must be
-            those of the run.
+        data: Samples, of the run or others; by default those that the config names. These, and
+            held-out samples of the same name, must be those of the run.
 
     Raises:
         ModelError: No such folder; a file is missing, damaged or does not fit the other; the
@@ -87,9 +86,11 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
     try:
         neuron = neuron_of(defined, recorded=True)
         require_same_neuron(origin, recorded, neuron, defined.family)
+        given = data
         if data is None:
             require_named_data(origin)
             data = dataset_of(config)
+        if given is None or (data.is_held_out and data.name == config.data):
             require_same_data(origin, data)
         network = network_of(config, data, neuron)
     except (ModelError, ToolError) as error:
@@ -122,7 +123,7 @@ def test_data(run: Run) -> Dataset:
     """
     if not run.data.is_held_out:
         return run.data
-    if run.data.name != run.config.data or run.data.name not in DATASETS:
+    if not run.data.is_named:
         problem = f"the test set of {run.data.name} is unknown"
         remedy = "Give load_run the samples without held_out."
         raise ModelError(f"run: {run.folder}", problem, remedy=remedy)

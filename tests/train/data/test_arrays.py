@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from lnm_codegen.cli import app
 from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.insight.analysis import analyze_run
 from lnm_codegen.train import TrainConfig, from_arrays, load, load_run, run
@@ -62,6 +65,16 @@ def test_raw_spikes_and_labels_of_steps() -> None:
     assert np.array_equal(found.t(), labels)
 
 
+def test_the_arrays_are_copied() -> None:
+    x = X.astype(np.float32)
+    data = from_arrays(
+        x, Y.astype(str).astype(object), torch.tensor(x[:4]).bfloat16(), Y[:4].astype(str)
+    )
+    x[:] = 0
+    assert data.train.images.any()
+    assert data.test.labels.tolist() == [0, 1, 1, 0]
+
+
 def test_a_file_is_the_arrays(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", **GIVEN)
     folder = tmp_path / "folder"
@@ -83,10 +96,12 @@ def test_a_file_is_the_arrays(tmp_path: Path) -> None:
         ("x_train", X.astype(str), ["type of x_train is '<U", "numbers or booleans"]),
         ("x_train", np.where(X > X.mean(), np.nan, X), ["not finite in float32, in 12 samples"]),
         ("x_train", X * 1e60, ["not finite in float32"]),
-        ("x_train", [[1.0], [1.0, 2.0]], ["x_train is 'list'", "an array"]),
+        ("x_train", [[1.0], [1.0, 2.0]], ["x_train is no array", "an array", "Pad sequences"]),
         ("x_train", X[:0], ["x_train has the shape (0, 5, 3)", "none of them 0"]),
         ("x_test", X[:4, :3], ["x_test has the shape (4, 3, 3)", "(samples, 5, 3) as in x_train"]),
         ("y_train", Y[:-1], ["y_train has the shape (11,)", "(12,), a label for each sample"]),
+        ("y_train", Y.astype(object), ["type of y_train is 'object'", "integers or text"]),
+        ("y_train", np.full((12, 5), "a"), ["type of y_train is '<U1'", "for each time step"]),
         ("y_train", Y / 2, ["type of y_train is 'float64'", "integers or text"]),
         ("y_test", [2, 7, 9, 7], ["y_test has the label 9, which y_train lacks", "2, 7"]),
         ("y_test", np.zeros((4, 5), int), ["y_test has the shape (4, 5)", "form of y_train"]),
@@ -145,10 +160,29 @@ def test_a_run_applies_limit_and_validation_and_names_the_samples(tmp_path: Path
     assert (found.split, found.samples) == ("held-out", 3)
     with refused(ModelError, f"run: {out}", "the test set of mine is unknown"):
         data_of_test(saved)
+    with refused(ModelError, None, "the run has other samples", "", "data= of load_run"):
+        load_run(out, data=mine.held_out(3))  # limit comes first
     found = analyze_run(load_run(out, data=mine))
     assert (found.split, found.samples) == ("test", 4)
     again = run(CONFIG, out, data=mine, resume=True)
     assert len(again.epochs) == 1
+
+
+@pytest.mark.parametrize("name", ["arrays", "digits"])
+def test_own_samples_with_the_name_of_a_set_are_own(tmp_path: Path, name: str) -> None:
+    """Neither loading nor resuming looks for a set of that name, in Python or as a command."""
+    mine, out = from_arrays(**GIVEN, name=name), tmp_path / "run"
+    config = replace(CONFIG, data=name)
+    run(config, out, data=mine)
+    said = f"the run has samples of your own, '{name}'"
+    with refused(ModelError, None, said):
+        load_run(out)
+    with refused(ModelError, "data", said):
+        run(config, out, resume=True)
+    failed = CliRunner().invoke(app, ["train", "--resume", "--out", str(out)])
+    assert said in str(failed.exception)
+    with refused(ModelError, f"run: {out}", f"the test set of {name} is unknown"):
+        data_of_test(load_run(out, data=mine.first(10).held_out(3)))
 
 
 def test_other_objects_are_no_samples(tmp_path: Path) -> None:
@@ -162,15 +196,11 @@ def test_other_objects_are_no_samples(tmp_path: Path) -> None:
 
 def test_a_run_on_a_file_loads_by_itself(tmp_path: Path) -> None:
     np.savez(tmp_path / "mine.npz", **GIVEN)
-    config = TrainConfig(**{**vars_of(CONFIG), "data": "arrays", "data_dir": tmp_path / "mine.npz"})
+    config = replace(CONFIG, data="arrays", data_dir=tmp_path / "mine.npz")
     run(config, tmp_path / "run")
     saved = load_run(tmp_path / "run")
     assert len(saved.data.test) == 3
     assert len(data_of_test(saved).test) == 4
-
-
-def vars_of(config: TrainConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in config.__dataclass_fields__}
 
 
 def test_names() -> None:
