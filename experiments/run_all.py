@@ -81,6 +81,7 @@ STAGES = (
     Stage("mnist1d_recurrent_neurons", 3),
     Stage("fashion_columns", 10),
     Stage("curvature", 10),
+    Stage("gated_memory", 10),
     Stage("mnist1d_recurrent_neurons", 10, RECURRENT),
     Stage("mnist1d_neurons", 10),
     Stage("ecg_qtdb_neurons", 10, files=True),

@@ -25,6 +25,7 @@ class Task:
         steps: Length T of a sequence, for the number of spikes of an inference; 0 for none.
         variants: Rows of `plan` with one of these texts in their name are in a table of their own.
         degrees: Compare each polynomial of degree 2 or 3 with degree 1 of the same row instead.
+        ranks: p is that of a rank test, which was fixed before the first run.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Task:
     steps: int = 0
     variants: tuple[str, ...] = ()
     degrees: bool = False
+    ranks: bool = False
 
     def sources(self) -> dict[str, tuple[tuple[str, str], ...]]:
         """Return every row of the table with its (plan, row), the present experiment first."""
@@ -122,6 +124,9 @@ TASKS = (
         (POLE, "PLIF"), MNIST1D, MNIST1D_SOURCE, steps=40,
     ),
     Task("curvature", "Curvature", "curvature", degrees=True),
+    Task(
+        "gated_memory", "Gated memory, again", "gated_memory", {}, ("LNM degree 1",), ranks=True,
+    ),
     Task(
         "mnist_permuted", "PS-MNIST", "mnist_permuted", {}, (POLE, "LIF"),
         {"LIF": 80.3, "GLIF": 90.5, "ALIF": 94.3, "BRF": 95.2, "TC-LIF": 95.4},

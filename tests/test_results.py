@@ -183,6 +183,20 @@ def test_p_in_words() -> None:
     assert summary.p_equals(1e-9) == "p < 0.0001"
 
 
+def test_ranks_and_means_must_have_one_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One high value may raise the mean of a row whose other values are below."""
+    p, order = claims.ranked([1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0])
+    assert (p, order) == (pytest.approx(2 / 70), -8)
+    task = Task("small", "Small", "new", references=("LIF",), ranks=True)
+    monkeypatch.setattr(comparison, "TASKS", (task,))
+    add("new", "LIF", [0.50, 0.51, 0.52, 0.53, 0.54])
+    add("new", "PLIF", [0.45, 0.46, 0.47, 0.48, 0.99])
+    add("new", "LNM degree 2", [0.60, 0.61, 0.62, 0.63, 0.64])
+    rows = comparison.shown(task)
+    found = {rows[k].name: p for k, (_, p) in comparison.differences(task, rows).items()}
+    assert found == {"LNM degree 2": pytest.approx(2 * 2 / 252), "PLIF": 1.0}
+
+
 def test_holm() -> None:
     """The example of three tests: 3 * 0.01, then 2 * 0.03, and never less than before."""
     assert claims.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
@@ -333,7 +347,7 @@ def test_the_earlier_row_leaves_the_table(folder: Path) -> None:
 
 
 def test_degrees_are_compared_with_degree_1(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = Task("small", "Small", "new", degrees=True)
+    task = Task("small", "Small", "new", degrees=True, ranks=True)
     for module in (comparison, outcome):
         monkeypatch.setattr(module, "TASKS", (task,))
     add("new", "LIF", [0.1, 0.2, 0.3])

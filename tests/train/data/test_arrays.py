@@ -101,7 +101,6 @@ def test_a_file_is_the_arrays(tmp_path: Path) -> None:
         ("x_test", X[:4, :3], ["x_test has the shape (4, 3, 3)", "(samples, 5, 3) as in x_train"]),
         ("y_train", Y[:-1], ["y_train has the shape (11,)", "(12,), a label for each sample"]),
         ("y_train", Y.astype(object), ["type of y_train is 'object'", "integers or text"]),
-        ("y_train", np.full((12, 5), "a"), ["type of y_train is '<U1'", "for each time step"]),
         ("y_train", Y / 2, ["type of y_train is 'float64'", "integers or text"]),
         ("y_test", [2, 7, 9, 7], ["y_test has the label 9, which y_train lacks", "2, 7"]),
         ("y_test", np.zeros((4, 5), int), ["y_test has the shape (4, 5)", "form of y_train"]),
@@ -122,6 +121,8 @@ def test_wrong_labels_of_steps_are_refused(value: int) -> None:
     other[0, 0] = value
     with refused(ModelError, "from_arrays", "a label in y_test is"):
         from_arrays(X, labels, X[:4], other)
+    with refused(ModelError, "from_arrays", "type of y_train is '<U", "for each time step"):
+        from_arrays(X, labels.astype(str), X[:4], labels[:4].astype(str))
 
 
 def test_files_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
