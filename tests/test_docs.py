@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import doctest
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import typer
 
 import lnm_codegen.nn.layer
+from lnm_codegen.cli import app
 
 ROOT = Path(__file__).parent.parent
 
@@ -146,6 +149,56 @@ def test_architecture_names_files_that_exist():
     named = set(re.findall(r"`([\w/]+\.(?:py|j2|h))`", text))
     assert len(named) > 50
     assert not [name for name in named if not any(p.endswith(f"/{name}") for p in paths)]
+
+
+def command_lines():
+    """Return (page, arguments of `lnm`) for each call in a block of shell commands."""
+    found = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                called = re.match(r"\s*(?:lnm|.* -m lnm_codegen\.cli) (.*)", line)
+                if called:
+                    found.append((page.name, called[1]))
+    return found
+
+
+def require_options(arguments):
+    """Raise an error for an unknown verb or option, a missing value, or a surplus word."""
+    verb, *words = shlex.split(arguments, comments=True)
+    verbs = typer.main.get_command(app)
+    command = verbs.get_command(typer.Context(verbs), verb)
+    options, surplus, _ = command.make_parser(typer.Context(command)).parse_args(words)
+    assert not surplus
+    assert "--" not in str(options), "an option where a value is missing"
+
+
+def test_the_command_lines_of_the_pages_have_options_that_exist():
+    """docs/howto/own_data.md had `--validation`. Values are not examined."""
+    lines = command_lines()
+    assert len(lines) > 50
+    for page, arguments in lines:
+        try:
+            require_options(arguments)
+        except Exception as error:
+            pytest.fail(f"{page}: lnm {arguments}: {error}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ("trian", "no command 'trian'"),
+        ("train --validation 15", "(?i)no such option"),
+        ("train --resume --out  # DIR", "requires an argument"),
+        ("emit --run --network --out DIR", "a value is missing"),
+        ("verify DIR DIR", r"not \['DIR'\]"),
+    ],
+)
+def test_command_lines_that_do_not_exist_are_found(arguments, problem):
+    """A verb, an option, a value at the end or within the line, a word too many."""
+    with pytest.raises(Exception, match=problem):
+        require_options(arguments)
 
 
 def test_docstring_examples():

@@ -150,17 +150,17 @@ def lower_clamp(neuron: Neuron) -> float | None:
 
 
 def without_spikes(expr: Any) -> Any:
-    """Return the value of an expression of a reset in a step without spikes: each spike is 0."""
+    """Return the value of an expression of a reset in a step without spikes: each spike is 0.
+
+    A comparison of numbers, such as `spike >= 0.5`, selects its branch.
+    """
     if is_spike(expr):
         return as_expr(0)
     if isinstance(expr, Where) and is_spike(expr.operands[0]):
         return without_spikes(expr.operands[2])
     if not expr.args:
         return expr
-    args = [without_spikes(a) for a in expr.args]
-    if isinstance(expr, Relational):
-        return expr.func(*args, evaluate=False)
-    return expr.func(*args)
+    return _with_arguments(expr, [without_spikes(a) for a in expr.args])
 
 
 def moves(expr: Any) -> bool:
@@ -169,12 +169,16 @@ def moves(expr: Any) -> bool:
 
 
 def substituted(expr: Any, table: Mapping[Any, Any]) -> Any:
-    """Return `expr` with symbols replaced; slow comparisons of symbols stay unevaluated."""
+    """Return `expr` with symbols replaced."""
     if expr in table:
         return table[expr]
     if not expr.args:
         return expr
-    args = [substituted(a, table) for a in expr.args]
+    return _with_arguments(expr, [substituted(a, table) for a in expr.args])
+
+
+def _with_arguments(expr: Any, args: list[Any]) -> Any:
+    """Return `expr` with other arguments; slow comparisons of symbols stay unevaluated."""
     if isinstance(expr, Relational) and not all(a.is_number for a in args):
         return expr.func(*args, evaluate=False)
     return expr.func(*args)

@@ -128,7 +128,7 @@ class Plan:
 
     @property
     def backward_launches(self) -> int:
-        """Launches of a backward on a GPU: two if a parameter is learnable, for the reduction."""
+        """Kernels of a backward on a GPU: two if a parameter is learnable, for the reduction."""
         return 2 if self.learnable else 1
 
     @property

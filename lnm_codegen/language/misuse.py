@@ -55,9 +55,10 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 """NumPy's name of an operator between one of its numbers and a symbol -> the operator."""
 _NO_TRUTH = "no truth value, because symbols have no values while a neuron is defined"
-_PER_CHANNEL = (
+_TO_A_CALL = "Values per channel or neuron belong to a call of a layer: layer(x, state=...)."
+_TO_A_LAYER = (
     "Values per channel or neuron belong to a layer: copy them into its parameter, or give them to "
-    "lnm.emit as values=."
+    "lnm.emit(..., spec=..., values=...), in fixed point."
 )
 EQUALITY = "Write sympy.Eq(a, b) for a == b and sympy.Ne(a, b) for a != b"
 SPIKES_WHERE = "the neuron spikes where fire is >= 0"
@@ -177,9 +178,14 @@ def as_number(value: Any) -> Any:
     return as_numbers(value)
 
 
-def per_channel(value: Any) -> str:
-    """Return the remedy of an array or a tensor that is no value of a definition, or ""."""
-    return _PER_CHANNEL if is_array(value) else ""
+def per_channel(init: Any, size: int | None, is_state: bool) -> str:
+    """Return the remedy of numbers in place of one, or of vectors in place of one; else ""."""
+    axes = 0
+    while isinstance(init := as_numbers(init), list | tuple) and init:
+        init, axes = init[0], axes + 1
+    if axes == 0 or (axes == 1 and size is not None) or not isinstance(init, int | float):
+        return ""
+    return _TO_A_CALL if is_state else _TO_A_LAYER
 
 
 def no_array(value: Any, where: str = "expression") -> Any:

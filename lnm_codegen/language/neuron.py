@@ -211,8 +211,8 @@ class Neuron:
                 raise ModelError(
                     where, "its initial value is a parameter", remedy=f"Set {old.param}."
                 )
-            size = old.size if isinstance(old, Param) else None
-            decls[old] = old.with_init(require_init(where, value, size))
+            size, is_state = getattr(old, "size", None), isinstance(old, State)
+            decls[old] = old.with_init(require_init(where, value, size, is_state))
         for state in (s.decl for s in self.states):
             if isinstance(state, State) and state.param in values:
                 decls[state] = state.with_init(decls[known[state.param]].init)

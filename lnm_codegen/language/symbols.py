@@ -162,7 +162,7 @@ def _declare(name: str, decl: Declaration, start: Declared | None = None) -> Dec
     return symbol
 
 
-def require_init(where: str, init: Any, size: int | None = None) -> Init:
+def require_init(where: str, init: Any, size: int | None = None, is_state: bool = False) -> Init:
     """Return an initial value of a state, or of a parameter of that size, or raise ModelError.
 
     The error of numbers in a wrong count accepts only numbers: no function is meant.
@@ -180,7 +180,7 @@ def require_init(where: str, init: Any, size: int | None = None) -> Init:
             if len(values) == size:
                 return tuple(float(value) for value in values)
             accepted = numbers
-    raise wrong(where, "init", init, accepted, per_channel(init))
+    raise wrong(where, "init", init, accepted, per_channel(given, size, is_state))
 
 
 def _is_finite(value: Any) -> bool:
@@ -209,7 +209,7 @@ def state(name: str, init: Init | Numbers | Declared = 0.0) -> Declared:
         if not isinstance(init, Declared) or not _is_scalar_param(init.decl):
             raise wrong(where, "init", init, "a number, a function, or a scalar lnm.param")
         return _declare(name, State(name, cast("Param", init.decl).init, init.name), init)
-    return _declare(name, State(name, require_init(where, init)))
+    return _declare(name, State(name, require_init(where, init, is_state=True)))
 
 
 def _is_scalar_param(decl: Declaration) -> bool:

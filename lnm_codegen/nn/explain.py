@@ -19,6 +19,7 @@ from lnm_codegen.backends.c.backend import CHUNK
 from lnm_codegen.backends.cuda.plan import CudaPlan
 from lnm_codegen.backends.plan import BYTES, FAR, Plan, chunks_per_saved_state, plan_of, saved_size
 from lnm_codegen.backends.triton.kernels import chunk_of
+from lnm_codegen.backends.triton.reduction import layer_params
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.ir.count import count
 from lnm_codegen.ir.notebook import preformatted
@@ -190,7 +191,8 @@ def schedule_of(plan: Plan, backend: str) -> Schedule | None:
         case "c":
             return Schedule(CHUNK, FAR, 1, 1)
         case "triton":
-            return Schedule(chunk_of(plan), FAR, 1, plan.backward_launches)
+            sums = 2 * len(layer_params(plan))  # PyTorch adds the parts of each and copies the sum
+            return Schedule(chunk_of(plan), FAR, 1, plan.backward_launches + sums)
         case "cuda":
             return Schedule(CudaPlan(plan).chunk, FAR, 1, plan.backward_launches)
         case _:

@@ -1242,5 +1242,26 @@ def test_values_per_channel_are_no_initial_values(size, accepted):
     n = lnm.Neuron(charge={v: (a if size is None else a[0]) * v + x}, fire=v - 1, name="own")
     torch = pytest.importorskip("torch")
     learned = torch.nn.Parameter(torch.rand(3, size or 1).squeeze())
-    with refused(lnm.ModelError, "own.with_init: a", "init is", accepted, "lnm.emit as values="):
-        n.with_init(a=learned)
+    remedy = "lnm.emit(..., spec=..., values=...), in fixed point"
+    for values in (learned, learned.tolist(), tuple(learned.detach().numpy())):
+        with refused(lnm.ModelError, "own.with_init: a", "init is", accepted, remedy):
+            n.with_init(a=values)
+        with refused(lnm.ModelError, "parameter 'a'", "init is", accepted, remedy):
+            lnm.param("a", size=size, init=values)
+
+
+@pytest.mark.parametrize("values", [np.zeros(4), [0.0] * 4])
+@pytest.mark.parametrize("make", [lnm.state, lambda v, init: lnm.get("plif").with_init(v=init)])
+def test_states_per_channel_belong_to_a_call(make, values):
+    """The remedy was that of a parameter, which a state has not."""
+    with refused(lnm.ModelError, None, "init is", INIT, "layer(x, state=...)"):
+        make("v", init=values)
+
+
+@pytest.mark.parametrize("init", [np.ones(4), [1.0] * 4, ["one", "two"], "one", [], [None]])
+def test_other_values_have_no_remedy_per_channel(init):
+    """Such as a vector of a wrong length."""
+    with pytest.raises(lnm.ModelError) as error:
+        lnm.get("lnm", degree=2).with_init(theta=init)
+    assert "per channel" not in str(error.value)
+    assert "3 of them" in str(error.value)

@@ -21,7 +21,7 @@ import sympy
 
 from lnm_codegen.analysis.charge import moves, substituted, unclamped, without_spikes
 from lnm_codegen.ir.declarations import Param, State
-from lnm_codegen.language.binding import read_by
+from lnm_codegen.language.binding import read_by, rebound
 from lnm_codegen.language.functions import Where, as_expr, attached
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import Declared, input
@@ -71,7 +71,8 @@ def _without_spike(neuron: Neuron, state: Declared) -> Any:
     The spikes are removed first: `where(spike, w, 0)` is a reset, not a clamp.
     """
     charge = {s: unclamped(attached(e)) for s, e in neuron.charge}
-    reset = attached(without_spikes(dict(neuron.reset).get(state, state)))
+    after, own = dict(neuron.reset).get(state, state), dict(neuron.bindings)
+    reset = rebound(after, lambda e: attached(without_spikes(e)), own)
     return substituted(unclamped(reset), charge)
 
 

@@ -1,8 +1,9 @@
 """Triton kernels: the generated module, with launch sizes tuned on the current GPU.
 
-Results do not depend on launch sizes. A search runs once for each kernel, type and GPU, at the
-first forward that is large enough to time, and is saved in the cache folder. The module's own
-defaults apply before it, with LNM_TUNE=0, and during the capture of a CUDA graph.
+Results do not depend on launch sizes. A search runs at the first forward that is large enough to
+time. Its result is saved in the cache folder for each kernel, type and GPU. A search without a
+result is repeated by a forward of twice the size, and in each process. The module's own defaults
+apply before a search, with LNM_TUNE=0, and in a CUDA graph captured before a search.
 """
 
 from __future__ import annotations
@@ -75,8 +76,9 @@ class TritonKernels(Kernels):
             looks = self._sizes is None and elements >= self._least
             if looks and not _overwrites(arguments):
                 self._sizes = launch_sizes(self._key, elements, run, device)
-                # Where nothing was found, only a call that takes longer looks again.
-                self._least = max(LEAST, 2 * elements)
+                if not _is_capturing(device):
+                    # Where nothing was found, only a call that takes longer looks again.
+                    self._least = max(LEAST, 2 * elements)
             if self._sizes is None:
                 self._module.forward(*sizes, *arguments)
             else:
@@ -90,6 +92,11 @@ class TritonKernels(Kernels):
             arguments = [*arguments[:place], nothing, *arguments[place + 1 :]]
         with _current(device):
             self._module.backward(*sizes, *arguments)
+
+
+def _is_capturing(device: torch.device) -> bool:
+    """Report whether a CUDA graph is being captured, during which nothing can be timed."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def _overwrites(arguments: Arguments) -> bool:
@@ -126,7 +133,7 @@ def launch_sizes(key: str, elements: int, run: Run, device: torch.device) -> Siz
     known = recall(key)
     if isinstance(known, list) and tuple(known) in CANDIDATES:
         return known[0], known[1]
-    if elements < LEAST or torch.cuda.is_current_stream_capturing():
+    if elements < LEAST or _is_capturing(device):
         return None
     best = fastest(run)
     if best is not None:

@@ -70,6 +70,13 @@ CASES: dict[str, Callable[[], lnm.Neuron]] = {
     "parameter": clamped_parameter,
     "forgets": lambda: reset_to(lambda v, w, s: {v: lnm.where(s, 0, v), w: lnm.where(s, w, 0)}),
     "returns": lambda: reset_to(lambda v, w, s: {v: lnm.where(s, 2 * v, 0.25)}),
+    "compares": lambda: reset_to(lambda v, w, s: {w: lnm.where(s >= 0.5, w, 0)}),
+    "is positive": lambda: reset_to(lambda v, w, s: {w: lnm.where(s > 0, w, 0)}),
+    "is small": lambda: reset_to(lambda v, w, s: {w: lnm.where(s < 0.5, 0, w)}),
+    "complement": lambda: reset_to(lambda v, w, s: {w: lnm.where(1 - s > 0, 0, w)}),
+    "both hold": lambda: reset_to(lambda v, w, s: {w: lnm.where((s > 0) & (w > -9), w, 0)}),
+    "bound": lambda: reset_to(lambda v, w, s: {w: lnm.where(lnm.bind(1 - s) > 0.5, 0, w)}),
+    "product": lambda: reset_to(lambda v, w, s: {w: w * lnm.bind(s / 2 + 0.25)}),
 }
 
 

@@ -23,10 +23,12 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
+from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.backends.triton.backend import Triton
 from lnm_codegen.backends.triton.expr import number
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.nn.explain import schedule_of
 from tests.backends.triton.runs import build
 from tests.cases import CASES, ZOO
 from tests.refusals import refused
@@ -283,6 +285,17 @@ def test_programs_of_the_reduction(monkeypatch):
     assert finite
     for p in finite:
         assert (table[f"grad_{p.name}"] == channels).all()
+
+
+@pytest.mark.parametrize("pers", ["layer channel", "layer neuron", "layer layer", "channel neuron"])
+def test_explain_counts_these_launches(pers):
+    """The sums in PyTorch for parameters per layer beside finer ones were not counted."""
+    per = dict(zip(("theta", "v_threshold"), pers.split(), strict=True))
+    for neuron in (lnm.get("if"), lnm.get("lnm", degree=2, learn_threshold=True, per=per)):
+        backward = text_of(neuron).partition("\ndef backward(")[2].partition("\nclass ")[0]
+        launches = re.findall(r"_kernel\[|\.sum\(|\.copy_\(", backward)
+        schedule = schedule_of(plan_of(model_of(neuron)), "triton")
+        assert schedule.backward_launches == len(launches) > 0
 
 
 @pytest.mark.slow

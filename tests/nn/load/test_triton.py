@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -45,6 +46,26 @@ def test_a_search_in_vain_is_repeated_by_longer_calls_alone(
         neurons = int(times * triton.LEAST)
         kernels.forward((1, neurons, 1, 1, neurons), tensors)
     assert asked == [triton.LEAST, 2 * triton.LEAST]
+
+
+def test_a_capture_leaves_the_search_to_later_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a layer was captured in a CUDA graph first, no call of that size was tuned."""
+    cuda, gpu = triton.torch.cuda, triton.torch.device("cuda")
+    monkeypatch.delenv("LNM_TUNE", raising=False)
+    monkeypatch.setattr(cuda, "get_device_name", lambda device: "GPU")
+    monkeypatch.setattr(triton, "device_of", lambda arguments: gpu)
+    monkeypatch.setattr(triton, "_current", lambda device: nullcontext())
+    monkeypatch.setattr(triton, "fastest", lambda run: (1024, 4))
+    monkeypatch.setattr(triton, "recall", lambda key: None)
+    monkeypatch.setattr(triton, "remember", lambda key, value: None)
+    kernels = triton.TritonKernels(model_of(lnm.get("if")))
+    launched: list[dict[str, int]] = []
+    kernels._module = SimpleNamespace(forward=lambda *_, **sizes: launched.append(sizes))
+    tensors = [triton.torch.zeros(2), 0, triton.torch.zeros(2)]
+    for captures in (True, False, True):
+        monkeypatch.setattr(cuda, "is_current_stream_capturing", lambda now=captures: now)
+        kernels.forward((1, triton.LEAST, 1, 1, triton.LEAST), tensors)
+    assert launched == [{}, *[{"block": 1024, "num_warps": 4}] * 2]
 
 
 class Gpu:
