@@ -22,7 +22,7 @@ from lnm_codegen.ir.network.exchange import network_files
 from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
 from lnm_codegen.ir.network.nodes import IntegerNetwork
 from lnm_codegen.options import NetworkTargetName
-from lnm_codegen.validation import require_integer, require_one_of
+from lnm_codegen.validation import require_bool, require_integer, require_one_of
 
 GOLDEN: Mapping[NetworkTargetName, int] = {"c": 4, "verilog": 8}
 """Samples of the example in C, and of a testbench."""
@@ -64,6 +64,7 @@ class NetworkTarget:
 
     def require(self, where: str, option: Callable[[str], str] = str) -> None:
         """Raise ModelError where a value is not accepted; `option` gives the word of a field."""
+        require_bool(where, option("load_port"), self.load_port)
         for word, only in ONLY_FOR.items():
             if getattr(self, word) not in (None, False) and self.backend != only:
                 problem = f"{option(word)} with {option('backend')} {self.backend}"

@@ -16,6 +16,7 @@ from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedErro
 from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.nn import NeuronLayer, NormNeuron
+from lnm_codegen.nn.chain import Chain
 from tests.deploy.integers.runs import chained, images, layer
 from tests.deploy.integers.test_emit import scores_of
 from tests.refusals import refused
@@ -95,6 +96,12 @@ def hooked() -> nn.Sequential:
     return made
 
 
+def changed() -> nn.Sequential:
+    made = of(nn.Linear(6, 3))
+    made[0].forward = lambda x: 3 * nn.functional.linear(x, made[0].weight)
+    return made
+
+
 @pytest.mark.parametrize(
     ("module", "kind", "where", "problem"),
     [
@@ -134,6 +141,10 @@ def hooked() -> nn.Sequential:
             "the layer keeps its states",
         ),
         (hooked(), UnsupportedError, "emit_network: 0", "the Linear has a forward hook"),
+        (changed(), UnsupportedError, "emit_network: 0", "a Linear has a forward of its own"),
+        (nn.Sequential(), UnsupportedError, "network", "no linear layer and no convolution"),
+        (nn.Sequential(nn.Flatten(2)), UnsupportedError, "network", "no linear layer and no"),
+        (of(nn.Linear(5, 3)), ShapeError, "emit_network", "the module does not run on samples (4,"),
     ],
 )
 def test_other_modules_are_refused(
@@ -153,8 +164,82 @@ def test_other_modules_are_refused(
         ({"lanes": 2}, ModelError, "lanes with backend c"),
         ({"samples": x_seq(4, 12)}, ShapeError, "samples have shape (4, 12)"),
         ({"samples": x_seq(4, 0, 6)}, ShapeError, "samples have shape (4, 0, 6)"),
+        ({"samples": x_seq(4, 12, 2, 3) > 0}, ShapeError, "samples are torch.bool"),
+        ({"samples": x_seq(4, 12, 2, 3).bfloat16()}, ShapeError, "samples are torch.bfloat16"),
+        ({"samples": x_seq(4, 12, 2, 3).double()}, ShapeError, "the module does not run on"),
+        ({"load_port": "no", "backend": "verilog"}, ModelError, "load_port is 'no'"),
     ],
 )
 def test_other_arguments_are_refused(options, kind, problem) -> None:
     with refused(kind, "emit_network", problem):
         emit_network(dense(), **{"samples": x_seq(4, 12, 2, 3)} | options)
+
+
+class Own(nn.Module):
+    """A module with a chain."""
+
+    def __init__(self, act: nn.Module, over: str = "mean", names: str = "fc act") -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.fc, self.act, self.over, self.names = nn.Linear(6, 3), act, over, names.split()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.fc(x)).mean(0)
+
+    def chain(self) -> Chain:
+        return Chain(tuple(zip(self.names, (self.fc, self.act), strict=True)), None, self.over)
+
+
+class Squared(Own):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x**2)
+
+
+def own(**options) -> Own:
+    return Own(NeuronLayer(LIF, backend="torch", **options))
+
+
+def own_with_hook() -> Own:
+    made = own()
+    made.fc.register_forward_hook(lambda module, args, out: 2 * out)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "where", "problem"),
+    [
+        (own_with_hook(), UnsupportedError, "emit_network: fc", "the Linear has a forward hook"),
+        (Own(Doubled(LIF)), UnsupportedError, "emit_network: act", "a Doubled has a forward of"),
+        (own(carry_state=True), UnsupportedError, "emit_network: act", "keeps its states"),
+        (
+            own(arithmetic=lnm.Fixed(8, 4)),
+            UnsupportedError,
+            "emit_network: act",
+            "computes in integers",
+        ),
+        (
+            Own(layer(LIF, 3), names="fc b"),
+            ModelError,
+            "emit_network: chain()",
+            "'b' is not the path of its NeuronLayer",
+        ),
+        (Own(layer(LIF, 3), "sum"), ModelError, "emit_network: chain()", "over is 'sum'"),
+        (Own(layer(LIF, 3), "max"), ModelError, "emit_network", "chain() and the module differ"),
+        (Squared(layer(LIF, 3)), ModelError, "emit_network", "chain() and the module differ"),
+    ],
+)
+def test_chains_that_are_not_the_module_are_refused(
+    module: nn.Module, kind: type[LnmError], where: str, problem: str
+) -> None:
+    """Integers of the chain were written, whatever the module computes."""
+    assert emit_network(own(), x_seq(4, 5, 6))
+    with refused(kind, where, problem):
+        emit_network(module, x_seq(4, 5, 6))
+
+
+def test_a_pooling_before_the_neurons_is_named() -> None:
+    """The error was that the neurons have no weights before them."""
+    convolution_, pooling = nn.Conv2d(2, 3, 3), nn.MaxPool2d(2)
+    module = of(nn.Flatten(0, 1), convolution_, pooling, nn.Unflatten(0, (-1, 5)))
+    with refused(UnsupportedError, "network: 4", "a pooling between weights and neurons", "its"):
+        emit_network(module, x_seq(4, 5, 2, 6, 6))
