@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import lnm_codegen as lnm
 from lnm_codegen.deploy import emit_network
 from lnm_codegen.deploy.integers.convert import integer_samples
 from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedError
+from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.nn import NeuronLayer, NormNeuron
@@ -79,6 +81,21 @@ def test_a_sequential_network_as_a_circuit() -> None:
     made = emit_network(of(nn.Linear(6, 2)), x_seq(2, 3, 6), "verilog", vectors=1, lanes=1)
     files = made.files()
     assert {"rtl/network_network.v", "tb/samples.npz", "network.json"} <= files.keys()
+
+
+def test_the_circuit_of_a_neuron_replaces_that_of_a_network(tmp_path: Path) -> None:
+    """network.json, its arrays and the samples stayed, and no reader accepted the folder."""
+    made = emit_network(of(nn.Linear(6, 2)), x_seq(2, 3, 6), "verilog", vectors=1)
+    made.write(tmp_path)
+    listed = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))["emitted"]
+    assert listed == sorted(made.files())
+    assert read_circuit(tmp_path, "verify").manifest["kind"] == "network"
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    source = lnm.emit(LIF, "verilog", spec=lnm.Fixed(12, 8), rtl=lnm.Rtl(("comb",)))
+    source.write(tmp_path)
+    left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {*source.files, "notes.txt"}
+    assert read_circuit(tmp_path, "verify").name == "lif"
 
 
 def of(*modules: nn.Module) -> nn.Sequential:
