@@ -31,7 +31,7 @@ def write_over_earlier(
         ToolError: The disk is full or fails.
     """
     overwritten, replaced = _foreign_files(out, files), replaced_files(out, files)
-    removed = [path for path in replaced if not _MARK.search(_content(path) or b"")]
+    removed = [path for path in replaced if not _is_removable(_content(path) or b"")]
     lost = [*overwritten, *removed]
     if lost:
         verb = "overwrite" if overwritten else "remove"
@@ -55,6 +55,11 @@ def _foreign_files(out: Path, files: Mapping[Path, str | bytes]) -> list[Path]:
         elif found is not None and found != (data.encode() if isinstance(data, str) else data):
             unmarked[out / path] = data
     return [p for p, data in unmarked.items() if isinstance(data, str) or not is_emission]
+
+
+def _is_removable(content: bytes) -> bool:
+    """Report whether a manifest may list a file: text with a mark, or data that are no text."""
+    return b"\0" in content or _MARK.search(content) is not None
 
 
 def _content(path: Path) -> bytes | None:

@@ -12,6 +12,7 @@ in the network  Each layer of the whole fixed-point network against that layer o
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 
@@ -100,13 +101,15 @@ def measure_mismatch(
         ModelError: A parameter does not fit its format, or there are no images.
         UnsupportedError: A neuron has no fixed-point form.
     """
-    fixed = in_fixed_point(network, specs)
+    # float64 holds every number of a format, and sums of a layer before the rounding of its input.
+    fixed = in_fixed_point(copy.deepcopy(network).double(), specs).double()
     pairs = {name: _Pair(layer, specs[name]) for name, layer in neuron_layers(network).items()}
     counts = dict.fromkeys(pairs, LayerCounts())
     images = predictions = correct = correct_fixed = 0
     for batch, labels in batches:
         logits, traces = trace_layers(network, batch)
-        logits_fixed, traces_fixed = trace_layers(fixed, batch)
+        wide = batch.double() if batch.is_floating_point() else batch
+        logits_fixed, traces_fixed = trace_layers(fixed, wide)
         right, count = count_correct(logits, labels)
         images, predictions, correct = (
             images + labels.shape[-1],

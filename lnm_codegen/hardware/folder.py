@@ -250,7 +250,8 @@ def _validate_network(where: str, manifest: dict[str, Any], folder: Path) -> Non
     """Validate the keys that only the manifest of a network has, and compare with network.json."""
     if manifest.get("kind") is None:
         if (folder / NETWORK[0]).is_file():
-            raise wrong(where, "kind", None, f"network, since there is {NETWORK[0]}", _AGAIN)
+            remedy = f"Remove {NETWORK[0]}, or write the circuit into another folder."
+            raise wrong(where, "kind", None, f"network, since there is {NETWORK[0]}", remedy)
         return
     if manifest["kind"] != "network":
         raise wrong(where, "kind", manifest["kind"], "network, or no such key")

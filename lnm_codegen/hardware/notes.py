@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from lnm_codegen.hardware.leak import lost_leaks
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.nodes import number_text
 
@@ -67,30 +68,27 @@ def rounded_note(
     coefficients: Mapping[str, Sequence[int]],
     reals: Mapping[str, Sequence[float]],
 ) -> str | None:
-    """Return a sentence about numbers that become 0, or factors that become 1, or None.
+    """Return a sentence about numbers that become 0, or decays that become 1, or None.
 
-    They are coefficients and constants that are not 0 and round to 0, and factors in (0, 1), such
-    as a decay, that round to 1.
+    The numbers are coefficients and constants that are not 0. `leak.py` defines a decay.
 
     Args:
         program: The neuron.
         coefficients: Name -> integers, as for `zero_note`, whose names are left out.
         reals: Name -> as many numbers before rounding.
     """
-    nodes = [node for let in program.kernel.body for node in fx.walk(let.value)]
-    products = [node for node in nodes if isinstance(node, fx.Product)]
-    ones = {f: 1 << fx.bits_of(f).frac for node in products for f in (node.lhs, node.rhs)}
-    named = {f.name: one for f, one in ones.items() if isinstance(f, fx.Var)}
-    idle, zeros, units = _last_zeros(coefficients), [], []
+    idle, zeros = _last_zeros(coefficients), []
     for name, integers in coefficients.items():
         pairs = [*zip(integers, reals[name], strict=True)]
         zeros += _counted(name, [i == 0 != r and name not in idle for i, r in pairs])
-        units += _counted(name, [i == named.get(name) and 0 < r < 1 for i, r in pairs])
-    for c in (node for node in nodes if isinstance(node, fx.Const)):
-        zeros += [number_text(c.real)] if c.integer == 0 != c.real else []
-        units += [number_text(c.real)] if c.integer == ones.get(c) and 0 < c.real < 1 else []
-    found = (_rounded(zeros, "0"), _rounded(units, "1", ", so that a leak is lost"))
-    return "; ".join(filter(None, found)) or None
+    for c in (node for let in program.kernel.body for node in fx.walk(let.value)):
+        if isinstance(c, fx.Const) and c.integer == 0 != c.real:
+            zeros.append(number_text(c.real))
+    lost = lost_leaks(program, coefficients, reals)
+    leaks = [word for state, flags in lost.items() for word in _counted(state, flags)]
+    found = [f"{_rounded(zeros, '0')} in this format"] if zeros else []
+    found += [f"the decay of {_rounded(leaks, '1')}, so that a leak is lost"] if leaks else []
+    return "; ".join(found) or None
 
 
 def _counted(name: str, lost: list[bool]) -> list[str]:
@@ -99,7 +97,6 @@ def _counted(name: str, lost: list[bool]) -> list[str]:
     return [name + share] if any(lost) else []
 
 
-def _rounded(words: list[str], to: str, effect: str = "") -> str:
+def _rounded(words: list[str], to: str) -> str:
     words = [*dict.fromkeys(words)]
-    verb = "rounds" if len(words) == 1 else "round"
-    return f"{', '.join(words)} {verb} to {to} in this format{effect}" if words else ""
+    return f"{', '.join(words)} {'rounds' if len(words) == 1 else 'round'} to {to}"

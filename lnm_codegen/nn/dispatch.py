@@ -32,7 +32,7 @@ from lnm_codegen.nn.function import (
     run_fused,
     run_in_place,
 )
-from lnm_codegen.nn.integer.arithmetic import Arithmetic, require_cpu, require_exact
+from lnm_codegen.nn.integer.arithmetic import Arithmetic, narrowed, require_cpu, require_exact
 from lnm_codegen.nn.integer.eager import run_fixed_eager
 from lnm_codegen.nn.integer.function import run_fixed_c
 from lnm_codegen.nn.layout import arranged, is_rewritable
@@ -157,7 +157,7 @@ class Dispatch:
         require_exact(arithmetic, REAL[x.dtype], returns_states)
         numbers = [converted(i, REAL[x.dtype]) for i in inputs]
         outputs, final = run(arithmetic, numbers, start, params, returns_states)
-        return tuple(out.to(x.dtype) for out in outputs), final, []
+        return narrowed(arithmetic, outputs, x.dtype), final, []
 
     def start(
         self,

@@ -147,6 +147,19 @@ def test_a_file_of_another_origin_is_not_overwritten(tmp_path: Path) -> None:
     assert same.write(tmp_path) == same.write(tmp_path)
 
 
+def test_data_of_an_earlier_circuit_are_removed(tmp_path: Path) -> None:
+    """Its manifest lists them; a listed text without a mark is of another origin."""
+    (tmp_path / "manifest.json").write_text('{"manifest": 1, "emitted": ["a.npz", "a.txt"]}')
+    (tmp_path / "a.npz").write_bytes(b"PK\0\1")
+    (tmp_path / "a.txt").write_text("mine")
+    files = {Path("manifest.json"): '{"manifest": 1}'}
+    with refused(ModelError, "emit", f"would remove {tmp_path}/a.txt, which lnm_codegen did not"):
+        write_over_earlier("emit", tmp_path, files, "")
+    (tmp_path / "a.txt").unlink()
+    write_over_earlier("emit", tmp_path, files, "")
+    assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
+
+
 def test_data_are_of_an_emission_if_a_text_beside_them_is(tmp_path: Path) -> None:
     """network.npz cannot have a heading; `lnm quantize` writes formats without one."""
     spec = 'default = "16.12"\nrounding = "half_up"\n'

@@ -11,6 +11,7 @@ from lnm_codegen.deploy.mismatch import LayerCounts, measure_mismatch, quantized
 from lnm_codegen.deploy.network import in_fixed_point, trace_layers
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.types import Bits
+from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.train.losses import count_correct
 from tests.deploy.test_network import images, small
 from tests.refusals import refused
@@ -100,6 +101,21 @@ def test_wide_formats_agree_but_for_the_last_bits() -> None:
         count_correct,
     )
     assert found.one_step_mismatch == found.free_running_mismatch == 0.0
+
+
+def test_potentials_that_float32_does_not_hold() -> None:
+    """A readout of potentials in 28 bits was refused; the copy in fixed point is in float64."""
+    torch.manual_seed(1)
+    network = nn.Sequential(
+        nn.Linear(4, 3), NormNeuron(NEURON, 3, backend="torch"), nn.Linear(3, 3),
+        NeuronLayer(lnm.get("li", tau=2.0), backend="torch"),
+    ).eval()  # fmt: skip
+    x, labels = torch.randn(5, 8, 4), torch.zeros(8, dtype=torch.int64)
+    wide = specs_for(network, lnm.Fixed(28, 14))
+    found = measure_mismatch(network, wide, [(x, labels)], count_correct)
+    assert found.free_running_mismatch == 0
+    assert found.layers["1"].fired > 0
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
 def test_rounding_to_a_format() -> None:

@@ -64,27 +64,63 @@ def test_channels_that_round_to_0() -> None:
     assert note == "v_threshold (127 of 128 values) rounds to 0 in this format"
 
 
-def test_factors_that_round_to_1() -> None:
-    """A leak of 0.99995 was a perfect integrator, without a note; a threshold is no factor."""
+LOST = ", so that a leak is lost"
+v, x = lnm.state("v"), lnm.input("x")
+
+
+def test_decays_that_round_to_1() -> None:
+    """A leak of 0.99995 was a perfect integrator, without a note; a threshold is no decay."""
     leaky = lnm.quantize(lnm.get("lif", tau=2e4, decay_input=False), lnm.Fixed(16, 12))
     integers = {"p0": (4096, 4095), "v_threshold": (4096, 4096)}
     reals = {"p0": (0.99995, 0.9998), "v_threshold": (0.99995, 0.99995)}
-    wanted = "p0 (1 of 2 values) rounds to 1 in this format, so that a leak is lost"
+    wanted = f"the decay of v (1 of 2 values) rounds to 1{LOST}"
     assert rounded_note(leaky, integers, reals) == wanted
-    assert rounded_note(leaky, {"p0": (4096,)}, {"p0": (1.0,)}) is None
-    v, x = lnm.state("v"), lnm.input("x")
-    constant = lnm.Neuron(charge={v: 0.99995 * v + x}, fire=v - 1)
-    note = rounded_note(lnm.quantize(constant, lnm.Fixed(16, 12)), {}, {})
-    assert note == "0.99995 rounds to 1 in this format, so that a leak is lost"
+    one = {"p0": (4096,), "v_threshold": (4096,)}
+    assert rounded_note(leaky, one, {"p0": (1.0,), "v_threshold": (1.0,)}) is None
+    channels = one | {"p0": (4096, 4095, 4096)}
+    note = rounded_note(leaky, channels, {"p0": (0.99995, 0.9, 0.99995), "v_threshold": (1.0,)})
+    assert note == f"the decay of v (2 of 3 values) rounds to 1{LOST}"
+
+
+@pytest.mark.parametrize(
+    ("charge", "is_lost"),
+    [
+        (0.99995 * v + x, True),
+        (0.99995 * (v + x), True),
+        (v - 0.00005 * v + x, True),
+        (lnm.where(v < -1, -1, 0.99995 * v + x), True),
+        (0.5 * v + 0.99995 * x, False),
+        (0.5 * v + 0.99995 * v * v + x, False),
+        (v + x, False),
+    ],
+)
+def test_only_the_factor_of_a_state_is_a_decay(charge, is_lost: bool) -> None:
+    """A gain of the input and a coefficient of v**2 were called leaks."""
+    neuron = lnm.Neuron(charge={v: charge}, fire=v - 1, name="leaky")
+    note = rounded_note(lnm.quantize(neuron, lnm.Fixed(16, 12)), {}, {}) or ""
+    assert (f"the decay of v rounds to 1{LOST}" in note) is is_lost
+    assert is_lost or not note
+
+
+@pytest.mark.parametrize(
+    ("theta", "is_lost"),
+    [((0, 0.99995, 0.1, -0.1), True), ((0, 0.5, 0.1, 0.99995), False), ((0, 1, 0.1, 0.1), False)],
+)
+def test_the_decay_of_a_polynomial_is_theta_1(theta: tuple[float, ...], is_lost: bool) -> None:
+    """Horner's rule adds theta_1, and it had no note."""
+    neuron = lnm.quantize(lnm.get("lnm", degree=3), lnm.Fixed(16, 12))
+    reals = {f"theta_{k}": (c,) for k, c in enumerate(theta)} | {"v_threshold": (1.0,)}
+    integers = {name: (round(4096 * r[0]),) for name, r in reals.items()}
+    note = rounded_note(neuron, integers, reals)
+    assert note == (f"the decay of v rounds to 1{LOST}" if is_lost else None)
 
 
 def test_a_circuit_that_ignores_its_input_has_a_note(tmp_path, capsys) -> None:
     """A time constant whose inverse rounds to 0 and whose decay to 1, and a factor."""
     end = ["--format", "8.6", "--backend", "verilog", "--forms", "comb", "--out", str(tmp_path)]
     assert run(["emit", "lif", "--set", "tau=1e6", *end]) == 0
-    wanted = "inv_tau rounds to 0 in this format; p0 rounds to 1 in this format, so that a leak is"
-    assert capsys.readouterr().err == f"note: lif: {wanted} lost.\n"
-    v, x = lnm.state("v"), lnm.input("x")
+    wanted = f"inv_tau rounds to 0 in this format; the decay of v rounds to 1{LOST}"
+    assert capsys.readouterr().err == f"note: lif: {wanted}.\n"
     path = tmp_path / "slow.toml"
     path.write_text(lnm.Neuron(charge={v: 0.9 * v + 0.001 * x}, fire=v - 1, name="slow").to_toml())
     assert run(["emit", str(path), *end]) == 0

@@ -11,10 +11,12 @@ from types import MappingProxyType
 from torch import Tensor
 
 from lnm_codegen.backends.base import Source, write_files
+from lnm_codegen.backends.earlier import MANIFEST
 from lnm_codegen.backends.network_c.backend import NetworkSource, emit_c
 from lnm_codegen.backends.network_c.layers import ACCUMULATIONS, Accumulation
 from lnm_codegen.backends.network_verilog.backend import NetworkCircuit, emit_circuit, sample_file
 from lnm_codegen.backends.network_verilog.layers import LANES, MOST_LANES
+from lnm_codegen.backends.verilog.folder.manifest import relisted
 from lnm_codegen.deploy.integers.convert import integer_samples
 from lnm_codegen.deploy.integers.readme import README, completed
 from lnm_codegen.errors import ModelError
@@ -22,7 +24,7 @@ from lnm_codegen.ir.network.exchange import network_files
 from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
 from lnm_codegen.ir.network.nodes import IntegerNetwork
 from lnm_codegen.options import NetworkTargetName
-from lnm_codegen.validation import require_integer, require_one_of
+from lnm_codegen.validation import require_bool, require_integer, require_one_of
 
 GOLDEN: Mapping[NetworkTargetName, int] = {"c": 4, "verilog": 8}
 """Samples of the example in C, and of a testbench."""
@@ -64,6 +66,7 @@ class NetworkTarget:
 
     def require(self, where: str, option: Callable[[str], str] = str) -> None:
         """Raise ModelError where a value is not accepted; `option` gives the word of a field."""
+        require_bool(where, option("load_port"), self.load_port)
         for word, only in ONLY_FOR.items():
             if getattr(self, word) not in (None, False) and self.backend != only:
                 problem = f"{option(word)} with {option('backend')} {self.backend}"
@@ -110,7 +113,10 @@ class EmittedNetwork:
         """
         data = {**self.data, **more}
         text = completed(self.source.files[README], sections, data, end)
-        return {**self.source.files, **data, README: text}
+        files = {**self.source.files, **data, README: text}
+        if MANIFEST in files:
+            files[MANIFEST] = relisted(self.source.files[MANIFEST], files)
+        return files
 
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write every file below `folder`, as `Source.write` does, and return their paths."""

@@ -21,6 +21,8 @@ from lnm_codegen.nn.norm.deferred import DeferredNorm
 ACCEPTED = (
     "linear layers, convolutions, batch normalisations after them, neurons, poolings, flattens"
 )
+ORDER = "a linear layer or convolution, its normalisation, its neurons, then a pooling"
+"""The order of the modules of one layer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +87,7 @@ def real_stages(chain: Chain, sample: Shape) -> tuple[Shape, tuple[RealStage, ..
             case NeuronLayer():
                 if isinstance(module, NormNeuron):
                     found[-1:] = [_normalised(name, last, _norm_of(name, module))]
-                if not isinstance(found[-1] if found else None, RealWeights):
-                    raise _refused(name, "neurons without weights before them")
+                _require_weights(name, "neurons", found[-1] if found else None)
                 found.append(RealNeurons(name, module))
             case nn.MaxPool2d() | nn.AvgPool2d():
                 found.append(_pool(name, module))
@@ -95,13 +96,28 @@ def real_stages(chain: Chain, sample: Shape) -> tuple[Shape, tuple[RealStage, ..
                 is_flat = True
             case _:
                 raise _refused(name, f"{type(module).__name__}")
-    if not found or _divisor(found) != 1:
-        raise _refused(modules[-1][0] if modules else "network", "a pooling is the last layer")
+    if not any(isinstance(stage, RealWeights) for stage in found):
+        raise UnsupportedError("network", "no linear layer and no convolution", ACCEPTED)
+    if _divisor(found) != 1:
+        raise _refused(modules[-1][0], "a pooling is the last layer")
     return sample, tuple(found)
 
 
 def _refused(name: str, problem: str) -> UnsupportedError:
     return UnsupportedError(f"network: {name}", problem, ACCEPTED)
+
+
+def _require_weights(name: str, subject: str, last: RealStage | None) -> RealWeights:
+    """Return the stage before, or raise UnsupportedError unless it is a layer of weights."""
+    if isinstance(last, RealWeights):
+        return last
+    place = f"network: {name}"
+    match last:
+        case PoolStage():
+            raise UnsupportedError(place, f"a pooling between weights and {subject}", ORDER)
+        case FlattenStage():
+            raise UnsupportedError(place, f"a flatten between weights and {subject}", ORDER)
+    raise UnsupportedError(place, f"{subject} without weights before", ORDER)
 
 
 def _weights(name: str, module: nn.Linear | nn.Conv2d) -> RealWeights:
@@ -140,8 +156,7 @@ def _divisor(stages: Sequence[RealStage]) -> int:
 
 
 def _normalised(name: str, last: RealStage | None, norm: Normalisation | None) -> RealWeights:
-    if not isinstance(last, RealWeights):
-        raise _refused(name, "a normalisation without weights before it")
+    last = _require_weights(name, "a normalisation", last)
     if norm is None:
         raise _refused(name, "a normalisation without running statistics")
     scale = norm.scale.reshape(-1, *(1,) * (last.weight.ndim - 1))

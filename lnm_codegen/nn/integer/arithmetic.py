@@ -27,7 +27,7 @@ from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec, spec_of
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn.arguments import STATS
+from lnm_codegen.nn.arguments import STATS, TYPES
 from lnm_codegen.validation import listed, wrong
 
 INTEGER_BACKENDS: Final = ("auto", "c", "torch")
@@ -129,7 +129,7 @@ def require_cpu(arithmetic: Arithmetic, x: Tensor) -> None:
 
 
 def require_exact(arithmetic: Arithmetic, dtype: torch.dtype, returns_states: bool) -> None:
-    """Raise ModelError unless a type of float holds every number that leaves a call."""
+    """Raise ModelError unless the type of the arithmetic holds every number that leaves a call."""
     if dtype is not torch.float32:
         return
     roles = (ir.Role.OUTPUT, ir.Role.STATE) if returns_states else (ir.Role.OUTPUT,)
@@ -141,6 +141,27 @@ def require_exact(arithmetic: Arithmetic, dtype: torch.dtype, returns_states: bo
                 f"at most {FLOAT32_BITS} bits",
                 "Use an input and a layer of float64, or a narrower format.",
             )
+
+
+def narrowed(
+    arithmetic: Arithmetic, outputs: Sequence[Tensor], dtype: torch.dtype
+) -> tuple[Tensor, ...]:
+    """Return outputs in the type of the sequence; a type of 16 bits holds spikes and few others.
+
+    Raises:
+        ModelError: The type would round an output.
+    """
+    found = tuple(out.to(dtype) for out in outputs)
+    names = arithmetic.program.kernel.result_names(ir.Role.OUTPUT)
+    for name, out, narrow in zip(names, outputs, found, strict=True):
+        if narrow is not out and not torch.equal(narrow.to(out.dtype), out):
+            raise ModelError(
+                arithmetic.neuron.name,
+                f"{name} has a number that {TYPES[dtype]} does not hold",
+                f"{TYPES[dtype]} for spikes, float32 or float64 for other outputs",
+                f"Use an input of float32, or a narrower format of {name}.",
+            )
+    return found
 
 
 def clipped(value: Tensor, bits: Bits) -> Tensor:

@@ -123,8 +123,8 @@ def test_layer_norm_is_named() -> None:
         (nn.Conv2d(2, 4, 3, padding="same"), "a convolution"),
         (nn.ConvTranspose2d(2, 4, 3), "ConvTranspose2d"),
         (nn.AvgPool2d(2, 1), "a pooling"),
-        (nn.BatchNorm2d(2), "a normalisation without weights before it"),
-        (layer(lnm.get("lif"), 2, 6, 6), "neurons without weights before them"),
+        (nn.BatchNorm2d(2), "a normalisation without weights before"),
+        (layer(lnm.get("lif"), 2, 6, 6), "neurons without weights before"),
     ],
 )
 def test_refused_modules(module: nn.Module, problem: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ import lnm_codegen as lnm
 from lnm_codegen.deploy import emit_network
 from lnm_codegen.deploy.integers.convert import integer_samples
 from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedError
+from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.nn import NeuronLayer, NormNeuron
+from lnm_codegen.nn.chain import Chain
 from tests.deploy.integers.runs import chained, images, layer
 from tests.deploy.integers.test_emit import scores_of
 from tests.refusals import refused
@@ -80,6 +83,21 @@ def test_a_sequential_network_as_a_circuit() -> None:
     assert {"rtl/network_network.v", "tb/samples.npz", "network.json"} <= files.keys()
 
 
+def test_the_circuit_of_a_neuron_replaces_that_of_a_network(tmp_path: Path) -> None:
+    """network.json, its arrays and the samples stayed, and no reader accepted the folder."""
+    made = emit_network(of(nn.Linear(6, 2)), x_seq(2, 3, 6), "verilog", vectors=1)
+    made.write(tmp_path)
+    listed = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))["emitted"]
+    assert listed == sorted(made.files())
+    assert read_circuit(tmp_path, "verify").manifest["kind"] == "network"
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    source = lnm.emit(LIF, "verilog", spec=lnm.Fixed(12, 8), rtl=lnm.Rtl(("comb",)))
+    source.write(tmp_path)
+    left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {*source.files, "notes.txt"}
+    assert read_circuit(tmp_path, "verify").name == "lif"
+
+
 def of(*modules: nn.Module) -> nn.Sequential:
     return nn.Sequential(*modules, NeuronLayer(LIF, backend="torch"))
 
@@ -92,6 +110,12 @@ class Doubled(NeuronLayer):
 def hooked() -> nn.Sequential:
     made = of(nn.Linear(6, 3))
     made[0].register_forward_hook(lambda module, args, out: 2 * out)
+    return made
+
+
+def changed() -> nn.Sequential:
+    made = of(nn.Linear(6, 3))
+    made[0].forward = lambda x: 3 * nn.functional.linear(x, made[0].weight)
     return made
 
 
@@ -134,6 +158,10 @@ def hooked() -> nn.Sequential:
             "the layer keeps its states",
         ),
         (hooked(), UnsupportedError, "emit_network: 0", "the Linear has a forward hook"),
+        (changed(), UnsupportedError, "emit_network: 0", "a Linear has a forward of its own"),
+        (nn.Sequential(), UnsupportedError, "network", "no linear layer and no convolution"),
+        (nn.Sequential(nn.Flatten(2)), UnsupportedError, "network", "no linear layer and no"),
+        (of(nn.Linear(5, 3)), ShapeError, "emit_network", "the module does not run on samples (4,"),
     ],
 )
 def test_other_modules_are_refused(
@@ -153,8 +181,82 @@ def test_other_modules_are_refused(
         ({"lanes": 2}, ModelError, "lanes with backend c"),
         ({"samples": x_seq(4, 12)}, ShapeError, "samples have shape (4, 12)"),
         ({"samples": x_seq(4, 0, 6)}, ShapeError, "samples have shape (4, 0, 6)"),
+        ({"samples": x_seq(4, 12, 2, 3) > 0}, ShapeError, "samples are torch.bool"),
+        ({"samples": x_seq(4, 12, 2, 3).bfloat16()}, ShapeError, "samples are torch.bfloat16"),
+        ({"samples": x_seq(4, 12, 2, 3).double()}, ShapeError, "the module does not run on"),
+        ({"load_port": "no", "backend": "verilog"}, ModelError, "load_port is 'no'"),
     ],
 )
 def test_other_arguments_are_refused(options, kind, problem) -> None:
     with refused(kind, "emit_network", problem):
         emit_network(dense(), **{"samples": x_seq(4, 12, 2, 3)} | options)
+
+
+class Own(nn.Module):
+    """A module with a chain."""
+
+    def __init__(self, act: nn.Module, over: str = "mean", names: str = "fc act") -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.fc, self.act, self.over, self.names = nn.Linear(6, 3), act, over, names.split()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.fc(x)).mean(0)
+
+    def chain(self) -> Chain:
+        return Chain(tuple(zip(self.names, (self.fc, self.act), strict=True)), None, self.over)
+
+
+class Squared(Own):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x**2)
+
+
+def own(**options) -> Own:
+    return Own(NeuronLayer(LIF, backend="torch", **options))
+
+
+def own_with_hook() -> Own:
+    made = own()
+    made.fc.register_forward_hook(lambda module, args, out: 2 * out)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "where", "problem"),
+    [
+        (own_with_hook(), UnsupportedError, "emit_network: fc", "the Linear has a forward hook"),
+        (Own(Doubled(LIF)), UnsupportedError, "emit_network: act", "a Doubled has a forward of"),
+        (own(carry_state=True), UnsupportedError, "emit_network: act", "keeps its states"),
+        (
+            own(arithmetic=lnm.Fixed(8, 4)),
+            UnsupportedError,
+            "emit_network: act",
+            "computes in integers",
+        ),
+        (
+            Own(layer(LIF, 3), names="fc b"),
+            ModelError,
+            "emit_network: chain()",
+            "'b' is not the path of its NeuronLayer",
+        ),
+        (Own(layer(LIF, 3), "sum"), ModelError, "emit_network: chain()", "over is 'sum'"),
+        (Own(layer(LIF, 3), "max"), ModelError, "emit_network", "chain() and the module differ"),
+        (Squared(layer(LIF, 3)), ModelError, "emit_network", "chain() and the module differ"),
+    ],
+)
+def test_chains_that_are_not_the_module_are_refused(
+    module: nn.Module, kind: type[LnmError], where: str, problem: str
+) -> None:
+    """Integers of the chain were written, whatever the module computes."""
+    assert emit_network(own(), x_seq(4, 5, 6))
+    with refused(kind, where, problem):
+        emit_network(module, x_seq(4, 5, 6))
+
+
+def test_a_pooling_before_the_neurons_is_named() -> None:
+    """The error was that the neurons have no weights before them."""
+    convolution_, pooling = nn.Conv2d(2, 3, 3), nn.MaxPool2d(2)
+    module = of(nn.Flatten(0, 1), convolution_, pooling, nn.Unflatten(0, (-1, 5)))
+    with refused(UnsupportedError, "network: 4", "a pooling between weights and neurons", "its"):
+        emit_network(module, x_seq(4, 5, 2, 6, 6))

@@ -97,6 +97,41 @@ def test_a_state_that_float32_does_not_hold() -> None:
     assert (final["v"].double().numpy() == expected.value("v")).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_outputs_that_a_type_of_16_bits_does_not_hold(dtype: torch.dtype) -> None:
+    """Potentials of `li` were rounded to bfloat16. Spikes of any kind are exact."""
+    x = torch.as_tensor(np.random.default_rng(1).normal(size=(6, 1, 4))).to(dtype)
+    neuron, name = lnm.get("li", tau=2.0), str(dtype).removeprefix("torch.")
+    problem, remedy = f"out has a number that {name} does not hold", "Use an input of float32"
+    with refused(lnm.ModelError, "li", problem, f"{name} for spikes", remedy):
+        NeuronLayer(neuron, arithmetic=Q4_12, backend="torch")(x)
+    narrow = lnm.FixedSpec(Q4_12, {"out": lnm.Fixed(8, 4)})
+    for neuron_, spec in (
+        (neuron, narrow),
+        (lnm.get("lif", tau=2.0, v_threshold=0.3), Q4_12),
+        (lnm.get("ternary"), Q4_12),
+        (lnm.get("i_lif"), Q4_12),
+    ):
+        out = NeuronLayer(neuron_, arithmetic=spec, backend="torch")(x)
+        assert out.dtype is dtype
+        expected = lnm.interpret_fixed(neuron_, x.float().numpy(), spec=spec).out
+        np.testing.assert_array_equal(out.double().numpy(), expected)
+
+
+def test_a_layer_in_integers_under_autocast() -> None:
+    """Spikes follow the linear layer's bfloat16; potentials of a readout are refused."""
+    x = torch.ones(3, 2, 4)
+    spiking = NeuronLayer(lnm.get("lif", v_threshold=0.1), arithmetic=Q4_12, backend="torch")
+    readout = NeuronLayer(lnm.get("li", tau=3.0), arithmetic=Q4_12, backend="torch")
+    torch.manual_seed(0)
+    linear = nn.Linear(4, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert spiking(linear(x)).dtype is torch.bfloat16
+        with refused(lnm.ModelError, "li", "out has a number that bfloat16 does not hold"):
+            readout(linear(x))
+        assert readout(linear(x).float()).dtype is torch.float32
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", FIXED)
