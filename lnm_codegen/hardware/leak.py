@@ -8,13 +8,12 @@ gives it: the imaginary part of f(i*h) is h * f'(0) up to h**3.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, assert_never
+from typing import Any
 
 import numpy as np
 
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.interpret import Array
-from lnm_codegen.ir.interpret import COMPARE
+from lnm_codegen.ir.fixed.interpret import Array, combined
 from lnm_codegen.ir.operators import Role
 
 _STEP = 2.0**-100
@@ -80,23 +79,9 @@ def _value(e: fx.Expr, values: Mapping[str, Any], constant: Callable[[fx.Const],
             return np.complex128(constant(e))
         case fx.Var(name, _):
             return values[name]
-        case fx.Negate(arg):
-            return -of(arg)
-        case fx.Sum(op, lhs, rhs):
-            return of(lhs) + of(rhs) if op is fx.SumOp.ADD else of(lhs) - of(rhs)
-        case fx.Product(lhs, rhs):
-            return of(lhs) * of(rhs)
         case fx.Shift(arg, _) | fx.Round(arg, _, _) | fx.Saturate(arg, _):
             return of(arg)
-        case fx.Compare(compare, lhs, rhs):
-            return COMPARE[compare](np.real(of(lhs)), np.real(of(rhs)))
-        case fx.Not(arg):
-            return np.logical_not(of(arg))
-        case fx.Both(lhs, rhs):
-            return np.logical_and(of(lhs), of(rhs))
-        case fx.Either(lhs, rhs):
-            return np.logical_or(of(lhs), of(rhs))
-        case fx.Select(cond, then, orelse):
-            return np.where(of(cond), of(then), of(orelse))
+        case fx.Compare():
+            return combined(e, lambda operand: np.real(of(operand)))
         case _:
-            assert_never(e)
+            return combined(e, of)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, assert_never
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, assert_never
 
 import numpy as np
 
@@ -12,6 +12,11 @@ from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.interpret import COMPARE
 from lnm_codegen.ir.interpret import Array as Array
 from lnm_codegen.ir.types import Bits, Rounding
+
+Exact: TypeAlias = (
+    fx.Negate | fx.Sum | fx.Product | fx.Compare | fx.Not | fx.Both | fx.Either | fx.Select
+)
+"""Nodes that mean the same for integers and for real numbers: no scale, rounding or limit."""
 
 
 def run(kernel: fx.Kernel, values: Mapping[str, Any]) -> dict[str, Array]:
@@ -42,12 +47,6 @@ def evaluate(e: fx.Expr, env: Mapping[str, Any]) -> Any:
             return np.int64(integer)
         case fx.Var(name, type_):
             return np.asarray(env[name], np.int64 if isinstance(type_, Bits) else np.bool_)
-        case fx.Negate(arg):
-            return -of(arg)
-        case fx.Sum(op, lhs, rhs):
-            return of(lhs) + of(rhs) if op is SumOp.ADD else of(lhs) - of(rhs)
-        case fx.Product(lhs, rhs):
-            return of(lhs) * of(rhs)
         case fx.Shift(arg, places):
             return of(arg) << np.int64(places)
         case fx.Round(arg, places, rounding):
@@ -55,6 +54,19 @@ def evaluate(e: fx.Expr, env: Mapping[str, Any]) -> Any:
         case fx.Saturate(arg, width):
             most = np.int64((1 << (width - 1)) - 1)
             return np.minimum(np.maximum(of(arg), ~most), most)  # np.clip takes long for a number
+        case _:
+            return combined(e, of)
+
+
+def combined(e: Exact, of: Callable[[fx.Expr], Any]) -> Any:
+    """Return the value of a node whose operands `of` evaluates, as integers or real numbers."""
+    match e:
+        case fx.Negate(arg):
+            return -of(arg)
+        case fx.Sum(op, lhs, rhs):
+            return of(lhs) + of(rhs) if op is SumOp.ADD else of(lhs) - of(rhs)
+        case fx.Product(lhs, rhs):
+            return of(lhs) * of(rhs)
         case fx.Compare(compare, lhs, rhs):
             return COMPARE[compare](of(lhs), of(rhs))
         case fx.Not(arg):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.errors import ModelError
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.data.dataset import require_samples
 from lnm_codegen.train.distributed import joined
@@ -114,14 +115,10 @@ def run(
         data = dataset_of(config, data)
         stack.enter_context(torch_settings(config, world.device))
         saved = None if folder is None or not resume else read_checkpoint(folder.path)
-        defined = config
-        if folder is not None and saved is not None:
-            defined = with_definition(config, folder.path)
-        neuron = neuron_of(defined, recorded=folder is not None)  # the folder must load again
-        if folder is not None and saved is not None:
-            origin = read_origin(folder.path / "config.json")
-            require_same_neuron(origin, config, neuron, defined.family)
-            require_same_data(origin, data)
+        if folder is None or saved is None:
+            neuron = neuron_of(config, recorded=folder is not None)  # the folder must load again
+        else:
+            neuron = _neuron_of_run(config, folder, data)
         network = network_of(config, data, neuron).to(world.device)
         world.require_same_epoch(-1 if saved is None else saved[1]["epoch"])
         if saved is None and config.neurons_from is not None:
@@ -167,6 +164,16 @@ def _of_samples(config: TrainConfig, data: Dataset) -> TrainConfig:
     if data.name == config.data:
         return config
     return replace(config, data=data.name, data_dir=None, data_arguments={})
+
+
+def _neuron_of_run(config: TrainConfig, folder: RunFolder, data: Dataset) -> Neuron:
+    """Return the neuron of a run to resume, after a comparison of it and of the samples."""
+    defined = with_definition(config, folder.path)
+    neuron = neuron_of(defined, recorded=True)
+    origin = read_origin(folder.path / "config.json")
+    require_same_neuron(origin, config, neuron, defined.family)
+    require_same_data(origin, data)
+    return neuron
 
 
 def _run_one_sample(trainer: Trainer, data: Dataset) -> None:

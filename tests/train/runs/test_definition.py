@@ -17,19 +17,12 @@ from lnm_codegen.train import Dataset, TrainConfig, load, load_run, run
 from lnm_codegen.train.models import Network
 from lnm_codegen.train.runs.definition import DEFINITION, definition_text
 from tests.refusals import refused
+from tests.train.runs.test_origin import PYTHON
 
 CONFIG = TrainConfig(
     family="swing.toml", network="feedforward", network_arguments={"hidden": (3,)},
     data="digits-rows", epochs=1, batch=16, limit=32, backend="torch", threads=1,
 )  # fmt: skip
-PYTHON = """
-import lnm_codegen as lnm
-
-@lnm.family
-def mine(leak=0.5, surrogate=None):
-    v, x = lnm.state("v"), lnm.input("x")
-    return lnm.Neuron({v: leak * v + x}, v - 1, surrogate=surrogate)
-"""
 
 
 @pytest.fixture(scope="module")
