@@ -443,6 +443,11 @@ def _every(time_steps):
     return section, section * _CHUNK
 
 
+def _chunk(time_steps):
+    """Return the steps of a chunk: for a short sequence fewer, which take fewer registers."""
+    return min(_CHUNK, max(4, triton.next_power_of_2(time_steps)))
+
+
 def _aligned(sizes, tensors):
     """Report whether every row begins at a multiple of 16 bytes."""
     tensors = (t for t in tensors if t is not None)
@@ -597,8 +602,8 @@ def backward(
             _workspace,
             _partials,
             _LANES=_LANES,
-            _CHUNK=_CHUNK,
-            _AHEAD=min(_AHEAD, _CHUNK),
+            _CHUNK=_chunk(time_steps),
+            _AHEAD=min(_AHEAD, _chunk(time_steps)),
             _ALIGNED=_aligned(
                 (neurons, _width, x_stride, grad_spike_stride),
                 (x_seq, checkpoints, grad_spike_seq, grad_v_final, grad_x_seq, grad_v_init),

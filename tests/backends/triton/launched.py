@@ -51,6 +51,7 @@ def recorded(run: Any) -> Any:
             {
                 "kernel": self.__name__, "grid": list(grid),
                 "fused": kernel.metadata.enable_fp_fusion,
+                "chunk": options.get("_CHUNK"),
                 "sizes": sorted({types[n] for n, v in taken.items() if isinstance(v, int)}),
                 "absent": [n for n, v in taken.items() if v is None and types[n] == "constexpr"],
             }

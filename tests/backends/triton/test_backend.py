@@ -130,6 +130,7 @@ UNALIGNED = BACKWARD | {"target": "sm_80", "changed": {"_ALIGNED": False}}
 TWO_STATES = {"family": "lnm", "options": {"states": 2, "degree": 1}}
 QUICK_JOBS = (
     BACKWARD | {"target": "sm_80"},
+    BACKWARD | {"target": "sm_80", "changed": {"_CHUNK": 4}},
     TWO_STATES | {"kernel": "_backward_kernel", "target": "sm_90"},
 )
 TWO_STATE_JOBS = tuple(
@@ -187,6 +188,17 @@ def test_compiled_quick(tmp_path):
     check_compiled(outcomes)
     assert outcomes[0]["chunk"] == 16
     assert outcomes[-1]["chunk"] == 8
+    assert outcomes[0]["registers"] > 192  # an SM has 4 programs
+    assert outcomes[1]["registers"] <= 128  # 8
+
+
+def test_short_sequences_have_short_chunks():
+    """With T = 4 a chunk of 16 steps took twice the registers that a chunk of 4 takes."""
+    long = build(lnm.get("lif")).module
+    short = build(lnm.get("lnm", states=2, degree=2, per="channel")).module
+    assert (long._CHUNK, short._CHUNK) == (16, 4)
+    assert [long._chunk(t) for t in (0, 1, 4, 5, 8, 9, 16, 17, 1000)] == [4, 4, 4, 8, 8, *[16] * 4]
+    assert [short._chunk(t) for t in (0, 4, 5, 1000)] == [4] * 4
 
 
 @pytest.mark.slow
@@ -261,6 +273,7 @@ def test_launched(tmp_path, monkeypatch):
         ("_sums_kernel", [1], []),
     ]
     assert all(o["sizes"] == ["i64"] and o["fused"] is False for o in found)
+    assert [o["chunk"] for o in found] == [None, 8, None, 8, None]  # T = 5
 
 
 def test_programs_of_the_reduction(monkeypatch):
