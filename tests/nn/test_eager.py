@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -359,6 +360,38 @@ def test_second_derivatives(transformed: Any) -> None:
     (second,) = torch.autograd.grad((first * direction).sum(), leaf)
     whole = hessian(loss)(x, *others)  # of surrogates, so not symmetric
     torch.testing.assert_close(torch.tensordot(direction, whole, 3), second)
+
+
+@pytest.mark.parametrize("v_reset", [0.0, None], ids=["hard", "soft"])
+def test_second_derivatives_of_lif(v_reset: float | None) -> None:
+    """Equal to equations written here: the choice by a spike had none, so that a hard reset lost it."""
+
+    def spike(z: Tensor) -> Tensor:
+        smooth = torch.atan(math.pi * z) / math.pi
+        return (z >= 0).to(z.dtype) + smooth - smooth.detach()
+
+    def written(x: Tensor) -> Tensor:
+        v, fired = torch.zeros_like(x[0]), []
+        for step in x:
+            h = v + (step - v) / 2
+            s = spike(h - 1)
+            v = h - s if v_reset is None else (1 - s) * h
+            fired.append(s)
+        return torch.stack(fired)
+
+    def product(function: Callable[[Tensor], Tensor]) -> Tensor:
+        leaf = x.clone().requires_grad_()
+        (first,) = torch.autograd.grad((function(leaf) * w).sum(), leaf, create_graph=True)
+        return torch.autograd.grad((first * direction).sum(), leaf)[0]
+
+    neuron = lnm.get("lif", v_reset=v_reset)
+    x, w, direction = (draw(5, 2, 3, dtype=torch.float64) for _ in range(3))
+    x, layer = x + 0.8, double(neuron)
+    expected = product(written)
+    assert expected.abs().max() > 0.1
+    torch.testing.assert_close(product(layer), expected)
+    whole = hessian(lambda x: (layer(x) * w).sum())(x)
+    torch.testing.assert_close(torch.tensordot(direction, whole, 3), expected)
 
 
 def test_transforms_agree_with_finite_differences() -> None:

@@ -60,8 +60,8 @@ class _SelectOnSpike(_Function):
     @staticmethod
     def backward(ctx, grad):
         spike, a, b = ctx.saved_tensors
-        grad_a = torch.where(spike > 0, grad, 0.0).sum_to_size(a.shape)
-        grad_b = torch.where(spike > 0, 0.0, grad).sum_to_size(b.shape)
+        grad_a = _select_on_spike(spike, grad, 0.0).sum_to_size(a.shape)
+        grad_b = _select_on_spike(spike, 0.0, grad).sum_to_size(b.shape)
         return (grad * (a - b)).sum_to_size(spike.shape), grad_a, grad_b
 
 
@@ -71,7 +71,7 @@ class _SelectOnSpikeDual(_SelectOnSpike):
     @staticmethod
     def jvp(ctx, tangent_spike, tangent_a, tangent_b):
         spike, a, b = ctx.saved_tensors
-        return tangent_spike * (a - b) + torch.where(spike > 0, tangent_a, tangent_b)
+        return tangent_spike * (a - b) + _select_on_spike(spike, tangent_a, tangent_b)
 
 
 def _select_on_spike(spike, a, b):
