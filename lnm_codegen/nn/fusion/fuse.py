@@ -51,7 +51,8 @@ def fuse(model: nn.Module) -> FuseReport:
       layer has step_mode="s";
     * in the forward of a module, if `torch.fx` can trace it, also with the addition of a shortcut.
       The class of a module with such an addition becomes a subclass, whose forward is the traced
-      one; it can be copied, but not pickled, and its attributes select no other branch later.
+      one; it can be copied, but not pickled. Numbers and branches that its attributes give stay
+      those of this call.
       A forward with a branch on its arguments is left as it is, where traces show the branch;
     * in the networks of `lnm_codegen.train.models`.
 

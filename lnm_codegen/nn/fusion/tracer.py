@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.fx.proxy import TraceError
 
 from lnm_codegen.errors import reason
+from lnm_codegen.nn.fusion.attributes import Attributes
 from lnm_codegen.nn.fusion.pair import has_hooks
 from lnm_codegen.nn.fusion.sequence import is_sequential
 from lnm_codegen.validation import shown
@@ -59,8 +60,11 @@ for _name, _function in IN_PLACE.items():
 class _Tracer(fx.Tracer):
     """Tracer that records a call of every module but a sequential one without hooks.
 
-    `bound` are values of arguments, by the names of their placeholders.
+    `bound` are values of arguments, by the names of their placeholders. Operations on a buffer
+    become operations of the graph too.
     """
+
+    proxy_buffer_attributes = True
 
     def __init__(self, bound: Mapping[str, Any] | None = None) -> None:
         super().__init__()
@@ -84,7 +88,7 @@ def graph_of(module: nn.Module) -> tuple[fx.Graph, str]:
     if "forward" in vars(module):
         return fx.Graph(), "its forward was replaced on the object"
     graph, problem = fx.Graph(), ""
-    training, before, after = module.training, dict(vars(module)), vars(module)
+    training, attributes = module.training, Attributes(module)
     try:
         graphs = []
         for mode in (True, False):
@@ -98,10 +102,8 @@ def graph_of(module: nn.Module) -> tuple[fx.Graph, str]:
         problem = _untraced("", error)
     finally:  # also where the user interrupts it
         module.training = training
-        if after.keys() != before.keys() or any(after[k] is not v for k, v in before.items()):
+        if attributes.restore():
             problem = problem or "its forward changes its attributes"
-            after.clear()
-            after.update(before)
     return graph, problem
 
 

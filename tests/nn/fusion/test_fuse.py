@@ -329,6 +329,47 @@ class Counting(Twice):
         return out
 
 
+class Logging(Twice):
+    """A list that the forward fills: a trace once left its own values there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.sn(self.bn(x))
+        self.log.append(out)
+        return out
+
+
+class Unregistered(Twice):
+    """A tensor that is no buffer, changed in each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = torch.ones(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.mul_(0.5)
+        out: Tensor = self.sn(self.bn(x))
+        return out
+
+
+class Averaging(nn.Module):
+    """A buffer that each call changes, beside a shortcut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn, self.sn = norm(), layer(step_mode="s")
+        self.register_buffer("rate", torch.ones(()))
+
+    def forward(self, c: Tensor, r: Tensor) -> Tensor:
+        out: Tensor = self.sn(self.bn(c) + r)
+        self.rate.mul_(0.5)
+        self.rate.add_(0.5 * out.detach().mean())
+        return out
+
+
 class Dynamic(Twice):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.sn(self.bn(x if x.sum() > 0 else -x))
@@ -656,6 +697,8 @@ LEFT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "two readers": (Twice, "several readers"),
     "mode": (Modal, "depends on the mode"),
     "attributes": (Counting, "changes its attributes"),
+    "a list": (Logging, "changes its attributes"),
+    "a tensor": (Unregistered, "changes its attributes"),
     "control flow": (Dynamic, "torch.fx cannot trace it"),
     "function": (Reader, "its output goes to relu"),
 }  # fmt: skip
@@ -672,6 +715,27 @@ def test_what_is_left_and_why(which: str) -> None:
     assert reason in report.left[0].reason
     assert [type(m) for m in model.modules()] == kinds
     assert not any(isinstance(m, DeferredNorm) for m in model.modules())
+
+
+@pytest.mark.parametrize("kind", [Logging, Unregistered])
+def test_a_trace_leaves_no_value(kind: Any) -> None:
+    model = kind()
+    fuse(model)
+    assert not getattr(model, "log", [])
+    assert getattr(model, "seen", torch.ones(())) == 1
+
+
+def test_a_traced_forward_changes_its_buffers() -> None:
+    """A trace once changed the buffer itself, and its forward left one of the two operations out."""
+    plain = Averaging().double()
+    fused = copy.deepcopy(plain)
+    assert len(fuse(fused).fused) == 1
+    assert fused.rate == 1
+    for seed in range(3):
+        c, r = drawn(seed)[0], drawn(seed + 10)[0]
+        assert torch.equal(fused(c, r), plain(c, r))
+    assert 0 < plain.rate < 1
+    assert fused.rate == plain.rate
 
 
 def test_data_parallel_is_refused() -> None:
