@@ -364,7 +364,7 @@ def test_second_derivatives(transformed: Any) -> None:
 
 @pytest.mark.parametrize("v_reset", [0.0, None], ids=["hard", "soft"])
 def test_second_derivatives_of_lif(v_reset: float | None) -> None:
-    """Equal to equations written here: the choice by a spike had none, so that a hard reset lost it."""
+    """Equal to equations written here: the choice by a spike, in a hard reset, had none."""
 
     def spike(z: Tensor) -> Tensor:
         smooth = torch.atan(math.pi * z) / math.pi

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dis import get_instructions
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 from lnm_codegen.nn.convert.recipe import Recipe
 
 _PACKAGES = ("norse", "snntorch", "spikingjelly")
+_REGISTERS = {"register_buffer", "register_memory", "register_parameter", "setattr"}
 
 
 def added(old: nn.Module, recipe: Recipe) -> tuple[str, ...]:
@@ -28,7 +30,7 @@ def added(old: nn.Module, recipe: Recipe) -> tuple[str, ...]:
 
 
 def library_names(kind: type) -> set[str]:
-    """Return the names in the code of the library's classes from which a class derives."""
+    """Return the names to which the library's classes assign from which a class derives."""
     names = set(vars(nn.Module()))
     for base in kind.__mro__:
         if base.__module__.partition(".")[0] in _PACKAGES:
@@ -37,14 +39,16 @@ def library_names(kind: type) -> set[str]:
 
 
 def _names_in(value: Any) -> set[str]:
-    """Return the names and the strings in the code of a function or a property."""
+    """Return the attributes that a function or a property assigns, or registers by a string."""
     found = (value.fget, value.fset) if isinstance(value, property) else (value,)
     plain = [getattr(one, "__func__", one) for one in found]  # of a static or class method
     codes = [one.__code__ for one in plain if isinstance(one, FunctionType)]
     names: set[str] = set()
     while codes:
         code = codes.pop()
-        names |= {*code.co_names, *(c for c in code.co_consts if isinstance(c, str))}
+        registers = not _REGISTERS.isdisjoint(code.co_names)
+        names |= {i.argval for i in get_instructions(code) if i.opname == "STORE_ATTR"}
+        names |= {c for c in code.co_consts if isinstance(c, str) and registers}
         codes += [c for c in code.co_consts if isinstance(c, CodeType)]
     return names
 

@@ -137,10 +137,23 @@ class _Conversion:
         self._shared: dict[int, nn.Parameter] = {}
         others = (m for m in model.modules() if library_of(m) is None)
         self._elsewhere = {id(p) for m in others for p in m._parameters.values()}
+        layers = {id(old): old for _, old, _ in _spiking(model)}
+        self._recipes = {id(old): self._found(old, lib) for _, old, lib in _spiking(model)}
+        while refused := self._refused(layers):
+            for key in refused:
+                self._elsewhere |= {id(p) for p in layers.pop(key).parameters()}
+
+    def _refused(self, layers: dict[int, nn.Module]) -> list[int]:
+        """Return which of the layers stay. Another layer may share a parameter with one of them."""
+        for key, old in layers.items():
+            recipe = self._recipes[key]
+            if not isinstance(recipe, str):
+                self._recipes[key] = self._obstacle(old, recipe) or recipe
+        return [key for key in layers if isinstance(self._recipes[key], str)]
 
     def layer(self, old: nn.Module, library: Library) -> nn.Module:
         """Return the layer in the place of an old one, or the old one."""
-        recipe = self._recipe(old, library)
+        recipe = self._recipes[id(old)]
         record = self._record(old, library, recipe)
         if isinstance(recipe, str):
             layer = old
@@ -153,12 +166,8 @@ class _Conversion:
 
     def line(self, old: nn.Module, library: Library) -> LayerConversion:
         """Return the line of a layer that stays."""
-        return self._record(old, library, self._recipe(old, library))
-
-    def _recipe(self, old: nn.Module, library: Library) -> Recipe | str:
-        """Return the recipe of a layer, or why there is none."""
-        recipe = self._found(old, library)
-        return recipe if isinstance(recipe, str) else self._obstacle(old, recipe) or recipe
+        recipe = self._recipes.get(id(old)) or self._found(old, library)  # one inside of another
+        return self._record(old, library, recipe)
 
     def _obstacle(self, old: nn.Module, recipe: Recipe) -> str:
         """Return why a new layer cannot have all that belongs to the old one, or ""."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.binding import bind
@@ -85,7 +86,9 @@ class SnnTorchLayer(BroadcastLayer):
         own = dict(self.named_parameters(recurse=False)) | dict(self.named_buffers(recurse=False))
         for name, value in own.items():
             loaded = state_dict.get(prefix + name)
-            if not isinstance(loaded, Tensor) or loaded.numel() != value.numel():
+            if not isinstance(loaded, Tensor) or is_lazy(value) or is_lazy(loaded):
+                continue
+            if loaded.numel() != value.numel():
                 continue
             state_dict[prefix + name] = loaded.reshape(value.shape)
             if name in self.fixed and not torch.equal(

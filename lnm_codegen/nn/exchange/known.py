@@ -86,18 +86,21 @@ def _subclass(where: str, own: type, kind: type) -> UnsupportedError:
     return UnsupportedError(where, problem, NAMES)
 
 
-def require_no_hooks(model: nn.Module) -> None:
-    """Raise UnsupportedError for a hook whose operations no record shows.
+def require_plain(model: nn.Module) -> None:
+    """Raise UnsupportedError for a hook, or a forward on the object, that no record shows.
 
     Hooks of containers, and those before the forward of a node, run between nodes: a record shows
     what they do. Hooks of this package change no value.
     """
     for path, leaf in model.named_modules():
         for inner, module in leaf.named_modules(prefix=path) if is_leaf(leaf) else ():
+            where = f"{WHERE}: {inner}" if inner else WHERE
+            if "forward" in vars(module):
+                problem = f"the forward of the {type(module).__name__} was replaced on the object"
+                raise UnsupportedError(where, problem, "modules with the forward of their class")
             hooks = [*torch_module._global_forward_hooks.values(), *module._forward_hooks.values()]
             hooks += [] if module is leaf else module._forward_pre_hooks.values()
             if not all(str(getattr(h, "__module__", "")).startswith(_OURS) for h in hooks):
-                where = f"{WHERE}: {inner}" if inner else WHERE
                 problem = f"the {type(module).__name__} has a forward hook, which may change values"
                 remedy = "Remove it by its handle: handle.remove()."
                 raise UnsupportedError(where, problem, "modules without hooks", remedy)

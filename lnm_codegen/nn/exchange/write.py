@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lnm_codegen.errors import LnmError, ShapeError, UnsupportedError
 from lnm_codegen.nn.exchange.export import Exporter
-from lnm_codegen.nn.exchange.known import WHERE, require_no_hooks
+from lnm_codegen.nn.exchange.known import WHERE, require_plain
 from lnm_codegen.nn.exchange.metadata import FORMAT, KEY
 from lnm_codegen.nn.exchange.package import nir_package
 from lnm_codegen.nn.exchange.parts import ForwardRecord
@@ -85,7 +85,7 @@ def _recorded(model: nn.Module, sample: Tensor) -> tuple[ForwardRecord, nn.Modul
 
     The sample is a sequence (T, N, *) if the model accepts it as one, else an image (N, *).
     """
-    require_no_hooks(model)
+    require_plain(model)
     first: LnmError | None = None
     dtype = _dtype_of(model)
     layouts: tuple[Layout, ...] = ("steps", "once")

@@ -215,6 +215,17 @@ def test_additions_to_a_layer_of_snntorch_and_norse() -> None:
     assert lnm.nn.convert(net)[0].alpha is alpha
 
 
+def test_additions_with_words_of_the_library_move(jelly: Any) -> None:
+    """Words that its code contains, such as arguments, but assigns to no attribute."""
+    for old in (jelly.LIFNode(), pytest.importorskip("snntorch").Leaky(beta=0.9)):
+        old.shape, old.device, old.full = (3, 4), "here", nn.Parameter(torch.ones(2))
+        parameter = old.full
+        new = lnm.nn.convert(nn.Sequential(old))[0]
+        assert isinstance(new, NeuronLayer)
+        assert (new.shape, new.device) == ((3, 4), "here")
+        assert new.full is parameter
+
+
 def test_additions_that_clash_are_refused(jelly: Any) -> None:
     """Names of a NeuronLayer, and methods that were replaced on the object."""
     net = nn.Sequential(jelly.IFNode(), jelly.IFNode(), jelly.LIFNode())
@@ -261,6 +272,23 @@ def test_a_parameter_of_two_modules_is_not_separated(jelly: Any) -> None:
     assert "another module has its w too, and the new layer needs a parameter" in refusal.reason
     assert line.status == "exact"
     assert net[1].k is net[2].k
+
+
+def test_a_parameter_of_a_refused_layer_is_not_separated() -> None:
+    """Also through a layer that is refused for this alone, whatever their order."""
+    snn = pytest.importorskip("snntorch")
+    more = {"learn_beta": True, "learn_threshold": True}
+    layers = [snn.Leaky(beta=torch.tensor([0.9]), threshold=torch.tensor([1.0]), **more)
+              for _ in range(3)]  # fmt: skip
+    recurrent = snn.RLeaky(beta=torch.tensor([0.9]), learn_beta=True, linear_features=4)
+    layers[1].beta = recurrent.beta
+    layers[0].threshold = layers[1].threshold
+    net = lnm.nn.convert(nn.ModuleList([*layers, recurrent]))
+    assert list(net)[:2] == layers[:2]
+    assert isinstance(net[2], NeuronLayer)
+    words = ("threshold", "beta")
+    for line, word in zip(lnm.nn.conversion_report(net).layers, words, strict=False):
+        assert f"another module has its {word} too" in line.reason
 
 
 class Named(NamedTuple):

@@ -280,3 +280,20 @@ def test_calls_with_other_states_are_refused() -> None:
         open_(x, syn=x)
     with refused(ModelError, "leaky", "states 2", "mem"):
         open_(x, x, x)
+
+
+@pytest.mark.parametrize("called", [False, True])
+def test_another_neuron_per_channel_loads_its_own_state_dict(called: bool) -> None:
+    """Also where its parameters, or those of the state_dict, have no shape yet."""
+
+    def made() -> Any:
+        leaky = snn.Leaky(beta=0.9, init_hidden=True)
+        return eager(lnm.nn.convert(nn.Sequential(leaky), lnm.get("lnm", degree=1, per="channel")))
+
+    model, other = made(), made()
+    x = torch.randn(2, 3)
+    if called:
+        model(x)
+    other.load_state_dict(model.state_dict())
+    lnm.nn.reset(model)
+    assert torch.equal(other(x), model(x))

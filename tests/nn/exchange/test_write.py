@@ -354,6 +354,16 @@ def test_a_hook_of_a_node_is_refused():
         lnm.nn.to_nir(read, x)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_forward_on_the_object_is_refused(place):
+    """It may change values by less than a comparison on the sample shows."""
+    net, x = model_of(lnm.get("lif")), sequence(3)
+    plain = net[place].forward
+    net[place].forward = lambda *given, **options: shift(None, None, plain(*given, **options))
+    with refused(UnsupportedError, f"to_nir: {place}", "was replaced on the object"):
+        lnm.nn.to_nir(net, x)
+
+
 def test_hooks_between_nodes_are_followed():
     """Those of containers, before a node, and of this package."""
     net, x = model_of(lnm.get("lif")), sequence(3)

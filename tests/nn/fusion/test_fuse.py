@@ -726,7 +726,7 @@ def test_a_trace_leaves_no_value(kind: Any) -> None:
 
 
 def test_a_traced_forward_changes_its_buffers() -> None:
-    """A trace once changed the buffer itself, and its forward left one of the two operations out."""
+    """A trace once changed the buffer itself, and its forward left out an operation."""
     plain = Averaging().double()
     fused = copy.deepcopy(plain)
     assert len(fuse(fused).fused) == 1
