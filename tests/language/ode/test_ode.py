@@ -128,6 +128,37 @@ def test_a_parameter_that_the_reset_changes_is_a_state() -> None:
     assert [s.name for s in neuron.states] == ["v", "theta"]
 
 
+@pytest.mark.parametrize(
+    ("start", "text", "value"),
+    [
+        ("0", "2*v", 0), ("0", "v**2", 0), ("0", "sqrt(v)", 0), ("1", "0.5*(v - 1)", 0),
+        ("0", "max(2*v, v - 1)", 0), ("0", "v*x", 0), ("0", "exp(v)", 1),
+        ("0", "exp(v - 1e9)", 0), ("3", "1/(v - 1)", 0.5),
+    ],
+)  # fmt: skip
+def test_a_reset_may_compute_with_a_constant(start: str, text: str, value: float) -> None:
+    """A constant that is exactly 0, such as 2*0 and 1 - 1, was no real number."""
+    neuron = lnm.ode(
+        "dv/dt = x : 1\nu : 1", dt=1, threshold="v > 1", reset=f"v = {start}; u = {text}",
+        init={"u": 7},
+    )  # fmt: skip
+    assert lnm.interpret(neuron, np.full((1, 1), 2.0)).states["u"] == value
+
+
+def test_a_subexpression_may_be_zero() -> None:
+    """A current that is switched off."""
+    text = "I = 0*pA : amp\ndv/dt = (100*Mohm*I + max(2*I, 0*pA)*ohm + x - v)/(10*ms) : volt"
+    neuron = lnm.ode(text, dt="1*ms")
+    assert lnm.interpret(neuron, np.ones((1, 1))).out == 0.1
+
+
+def test_a_division_by_zero_is_refused() -> None:
+    """SymPy's evalf finds 1.6e178 for 1/(-1 + 1)."""
+    neuron = lnm.ode("dv/dt = x : 1\nu : 1", dt=1, threshold="v > 1", reset="v = 1; u = x/(v - 1)")
+    with refused(lnm.ModelError, "ode", "the constant 1/(-1 + 1) is not a finite real number"):
+        lnm.lower(neuron)
+
+
 def test_an_unused_input_sets_the_shape() -> None:
     """Each backend prints it; its gradient is 0."""
     neuron = lnm.ode("dv/dt = (1 - v)/tau : 1", parameters={"tau": 5}, dt=1, learnable=["tau"])
