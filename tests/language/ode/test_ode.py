@@ -77,7 +77,7 @@ def test_names_and_numbers() -> None:
         name="cell",
     )
     assert neuron.name == "cell"
-    assert [s.name for s in neuron.inputs] == ["I", "J"]
+    assert [s.name for s in neuron.inputs] == ["J", "I"]
     assert [(s.name, s.decl.init) for s in neuron.states] == [("v", 0.005), ("w", 0.0)]
     params = {p.name: (p.init, p.learnable) for p in neuron.params}
     assert params == {"R": (5e7, False), "tau": (0.01, True), "jump": (0.0005, False)}
@@ -220,6 +220,17 @@ def test_backends_agree() -> None:
         ),
         ({"parameters": {**VALUES, "R": "5*MOhm"}}, "parameters: R", "unknown unit", "mV", ""),
         ({"parameters": {**VALUES, "v": 1}}, "parameters", "'v' is a state", "", "init="),
+        ({"inputs": ["I", "I"]}, "inputs", "'I' is listed more than once", "names of inputs", ""),
+        (
+            {"learnable": ["R", "R"]}, "learnable", "'R' is listed more than once", "names of par",
+            "",
+        ),
+        (
+            {"text": f"{LIF}\nw : volt", "parameters": {**VALUES, "w": "1*mV"},
+             "learnable": ["w"], "threshold": "v > w", "reset": "w += 1*mV"},
+            "learnable", "'w' is a state", "names of parameters", "a state that begins at 0",
+        ),
+        ({"learnable": ["v"]}, "learnable", "'v' is a state", "names of parameters", "Add"),
         ({"learnable": ["rho"]}, "learnable", "'rho' is no parameter", "R, tau", ""),
         ({"init": {"u": 1}}, "init", "'u' is not a state", "v", ""),
         ({"threshold": "v"}, "threshold", "'v' is not a condition", "a comparison", ""),
@@ -262,6 +273,16 @@ def test_inputs_may_be_listed() -> None:
     for inputs in (["x"], []):
         neuron = lnm.ode("dv/dt = -v/tau : 1", parameters={"tau": 2}, dt=1, inputs=inputs)
         assert [s.name for s in neuron.inputs] == ["x"]
+
+
+def test_the_order_of_the_inputs() -> None:
+    """That of `inputs`, else that of the lines, then that of the first use."""
+    text = "dv/dt = a + b + c + d : 1"
+    for lines, inputs, order in (
+        ("", None, "abcd"), ("d : 1\nb : 1", None, "dbac"), ("d : 1\nb : 1", "cadb", "cadb"),
+    ):  # fmt: skip
+        neuron = lnm.ode(f"{text}\n{lines}", dt=1, inputs=inputs and [*inputs])
+        assert [s.name for s in neuron.inputs] == [*order]
 
 
 def test_too_few_inputs_are_refused_with_a_hint() -> None:
