@@ -152,6 +152,20 @@ def test_a_subexpression_may_be_zero() -> None:
     assert lnm.interpret(neuron, np.ones((1, 1))).out == 0.1
 
 
+def test_an_exponential_in_small_units() -> None:
+    """Coefficients such as 1/(50*pA) exceed the bound on numbers in other exponents."""
+    rate = "exp(I/(50*pA)) + exp(log(2)*I/(1*nA))"
+    neuron = lnm.ode(f"dv/dt = ({rate})/second : 1", dt="1*second")
+    result = lnm.interpret(neuron, np.full((1, 1), 1e-10), grad_out=1.0)
+    np.testing.assert_allclose(result.out, np.exp(2) + 2**0.1, rtol=1e-12)
+    np.testing.assert_allclose(
+        result.grads["I"], np.exp(2) / 5e-11 + np.log(2) / 1e-9 * 2**0.1, rtol=1e-12
+    )
+    problem, accepted = "holds a number that is too large", "exp(b*log(a)) for a**b"
+    with refused(lnm.ModelError, "ode: dv/dt", problem, accepted):
+        lnm.ode("dv/dt = 2**(I/(1*nA))/second : 1", dt="1*second")
+
+
 def test_a_division_by_zero_is_refused() -> None:
     """SymPy's evalf finds 1.6e178 for 1/(-1 + 1)."""
     neuron = lnm.ode("dv/dt = x : 1\nu : 1", dt=1, threshold="v > 1", reset="v = 1; u = x/(v - 1)")
