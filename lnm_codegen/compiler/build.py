@@ -272,11 +272,25 @@ def _chain(factors: list[Expr]) -> Expr:
 
 def _constant(e: sympy.Expr, where: str) -> ir.Const:
     """Return a number exactly, or to 40 digits under its symbolic name."""
-    if isinstance(e, sympy.Rational):
-        return ir.Const(Fraction(int(e.p), int(e.q)))
     if isinstance(e, sympy.Float):
         return ir.Const(Fraction(repr(float(e))))
-    value = e.evalf(_DIGITS)
+    value = _summed(e)
+    if not isinstance(value, sympy.Rational):
+        value = value.evalf(_DIGITS)
+    if isinstance(value, sympy.Rational):
+        return ir.Const(Fraction(int(value.p), int(value.q)))
     if not isinstance(value, sympy.Float) or not value.is_finite:
         raise ModelError(where, f"the constant {e} is not a finite real number ({value})")
-    return ir.Const(Fraction(str(value)), str(e))
+    tiny = float(value) == 0  # its Fraction may have a million digits
+    return ir.Const(Fraction(0 if tiny else str(value)), str(e))
+
+
+def _summed(e: Any) -> Any:
+    """Return a number with sums and products evaluated, which a substitution leaves unevaluated.
+
+    Powers stay, since they may be huge, except those of 0: `evalf` finds 1e178 for 1/(-1 + 1).
+    """
+    if not e.args:
+        return e
+    args = [_summed(a) for a in e.args]
+    return e.func(*args, evaluate=e.is_Add or e.is_Mul or args[0] == 0)

@@ -168,7 +168,9 @@ def numbered(where: str, bindings: Bindings, taken: Iterable[str]) -> dict[Any, 
     """Return a symbol for each bound value whose name is taken or that of an earlier one."""
     if len(bindings) > MOST:
         problem = f"it reads {len(bindings)} bound values"
-        raise ModelError(where, problem, f"at most {MOST}", "Bind fewer values.")
+        raise ModelError(
+            where, problem, f"at most {MOST}", "Bind fewer values, or use fewer sub-steps."
+        )
     names = Names(taken)
     table: dict[Any, Bound] = {}
     for symbol, definition in bindings:

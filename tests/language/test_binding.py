@@ -216,6 +216,7 @@ REFUSALS: list[tuple[Callable[[], Any], str, str, str]] = [
         "neuron",
         "it reads 1001 bound values",
         "at most 1000",
+        "use fewer sub-steps",
     ),
 ]
 

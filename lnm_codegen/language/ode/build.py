@@ -10,7 +10,6 @@ import sympy
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.names import Names
-from lnm_codegen.language.binding import substeps as repeated
 from lnm_codegen.language.functions import where
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.ode.equations import (
@@ -25,6 +24,7 @@ from lnm_codegen.language.ode.methods import METHODS, MethodName
 from lnm_codegen.language.ode.quantities import Quantity
 from lnm_codegen.language.ode.refractory import PLACE as REFRACTORY
 from lnm_codegen.language.ode.refractory import Blocking, blocking, period_of
+from lnm_codegen.language.ode.repeated import repeated
 from lnm_codegen.language.ode.scope import NameTable
 from lnm_codegen.language.ode.spiking import Statement, margin, statements_of
 from lnm_codegen.language.ode.system import Part, System, needed, value_of
@@ -94,10 +94,13 @@ class _Build:
         block = self._blocking(table)
         paused = frozenset(s for s in rates if block and UNLESS_REFRACTORY in flags[s])
         system = System(rates, self._parts, paused, block and block.in_charge)
-        charge = self._charge(system, method, substeps, table)
+        more: dict[Any, Any] = {}
         if block:
             z = where(block.in_fire, -1, z)
-            charge, resets = charge | block.charge, resets | block.reset
+            more, resets = block.charge, resets | block.reset
+        others = [e for e in (z, *more.values(), *resets.values()) if e is not None]
+        dt = self._given.dt.value
+        charge = repeated(METHODS[method], substeps, system, dt, table, others) | more
         output = next(iter(rates)) if z is None else None
         return Neuron(charge, z, resets, output, surrogate)
 
@@ -195,26 +198,6 @@ class _Build:
             condition, _ = self._scope.parse(self._period.condition, REFRACTORY, condition=True)
             self._require_not_held(REFRACTORY, condition)
         return blocking(self._period, condition, table, Names(self._scope.table))
-
-    def _charge(
-        self, system: System, method: MethodName, count: int, held: Mapping[Any, Any]
-    ) -> dict[Any, Any]:
-        """Return the charged states after one time step."""
-        dt = self._given.dt.value / count
-        states = list(system.rates)
-
-        def step(*values: Any) -> tuple[Any, ...]:
-            now = dict(zip(states, values, strict=True))
-            after = METHODS[method](system, now, dt, held)
-            return tuple(after[s] for s in states)
-
-        if count == 1:
-            return dict(zip(states, step(*states), strict=True))
-        names = Names(s.name for s in states)
-        words = {
-            names.fresh(f"{s.name}_at") if s.name in ("k", "step") else s.name: s for s in states
-        }
-        return dict(zip(states, repeated(count, step, **words), strict=True))
 
 
 def _require_size(templates: Iterable[sympy.Expr]) -> None:

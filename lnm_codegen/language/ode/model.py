@@ -15,6 +15,7 @@ from lnm_codegen.language.ode.quantities import ACCEPTED, Quantity, Value, quant
 from lnm_codegen.language.ode.units import unit_named
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import SCOPE, Scope
+from lnm_codegen.language.text.cost import quoted
 from lnm_codegen.validation import require_integer, require_one_of, wrong
 
 _NOTHING: Mapping[str, Value] = MappingProxyType({})
@@ -55,11 +56,13 @@ def ode(
             output is the first state.
         reset: Assignments at a spike, "v = Vr; w += b", one after the other.
         refractory: Time from a spike to the next one at least, "5*ms", rounded down to steps; or a
-            condition, "v > -20*mV", that blocks spikes as long as it holds after one.
+            condition, "v > -20*mV", that blocks spikes as long as it holds after one. Parameters
+            that a time reads are constants of the neuron.
         learnable: Names of parameters that are learnable. `neuron.with_per("channel")` gives each
             channel its own value.
-        inputs: Names of the inputs. If given, any other name that has no value is an error, so that
-            a misspelt name does not become an input.
+        inputs: Names of the inputs, in their order. Any other name that has no value is then an
+            error, so that a misspelt name does not become an input. Without it, the inputs that
+            lines declare come first, in the order of the lines, then the others by first use.
         init: State -> its value before the first step, 0 by default.
         substeps: Number of steps of `method` in one step dt.
         surrogate: Slope of the spike; atan(alpha=2) by default, for z in SI units.
@@ -120,4 +123,7 @@ def _names(word: str, given: Any, accepted: str) -> tuple[str, ...]:
     names = () if isinstance(given, str) or not isinstance(given, Iterable) else tuple(given)
     if (not names and given not in ((), [])) or not all(isinstance(name, str) for name in names):
         raise wrong("ode", word, given, accepted)
+    for name in names:
+        if names.count(name) > 1:
+            raise ModelError(f"ode: {word}", f"{quoted(name)} is listed more than once", accepted)
     return names

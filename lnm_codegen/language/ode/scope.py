@@ -59,8 +59,8 @@ class NameTable:
         values: Parameters by name.
         starts: Initial values by name.
         learnable: Names of the learnable parameters.
-        inputs: Names of the inputs, or None where every free name is one.
-        constants: Names of the parameters that the refractory time reads, as numbers.
+        inputs: Names of the inputs in their order, or None where every free name is one.
+        constants: Names of the parameters that the refractory time reads; they become numbers.
         dt: The time step.
     """
 
@@ -89,7 +89,7 @@ class NameTable:
         self._declare_states(frozenset(assigned))
         self._declare_inputs()
         self._declare_params()
-        self._require_used()
+        self._require_learnable()
         for equation in self._equations.values():
             if equation.kind == "subexpression":
                 self._set(equation.name, placeholder(equation.name))
@@ -152,7 +152,21 @@ class NameTable:
             self._require_unit("init", name, given)
 
     def _declare_inputs(self) -> None:
-        """Declare the free names as inputs, in the order of their first use."""
+        """Declare the inputs in the order of `inputs`, else of their lines, then of first use."""
+        self._require_lines_read()
+        free = [name for name in self._read if self._is_free(name)]
+        self._require_known(free)
+        for name in dict.fromkeys(self._inputs or (*self._equations, *free)):
+            if name in free:
+                self._set(name, input(name))
+        if not free:
+            if "x" in (*self._equations, *self._values):
+                problem = "no name is free, and 'x', the input that then sets the shape, is taken"
+                raise ModelError("ode", problem, remedy="Rename 'x'.")
+            undriven("x")
+
+    def _require_lines_read(self) -> None:
+        """Refuse a line `NAME : unit` that no expression reads, or a constant without a value."""
         for name, equation in self._equations.items():
             if equation.kind != "parameter" or name in self.states or name in self._values:
                 continue
@@ -162,7 +176,9 @@ class NameTable:
             if name not in self._read:
                 problem = f"{name!r} is declared but no expression reads it"
                 raise ModelError(equation.where, problem, remedy="Remove the line.")
-        free = [name for name in self._read if self._is_free(name)]
+
+    def _require_known(self, free: list[str]) -> None:
+        """Refuse Brian2's own names as inputs, and inputs that differ from `inputs`."""
         for name in free:
             if name not in self._equations and (name in _REFUSED or name.startswith("xi_")):
                 problem, remedy = _REFUSED.get(name, (f"{name!r} is a random number", _RANDOM))
@@ -172,16 +188,10 @@ class NameTable:
                 problem = f"{name!r} has no value and is not one of inputs="
                 remedy = did_you_mean(name, known, cutoff=0.5)
                 raise ModelError(self._read[name], problem, remedy=remedy or _NAME_IT)
-            self._set(name, input(name))
         for name in self._inputs or ():
             if name not in free and (free or name != "x"):
                 problem = f"no text reads {quoted(name)} as an input"
                 raise ModelError("ode: inputs", problem, free, did_you_mean(name, free))
-        if not free:
-            if "x" in (*self._equations, *self._values):
-                problem = "no name is free, and 'x', the input that then sets the shape, is taken"
-                raise ModelError("ode", problem, remedy="Rename 'x'.")
-            undriven("x")
 
     def _is_free(self, name: str) -> bool:
         if name in self._equations:
@@ -211,17 +221,21 @@ class NameTable:
             if name in self._learnable & self._constants:
                 problem = f"the refractory time reads {name!r}, so it has no gradient"
                 raise ModelError("ode: learnable", problem, remedy=f"Leave {name!r} out.")
-            if name in self._read:
-                symbol = param(name, init=given.number, learnable=name in self._learnable)
-            else:
+            if name in self._constants:
                 symbol = given.value
+            else:
+                symbol = param(name, init=given.number, learnable=name in self._learnable)
             self._set(name, symbol)
             if equation is None:
                 self.dims.set(name, given.dims)
             else:
                 self._require_unit("parameters", name, given)
 
-    def _require_used(self) -> None:
+    def _require_learnable(self) -> None:
+        for name in sorted(self._learnable & self.states.keys()):
+            problem = f"{name!r} is a state"
+            remedy = "Add a learnable parameter to a state that begins at 0."
+            raise ModelError("ode: learnable", problem, "names of parameters", remedy)
         for name in self._learnable - self._values.keys():
             accepted = sorted(self._values) or "none; parameters is empty"
             hint = did_you_mean(name, self._values)

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import sympy
 
+from lnm_codegen.language import functions as fn
 from lnm_codegen.language.bounds import MAX_EXPONENT
 
 MAX_LENGTH = 4000
@@ -26,7 +27,7 @@ MAX_NODES = 2000
 MAX_DEGREE = 12
 """Largest degree of the roots in a constant; SymPy may need its minimal polynomial for the sign."""
 _MAX_FACTOR = 10_000
-"""Largest number in an exponent that varies, and largest constant exponent of e."""
+"""Largest number in an exponent that varies, and largest constant argument of exp."""
 _MAX_DENOMINATOR = 1000
 _MAX_BITS = 2048
 _CHARACTERS = frozenset(string.ascii_letters + string.digits + "_ +-*/()[],.<>=!&|~^%@:")
@@ -71,16 +72,23 @@ class ExpressionCost:
         self._show = show
         self._weights: dict[sympy.Basic, int] = {}
 
+    def require_argument(self, argument: sympy.Expr, node: ast.expr) -> None:
+        """Refuse a constant argument of exp that is too large, 9**9.
+
+        SymPy computes no power from a varying one, `exp(v + 1e9*log(2))`: the function `exp` of the
+        language is neither evaluated nor merged with other powers.
+        """
+        self._require_constant(argument, _MAX_FACTOR, node)
+
     def require_exponent(self, base: sympy.Expr, exponent: sympy.Expr, node: ast.expr) -> None:
-        """Refuse a power that SymPy would compute for minutes: 9**9**9, exp(1e300*log(2))."""
+        """Refuse a power that SymPy would compute for minutes: 9**9**9, 2**(v + 1e300)."""
         limit = _MAX_FACTOR if base == sympy.E else MAX_EXPONENT
-        if exponent.is_number and abs(exponent.evalf(15)) > limit:
-            self._refuse(f"the exponent in {self._show(node)} is too large", f"-{limit} to {limit}")
+        self._require_constant(exponent, limit, node)
         numbers = exponent.atoms(sympy.Rational)
         if any(abs(n) > _MAX_FACTOR for n in numbers):
             self._refuse(
                 f"the exponent in {self._show(node)} holds a number that is too large",
-                f"-{_MAX_FACTOR} to {_MAX_FACTOR}",
+                f"-{_MAX_FACTOR} to {_MAX_FACTOR}, or exp(b*log(a)) for a**b",
             )
         if base != sympy.E and any(n.q > _MAX_DENOMINATOR for n in numbers):
             self._refuse(
@@ -91,6 +99,10 @@ class ExpressionCost:
         is_root = base.is_number and base != sympy.E and exponent.is_Rational
         if is_root and exponent.q > MAX_DEGREE:
             self._refuse_roots(node)
+
+    def _require_constant(self, exponent: sympy.Expr, limit: int, node: ast.expr) -> None:
+        if exponent.is_number and abs(exponent.evalf(15)) > limit:
+            self._refuse(f"the exponent in {self._show(node)} is too large", f"-{limit} to {limit}")
 
     def weigh(self, value: sympy.Basic, node: ast.expr) -> int:
         """Return the number of nodes of `value`; refuse a value that is too large or not real."""
@@ -104,9 +116,9 @@ class ExpressionCost:
                 " repeat theirs",
                 remedy="Split the expression.",
             )
-        if isinstance(value, sympy.exp):
-            self.require_exponent(sympy.E, value.exp, node)
-        elif isinstance(value, sympy.Pow):
+        if isinstance(value, fn.exp):
+            self.require_argument(value.exp, node)
+        elif isinstance(value, sympy.exp | sympy.Pow):
             self.require_exponent(value.base, value.exp, node)
         if isinstance(value, sympy.Expr) and value.is_number:
             if _degree(value) > MAX_DEGREE:

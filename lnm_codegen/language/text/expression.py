@@ -267,7 +267,7 @@ class _Reader:
             self._refuse(f"{self._show(node)} has {len(node.args)} arguments", accepted)
         first = (self._condition if word in _OF_CONDITIONS else self._number)(node.args[0], depth)
         if word == "exp":
-            self._cost.require_exponent(sympy.E, first, node)
+            self._cost.require_argument(first, node)
         if word == "poly":
             return fn.poly(first, self._coefficients(node.args[1], depth))
         rest = (self._number(a, depth) for a in node.args[1:])

@@ -35,6 +35,8 @@ EXPRESSIONS = (
     "exp(-v)/expm1(v)", "x*mV", "mV**99999", "mV**9**9", "(mV*ms)**(1/97)", "v*mV", "v**mV",
     "exp(mV)", "mV > ms", "log10(v)/tan(v)", "where(v > 0 and x > 0 or not (v < 1), 1, 0)",
     "clip(v, 0, 1)*clip(x, 0, 1)", "stop_gradient(v)*v", "sign(pi)", "exp(0**0)", "min(pi, 3)*ms",
+    "exp(1e9*v)", "exp(v + 1e300*log(2))", "exp(1e300*log(3*v))", "exp(1e9*v)**(log(2)/v)",
+    "exp(1e300*v)**64", "sinh(1e300*log(3*v))", "exp(1)**(v + 1e9*log(2))", "2**(1e9*v)",
 )  # fmt: skip
 """Right sides of dv/dt."""
 

@@ -87,6 +87,17 @@ def test_a_held_subexpression_is_of_the_charge_alone(place: str, texts: dict[str
         lnm.ode(text, dt=1, **texts)
 
 
+def test_the_largest_number_of_sub_steps_is_named() -> None:
+    """Each binds 20 values here, and the threshold one more."""
+    text = "dv/dt = a - v : 1\ndw/dt = v - w : 1\na = x*v : 1"
+    given: dict[str, Any] = {"dt": 0.1, "method": "rk4", "threshold": "a > 1"}
+    for count, total in ((50, 1001), (900, 18_001)):
+        problem = f"{count} substeps need {total} bound values"
+        with refused(lnm.ModelError, "ode: substeps", problem, "at most 1000", "substeps=49"):
+            lnm.ode(text, substeps=count, **given)
+    assert len(lnm.ode(text, substeps=49, **given).bindings) == 981
+
+
 def test_states_may_have_the_names_of_arguments() -> None:
     """`k` and `step` are arguments of lnm.substeps."""
     assert len(lnm.ode("dk/dt = -k_at : 1\ndk_at/dt = k : 1", dt=0.1, substeps=2).states) == 2

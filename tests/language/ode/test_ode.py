@@ -77,7 +77,7 @@ def test_names_and_numbers() -> None:
         name="cell",
     )
     assert neuron.name == "cell"
-    assert [s.name for s in neuron.inputs] == ["I", "J"]
+    assert [s.name for s in neuron.inputs] == ["J", "I"]
     assert [(s.name, s.decl.init) for s in neuron.states] == [("v", 0.005), ("w", 0.0)]
     params = {p.name: (p.init, p.learnable) for p in neuron.params}
     assert params == {"R": (5e7, False), "tau": (0.01, True), "jump": (0.0005, False)}
@@ -126,6 +126,51 @@ def test_a_parameter_that_the_reset_changes_is_a_state() -> None:
     result = lnm.interpret(neuron, np.ones((8, 1)))
     assert result.out[:, 0].tolist() == [1, 0, 1, 0, 0, 0, 1, 0]
     assert [s.name for s in neuron.states] == ["v", "theta"]
+
+
+@pytest.mark.parametrize(
+    ("start", "text", "value"),
+    [
+        ("0", "2*v", 0), ("0", "v**2", 0), ("0", "sqrt(v)", 0), ("1", "0.5*(v - 1)", 0),
+        ("0", "max(2*v, v - 1)", 0), ("0", "v*x", 0), ("0", "exp(v)", 1),
+        ("0", "exp(v - 1e9)", 0), ("3", "1/(v - 1)", 0.5),
+    ],
+)  # fmt: skip
+def test_a_reset_may_compute_with_a_constant(start: str, text: str, value: float) -> None:
+    """A constant that is exactly 0, such as 2*0 and 1 - 1, was no real number."""
+    neuron = lnm.ode(
+        "dv/dt = x : 1\nu : 1", dt=1, threshold="v > 1", reset=f"v = {start}; u = {text}",
+        init={"u": 7},
+    )  # fmt: skip
+    assert lnm.interpret(neuron, np.full((1, 1), 2.0)).states["u"] == value
+
+
+def test_a_subexpression_may_be_zero() -> None:
+    """A current that is switched off."""
+    text = "I = 0*pA : amp\ndv/dt = (100*Mohm*I + max(2*I, 0*pA)*ohm + x - v)/(10*ms) : volt"
+    neuron = lnm.ode(text, dt="1*ms")
+    assert lnm.interpret(neuron, np.ones((1, 1))).out == 0.1
+
+
+def test_an_exponential_in_small_units() -> None:
+    """Coefficients such as 1/(50*pA) exceed the bound on numbers in other exponents."""
+    rate = "exp(I/(50*pA)) + exp(log(2)*I/(1*nA))"
+    neuron = lnm.ode(f"dv/dt = ({rate})/second : 1", dt="1*second")
+    result = lnm.interpret(neuron, np.full((1, 1), 1e-10), grad_out=1.0)
+    np.testing.assert_allclose(result.out, np.exp(2) + 2**0.1, rtol=1e-12)
+    np.testing.assert_allclose(
+        result.grads["I"], np.exp(2) / 5e-11 + np.log(2) / 1e-9 * 2**0.1, rtol=1e-12
+    )
+    problem, accepted = "holds a number that is too large", "exp(b*log(a)) for a**b"
+    with refused(lnm.ModelError, "ode: dv/dt", problem, accepted):
+        lnm.ode("dv/dt = 2**(I/(1*nA))/second : 1", dt="1*second")
+
+
+def test_a_division_by_zero_is_refused() -> None:
+    """SymPy's evalf finds 1.6e178 for 1/(-1 + 1)."""
+    neuron = lnm.ode("dv/dt = x : 1\nu : 1", dt=1, threshold="v > 1", reset="v = 1; u = x/(v - 1)")
+    with refused(lnm.ModelError, "ode", "the constant 1/(-1 + 1) is not a finite real number"):
+        lnm.lower(neuron)
 
 
 def test_an_unused_input_sets_the_shape() -> None:
@@ -189,6 +234,17 @@ def test_backends_agree() -> None:
         ),
         ({"parameters": {**VALUES, "R": "5*MOhm"}}, "parameters: R", "unknown unit", "mV", ""),
         ({"parameters": {**VALUES, "v": 1}}, "parameters", "'v' is a state", "", "init="),
+        ({"inputs": ["I", "I"]}, "inputs", "'I' is listed more than once", "names of inputs", ""),
+        (
+            {"learnable": ["R", "R"]}, "learnable", "'R' is listed more than once", "names of par",
+            "",
+        ),
+        (
+            {"text": f"{LIF}\nw : volt", "parameters": {**VALUES, "w": "1*mV"},
+             "learnable": ["w"], "threshold": "v > w", "reset": "w += 1*mV"},
+            "learnable", "'w' is a state", "names of parameters", "a state that begins at 0",
+        ),
+        ({"learnable": ["v"]}, "learnable", "'v' is a state", "names of parameters", "Add"),
         ({"learnable": ["rho"]}, "learnable", "'rho' is no parameter", "R, tau", ""),
         ({"init": {"u": 1}}, "init", "'u' is not a state", "v", ""),
         ({"threshold": "v"}, "threshold", "'v' is not a condition", "a comparison", ""),
@@ -231,6 +287,16 @@ def test_inputs_may_be_listed() -> None:
     for inputs in (["x"], []):
         neuron = lnm.ode("dv/dt = -v/tau : 1", parameters={"tau": 2}, dt=1, inputs=inputs)
         assert [s.name for s in neuron.inputs] == ["x"]
+
+
+def test_the_order_of_the_inputs() -> None:
+    """That of `inputs`, else that of the lines, then that of the first use."""
+    text = "dv/dt = a + b + c + d : 1"
+    for lines, inputs, order in (
+        ("", None, "abcd"), ("d : 1\nb : 1", None, "dbac"), ("d : 1\nb : 1", "cadb", "cadb"),
+    ):  # fmt: skip
+        neuron = lnm.ode(f"{text}\n{lines}", dt=1, inputs=inputs and [*inputs])
+        assert [s.name for s in neuron.inputs] == [*order]
 
 
 def test_too_few_inputs_are_refused_with_a_hint() -> None:

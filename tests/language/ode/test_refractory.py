@@ -47,6 +47,17 @@ def test_a_time_of_a_parameter_is_a_number() -> None:
     np.testing.assert_array_equal(spikes("t_r - 2*dt/2")[0], spikes(2)[0])
 
 
+def test_a_parameter_of_the_time_is_a_constant_everywhere() -> None:
+    """`with_init` set the membrane's tau and left the period's."""
+    neuron = lnm.ode("dv/dt = (x - v)/tau : 1", parameters={"tau": 4}, dt=1, threshold="v > 1",
+                     reset="v = 0", refractory="tau")  # fmt: skip
+    assert neuron.params == ()
+    with refused(lnm.ModelError, "ode", "no state or parameter 'tau'"):
+        neuron.with_init(tau=2)
+    x = np.full((12, 1), 5.0)
+    assert np.nonzero(lnm.interpret(neuron, x).out[:, 0])[0].tolist() == [0, 4, 8]
+
+
 def test_without_the_flag_the_state_goes_on() -> None:
     """The period then blocks spikes alone."""
     text = TEXT.replace(" (unless refractory)", "")
