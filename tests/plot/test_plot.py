@@ -160,7 +160,7 @@ def test_a_charge_has_one_mark_at_a_double_root(ax):
 
 
 def test_a_charge_has_no_marks_if_the_reset_acts_without_a_spike(ax):
-    """The fixed point of the step, 0, lies on the diagonal, that of the charge anywhere else."""
+    """The fixed point of the step, 0.5, is none of the charge, which is drawn."""
     v, x = lnm.state("v"), lnm.input("x")
     reset = {v: lnm.where(lnm.spike, 0, v / 2)}
     lnm.plot.charge(lnm.Neuron(charge={v: v + x}, fire=v - 1, reset=reset), x=0.5, ax=ax)
