@@ -32,15 +32,15 @@ class Averages(TorchFunctionMode):
 
     def of(self, x: Tensor) -> Divisor:
         """Return the divisor of a tensor, 1 without an average."""
-        found: Divisor = self._found.get(x, 1.0)
+        found: Divisor = self._found[x] if x in self._found else 1.0
         return found
 
     def begin(self, x: Tensor, *, spiking: bool) -> None:
         """Give a tensor the divisor 1: spikes of a neuron layer, or numbers of another layer."""
         if spiking:
             self._found[x] = 1.0
-        else:
-            self._found.pop(x, None)
+        elif x in self._found:
+            del self._found[x]
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

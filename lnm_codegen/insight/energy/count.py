@@ -56,6 +56,7 @@ def counted(
         ModelError: No samples.
     """
     counter, samples = _Counter(), 0
+    network = getattr(network, "_orig_mod", network)  # compiled code would hide its averages
     with torch.no_grad(), hooked(_hooks(network, counter)):
         for x, number in batches:
             with counter.inference(number):

@@ -261,6 +261,13 @@ def test_a_mean_of_neurons_that_always_fire_keeps_its_steps(average: Any) -> Non
     assert energy(network, [(torch.full((1, 6), 2.0), torch.zeros(1))]).ac == 72
 
 
+def test_a_compiled_network_is_counted_as_it_is() -> None:
+    """Its own code would bypass what follows averages."""
+    plain = Always(lambda s: s.mean(0), nn.Linear(6, 3, bias=False))
+    network = torch.compile(plain, backend="eager")
+    assert energy(network, [(torch.full((1, 6), 2.0), torch.zeros(1))]).ac == 72
+
+
 @pytest.mark.parametrize("size", [7, 8, 15])
 @pytest.mark.parametrize("rate", [0.4, 1.0])
 @pytest.mark.parametrize(
