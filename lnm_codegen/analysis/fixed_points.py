@@ -38,6 +38,7 @@ from lnm_codegen.analysis.arithmetic.univariate import (
     value_range,
 )
 from lnm_codegen.analysis.exact import prepared_parameters
+from lnm_codegen.analysis.linear.step import resets_silently
 from lnm_codegen.analysis.ranges import Given, checked
 from lnm_codegen.analysis.symbolic import symbolic
 from lnm_codegen.compiler.pipeline import lower
@@ -90,9 +91,17 @@ def fixed_points(
 
     Raises:
         ModelError: A name is unknown, or a value is not finite.
-        UnsupportedError: The neuron has several states or none, or h is not polynomial.
+        UnsupportedError: The neuron has several states or none, h is not polynomial, or the reset
+            acts without a spike.
     """
     state = only_state(neuron)
+    if resets_silently(neuron):
+        raise UnsupportedError(
+            neuron.name,
+            f"the reset changes {state!r} without a spike, so h = {state} is no fixed point",
+            "a reset that acts at spikes only",
+            "Use analysis.linear.report.linear_analysis, whose step includes the reset.",
+        )
     kernel, charged = charge_kernel(neuron)
     names = kernel.input_names(Role.INPUT)
     box = checked(neuron.name, kernel, Role.INPUT, {n: 0 for n in names} | dict(inputs or {}))

@@ -97,9 +97,8 @@ def classify(portrait: Portrait) -> str:
     mean = (portrait.h[-1] - portrait.h[0]) / (portrait.z[-1] - portrait.z[0])
     if (mean if near is None else near.slope) < -FLAT:
         return "oscillating"
-    if stable or (not free and all(-FLAT <= slope < 1 for slope in slopes)):
-        return "leaky"
-    return "other"
+    at = [p.slope for p in stable] if free else slopes
+    return "leaky" if at and all(-FLAT <= slope < 1 for slope in at) else "other"
 
 
 def _excites_itself(portrait: Portrait) -> bool:

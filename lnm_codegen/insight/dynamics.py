@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from lnm_codegen.errors import LnmError
 from lnm_codegen.insight.classes import Point, Portrait, classify
 from lnm_codegen.insight.record import Activity
 from lnm_codegen.ir.declarations import State
+from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import ParameterSets
@@ -36,8 +39,8 @@ class RowDynamics:
     Attributes:
         row: Number of the row.
         place: "layer", "channel 3", "neuron (1, 2)".
-        interval: Potentials from the lower of rest and the least visited one to the threshold.
-            Without a parameter `v_threshold` it ends at the greatest visited one. Visited
+        interval: Potentials from the lower of rest and the least visited one to the threshold, see
+            `StepMap.threshold`. Without a threshold it ends at the greatest visited one. Visited
             potentials beyond `FARTHEST` count as `FARTHEST`, and NaN as the lower one.
         points: Fixed points of the charge in [-2**20, 2**20], exact up to rounding to float.
         slopes: Least and greatest slope over the interval, outside clamps.
@@ -66,7 +69,7 @@ def dynamics(
     neuron = layer.neuron.with_per({p.name: "layer" for p in layer.neuron.params})
     start = cast("State", potential_of(layer.neuron).decl)
     found = []
-    for row in selected:
+    for row, threshold in zip(selected, thresholds(layer, rows, selected).tolist(), strict=True):
         values = rows.of(row)
         init = values[start.param] if start.param else start.init
         rest = float(init) if isinstance(init, int | float) else 0.0
@@ -75,7 +78,7 @@ def dynamics(
         except LnmError as error:
             return str(error)
         points = tuple(Point(float(p.v.low), float(p.slope.low), p.kind) for p in at.points)
-        interval = _interval(rest, values.get("v_threshold"), activity.visited[row])
+        interval = _interval(rest, threshold, activity.visited[row])
         portrait = _portrait(probe(layer.neuron, rows, [row]), interval, points, rest)
         slopes = portrait.slopes
         ends = (min(slopes), max(slopes))
@@ -100,18 +103,23 @@ def _portrait(
     return Portrait(z.tolist(), h.tolist(), points, rest)
 
 
-def _interval(rest: float, threshold: object, visited: Tensor) -> tuple[float, float]:
+def thresholds(layer: NeuronLayer, rows: ParameterSets, selected: Sequence[int]) -> Array:
+    """Return the threshold of each selected row, see `StepMap.threshold`."""
+    return StepMap(layer.neuron, numbers_of(rows, selected), len(selected)).threshold()
+
+
+def _interval(rest: float, threshold: float, visited: Tensor) -> tuple[float, float]:
     low = min(rest, max(float(visited[0].nan_to_num(nan=-FARTHEST)), -FARTHEST))
-    high = min(float(visited[1]), FARTHEST)
-    if isinstance(threshold, int | float):
-        high = float(threshold)
+    high = min(float(visited[1]), FARTHEST) if math.isnan(threshold) else threshold
     return low, high if high > low else low + 1.0
 
 
-def potentials(layer: NeuronLayer, activity: Activity) -> Tensor:
-    """Return potentials of the curve: the visited ones and [0, threshold], with a margin."""
-    threshold: Tensor | None = getattr(layer, "v_threshold", None)
-    top = 1.0 if threshold is None else float(threshold.max())
+def potentials(levels: Array, activity: Activity) -> Tensor:
+    """Return potentials of the curve: the visited ones and [0, threshold], with a margin.
+
+    `levels` are the thresholds; NaN counts as 1.
+    """
+    top = float(np.where(np.isnan(levels), 1.0, levels).max())
     visited = activity.visited
     low = max(min(0.0, float(visited[:, 0].min())), -FARTHEST)
     high = min(max(top, float(visited[:, 1].max())), FARTHEST)

@@ -22,6 +22,7 @@ from lnm_codegen.insight.dynamics import (
     potentials,
     probe,
     response,
+    thresholds,
 )
 from lnm_codegen.insight.modes import Movement, movement, typical_row
 from lnm_codegen.insight.record import Activity
@@ -140,7 +141,7 @@ def analyze_layer(
         if len(layer.neuron.states) > 1:
             modes = layer_modes(layer, rows, selected)
             moved = movement(layer, selected, history)
-        z = potentials(layer, activity)
+        z = potentials(thresholds(layer, rows, selected), activity)
         with torch.no_grad():
             curve = charge_curve(probe(layer.neuron, rows, selected), z)
         try:

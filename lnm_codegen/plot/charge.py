@@ -10,7 +10,7 @@ import numpy as np
 from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.analysis.linear.classes import stability
 from lnm_codegen.analysis.linear.points import distinct_points, find_points
-from lnm_codegen.analysis.linear.step import StepMap
+from lnm_codegen.analysis.linear.step import StepMap, resets_silently
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.plot.arguments import axes_of, interval_of, number_of
 from lnm_codegen.plot.curves import draw_curves
@@ -35,7 +35,8 @@ def charge(
     """Draw the charged potential h[t] over v[t-1] at a constant input, and the diagonal.
 
     Above the diagonal the potential rises, below it falls. Of one parameter set with one state,
-    the fixed points are marked, filled if stable. Other states keep their initial values.
+    the fixed points are marked, filled if stable, unless the reset acts without a spike. Other
+    states keep their initial values.
 
     Args:
         subject: A neuron or a layer.
@@ -59,7 +60,7 @@ def charge(
     draw_charge(axes, v, h, potential_of(step.neuron).name)
     if step.rows == 1:
         draw_threshold(axes, step, v, h[:, 0], inputs)
-        if len(step.states) == 1:
+        if len(step.states) == 1 and not resets_silently(step.neuron):
             draw_marks(axes, [p for p in _found_points(step, inputs) if low <= p[0] <= high])
     axes.set_title(f"{step.neuron.name}: charge at {step.inputs[0]} = {x:g}")
     add_legend(axes, given=ax is not None)

@@ -131,9 +131,28 @@ def test_the_charge_leaves_them_where_they_are(theta, x):
         assert p.v.width <= Q(1, 2**60)
 
 
+def decaying():
+    v, x = lnm.state("v"), lnm.input("x")
+    reset = {v: lnm.where(lnm.spike, 0, v / 2)}
+    return lnm.Neuron(charge={v: v + x}, fire=v - 1, reset=reset, name="decaying")
+
+
+def test_a_reset_that_only_a_spike_needs_is_accepted():
+    """Also one written as a product, which SymPy turns into 1.0*v."""
+    v, x = lnm.state("v"), lnm.input("x")
+    for after in (v * (1.0 - lnm.spike), v - lnm.spike, lnm.where(lnm.spike, 0, v)):
+        neuron = lnm.Neuron(charge={v: v / 2 + x}, fire=v - 1, reset={v: after})
+        assert [p.v.low for p in fixed_points(neuron).points] == [0]
+
+
 @pytest.mark.parametrize(
     ("neuron", "inputs", "error", "problem", "accepted"),
     [
+        (
+            decaying(), {}, UnsupportedError,
+            "the reset changes 'v' without a spike, so h = v is no fixed point",
+            "a reset that acts at spikes only",
+        ),
         (
             get("izhikevich"), {}, UnsupportedError,
             "2 states (v, w), so the charge is not univariate", "a neuron with one state",

@@ -28,6 +28,19 @@ def test_a_soft_reset_bounds_the_upper_side_too():
     assert keeps_potential((0, 0.5), 1.51, -10, 1)
 
 
+@pytest.mark.parametrize("a", [Q(1, 4), Q(1, 2), Q(9, 10), Q(1)])
+@pytest.mark.parametrize("low", [-20, -2, Q(-1, 2)])
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_largest_input_of_a_line(a, low, soft, inside):
+    """As docs/stability.md says: (1 - a)*|v_min|, soft also (2 - a)*V; over a in form B."""
+    high = Q(3, 2)
+    most = min((1 - a) * -low, (2 - a) * high) if soft else (1 - a) * -low
+    most = most / a if inside else most
+    assert keeps_potential((0, a), most, low, high, soft=soft, inside=inside)
+    assert not keeps_potential((0, a), most + Q(1, 2**60), low, high, soft=soft, inside=inside)
+
+
 def test_a_cubic_that_only_touches_v_min_stays():
     """f(v) = (v - 1/3)**2 * (v + 2) - 2 touches -2 inside and at the lower end."""
     theta = (Q(2, 9) - 2, Q(1, 9) - Q(4, 3), 2 - Q(2, 3), Q(1))

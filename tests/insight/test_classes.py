@@ -45,6 +45,7 @@ def portrait(theta: Sequence[float], low: float = -2.0, high: float = 1.0) -> Po
         ((0.7, 0.5), "self-exciting"),  # its stable point, 1.4, is above threshold
         ((0, -0.5), "oscillating"),
         ((0.1, -1.6), "oscillating"),  # unstable, so that the swing grows
+        ((0.12, 13 / 6, -5 / 3), "other"),  # stable at .8 with slope -.5, unstable near rest
     ],
 )
 def test_textbook_maps(theta: Sequence[float], label: str) -> None:

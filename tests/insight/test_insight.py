@@ -195,6 +195,19 @@ def test_dynamics_of_rows_are_their_own() -> None:
     assert found[0].slopes == pytest.approx((-0.3, 2.1), abs=0.02)
 
 
+def test_a_class_depends_on_the_threshold_not_on_its_spelling() -> None:
+    """f crosses the diagonal at .625; a wider interval than [.., .5] holds this unstable point."""
+    v, x, vth = lnm.state("v"), lnm.input("x"), lnm.param("vth", init=0.5, learnable=False)
+    charge = {v: 0.5 * v + 0.8 * v**2 + x}
+    visited = torch.tensor([[-0.5, 0.9]])
+    seen = Activity((3,), 1, (-1.0, 1.0), Histogram(), visited, {"v": visited}, torch.zeros(3))
+    for fire in (v - 0.5, v - vth, 2 * v - 1):
+        layer = NeuronLayer(lnm.Neuron(charge=charge, fire=fire, reset=lnm.hard_reset(v, 0)))
+        found = dynamics(layer, parameter_sets(layer), [0], seen)
+        assert not isinstance(found, str)
+        assert (found[0].interval, found[0].label) == ((-0.5, 0.5), "leaky")
+
+
 def row_of(theta: tuple[float, ...], v_min: float | None, low: float) -> RowDynamics:
     """Return the dynamics of a layer of one row whose least visited potential is `low`."""
     layer = NeuronLayer(lnm.get("lnm", degree=3, theta=theta, v_min=v_min))
@@ -238,13 +251,23 @@ def test_the_panel_of_a_neuron_that_diverged_is_drawn(found_lif: RunAnalysis) ->
 
 
 def test_what_cannot_be_told_is_said() -> None:
-    """Several states, or a charge that is no polynomial: a sentence in place of classes."""
-    for neuron, said in ((lnm.get("izhikevich"), "2 states"), (_exponential(), "not a polynomial")):
+    """Several states, no polynomial, a reset without a spike: a sentence in place of classes."""
+    for neuron, said in (
+        (lnm.get("izhikevich"), "2 states"),
+        (_exponential(), "not a polynomial"),
+        (_halved(), "the reset changes 'v' without a spike"),
+    ):
         layer = NeuronLayer(neuron, backend="torch")
         seen = seen_of(layer, 0.1 * torch.rand(3, 2, 4))
         found = dynamics(layer, parameter_sets(layer), [0], seen)
         assert isinstance(found, str)
         assert said in found
+
+
+def _halved() -> lnm.Neuron:
+    """The charge alone is an integrator; the reset halves the potential at each step."""
+    v, x = lnm.state("v"), lnm.input("x")
+    return lnm.Neuron(charge={v: v + x}, fire=v - 1, reset={v: lnm.where(lnm.spike, 0, v / 2)})
 
 
 def _exponential() -> lnm.Neuron:

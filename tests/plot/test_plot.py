@@ -152,6 +152,21 @@ def test_a_charge_is_the_polynomial_with_its_points(ax):
     assert labels(ax)[0] == "diagonal, h = v"
 
 
+def test_a_charge_has_one_mark_at_a_double_root(ax):
+    v, x = lnm.state("v"), lnm.input("x")
+    lnm.plot.charge(lnm.Neuron(charge={v: v + (v - 0.5) ** 2 + x}, fire=v - 1), ax=ax)
+    assert line(ax, "neutral fixed point").get_xdata() == pytest.approx([0.5], abs=1e-6)
+    assert not {"stable fixed point", "unstable fixed point"} & set(labels(ax))
+
+
+def test_a_charge_has_no_marks_if_the_reset_acts_without_a_spike(ax):
+    """The fixed point of the step, 0.5, is none of the charge, which is drawn."""
+    v, x = lnm.state("v"), lnm.input("x")
+    reset = {v: lnm.where(lnm.spike, 0, v / 2)}
+    lnm.plot.charge(lnm.Neuron(charge={v: v + x}, fire=v - 1, reset=reset), x=0.5, ax=ax)
+    assert not [label for label in labels(ax) if "fixed point" in label]
+
+
 def test_a_plane_has_nullclines_trajectories_and_points(ax):
     """On the lines of a nullcline the step keeps the state."""
     neuron = fitzhugh_nagumo()

@@ -10,14 +10,20 @@ import itertools
 
 import numpy as np
 
+from lnm_codegen.analysis.linear.poles import EDGE, eigenvalues
 from lnm_codegen.analysis.linear.step import Inputs, StepMap
 from lnm_codegen.ir.interpret import Array
 
 REACH, PLACES = 4.0, {1: 9, 2: 7, 3: 5}
 """The grid has PLACES[n] points (or else 3) for each state, REACH scales to either side."""
-ITERATIONS, TOLERANCE, FARTHEST, SINGULAR, TINY = 40, 1e-9, 2.0**20, 1e-9, 1e-14
-"""Newton steps; residual over the scale; distance over the scale; |det(J - 1)| of a point that is
-not isolated; a state over the scale that counts as 0."""
+ITERATIONS, FARTHEST = 60, 2.0**20
+"""Newton steps; distance of a point over the scale."""
+TOLERANCE, SHORT, ROUNDING = 1e-9, 1e-8, 16 * float(np.finfo(float).eps)
+"""Residual and length of the last Newton step over the scale; residual over the states that counts
+as 0. A small residual alone is no fixed point: near a double root it is the squared distance."""
+SAME, TINY = 1e-6, 1e-14
+"""Distance over the scale of results that are one point; a state over the scale that counts as 0.
+"""
 
 
 def find_points(step: StepMap, x: Inputs | None = None) -> Array:
@@ -38,8 +44,11 @@ def find_points(step: StepMap, x: Inputs | None = None) -> Array:
         now, own = flat[:, active], step.select(rows[active])
         residual = own.next(now, x) - now
         size = np.abs(residual).max(0) / scale[rows[active]]
-        done = size <= TOLERANCE
-        moved = now + _newton_step(own, now, residual, x)
+        move = _newton_step(own, now, residual, x)
+        with np.errstate(invalid="ignore"):
+            short = np.abs(move).max(0) <= SHORT * scale[rows[active]]
+        done = (size <= TOLERANCE) & short | (np.abs(residual) <= ROUNDING * np.abs(now)).all(0)
+        moved = now + move
         found[:, active[done]] = np.where(np.isfinite(moved), moved, now)[:, done]
         with np.errstate(invalid="ignore"):
             near = np.abs(moved).max(0) <= FARTHEST * np.maximum(scale[rows[active]], 1)
@@ -86,7 +95,7 @@ def distinct_points(step: StepMap, points: Array, x: Inputs | None = None) -> Ar
     loose = False
     kept: list[Array] = []
     for point in flat.T:
-        same = any(np.abs(point - other).max() <= 1e-6 * scale for other in kept)
+        same = any(np.abs(point - other).max() <= SAME * scale for other in kept)
         alone = is_isolated(step, point[:, None], x)[0]
         if same or (not alone and loose):
             continue
@@ -96,6 +105,6 @@ def distinct_points(step: StepMap, points: Array, x: Inputs | None = None) -> Ar
 
 
 def is_isolated(step: StepMap, at: Array, x: Inputs | None = None) -> Array:
-    """Report whether no other fixed point is arbitrarily near: det(J - 1) differs from 0."""
-    matrix = step.jacobian(at, x)[0] - np.eye(len(at))
-    return np.asarray(np.abs(np.linalg.det(matrix)) > SINGULAR)
+    """Report whether no other fixed point is near: no eigenvalue of the Jacobian counts as 1."""
+    values = eigenvalues(step.jacobian(at, x)[0])
+    return np.asarray((np.abs(values - 1) > EDGE).all(-1))

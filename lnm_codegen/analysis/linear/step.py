@@ -15,8 +15,9 @@ from keyword import iskeyword
 from typing import Any, TypeAlias, cast
 
 import numpy as np
+import sympy
 
-from lnm_codegen.analysis.charge import readable_inputs, without_spikes
+from lnm_codegen.analysis.charge import potential_of, readable_inputs, without_spikes
 from lnm_codegen.compiler.arguments import parameters_of
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import UnsupportedError
@@ -68,6 +69,11 @@ def silent_neuron(neuron: Neuron) -> Neuron:
         output=output,
         name=None if iskeyword(neuron.name) else neuron.name,  # the family `if`
     )
+
+
+def resets_silently(neuron: Neuron) -> bool:
+    """Report whether the reset changes a state in a step without a spike, such as by a decay."""
+    return any(sympy.expand(after - s) != 0 for s, after in silent_neuron(neuron).reset)
 
 
 @lru_cache(maxsize=256)
@@ -213,6 +219,28 @@ class StepMap:
         distance = np.min(self._stacked(each, self.start()), axis=0) if each else np.zeros(1)
         usable = np.isfinite(distance) & (distance > 0)
         return np.broadcast_to(np.where(usable, distance, 1.0), (self.rows,))
+
+    def threshold(self) -> Array:
+        """Return V of each set, (R,): the neuron fires where its charged potential is V or more.
+
+        Other states have their initial values. The least V of several spikes counts. It is NaN if
+        no z is an increasing line in the potential.
+        """
+        places = self.start()[:, None] + np.zeros((1, 4, 1))
+        v = places[self.states.index(potential_of(self.neuron).name)]
+        v += np.arange(-1.0, 3.0)[:, None] * self.scale()
+        found = run(self._fire.program.forward, self._values(self._fire, places, None))
+        lowest = np.full(self.rows, np.inf)
+        for z in (np.broadcast_to(found[n], v.shape) for n in self._outputs):
+            near = np.abs(z).argmin(0)[None]
+            z0, v0 = (np.take_along_axis(a, near, 0)[0] for a in (z, v))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                slope = (z[-1] - z[0]) / (v[-1] - v[0])
+                bend = np.abs(z - z[0] - slope * (v - v[0])).max(0)
+                level = v0 - z0 / slope
+            is_line = (bend <= 1e-9 * np.abs(z).max(0)) & (slope > 0)
+            lowest = np.where(is_line, np.fmin(level, lowest), lowest)
+        return np.where(np.isfinite(lowest), lowest, np.nan)
 
     def _values(self, kernels: RowKernels, states: Array, x: Inputs | None) -> dict[str, Any]:
         inputs = dict.fromkeys(self.inputs, 0.0) | dict(x or {})

@@ -6,9 +6,9 @@ modules is not counted.
 
 The inputs of a synaptic layer are
 
-* spikes, if every value is an integer, or an integer over q after averaging. q is the number of
-  steps (mean over time), the area of a pooling module, or a product of consecutive ones. A value
-  n/q stands for n spikes. Each spike adds its weight to every output that it reaches: an AC.
+* spikes, if every value is an integer, or an integer over q after averaging. `averages` tracks q;
+  an average that it does not know is tried with the number of steps. A value n/q stands for n
+  spikes. Each spike adds its weight to every output that it reaches: an AC.
 * numbers otherwise. Each is multiplied with every weight that applies to it: a MAC.
 
 The fan-out of a convolution is exact: near a border a spike reaches fewer outputs.
@@ -17,7 +17,8 @@ The fan-out of a convolution is exact: near a border a spike reaches fewer outpu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,23 +27,20 @@ from torch import Tensor, nn
 
 from lnm_codegen.analysis.charge import emits_spikes
 from lnm_codegen.errors import ModelError
+from lnm_codegen.insight.energy.averages import Averages, Divisor
 from lnm_codegen.insight.energy.layers import Layer, Neurons, Synapses, neuron_operations
 from lnm_codegen.insight.energy.reach import (
     CONVOLUTIONS,
-    frames_of,
+    frames_in,
     products_in,
     reached,
     spikes_in,
+    steps_in,
     taps_of,
 )
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.hooks import hooked
 from lnm_codegen.nn.parameters import values_of
-
-POOLS = (
-    nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
-    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
-)  # fmt: skip
 
 
 def counted(
@@ -58,10 +56,11 @@ def counted(
         ModelError: No samples.
     """
     counter, samples = _Counter(), 0
+    network = getattr(network, "_orig_mod", network)  # compiled code would hide its averages
     with torch.no_grad(), hooked(_hooks(network, counter)):
         for x, number in batches:
-            counter.begin()
-            network(x)
+            with counter.inference(number):
+                network(x)
             samples += number
     if not samples:
         raise ModelError("energy", "no samples to run", remedy="Give at least one.")
@@ -70,7 +69,7 @@ def counted(
 
 @dataclass
 class _Synapse:
-    """Sums over the calls of a synaptic layer."""
+    """Sums over the calls of a synaptic layer; `calls` are the frames of one inference."""
 
     module: nn.Module
     encoder: bool
@@ -82,15 +81,23 @@ class _Synapse:
     dense: int = 0
     outputs: int = 0
     frames: int = 0
+    steps: int = 0
+    calls: list[tuple[int, ...]] = field(default_factory=list)
 
-    def add(self, x: Tensor, out: Tensor, counts: tuple[int, ...]) -> None:
-        """Add a call; `counts` are the values of q, the smallest first."""
+    def end(self, samples: int, steps: int) -> None:
+        """End an inference of some samples and T steps: add the steps of its calls."""
+        self.steps += sum(steps_in(frames, samples, steps) for frames in self.calls) * samples
+        self.calls = []
+
+    def add(self, x: Tensor, out: Tensor, divisors: Sequence[Divisor]) -> None:
+        """Add a call; the first divisor that fits is q."""
         self.inputs += x.numel()
         self.outputs += out.numel()
-        self.frames += frames_of(self.module, x)
+        self.calls.append(frames_in(self.module, x))
+        self.frames += math.prod(self.calls[-1])
         self.dense += out.numel() * taps_of(self.module)
         self.everything += products_in(self.module, x)
-        spikes = spikes_in(x, counts)
+        spikes = spikes_in(self.module, x, divisors)
         self.spiking &= spikes is not None
         if spikes is not None:
             self.events += float(spikes.sum(dtype=torch.float64))
@@ -109,6 +116,7 @@ class _Synapse:
             reached=(self.reached if self.spiking else self.everything) / samples,
             outputs=self.outputs / samples,
             frames=self.frames / samples,
+            steps=self.steps / samples,
             weights=weight.numel(),
             filters=weight[:, 0].numel() if isinstance(self.module, CONVOLUTIONS) else 0,
         )
@@ -144,21 +152,30 @@ class _Counter:
 
     found: dict[str, _Synapse | _Neuron] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
-    areas: list[int] = field(default_factory=list)
+    averages: Averages = field(default_factory=Averages)
 
-    def begin(self) -> None:
-        """Start a call of the network."""
-        self.steps, self.areas = {}, []
+    @contextmanager
+    def inference(self, samples: int) -> Iterator[None]:
+        """Count a call of the network."""
+        self.steps, self.averages = {}, Averages()
+        with self.averages:
+            yield
+        for sums in self.found.values():
+            if isinstance(sums, _Synapse):
+                sums.end(samples, self.time_steps)
+
+    @property
+    def time_steps(self) -> int:
+        """Number of time steps until now."""
+        return max(self.steps.values(), default=1)
 
     def synapse(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
         """Add a call of a convolution or linear layer."""
         known = self.found.setdefault(name, _Synapse(module, encoder=not self.steps))
         assert isinstance(known, _Synapse)
-        times = {1, max(self.steps.values(), default=1)}
-        over = {
-            math.prod(self.areas[k:j]) for j in range(len(self.areas) + 1) for k in range(j + 1)
-        }
-        known.add(x, out, tuple(sorted({t * a for t in times for a in over})))
+        q = self.averages.of(x)
+        known.add(x, out, [q * times for times in sorted({1, self.time_steps})])
+        self.averages.begin(out, spiking=False)
 
     def neuron(self, name: str, layer: NeuronLayer, out: Any) -> None:
         """Add a call of a neuron layer."""
@@ -171,10 +188,7 @@ class _Counter:
         steps = len(spikes) if layer.step_mode == "m" else 1
         self.steps[name] = self.steps.get(name, 0) + steps
         known.steps = max(known.steps, self.steps[name])
-
-    def pool(self, x: Tensor, out: Tensor) -> None:
-        """Add a call of an average pooling."""
-        self.areas.append(round(x.numel() / out.numel()))
+        self.averages.begin(spikes, spiking=True)
 
     def layers(self, samples: int) -> tuple[Layer, ...]:
         """Return the layers in the order of their first calls."""
@@ -196,12 +210,10 @@ def _hooks(network: nn.Module, counter: _Counter) -> list[tuple[nn.Module, Calla
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], out: Any) -> None:
             if isinstance(module, NeuronLayer):
                 counter.neuron(name, module, out)
-            elif isinstance(module, POOLS):
-                counter.pool(inputs[0], out)
             else:
                 counter.synapse(name, module, inputs[0], out)
 
         return hook
 
-    kinds = (NeuronLayer, nn.Linear, *CONVOLUTIONS, *POOLS)
+    kinds = (NeuronLayer, nn.Linear, *CONVOLUTIONS)
     return [(m, after(n)) for n, m in network.named_modules() if isinstance(m, kinds)]

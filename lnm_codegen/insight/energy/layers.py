@@ -87,6 +87,7 @@ class Synapses:
         frames: Number of input vectors or images.
         weights: Number of weights.
         filters: Output channels times weights per input channel; 0 for a linear layer.
+        steps: Number of time steps in the frames; 1 for an image that is repeated after the layer.
     """
 
     name: str
@@ -100,10 +101,11 @@ class Synapses:
     frames: float
     weights: int
     filters: int
+    steps: float = 1.0
 
     def repeated(self, times: float) -> Synapses:
         """Return the counts of `times` as many frames."""
-        counts = ("inputs", "events", "dense", "reached", "outputs", "frames")
+        counts = ("inputs", "events", "dense", "reached", "outputs", "frames", "steps")
         return replace(self, **{word: getattr(self, word) * times for word in counts})
 
     @property

@@ -6,6 +6,7 @@ An input value stands for n spikes if it is an integer n, or n/q after averaging
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -13,30 +14,49 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.insight.energy.averages import Divisor
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _CLOSE = 1e-3
 """Tolerance of n: a mean over 10 steps is rounded."""
 
 
-def spikes_in(x: Tensor, counts: tuple[int, ...]) -> Tensor | None:
-    """Return the spikes of each value, or None if the values are numbers."""
-    for q in counts:
+def spikes_in(module: nn.Module, x: Tensor, divisors: Sequence[Divisor]) -> Tensor | None:
+    """Return the spikes of each value by the first divisor that fits; None: they are numbers."""
+    for divisor in divisors:
+        q = _divisor_of_values(module, x, divisor)
+        tolerance = 0.0 if isinstance(q, float) and q == 1 else _CLOSE
         scaled = x.abs() * q
         near = scaled.round()
-        if bool(((scaled - near).abs() <= (0.0 if q == 1 else _CLOSE)).all()):
+        if bool(((scaled - near).abs() <= tolerance).all()):
             return near
     return None
 
 
-def frames_of(module: nn.Module, x: Tensor) -> int:
-    """Return the number of input vectors or images."""
+def _divisor_of_values(module: nn.Module, x: Tensor, divisor: Divisor) -> Divisor:
+    """Return the divisor, that of windows in the shape of the input; NaN if it does not fit."""
+    if not isinstance(divisor, Tensor):
+        return divisor
+    own = divisor.to(x)
+    if isinstance(module, CONVOLUTIONS):
+        return own if x.shape[-own.dim() :] == own.shape else math.nan
+    channels, rest = divmod(x.shape[-1], own.numel())
+    return math.nan if rest else own.flatten().repeat(channels)
+
+
+def frames_in(module: nn.Module, x: Tensor) -> tuple[int, ...]:
+    """Return the axes of the input vectors or images, such as (T, N)."""
     if isinstance(module, nn.Linear):
-        return x.numel() // module.in_features
+        return tuple(x.shape[:-1])
     assert isinstance(module, CONVOLUTIONS)
-    channels: int = module.in_channels
-    image = math.prod(x.shape[x.dim() - len(module.kernel_size) :])
-    return x.numel() // (channels * image)
+    return tuple(x.shape[: x.dim() - len(module.kernel_size) - 1])
+
+
+def steps_in(frames: tuple[int, ...], samples: int, steps: int) -> int:
+    """Return the number of time steps in `frames`: 1 for (N, *), T for (T, N, *) and (T*N, *)."""
+    if frames[:1] == (samples,) and frames[:2] != (steps, samples):
+        return 1
+    return max(1, min(math.prod(frames) // samples, steps))
 
 
 def taps_of(module: nn.Module) -> int:

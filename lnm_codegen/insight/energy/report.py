@@ -48,7 +48,7 @@ class EnergyReport:
         samples: Number of inferences.
         fan_out: "exact": a spike near a border reaches fewer outputs. "mean": every spike of a
             layer counts dense products / inputs, so AC = rate * dense operations.
-        encoder: "as run": a first layer that convolves a repeated image once counts once.
+        encoder: "as run": a first layer that runs once on a repeated image counts once.
             "every step": it counts T times.
     """
 
@@ -102,9 +102,9 @@ class EnergyReport:
 
     def _counted(self, layer: Synapses) -> Synapses:
         """Return the layer, with an encoder's frames repeated if `encoder` says so."""
-        if self.encoder != "every step" or not layer.encoder or layer.frames >= self.steps:
+        if self.encoder != "every step" or not layer.encoder or layer.steps >= self.steps:
             return layer
-        return layer.repeated(self.steps / layer.frames)
+        return layer.repeated(self.steps / layer.steps)
 
     def cost(self, layer: Layer, by: Convention = FP32) -> EnergyCost:
         """Return the energy of a layer."""

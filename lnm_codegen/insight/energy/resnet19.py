@@ -111,7 +111,7 @@ def _synapses(size: _Size, rate: float | None, steps: int) -> Synapses:
         name=size.name, spiking=rate is not None, encoder=rate is None,
         inputs=size.inputs * frames, events=(rate or 0.0) * size.inputs * frames, dense=dense,
         reached=dense if rate is None else rate * dense, outputs=size.outputs * frames,
-        frames=frames, weights=weights,
+        frames=frames, steps=frames, weights=weights,
         filters=outputs * torch.Size(taps[1:]).numel() if taps[1:] else 0,
     )  # fmt: skip
 

@@ -90,6 +90,22 @@ def test_the_scale_is_the_distance_of_the_start_to_the_threshold():
     assert step.scale().tolist() == [15.0]
 
 
+def test_the_threshold_is_that_of_the_fire_expression():
+    """In any spelling and units; the least of several spikes that a rising potential reaches."""
+    v, x, vth = lnm.state("v"), lnm.input("x"), lnm.param("vth", init=0.7)
+    for fire in (v - vth, 10 * v - 10 * vth, v / vth - 1, lnm.min(v, 9) - vth):
+        neuron = lnm.Neuron(charge={v: 0.5 * v + x}, fire=fire)
+        assert StepMap(neuron, {"vth": np.array([0.7, 2.0])}, 2).threshold() == pytest.approx(
+            [0.7, 2.0], abs=1e-12
+        )
+    assert StepMap(lnm.get("lif", v_reset=-65.0, v_threshold=-50.0)).threshold() == [-50.0]
+    assert StepMap(lnm.get("ternary")).threshold() == [0.5]
+    assert StepMap(lnm.get("leaky")).threshold() == pytest.approx([1.0])  # fires at v > 1
+    for fire in (v**2 - 1, 1 - v):
+        assert np.isnan(StepMap(lnm.Neuron(charge={v: 0.5 * v + x}, fire=fire)).threshold())
+    assert np.isnan(StepMap(lnm.get("li")).threshold())
+
+
 def test_initial_states_may_be_parameters():
     """A set begins at its own value; a random state counts as 0."""
     start = lnm.param("start", init=0.25)

@@ -234,6 +234,88 @@ def test_spikes_that_were_averaged_count() -> None:
     assert energy(network[2], [(torch.full((1, 4), 0.25), torch.zeros(1))]).mac == 12
 
 
+class Always(nn.Module):
+    """Neurons that fire at each of 4 steps, and an average before the weights."""
+
+    def __init__(self, average: Any, weights: nn.Module) -> None:
+        super().__init__()
+        self.neuron = NeuronLayer(lnm.get("if"), backend="torch")
+        self.average, self.weights = average, weights
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weights(self.average(self.neuron(x.expand(4, *x.shape))))
+
+
+@pytest.mark.parametrize(
+    "average",
+    [
+        lambda s: s.mean(0),
+        lambda s: s.sum(0) / len(s),
+        lambda s: torch.stack(list(s)).mean(dim=0),
+        lambda s: s.unsqueeze(2).flatten(0, 1).reshape(4, 1, 6).mean(0),
+    ],
+)
+def test_a_mean_of_neurons_that_always_fire_keeps_its_steps(average: Any) -> None:
+    """24 spikes reach 3 outputs each. The means are 1, which was counted as one spike."""
+    network = Always(average, nn.Linear(6, 3, bias=False))
+    assert energy(network, [(torch.full((1, 6), 2.0), torch.zeros(1))]).ac == 72
+
+
+def test_a_compiled_network_is_counted_as_it_is() -> None:
+    """Its own code would bypass what follows averages."""
+    plain = Always(lambda s: s.mean(0), nn.Linear(6, 3, bias=False))
+    network = torch.compile(plain, backend="eager")
+    assert energy(network, [(torch.full((1, 6), 2.0), torch.zeros(1))]).ac == 72
+
+
+@pytest.mark.parametrize("size", [7, 8, 15])
+@pytest.mark.parametrize("rate", [0.4, 1.0])
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.AvgPool2d(2),
+        nn.AvgPool2d(3, 2, 1),
+        nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+        nn.AvgPool2d(3, 2, ceil_mode=True),
+        nn.AvgPool2d(2, divisor_override=3),
+        nn.AdaptiveAvgPool2d((3, 2)),
+    ],
+)
+def test_a_pooling_counts_the_spikes_of_its_windows(
+    size: int, rate: float, pool: nn.Module
+) -> None:
+    """Each spike counts in each window that holds it, where the size is no multiple too."""
+    x = (torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(2)) < rate).double()
+    y = x.clone().requires_grad_()
+    conv = nn.Conv2d(3, 2, 3, padding=1, bias=False).double()
+    # The derivative of a window by its values is 1/area.
+    windows = pool(y)
+    areas = torch.stack([1 / torch.autograd.grad(windows[0, 0, i, j], y, retain_graph=True)[0]
+                         [0, 0].max() for i in range(windows.shape[2])
+                         for j in range(windows.shape[3])]).reshape(windows.shape[2:])  # fmt: skip
+    spikes = (windows * areas).detach().round()
+    assert energy(nn.Sequential(pool, conv), [(x, torch.zeros(2))]).ac * 2 == reached_by_hand(
+        conv, spikes
+    )
+    flat = nn.Sequential(pool, nn.Flatten(), nn.Linear(spikes[0].numel(), 5, bias=False).double())
+    assert energy(flat, [(x, torch.zeros(2))]).ac * 2 == pytest.approx(5 * float(spikes.sum()))
+
+
+def test_divided_numbers_are_no_spikes() -> None:
+    """Pixels over 255 are numbers; spikes over an integer stay spikes."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(4, 2, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.first(x / 255)
+
+    pixels = torch.randint(1, 255, (1, 4)).float()
+    assert energy(Scaled(), [(pixels, torch.zeros(1))]).mac == 8
+
+
 @pytest.mark.parametrize("feedback", ["layer", "down"])
 def test_recurrent_weights_are_counted_step_by_step(feedback: str) -> None:
     """Every spike but the last step's crosses the feedback; the readout's neurons never fire."""
@@ -336,3 +418,27 @@ def test_an_encoder_at_every_step_costs_every_step() -> None:
             a, b = once.cost(first, LEMAIRE), every.cost(first, LEMAIRE)
             for part in ("arithmetic", "memory", "addressing"):
                 assert getattr(b, part) == pytest.approx(4 * getattr(a, part)), part
+
+
+def test_an_encoder_of_tokens_that_runs_once_costs_every_step() -> None:
+    """9 tokens are no 9 time steps. With a time axis, or call by call, it ran at every step."""
+
+    class Tokens(nn.Module):
+        def __init__(self, mode: str) -> None:
+            super().__init__()
+            self.emb, self.mode = nn.Linear(12, 5, bias=False), mode
+            self.neuron = NeuronLayer(LIF, backend="torch")
+
+        def forward(self, x: Tensor) -> Tensor:
+            x_seq = x.expand(4, *x.shape)
+            if self.mode == "once":
+                return self.neuron(self.emb(x).expand(4, *x.shape[:2], 5))
+            if self.mode == "calls":
+                return self.neuron(torch.stack([self.emb(step) for step in x_seq]))
+            return self.neuron(self.emb(x_seq))
+
+    samples = [(torch.rand(2, 9, 12), torch.zeros(2))]
+    assert energy(Tokens("once"), samples).mac == 540
+    for mode in ("once", "calls", "sequence"):
+        assert energy(Tokens(mode), samples, encoder="every step").mac == 2160
+    assert energy(Tokens("sequence"), samples).mac == 2160
