@@ -15,6 +15,7 @@ from lnm_codegen.train.runs.runner import RunResult as RunResult
 from lnm_codegen.train.runs.runner import run as run
 from lnm_codegen.train.runs.saved import Run as Run
 from lnm_codegen.train.runs.saved import load_run as load_run
+from lnm_codegen.train.stability.bounds import clamp_parameters as clamp_parameters
 from lnm_codegen.train.stability.certificate import Certificate as Certificate
 from lnm_codegen.train.stability.certificate import certificate as certificate
 from lnm_codegen.train.stability.curve import charge_curve as charge_curve

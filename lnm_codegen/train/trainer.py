@@ -27,6 +27,7 @@ from lnm_codegen.train.optimiser import (
 )
 from lnm_codegen.train.runs.checkpoint import without_prefix
 from lnm_codegen.train.runs.config import TrainConfig, clamp_of, takes_clamp
+from lnm_codegen.train.stability.bounds import clamp_parameters
 from lnm_codegen.train.stability.interval import interval_of
 from lnm_codegen.train.stability.penalty import slope_penalty
 from lnm_codegen.train.stability.projection import project, require_projectable
@@ -150,8 +151,9 @@ class Trainer:
             raise self._without_statistics() from None
 
     def _after_step(self) -> None:
-        """Update learning rates, project the neurons, and update the moving average."""
+        """Update learning rates, bound the neurons' parameters, and update the moving average."""
         self._schedule.step()
+        clamp_parameters(self.network)
         if self.config.project is not None:
             radius = self.config.project_radius
             for layer, (low, _) in zip(self.network.neurons, self.intervals, strict=True):
