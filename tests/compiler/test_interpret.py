@@ -49,7 +49,8 @@ SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "straight_through": np.ones_like,
     "half_tanh": lambda z: 1 / np.cosh(2 * z) ** 2,
     "quartic": lambda z: 1 / (2 + z**2 + z**4),
-    "half_open_rectangle": lambda z: np.where((z >= -0.5) & (z < 0.5), 1.0, 0.0),
+    "closed_rectangle": lambda z: np.where(np.abs(z) <= 0.5, 1.0, 0.0),
+    "half_open_rectangle": lambda z: np.where((z > -0.5) & (z <= 0.5), 1.0, 0.0),
 }
 """Slopes of the surrogates of the strategies, written by hand and with NumPy alone."""
 
