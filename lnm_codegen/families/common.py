@@ -44,17 +44,15 @@ def within(value: ExprLike, low: float | None, high: float | None) -> ExprLike:
     return value
 
 
-def spikes_at(
-    v: Declared, threshold: ExprLike, crossing: bool, start: float
-) -> tuple[ExprLike, dict[Any, Any]]:
-    """Return z and reset of a neuron without a reset of `v`, which begins at `start`.
+def spikes_at(v: Declared, threshold: ExprLike, crossing: bool) -> tuple[ExprLike, dict[Any, Any]]:
+    """Return z of a neuron without a reset of `v`, and the charge of a further state.
 
-    At an upward crossing z = min(v - threshold, threshold - last), where the state `last` is the
-    potential of the previous step. Otherwise z = v - threshold.
+    At an upward crossing z = min(v - threshold, threshold - last), where the charge of the state
+    `last` is v before the step. Otherwise z = v - threshold, without a further state.
     """
     if not crossing:
         return v - threshold, {}
-    last = state("last", init=start)
+    last = state("last")
     return min(v - threshold, threshold - last), {last: v}
 
 
