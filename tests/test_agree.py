@@ -144,7 +144,9 @@ in_c = pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.needs_
 
 CONSTANT = {"decided": {"spike": "always", "s_off": "never"}}
 """Case -> spikes that its parameters decide."""
-WITHOUT_GRADIENT = {"refractory_lif": {"pause"}, "leaky-at-once": {"r"}}
+WITHOUT_GRADIENT = {
+    "refractory_lif": {"pause"}, "leaky-at-once": {"r"}, "fitzhugh_nagumo": {"last"},
+}  # fmt: skip
 """Case -> states whose gradient is 0 by definition."""
 
 

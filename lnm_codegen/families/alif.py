@@ -66,11 +66,11 @@ def alif(
             f"form is {form!r}, v_reset {v_reset!r}, tau_syn {tau_syn!r}",
             "a number as v_reset in form 'lsnn'; neither in form 'yin', whose reset is soft",
         )
-    x, v, b = input("x"), state("v"), state("b", init=0.0 if form == "yin" else rest)
     t_m = max(param("tau_m", init=tau_m, learnable=learn_tau), 1)
     t_adp = max(param("tau_adp", init=tau_adp, learnable=learn_tau), 1)
     threshold = param("v_threshold", init=rest, learnable=False)
     jump = param("beta", init=beta, learnable=False)
+    x, v, b = input("x"), state("v"), state("b", init=0.0 if form == "yin" else threshold)
     charge: dict[Any, Any]
     if form == "yin":
         s_prev, keep, fade = state("s_prev"), exp(-1 / t_m), exp(-1 / t_adp)

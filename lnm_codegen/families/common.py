@@ -1,11 +1,12 @@
-"""Expressions that several families share: spikes, resets and clamps of the charged potential."""
+"""Expressions that several families share: spikes, slopes, resets and clamps."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from lnm_codegen.language.functions import ExprLike, min, where
+from lnm_codegen.language.functions import ExprLike, as_expr, min, where
 from lnm_codegen.language.neuron import hard_reset, soft_reset
+from lnm_codegen.language.surrogate import Surrogate, from_slope
 from lnm_codegen.language.symbols import Declared, state
 from lnm_codegen.validation import wrong
 
@@ -43,15 +44,26 @@ def within(value: ExprLike, low: float | None, high: float | None) -> ExprLike:
     return value
 
 
-def spikes_at(
-    v: Declared, threshold: ExprLike, crossing: bool, start: float
-) -> tuple[ExprLike, dict[Any, Any]]:
-    """Return z and reset of a neuron without a reset of `v`, which begins at `start`.
+def spikes_at(v: Declared, threshold: ExprLike, crossing: bool) -> tuple[ExprLike, dict[Any, Any]]:
+    """Return z of a neuron without a reset of `v`, and the charge of a further state.
 
-    At an upward crossing z = min(v - threshold, threshold - last), where the state `last` is the
-    potential of the previous step. Otherwise z = v - threshold.
+    At an upward crossing z = min(v - threshold, threshold - last), where the charge of the state
+    `last` is v before the step. Otherwise z = v - threshold, without a further state.
     """
     if not crossing:
         return v - threshold, {}
-    last = state("last", init=start)
+    last = state("last")
     return min(v - threshold, threshold - last), {last: v}
+
+
+def windows(first: Declared, *others: Declared) -> dict[Declared, Surrogate]:
+    """Return slopes of width 1 that do not overlap where they meet: 1 where |z| <= 1/2, else 0.
+
+    The end z = -1/2 is in the window of the first spike alone.
+    """
+    half = as_expr(0.5)
+    closed = from_slope(lambda z: where(z < -half, 0, where(z <= half, 1, 0)), "closed_rectangle")
+    half_open = from_slope(
+        lambda z: where(z <= -half, 0, where(z <= half, 1, 0)), "half_open_rectangle"
+    )
+    return {first: closed, **dict.fromkeys(others, half_open)}

@@ -20,7 +20,7 @@ def cuba_lif(
     per: Granularity = "layer",
     surrogate: Surrogate | None = None,
 ) -> Neuron:
-    """Current-based LIF (SpikingJelly `CUBALIFNode`; snnTorch `Synaptic` if `learnable`).
+    """Current-based LIF (SpikingJelly `CUBALIFNode`; for snnTorch's `Synaptic` see `synaptic`).
 
         charge   current' = current * current_decay + x
                  h        = v * voltage_decay + current'

@@ -34,9 +34,10 @@ def fitzhugh_nagumo(
 
         charge   v' = v + dt*(v - v**3/3 - w + x)
                  w' = w + dt*epsilon*(v + a - b*w)
+                 last' = v                                             crossing
         fire     spike = H(min(v' - v_threshold, v_threshold - v))     crossing
                  spike = H(v' - v_threshold)                           else
-        reset    none; `last` keeps v' for the next step               crossing
+        reset    none
 
     All quantities have no unit. Without input the default neuron rests near v = -1.2, w = -0.625.
     A constant input between about 0.33 and 1.42 makes it oscillate. Euler's method diverges where
@@ -69,7 +70,7 @@ def fitzhugh_nagumo(
         return v + step * (v - v**3 / 3 - w + x), w + step * rate * (v + shift - leak * w)
 
     after = euler(v, w) if sub_steps == 1 else substeps(sub_steps, euler, v=v, w=w)
-    fire, reset = spikes_at(v, threshold, crossing, REST[0])
+    fire, last = spikes_at(v, threshold, crossing)
     return Neuron(
-        charge=dict(zip((v, w), after, strict=True)), fire=fire, reset=reset, surrogate=surrogate
+        charge=dict(zip((v, w), after, strict=True)) | last, fire=fire, surrogate=surrogate
     ).with_per(per)

@@ -44,9 +44,10 @@ def hodgkin_huxley(
           alpha_n = E((v + 55)/10)/10,   beta_n = exp(-(v + 65)/80)/8,  E(u) = u/(1 - exp(-u))
         charge   y' = y_inf + (y - y_inf)*exp(-k*dt) of each dy/dt = k*(y_inf - y), with k and
                  y_inf at the states before the step
+                 last' = v                                             crossing
         fire     spike = H(min(v' - v_threshold, v_threshold - v))     crossing
                  spike = H(v' - v_threshold)                           else
-        reset    none; `last` keeps v' for the next step               crossing
+        reset    none
 
     Potentials are in mV, time in ms, x in uA/cm**2, conductances in mS/cm**2, the capacitance in
     uF/cm**2. A constant x of 10 makes it spike about every 15 ms. The step remains stable for any
@@ -85,11 +86,10 @@ def hodgkin_huxley(
         lambda v, m, h, n: _exponential_euler((v, m, h, n), x, channels, c, step),
         **dict(zip(REST, states, strict=True)),
     )
-    fire, reset = spikes_at(states[0], threshold, crossing, REST["v"])
+    fire, last = spikes_at(states[0], threshold, crossing)
     return Neuron(
-        charge=dict(zip(states, after, strict=True)),
+        charge=dict(zip(states, after, strict=True)) | last,
         fire=fire,
-        reset=reset,
         surrogate=surrogate or atan(alpha=0.1),
     ).with_per(per)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from lnm_codegen.families.common import windows
 from lnm_codegen.language.family import family
-from lnm_codegen.language.functions import as_expr, where
+from lnm_codegen.language.functions import as_expr
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.surrogate import Surrogate, from_slope, rectangle
-from lnm_codegen.language.symbols import Declared, Granularity, input, param, spike_named, state
+from lnm_codegen.language.surrogate import Surrogate
+from lnm_codegen.language.symbols import Granularity, input, param, spike_named, state
 from lnm_codegen.validation import require_bool, require_integer, require_number
 
 
@@ -39,8 +38,8 @@ def i_lif(
         detach_reset: Treat the count in the reset as a constant, as the authors' code does.
         learn_tau: Make tau learnable.
         per: Granularity of tau.
-        surrogate: Slope of each spike; rectangle(alpha=1) by default, whose upper end belongs to
-            the next spike.
+        surrogate: Slope of each spike; by default 1 where |z| <= 1/2, and at the end that two
+            spikes share for the lower one alone.
     """
     require_number("i_lif", "tau", tau, above=1)
     require_number("i_lif", "v_threshold", v_threshold, above=0)
@@ -56,15 +55,6 @@ def i_lif(
         fire={s: v / threshold - level for s, level in spikes.items()},
         reset={v: v - count * threshold},
         output={"count": count},
-        surrogate=surrogate or _slopes([*spikes]),
+        surrogate=surrogate or windows(*spikes),
         detach_reset=detach_reset,
     )
-
-
-def _slopes(spikes: Sequence[Declared]) -> dict[Declared, Surrogate]:
-    """Return rectangles of width 1 that meet without overlap: their sum is 1 where they meet."""
-    half = as_expr(0.5)
-    half_open = from_slope(
-        lambda z: where(z < -half, 0, where(z < half, 1, 0)), "half_open_rectangle"
-    )
-    return {**dict.fromkeys(spikes, half_open), spikes[-1]: rectangle(alpha=1.0)}

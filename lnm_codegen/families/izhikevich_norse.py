@@ -48,6 +48,7 @@ def izhikevich(
         dt: Time step in ms, > 0.
         v_threshold: Firing threshold in mV.
         v_start: Initial v; u begins at b*v_start. By default the rest of the default parameters.
+            `with_init` of v or b leaves u as it is: give u too.
         learnable: Make a, b and d learnable.
         per: Granularity of the learnable parameters, a word or a dict by name.
         surrogate: Slope of the spike; atan(alpha=0.1) by default, since potentials are in mV.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from lnm_codegen.families.common import windows
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import where
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.surrogate import Surrogate, rectangle
+from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, input, param, spike_named, state
 from lnm_codegen.validation import require_number, require_numbers
 
@@ -25,14 +26,16 @@ def ternary(
         reset    v = h where neither fires, else 0
         output   amplitude * (up - down), in {-amplitude, 0, amplitude}
 
-    The default surrogate is rectangle(alpha=1); the authors' code clips a straight-through slope.
+    With the default threshold and surrogate the slope of up - down is 1 where |h| <= 1, else 0, as
+    in the authors' code, which clips a straight-through slope.
 
     Args:
         decay: Factor of the potential per time step.
         v_threshold: Firing threshold of both signs, > 0.
         learn_amplitude: Make the amplitude of the output learnable.
         per: Granularity of the amplitude.
-        surrogate: Slope of both spikes; rectangle(alpha=1) by default.
+        surrogate: Slope of both spikes; by default 1 where |z| <= 1/2, and at h = 0 for `up` alone
+            where both windows end there.
     """
     require_number("ternary", "v_threshold", v_threshold, above=0)
     require_numbers("ternary", decay=decay)
@@ -46,5 +49,5 @@ def ternary(
         fire={up: v - threshold, down: -v - threshold},
         reset={v: where(up, 0, where(down, 0, v))},
         output={"out": amplitude * (up - down)},
-        surrogate=surrogate or rectangle(alpha=1.0),
+        surrogate=surrogate or windows(up, down),
     )

@@ -102,11 +102,11 @@ def sigmoid(alpha: float = 4.0) -> Surrogate:
 
 
 def rectangle(alpha: float = 1.0) -> Surrogate:
-    """Return g = clip(alpha*z + 1/2, 0, 1), slope alpha where |z| <= 1/(2*alpha) (SJ Rect)."""
+    """Return g = clip(alpha*z + 1/2, 0, 1), slope alpha where |z| < 1/(2*alpha) (SJ Rect)."""
     a = _positive(alpha, "rectangle")
-    return _named(
-        from_primitive(lambda z: fn.clip(a * z + sympy.Rational(1, 2), 0, 1), "rectangle"), alpha
-    )
+    made = from_slope(lambda z: fn.select(fn.abs(z), "<", 1 / (2 * a), a, 0), "rectangle")
+    primitive = fn.clip(a * Z + sympy.Rational(1, 2), 0, 1)
+    return _named(replace(made, primitive=primitive), alpha)
 
 
 def triangle(alpha: float = 1.0) -> Surrogate:

@@ -40,7 +40,7 @@ v, x = lnm.state("v"), lnm.input("x")
 SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "atan": lambda z: 1 / (1 + (math.pi * z) ** 2),
     "sigmoid": lambda z: 4 * np.exp(-4 * z) / (1 + np.exp(-4 * z)) ** 2,
-    "rectangle": lambda z: np.where(np.abs(z) <= 1, 0.5, 0.0),
+    "rectangle": lambda z: np.where(np.abs(z) < 1, 0.5, 0.0),
     "triangle": lambda z: np.maximum(0, 0.5 - 0.25 * np.abs(z)),
     "fast_sigmoid": lambda z: 1 / (1 + 2 * np.abs(z)) ** 2,
     "soft_sign": lambda z: 1 / (1 + 2 * np.abs(z)) ** 2,
@@ -49,7 +49,8 @@ SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "straight_through": np.ones_like,
     "half_tanh": lambda z: 1 / np.cosh(2 * z) ** 2,
     "quartic": lambda z: 1 / (2 + z**2 + z**4),
-    "half_open_rectangle": lambda z: np.where((z >= -0.5) & (z < 0.5), 1.0, 0.0),
+    "closed_rectangle": lambda z: np.where(np.abs(z) <= 0.5, 1.0, 0.0),
+    "half_open_rectangle": lambda z: np.where((z > -0.5) & (z <= 0.5), 1.0, 0.0),
 }
 """Slopes of the surrogates of the strategies, written by hand and with NumPy alone."""
 
@@ -60,7 +61,7 @@ def slope_of(surrogate: Any, z: np.ndarray) -> np.ndarray:
     if surrogate == lnm.surrogate.atan(alpha=0.1):
         return 0.05 / (1 + (0.05 * math.pi * z) ** 2)
     if surrogate == lnm.surrogate.rectangle():
-        return np.where(np.abs(z) <= 0.5, 1.0, 0.0)
+        return np.where(np.abs(z) < 0.5, 1.0, 0.0)
     return SLOPES[surrogate.name](z)
 
 

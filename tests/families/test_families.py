@@ -250,6 +250,13 @@ def test_ternary_fires_both_ways():
     np.testing.assert_array_equal(result.states["v"], [0, 0, 0.4, -0.4, 0, 0])
 
 
+def test_the_slope_of_ternary_is_1_also_at_rest():
+    """1 where |h| <= 1: at h = 0, where the windows of both spikes end, it was 2."""
+    x = np.array([[[-1.01, -1.0, -0.5, -0.01, 0.0, 0.01, 0.5, 1.0, 1.01]]])
+    grads = lnm.interpret(lnm.get("ternary"), x, grad_out=np.ones_like(x)).grads
+    np.testing.assert_array_equal(grads["x"][0, 0], [0, 1, 1, 1, 1, 1, 1, 1, 0])
+
+
 def test_ternary_is_odd():
     """Inputs of the other sign give outputs of the other sign, and the same gradients."""
     x, grad = inputs(11)

@@ -314,6 +314,18 @@ def test_mistakes_of_alif(row: tuple[Any, ...]) -> None:
         lnm.get("alif", **arguments)
 
 
+def test_the_threshold_of_lsnn_begins_at_its_value_at_rest() -> None:
+    """b began at the argument of the family when `with_init` gave another v_threshold."""
+    x, grad = np.random.default_rng(0).normal(1, 2, (2, 12, 3))
+    other = lnm.get("alif", form="lsnn").with_init(v_threshold=2.0)
+    built = lnm.get("alif", form="lsnn", v_threshold=2.0)
+    a, b = (lnm.interpret(neuron, x, grad_out=grad) for neuron in (other, built))
+    np.testing.assert_array_equal(a.states["b"], b.states["b"])
+    np.testing.assert_array_equal(a.grads["x"], b.grads["x"])
+    given = lnm.interpret(lnm.get("alif", form="lsnn"), x, v_threshold=2.0)
+    np.testing.assert_array_equal(given.states["b"], b.states["b"])
+
+
 @pytest.mark.parametrize("form", ["yin", "lsnn"])
 def test_a_time_constant_below_1_counts_as_1(form: str) -> None:
     """Training may take it through 0; nothing is infinite there, forward or backward."""

@@ -158,14 +158,23 @@ def test_fitzhugh_nagumo_is_euler_s_method(sub_steps: int, crossing: bool) -> No
             now = tuple(s + 0.25 / sub_steps * d for s, d in zip(now, slopes, strict=True))
         z = now[0] - p["v_threshold"]
         if crossing:
-            z = torch.minimum(z, p["v_threshold"] - state["last"])
+            z = torch.minimum(z, p["v_threshold"] - state["v"])
         after = {"v": now[0], "w": now[1]}
-        return Spike.apply(z), after | ({"last": now[0]} if crossing else {})
+        return Spike.apply(z), after | ({"last": state["v"]} if crossing else {})
 
     neuron = lnm.get(
         "fitzhugh_nagumo", sub_steps=sub_steps, crossing=crossing, v_threshold=0.5, learnable=True
     )
-    check_drawn(neuron, step, 1.5, 0.5)
+    check_drawn(neuron, step, 3.0, 0.5)
+
+
+@pytest.mark.parametrize(("name", "level"), [("fitzhugh_nagumo", 1.5), ("hodgkin_huxley", 20.0)])
+def test_a_start_above_the_threshold_is_no_crossing(name: str, level: float) -> None:
+    """It gave a spike in the first step, because `last` began at the resting potential."""
+    x, neuron = np.zeros((2, 1)), lnm.get(name)
+    given = lnm.interpret(neuron, x, state={"v": np.full(1, level)})
+    for found in (given, lnm.interpret(neuron.with_init(v=level), x)):
+        assert not found.out.any()
 
 
 def crossings(v: np.ndarray, level: float, times: np.ndarray) -> np.ndarray:
@@ -228,9 +237,9 @@ def test_hodgkin_huxley_is_exponential_euler(sub_steps: int, crossing: bool) -> 
             v = limit + (v - limit) * torch.exp(-dt * total / p["capacitance"])
         z = v - p["v_threshold"]
         if crossing:
-            z = torch.minimum(z, p["v_threshold"] - state["last"])
+            z = torch.minimum(z, p["v_threshold"] - state["v"])
         after = {"v": v, **dict(zip("mhn", gates, strict=True))}
-        return Spike.apply(z), after | ({"last": v} if crossing else {})
+        return Spike.apply(z), after | ({"last": state["v"]} if crossing else {})
 
     neuron = lnm.get(
         "hodgkin_huxley", dt=0.2, sub_steps=sub_steps, crossing=crossing, learnable=True,

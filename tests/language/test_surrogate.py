@@ -114,10 +114,10 @@ def test_peak_and_area(name, alpha):
 
 
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
-def test_rectangle_holds_its_edges(sign):
-    """|z| = 1/(2*alpha) is inside, as the gradient passes at the ends of clip."""
-    edge = sign * np.array([0.25, 0.25 + 1e-9])
-    np.testing.assert_array_equal(slope_at(lnm.surrogate.rectangle(alpha=2.0), edge), [2.0, 0.0])
+def test_rectangle_is_open(sign):
+    """|z| = 1/(2*alpha), where a neuron at rest may be, is outside, as in SpikingJelly's Rect."""
+    edge = sign * np.array([0.25, 0.25 - 1e-9])
+    np.testing.assert_array_equal(slope_at(lnm.surrogate.rectangle(alpha=2.0), edge), [0.0, 2.0])
 
 
 def test_straight_through():

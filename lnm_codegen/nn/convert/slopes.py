@@ -75,7 +75,7 @@ JELLY: dict[str, Formula] = {
     "SoftSign": lambda a, z: own.soft_sign(a["alpha"]),
     "Erf": lambda a, z: own.erf(a["alpha"]),
     "SuperSpike": lambda a, z: a["alpha"] / (1 + abs(z)) ** 2,
-    "Rect": lambda a, z: where(abs(z) < 0.5 / a["alpha"], a["alpha"], 0),
+    "Rect": lambda a, z: own.rectangle(a["alpha"]),
     "NonzeroSignLogAbs": lambda a, z: 1 / (1 / a["alpha"] + abs(z)),
     "PiecewiseLeakyReLU": lambda a, z: where(abs(z) < a["w"], 1 / (2 * a["w"]), a["c"]),
     "SquarewaveFourierSeries": _square_wave,
