@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from lnm_codegen.families.draws import Range, param_in, require_range
+from lnm_codegen.families.draws import Range, param_in
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import clip, exp, max, stop_gradient, where
 from lnm_codegen.language.neuron import Neuron
@@ -40,13 +38,13 @@ def adlif(
     Args:
         tau_v: Time constant of v in time steps, >= 1: a number, or a range (low, high). A layer
             draws it uniformly for each parameter set. Without a layer the middle counts. A learned
-            value outside the range counts as its nearest end, and one below 1 as 1.
+            value may leave the range. One below 1 counts as 1.
         tau_w: Time constant of w, given as `tau_v`.
         a: Coupling of v to w over q, 0 to 1, given as `tau_v`.
         b: Jump of w at a spike over q, 0 to 2, given as `tau_v`. A learned a or b outside these
             bounds counts as the nearest bound. As the authors' code, `lnm train` moves every
             parameter to its bound after a step of the optimiser (`lnm.train.clamp_parameters`).
-            The authors learn the share of tau in its range, which takes larger steps of tau.
+            The authors learn the share of tau in its range, and clamp tau to that range.
         q: Common factor of a and b, > 0.
         v_threshold: Firing threshold.
         learnable: Make tau_v, tau_w, a and b learnable.
@@ -59,7 +57,8 @@ def adlif(
     require_number("adlif", "q", q, above=0)
     require_numbers("adlif", v_threshold=v_threshold)
     v, w, x = state("v"), state("w"), input("x")
-    t_v, t_w = (_tau(word, t, learnable) for word, t in (("tau_v", tau_v), ("tau_w", tau_w)))
+    t_v = max(param_in("adlif", "tau_v", tau_v, learnable=learnable, low=1), 1)
+    t_w = max(param_in("adlif", "tau_w", tau_w, learnable=learnable, low=1), 1)
     coupling = clip(param_in("adlif", "a", a, learnable=learnable, low=0, high=1), 0, 1)
     jump = clip(param_in("adlif", "b", b, learnable=learnable, low=0, high=2), 0, 2)
     factor = param("q", init=q, learnable=False)
@@ -74,10 +73,3 @@ def adlif(
         reset={v: after, w: d_w * w + (1 - d_w) * factor * (coupling * after + jump * spike)},
         surrogate=surrogate,
     ).with_per(per)
-
-
-def _tau(word: str, tau: Any, learnable: bool) -> Any:
-    """Declare a time constant, within its range or above 1."""
-    low, high = require_range("adlif", word, tau, low=1)
-    symbol = param_in("adlif", word, tau, learnable=learnable, low=1)
-    return clip(symbol, low, high) if low < high else max(symbol, 1)
