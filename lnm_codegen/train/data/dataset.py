@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -86,6 +87,14 @@ def source_split(source: Source, labels: Tensor, augment: Augment | None = None)
     return Split(labels, read)
 
 
+class Loaded(NamedTuple):
+    """Arguments of `load`: its folder, limit and options."""
+
+    folder: Path | None
+    limit: int | None
+    options: dict[str, Any]
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A training and a test split.
@@ -101,7 +110,7 @@ class Dataset:
         per_step: Each time step of a sequence has its own label.
         draws: Random numbers that the augmentation of a sample takes; 0 without augmentation.
         is_held_out: `test` was drawn from the training samples.
-        is_named: `load` returned these samples; other ones are yours, whatever their name.
+        loaded: Arguments with which `load` made these samples; None for samples of your own.
     """
 
     name: str
@@ -114,7 +123,7 @@ class Dataset:
     per_step: bool = False
     draws: int = 0
     is_held_out: bool = False
-    is_named: bool = False
+    loaded: Loaded | None = None
 
     def batches(
         self,

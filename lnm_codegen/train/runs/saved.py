@@ -123,7 +123,7 @@ def test_data(run: Run) -> Dataset:
     """
     if not run.data.is_held_out:
         return run.data
-    if not run.data.is_named:
+    if run.data.loaded is None:
         problem = f"the test set of {run.data.name} is unknown"
         remedy = "Give load_run the samples without held_out."
         raise ModelError(f"run: {run.folder}", problem, remedy=remedy)
