@@ -8,6 +8,7 @@ earlier version has none, or lacks entries, which are then not compared.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,15 @@ def require_named_data(origin: dict[str, Any]) -> None:
     if isinstance(found, dict) and found.get("own"):
         problem = f"the run has samples of your own, {shown(found.get('name'))}"
         raise ModelError("data", problem, remedy=f"{_GIVE} Or train with --data arrays, a file.")
+
+
+def with_scale(origin: dict[str, Any], data: Dataset) -> Dataset:
+    """Return samples normalised by the mean and deviation of the run, if it records them."""
+    found = origin.get("data")
+    if not isinstance(found, dict) or "mean" not in found:
+        return data
+    mean, deviation = (_numbers(found, word).float() for word in ("mean", "deviation"))
+    return replace(data, scale=(mean, deviation))
 
 
 def require_same_data(origin: dict[str, Any], data: Dataset) -> None:
@@ -144,7 +154,7 @@ def _is_close(found: dict[str, Any], word: str, value: Tensor, size: Tensor) -> 
 
 def _numbers(found: dict[str, Any], word: str) -> Tensor:
     try:
-        return torch.tensor(found[word], dtype=torch.float64)
+        return torch.tensor(found.get(word), dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         remedy = "Restore config.json, or train a new run."
-        raise wrong("run: origin", word, found[word], "numbers", remedy) from None
+        raise wrong("run: origin", word, found.get(word), "numbers", remedy) from None

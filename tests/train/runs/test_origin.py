@@ -94,7 +94,7 @@ def test_own_samples_are_demanded(trained: Path, data: Dataset, other: Dataset) 
     for given in (None, data):
         with refused(ModelError, where, "the run has other labels", "", remedy):
             run(CONFIG, out, data=given, resume=True)
-    assert load_run(out, other).data is other
+    assert load_run(out, other).data.train is other.train
     problem = "holds a run whose data is 'digits-rows', not 'mine'"
     with refused(ModelError, "train", problem):
         run(CONFIG, out, data=replace(other, name="mine"), resume=True)
