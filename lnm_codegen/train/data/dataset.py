@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.nn.load.warn import warn_once
 from lnm_codegen.validation import require_integer, wrong
 
 Kind = Literal["image", "sequence"]
@@ -213,6 +214,19 @@ def require_samples(where: str, data: object) -> None:
     if not isinstance(data, Dataset):
         remedy = "Make one of arrays with lnm_codegen.train.from_arrays."
         raise wrong(where, "data", type(data).__name__, "a Dataset", remedy)
+
+
+def warn_of_absent_classes(data: Dataset, limit: int | None) -> None:
+    """Show a warning if a limit leaves the training split without some classes of the set."""
+    if limit is None:
+        return
+    labels = data.train.labels.flatten()
+    counts = torch.bincount(labels[labels >= 0], minlength=data.classes)
+    absent = (counts == 0).nonzero().flatten().tolist()
+    if absent:
+        named = ", ".join(map(str, absent[:10])) + ", ..." * (len(absent) > 10)
+        problem = f"limit={limit} leaves no training sample of {data.name} with the label {named}"
+        warn_once(f"train: {problem}. Raise the limit, or shuffle samples of your own first.")
 
 
 def _draw(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:

@@ -15,7 +15,7 @@ from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.train.data import Dataset
-from lnm_codegen.train.data.dataset import require_samples
+from lnm_codegen.train.data.dataset import require_samples, warn_of_absent_classes
 from lnm_codegen.train.distributed import joined
 from lnm_codegen.train.engine import (
     Epoch,
@@ -113,6 +113,7 @@ def run(
         if data is None and resume and folder is not None and is_taken(folder.path):
             require_named_data(read_origin(folder.path / "config.json"))
         data = dataset_of(config, data)
+        warn_of_absent_classes(data, config.limit)
         stack.enter_context(torch_settings(config, world.device))
         saved = None if folder is None or not resume else read_checkpoint(folder.path)
         if folder is None or saved is None:
