@@ -30,6 +30,7 @@ from lnm_codegen.train.runs.origin import (
     require_same_neuron,
     with_scale,
 )
+from lnm_codegen.train.runs.surrogate import is_record
 
 _REMEDY = "Train again with lnm train, or name another run."
 
@@ -77,8 +78,7 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
         raise ModelError(f"run: {place}", problem, remedy="Name the folder that lnm train wrote.")
     path = place / "config.json"
     config = recorded = read_json(path, _REMEDY)
-    surrogate = config.arguments.get("surrogate")
-    if isinstance(surrogate, dict) and {"name", "slope", "primitive"} <= surrogate.keys():
+    if is_record(config.arguments.get("surrogate")):
         rest = {k: v for k, v in config.arguments.items() if k != "surrogate"}
         config = replace(config, arguments=rest)
     if not (place / MODEL).exists():
