@@ -33,7 +33,7 @@ def from_arrays(
     y_test: ArrayLike,
     *,
     kind: Kind = "sequence",
-    scale: str = "standard",
+    scale: str | tuple[ArrayLike, ArrayLike] = "standard",
     name: str = "arrays",
 ) -> Dataset:
     """Return a data set of your own arrays or CPU tensors, for `run(config, data=...)`.
@@ -49,7 +49,8 @@ def from_arrays(
         kind: "sequence", or "image": each time step of a network has the same input.
         scale: "standard" subtracts the mean of each feature (of each channel of images) over the
             training samples, and divides by its deviation; "raw" leaves inputs as they are, as
-            spikes should be.
+            spikes should be. (mean, deviation) are your own: numbers, or arrays of the shape of a
+            time step, (C, 1, 1) of images.
         name: Name of the samples in records and pages.
 
     Raises:
@@ -67,13 +68,15 @@ def arrays(
 
     The names of the arrays or files are x_train, y_train, x_test and y_test.
     """
+    require_known(f"data: {folder}", "scale", scale, _SCALES)
     data = _dataset(f"data: {folder}", _read(folder), kind, scale, "arrays")
     return data.first(limit)
 
 
-def _dataset(where: str, given: dict[str, Any], kind: str, scale: str, name: str) -> Dataset:
+def _dataset(where: str, given: dict[str, Any], kind: str, scale: Any, name: str) -> Dataset:
     require_known(where, "kind", kind, tuple(KINDS))
-    require_known(where, "scale", scale, _SCALES)
+    if isinstance(scale, str):
+        require_known(where, "scale", scale, _SCALES)
     if type(name) is not str or not name:
         raise wrong(where, "name", name, "a text")
     inputs = [_inputs(where, word, given[word], kind) for word in ("x_train", "x_test")]
@@ -97,7 +100,7 @@ def _dataset(where: str, given: dict[str, Any], kind: str, scale: str, name: str
         classes,
         "image" if kind == "image" else "sequence",
         tuple(train.shape[1:]),
-        _scale(train, kind) if scale == "standard" else (torch.tensor(0.0), torch.tensor(1.0)),
+        _scale(where, scale, train, kind),
         per_step,
     )
 
@@ -163,7 +166,28 @@ def _of_steps(where: str, found: Sequence[NDArray[Any]]) -> tuple[list[Tensor], 
     return [torch.from_numpy(y.astype(np.int64)) for y in found], int(most) + 1
 
 
-def _scale(x: Tensor, kind: str) -> Scale:
+def _scale(where: str, scale: Any, train: Tensor, kind: str) -> Scale:
+    """Return mean and deviation: of the training inputs, of none, or those that are given."""
+    if isinstance(scale, str):
+        raw = torch.tensor(0.0), torch.tensor(1.0)
+        return _statistics(train, kind) if scale == "standard" else raw
+    shape = (train.shape[1], 1, 1) if kind == "image" else tuple(train.shape[2:])
+    try:
+        mean, std = (
+            torch.from_numpy(_numpy(where, "scale", part).astype(np.float32)) for part in scale
+        )
+        fits = {mean.shape, std.shape} <= {(), shape} and bool(
+            torch.isfinite(mean).all() and torch.isfinite(std).all() and (std > 0).all()
+        )
+    except (ValueError, TypeError):
+        fits = False
+    if not fits:
+        accepted = f"standard, raw, (mean, deviation > 0) as numbers, or as arrays of shape {shape}"
+        raise wrong(where, "scale", scale, accepted)
+    return mean, std
+
+
+def _statistics(x: Tensor, kind: str) -> Scale:
     """Return mean and deviation of each feature over samples and time, or of each channel."""
     over = (0, 2, 3) if kind == "image" else (0, 1)
     mean, std = x.double().mean(over), x.double().std(over, correction=0)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.nn.load.warn import warn_once
 from lnm_codegen.validation import require_integer, wrong
 
 Kind = Literal["image", "sequence"]
@@ -86,6 +88,14 @@ def source_split(source: Source, labels: Tensor, augment: Augment | None = None)
     return Split(labels, read)
 
 
+class Loaded(NamedTuple):
+    """Arguments of `load`: its folder, limit and options."""
+
+    folder: Path | None
+    limit: int | None
+    options: dict[str, Any]
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A training and a test split.
@@ -101,7 +111,7 @@ class Dataset:
         per_step: Each time step of a sequence has its own label.
         draws: Random numbers that the augmentation of a sample takes; 0 without augmentation.
         is_held_out: `test` was drawn from the training samples.
-        is_named: `load` returned these samples; other ones are yours, whatever their name.
+        loaded: Arguments with which `load` made these samples; None for samples of your own.
     """
 
     name: str
@@ -114,7 +124,7 @@ class Dataset:
     per_step: bool = False
     draws: int = 0
     is_held_out: bool = False
-    is_named: bool = False
+    loaded: Loaded | None = None
 
     def batches(
         self,
@@ -204,6 +214,19 @@ def require_samples(where: str, data: object) -> None:
     if not isinstance(data, Dataset):
         remedy = "Make one of arrays with lnm_codegen.train.from_arrays."
         raise wrong(where, "data", type(data).__name__, "a Dataset", remedy)
+
+
+def warn_of_absent_classes(data: Dataset, limit: int | None) -> None:
+    """Show a warning if a limit leaves the training split without some classes of the set."""
+    if limit is None:
+        return
+    labels = data.train.labels.flatten()
+    counts = torch.bincount(labels[labels >= 0], minlength=data.classes)
+    absent = (counts == 0).nonzero().flatten().tolist()
+    if absent:
+        named = ", ".join(map(str, absent[:10])) + ", ..." * (len(absent) > 10)
+        problem = f"limit={limit} leaves no training sample of {data.name} with the label {named}"
+        warn_once(f"train: {problem}. Raise the limit, or shuffle samples of your own first.")
 
 
 def _draw(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:

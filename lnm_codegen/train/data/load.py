@@ -11,7 +11,7 @@ from typing import Any
 from lnm_codegen.errors import ModelError
 from lnm_codegen.train.data.arrays import arrays
 from lnm_codegen.train.data.cifar import cifar10, cifar100
-from lnm_codegen.train.data.dataset import LARGEST, Dataset
+from lnm_codegen.train.data.dataset import LARGEST, Dataset, Loaded
 from lnm_codegen.train.data.digits import digits, digits_rows
 from lnm_codegen.train.data.ecg import ecg_qtdb
 from lnm_codegen.train.data.event_sets import cifar10_dvs, dvs_gesture, fashion_events, n_mnist
@@ -91,8 +91,9 @@ def load(
     if folder is not None:
         if "folder" not in parameters:
             raise ModelError(where, "the set reads no files", remedy="Leave out --data-dir.")
-        return replace(make(folder=Path(folder), limit=limit, **options), is_named=True)
-    if "folder" in parameters and parameters["folder"].default is inspect.Parameter.empty:
+        folder = Path(folder)
+    elif "folder" in parameters and parameters["folder"].default is inspect.Parameter.empty:
         remedy = "Name it with --data-dir; docs/data.md lists its layouts."
         raise ModelError(where, "the set is read from a folder of yours", remedy=remedy)
-    return replace(make(limit=limit, **options), is_named=True)
+    place = {} if folder is None else {"folder": folder}
+    return replace(make(limit=limit, **place, **options), loaded=Loaded(folder, limit, options))

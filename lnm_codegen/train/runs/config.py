@@ -18,8 +18,8 @@ from lnm_codegen.families import FAMILIES
 from lnm_codegen.families.common import LOWEST
 from lnm_codegen.families.library import require_reference, resolve, resolve_recorded
 from lnm_codegen.language.neuron import Neuron, require_one_port
-from lnm_codegen.language.surrogate import surrogate_named
 from lnm_codegen.options import BackendName
+from lnm_codegen.train.runs.surrogate import surrogate_of
 from lnm_codegen.validation import (
     require_bool,
     require_integer,
@@ -290,8 +290,7 @@ def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
     arguments = dict(config.arguments)
     surrogate = arguments.get("surrogate")
     if isinstance(surrogate, str | dict):
-        table = {"kind": surrogate} if isinstance(surrogate, str) else dict(surrogate)
-        arguments["surrogate"] = surrogate_named("train", table.pop("kind", None), table)
+        arguments["surrogate"] = surrogate_of(surrogate)
     if (clamp := clamp_of(config)) is not None:
         arguments["v_min"] = clamp
     family = config.family

@@ -2,16 +2,18 @@
 
 A config only names both. The file of a neuron may be edited after the run, and `run(data=...)`
 takes any samples. So `load_run` and `--resume` compare what they load with the origin. A run of an
-earlier version has none.
+earlier version has none, or lacks entries, which are then not compared.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import int64
+import torch
+from torch import Tensor
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
@@ -20,20 +22,28 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.digest import definition_digest
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.runs.config import TrainConfig
-from lnm_codegen.validation import shown
+from lnm_codegen.validation import shown, wrong
 
 _GIVE = "In Python, give the samples of the run as data= of load_run, or of run to resume it."
+FEW = 4
+"""Samples of each split whose inputs are compared."""
+TOLERANCE = 1e-3
+"""Largest difference of equal inputs, relative to their size. Machines differ in last bits."""
 
 
 def origin_of(config: TrainConfig, neuron: Neuron, data: Dataset) -> dict[str, Any]:
     """Return the origin of a run, for JSON. A built-in family needs no digest."""
+    mean, deviation = data.scale
     samples = {
         "name": data.name,
-        "own": not data.is_named,
+        "own": data.loaded is None,
         "train": len(data.train),
         "test": len(data.test),
         "sample": list(data.sample),
         "labels": _labels_digest(data),
+        "inputs": _summary(data).tolist(),
+        "mean": mean.tolist(),
+        "deviation": deviation.tolist(),
     }
     return {"neuron": _neuron_digest(config, neuron), "data": samples}
 
@@ -64,6 +74,15 @@ def require_named_data(origin: dict[str, Any]) -> None:
         raise ModelError("data", problem, remedy=f"{_GIVE} Or train with --data arrays, a file.")
 
 
+def with_scale(origin: dict[str, Any], data: Dataset) -> Dataset:
+    """Return samples normalised by the mean and deviation of the run, if it records them."""
+    found = origin.get("data")
+    if not isinstance(found, dict) or "mean" not in found:
+        return data
+    mean, deviation = (_numbers(found, word).float() for word in ("mean", "deviation"))
+    return replace(data, scale=(mean, deviation))
+
+
 def require_same_data(origin: dict[str, Any], data: Dataset) -> None:
     """Raise ModelError if the samples are not those of the run."""
     found = origin.get("data")
@@ -78,6 +97,10 @@ def require_same_data(origin: dict[str, Any], data: Dataset) -> None:
         )
     elif found.get("labels") != _labels_digest(data):
         problem = "the run has other labels"
+    elif not _has_same_inputs(found, data):
+        problem = "the run has other inputs"
+    elif not _has_same_scale(found, data):
+        problem = "the run has another mean or deviation"
     else:
         return
     raise ModelError(f"data: {data.name}", problem, remedy=_GIVE)
@@ -93,5 +116,45 @@ def _neuron_digest(config: TrainConfig, neuron: Neuron) -> str | None:
 def _labels_digest(data: Dataset) -> str:
     found = hashlib.sha256()
     for split in (data.train, data.test):
-        found.update(split.labels.detach().cpu().to(int64).contiguous().numpy().tobytes())
+        found.update(split.labels.detach().cpu().to(torch.int64).contiguous().numpy().tobytes())
     return found.hexdigest()
+
+
+def _summary(data: Dataset) -> Tensor:
+    """Return three means over the first inputs of each split, (2, 3).
+
+    They are the means of the inputs, of the inputs times a rising weight, and of their sizes.
+    """
+    found = []
+    for split in (data.train, data.test):
+        x = split.take(torch.arange(min(FEW, len(split)))).detach().cpu().double().flatten()
+        weight = torch.linspace(-1, 1, len(x), dtype=x.dtype)
+        found.append(torch.stack([x.mean(), (weight * x).mean(), x.abs().mean()]))
+    return torch.stack(found)
+
+
+def _has_same_inputs(found: dict[str, Any], data: Dataset) -> bool:
+    summary = _summary(data)
+    return _is_close(found, "inputs", summary, summary[:, 2:])
+
+
+def _has_same_scale(found: dict[str, Any], data: Dataset) -> bool:
+    mean, deviation = data.scale
+    pairs = {"mean": mean, "deviation": deviation}
+    return all(_is_close(found, word, value, deviation) for word, value in pairs.items())
+
+
+def _is_close(found: dict[str, Any], word: str, value: Tensor, size: Tensor) -> bool:
+    """Report whether the recorded numbers, if any, are `value` up to a small share of `size`."""
+    if word not in found:
+        return True
+    have = _numbers(found, word)
+    return have.shape == value.shape and bool(((have - value).abs() <= TOLERANCE * size).all())
+
+
+def _numbers(found: dict[str, Any], word: str) -> Tensor:
+    try:
+        return torch.tensor(found.get(word), dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        remedy = "Restore config.json, or train a new run."
+        raise wrong("run: origin", word, found.get(word), "numbers", remedy) from None

@@ -15,7 +15,7 @@ from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.train.data import Dataset
-from lnm_codegen.train.data.dataset import require_samples
+from lnm_codegen.train.data.dataset import require_samples, warn_of_absent_classes
 from lnm_codegen.train.distributed import joined
 from lnm_codegen.train.engine import (
     Epoch,
@@ -83,7 +83,7 @@ def run(
             uninterrupted run. Start it if there is none.
         data: Samples, say of `from_arrays`; by default those that `config` names. `limit` and
             `validation` of the config apply to them, except in a `held_out` set. The run records
-            the name of samples that the config does not name.
+            their name, and for samples of `load` its folder, limit and options.
         console: Console for progress; None prints nothing.
         title: Text before each line of progress.
         lines: Print a line per epoch.
@@ -113,6 +113,7 @@ def run(
         if data is None and resume and folder is not None and is_taken(folder.path):
             require_named_data(read_origin(folder.path / "config.json"))
         data = dataset_of(config, data)
+        warn_of_absent_classes(data, config.limit)
         stack.enter_context(torch_settings(config, world.device))
         saved = None if folder is None or not resume else read_checkpoint(folder.path)
         if folder is None or saved is None:
@@ -159,11 +160,14 @@ def run(
 
 
 def _of_samples(config: TrainConfig, data: Dataset) -> TrainConfig:
-    """Return the config with the name of the samples, if it names others."""
+    """Return the config that names the samples: those of `load` with its arguments."""
     require_samples("train", data)
-    if data.name == config.data:
-        return config
-    return replace(config, data=data.name, data_dir=None, data_arguments={})
+    if data.loaded is None:
+        same = data.name == config.data
+        return config if same else replace(config, data=data.name, data_dir=None, data_arguments={})
+    folder, limit, options = data.loaded
+    limit = min((n for n in (config.limit, limit) if n is not None), default=None)
+    return replace(config, data=data.name, data_dir=folder, data_arguments=options, limit=limit)
 
 
 def _neuron_of_run(config: TrainConfig, folder: RunFolder, data: Dataset) -> Neuron:

@@ -28,7 +28,9 @@ from lnm_codegen.train.runs.origin import (
     require_named_data,
     require_same_data,
     require_same_neuron,
+    with_scale,
 )
+from lnm_codegen.train.runs.surrogate import is_record
 
 _REMEDY = "Train again with lnm train, or name another run."
 
@@ -42,7 +44,8 @@ class Run:
         config: The config of the training. It lacks a surrogate given as an object: the network's
             output does not depend on it.
         network: The network with its weights, in eval mode.
-        data: The samples that the config names, or those that were given.
+        data: The samples that the config names, or those that were given, with the mean and
+            deviation of the training.
     """
 
     folder: Path
@@ -60,7 +63,8 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
         folder: A folder with config.json and model.safetensors. Its neuron.toml defines the neuron
             if the file or module of the family is missing.
         data: Samples, of the run or others; by default those that the config names. These, and
-            held-out samples of the same name, must be those of the run.
+            held-out samples of the same name, must be those of the run. All are normalised by the
+            mean and deviation of the run, whatever their own scale.
 
     Raises:
         ModelError: No such folder; a file is missing, damaged or does not fit the other; the
@@ -74,8 +78,7 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
         raise ModelError(f"run: {place}", problem, remedy="Name the folder that lnm train wrote.")
     path = place / "config.json"
     config = recorded = read_json(path, _REMEDY)
-    surrogate = config.arguments.get("surrogate")
-    if isinstance(surrogate, dict) and {"name", "slope", "primitive"} <= surrogate.keys():
+    if is_record(config.arguments.get("surrogate")):
         rest = {k: v for k, v in config.arguments.items() if k != "surrogate"}
         config = replace(config, arguments=rest)
     if not (place / MODEL).exists():
@@ -90,6 +93,7 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
         if data is None:
             require_named_data(origin)
             data = dataset_of(config)
+        data = with_scale(origin, data)
         if given is None or (data.is_held_out and data.name == config.data):
             require_same_data(origin, data)
         network = network_of(config, data, neuron)
@@ -123,11 +127,11 @@ def test_data(run: Run) -> Dataset:
     """
     if not run.data.is_held_out:
         return run.data
-    if not run.data.is_named:
+    if run.data.loaded is None:
         problem = f"the test set of {run.data.name} is unknown"
         remedy = "Give load_run the samples without held_out."
         raise ModelError(f"run: {run.folder}", problem, remedy=remedy)
-    return dataset_of(replace(run.config, validation=0))
+    return replace(dataset_of(replace(run.config, validation=0)), scale=run.data.scale)
 
 
 def _require_weights(where: str, want: Mapping[str, Tensor], have: Mapping[str, Tensor]) -> None:

@@ -105,7 +105,8 @@ def test_a_file_is_the_arrays(tmp_path: Path) -> None:
         ("y_test", [2, 7, 9, 7], ["y_test has the label 9, which y_train lacks", "2, 7"]),
         ("y_test", np.zeros((4, 5), int), ["y_test has the shape (4, 5)", "form of y_train"]),
         ("kind", "video", ["no kind 'video'", "sequence, image"]),
-        ("scale", None, ["no scale None", "standard, raw"]),
+        ("scale", None, ["scale is None", "standard, raw"]),
+        ("scale", "fast", ["no scale 'fast'", "standard, raw"]),
         ("name", "", ["name is ''"]),
     ],
 )
@@ -206,3 +207,53 @@ def test_a_run_on_a_file_loads_by_itself(tmp_path: Path) -> None:
 
 def test_names() -> None:
     assert set(NAMES) == set(GIVEN)
+
+
+def test_new_samples_have_the_scale_of_the_run(tmp_path: Path) -> None:
+    """They were normalised by their own mean and deviation, so another mix of classes was moved."""
+    mine = from_arrays(**GIVEN)
+    run(replace(CONFIG, validation=0, limit=None), tmp_path, data=mine)
+    new = {**GIVEN, "x_train": 5 * X + 9}
+    mean, deviation = mine.scale
+    for scale in ("standard", "raw", (1.0, 2.0)):
+        found = load_run(tmp_path, data=from_arrays(**new, scale=scale)).data
+        assert torch.equal(found.scale[0], mean)
+        assert torch.equal(found.scale[1], deviation)
+
+
+def test_spikes_stay_spikes_in_a_run_on_raw_inputs(tmp_path: Path) -> None:
+    given = {**GIVEN, "x_train": X > 3, "x_test": X[:4] > 3}
+    run(replace(CONFIG, validation=0), tmp_path, data=from_arrays(**given, scale="raw"))
+    found = load_run(tmp_path, data=from_arrays(**given)).data
+    x, _ = next(found.batches(found.test, 4))
+    assert x.unique().tolist() == [0, 1]
+
+
+def test_a_limit_leaves_the_scale_of_the_run(tmp_path: Path) -> None:
+    """The run normalises by all samples; loading by name computes them after the limit."""
+    data = load("digits-rows", scale="standard")
+    run(replace(CONFIG, limit=40, validation=4), tmp_path, data=data)
+    saved = load_run(tmp_path)
+    for found in (saved.data, data_of_test(saved)):
+        assert torch.equal(torch.stack(found.scale), torch.stack(data.scale))
+
+
+def test_scales_of_your_own() -> None:
+    """They are numbers or arrays of a time step, such as the scale of another set."""
+    of_features = from_arrays(**GIVEN).scale
+    for scale, mean in ((of_features, of_features[0]), ((3.0, np.full(3, 2.0)), 3.0)):
+        data = from_arrays(**GIVEN, scale=scale)
+        x, _ = next(data.batches(data.train, 12))
+        want = (X - np.asarray(mean)) / np.asarray(scale[1])
+        assert np.allclose(x.transpose(0, 1), want, atol=1e-5)
+    images = {**GIVEN, "x_train": X[:, None], "x_test": X[:4, None], "kind": "image"}
+    scale = from_arrays(**images).scale
+    assert torch.equal(from_arrays(**images, scale=scale).scale[0], scale[0])
+
+
+@pytest.mark.parametrize(
+    "scale", [(1.0,), (0.0, 0.0), (np.zeros(2), 1.0), (0.0, np.nan), ("a", 1.0), (1.0, 2.0, 3.0), 2]
+)
+def test_scales_that_do_not_fit(scale: Any) -> None:
+    with refused(ModelError, "from_arrays", "scale is ", "arrays of shape (3,)"):
+        from_arrays(**GIVEN, scale=scale)

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
 from lnm_codegen.train import Dataset, TrainConfig, load, load_run, run
+from lnm_codegen.train.data.dataset import memory_split
 from tests.refusals import refused
 
 CONFIG = TrainConfig(
@@ -92,7 +94,7 @@ def test_own_samples_are_demanded(trained: Path, data: Dataset, other: Dataset) 
     for given in (None, data):
         with refused(ModelError, where, "the run has other labels", "", remedy):
             run(CONFIG, out, data=given, resume=True)
-    assert load_run(out, other).data is other
+    assert load_run(out, other).data.train is other.train
     problem = "holds a run whose data is 'digits-rows', not 'mine'"
     with refused(ModelError, "train", problem):
         run(CONFIG, out, data=replace(other, name="mine"), resume=True)
@@ -109,3 +111,44 @@ def test_a_run_without_an_origin_is_not_compared(
     path.write_text(json.dumps(content))
     assert len(load_run(path.parent).data.train) == len(data.train)
     run(CONFIG, path.parent, data=data, resume=True)
+
+
+def test_options_of_the_samples_are_recorded(tmp_path: Path) -> None:
+    """The config lost scale="standard", so a loaded network saw inputs of another scale."""
+    data = load("digits-rows", limit=40, scale="standard", split="writers")
+    run(replace(CONFIG, limit=None), tmp_path, data=data)
+    loaded = load_run(tmp_path)
+    assert loaded.config.data_arguments == {"scale": "standard", "split": "writers"}
+    assert loaded.config.limit == 40
+    run(loaded.config, tmp_path, resume=True)
+    (x, _), (want, _) = (next(d.batches(d.train, 40)) for d in (loaded.data, data))
+    assert torch.equal(x, want)
+    with refused(ModelError, "train", "holds a run whose data_arguments is"):
+        run(CONFIG, tmp_path, data=load("digits-rows", limit=40), resume=True)
+
+
+@pytest.mark.parametrize("case", ["other inputs", "another mean or deviation"])
+def test_other_inputs_with_the_same_labels(
+    case: str, trained: Path, other: Dataset, tmp_path: Path
+) -> None:
+    """Neither sizes nor labels show them. Differences in last bits are no others."""
+    x = other.train.images
+    change = {
+        "other inputs": {"train": memory_split(x.flip(1), other.train.labels)},
+        "another mean or deviation": {"scale": (torch.tensor(8.0), torch.tensor(16.0))},
+    }
+    changed = replace(other, **change[case])
+    with refused(ModelError, "data: digits-rows", f"the run has {case}", "", "of load_run"):
+        run(CONFIG, trained, data=changed, resume=True)
+    near = replace(other, train=memory_split(x * (1 + 1e-6), other.train.labels))
+    run(CONFIG, trained, data=near, resume=True)
+    path = Path(shutil.copytree(trained, tmp_path / "run")) / "config.json"
+    content = json.loads(path.read_text())
+    content["origin"]["data"] |= {"inputs": "few", "mean": "none"}
+    path.write_text(json.dumps(content))
+    with refused(ModelError, None, "is '", "numbers", "Restore config.json"):
+        run(CONFIG, path.parent, data=other, resume=True)
+    for word in ("inputs", "mean", "deviation"):
+        content["origin"]["data"].pop(word)
+    path.write_text(json.dumps(content))
+    run(CONFIG, path.parent, data=changed, resume=True)

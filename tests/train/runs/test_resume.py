@@ -18,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import lnm_codegen as lnm
 from lnm_codegen.cli import run as command
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import write_whole
@@ -27,6 +28,7 @@ from lnm_codegen.train.engine import network_of
 from lnm_codegen.train.runs.checkpoint import NAME, packed, read_checkpoint
 from lnm_codegen.train.runs.claim import claimed
 from lnm_codegen.train.runs.config import neuron_of
+from lnm_codegen.train.runs.config_file import read_json
 from lnm_codegen.train.runs.definition import DEFINITION
 from lnm_codegen.train.runs.free import FILES, LOCK, require_free
 from tests.refusals import refused
@@ -314,3 +316,17 @@ def test_an_old_run_loads_and_resumes(tmp_path: Path) -> None:
         for name in a.keys() - {"seconds"}:
             assert float(a[name]) == pytest.approx(float(b[name]), rel=1e-4), (a["epoch"], name)
     assert load_run(copy).config == old.config
+
+
+def test_a_surrogate_object_needs_the_config_of_the_run(tmp_path: Path, data: Dataset) -> None:
+    """config.json has a record of it. The error was "no surrogate None"."""
+    arguments = {"surrogate": lnm.surrogate.sigmoid(3.0)}
+    config = replace(
+        CONFIG, family="lif", arguments=arguments, limit=16, epochs=1, warmup=0, penalty=0.0
+    )
+    run(config, tmp_path, data=data)
+    problem = "the surrogate 'sigmoid' was given as an object, which no file holds"
+    with refused(ModelError, "train", problem, remedy="Resume the run in Python, with the config"):
+        run(read_json(tmp_path / "config.json", ""), tmp_path, resume=True)
+    assert command(["train", "--resume", "--out", str(tmp_path)]) == 2
+    run(config, tmp_path, data=data, resume=True)

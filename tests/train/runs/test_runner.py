@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +21,7 @@ import lnm_codegen as lnm
 from lnm_codegen import __version__
 from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.nn import pack_spikes
-from lnm_codegen.train import Epoch, TrainConfig, run, trainer
+from lnm_codegen.train import Epoch, TrainConfig, from_arrays, run, trainer
 from lnm_codegen.train.engine import network_of
 from lnm_codegen.train.figure import run_figure
 from lnm_codegen.train.runs.config import neuron_of
@@ -375,3 +376,20 @@ def test_a_neuron_must_have_one_output(tmp_path: Path) -> None:
     )
     with refused(ModelError, "train", "two has 1 inputs and 2 outputs", "one of each"):
         run(replace(SMALL, family=f"{path}:two"))
+
+
+def test_a_limit_that_leaves_out_classes_is_reported() -> None:
+    """Samples sorted by class trained on a few classes in silence."""
+    labels = torch.arange(30) // 2
+    x = torch.rand(30, 4, 3)
+    data = from_arrays(x, labels, x, labels, name="sorted")
+    config = TrainConfig(
+        family="lif", network="feedforward", network_arguments={"hidden": (2,)}, epochs=1,
+        batch=8, backend="torch", threads=1, limit=8,
+    )  # fmt: skip
+    absent = "no training sample of sorted with the label 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, ..."
+    with pytest.warns(RuntimeWarning, match=f"train: limit=8 leaves {absent}. Raise the limit"):
+        run(config, data=data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(replace(config, limit=29), data=data)
