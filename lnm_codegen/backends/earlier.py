@@ -81,12 +81,14 @@ def _content(path: Path) -> bytes | None:
 def replaced_files(out: Path, files: Collection[Path]) -> list[Path]:
     """Return the files of earlier circuits below `out` that `files`, the new ones, do not have.
 
-    A circuit of `files` replaces that of the same folder, whose manifest lists its files. The
-    report beside a manifest belongs to its circuit.
+    A circuit is replaced as a whole if one of its files is overwritten. The manifest of its folder
+    lists its files, and the report beside a manifest belongs to its circuit.
     """
     found: set[Path] = set()
-    for folder in {path.parent for path in files if path.name == MANIFEST}:
-        found |= _circuit_files(out / folder)
+    for folder in {folder for path in files for folder in path.parents}:
+        circuit = _circuit_files(out / folder)
+        if any(path.relative_to(out) in files for path in circuit):
+            found |= circuit
     return sorted(path for path in found if path.relative_to(out) not in files)
 
 

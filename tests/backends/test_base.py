@@ -197,3 +197,15 @@ def test_data_of_an_earlier_circuit_are_removed(tmp_path: Path) -> None:
     (tmp_path / "a.txt").unlink()
     write_over_earlier("emit", tmp_path, files, "")
     assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_another_source_replaces_a_circuit(tmp_path: Path) -> None:
+    """A network in C over one in Verilog once left rtl/, tb/ and manifest.json of the other."""
+    random_circuit(4)[2].source.write(tmp_path)
+    (tmp_path / "notes.md").write_text("mine")
+    beside, source = lnm.emit(quad(), "c"), network_in_c("events")
+    beside.write(tmp_path / "c")
+    assert (tmp_path / "manifest.json").is_file()
+    source.write(tmp_path)
+    found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert found == {*source.files, "notes.md", *(f"c/{name}" for name in beside.files)}
