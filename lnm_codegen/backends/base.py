@@ -85,8 +85,8 @@ class Source:
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write every file below `folder`, after all are complete, and return their paths.
 
-        A circuit replaces an earlier one in the folder: files that the manifest of the earlier one
-        lists and the new one does not have are removed, and report.json.
+        A source that overwrites a file of an earlier circuit replaces that circuit: files that its
+        manifest lists and the new source does not have are removed, and report.json.
 
         Raises:
             ModelError: `folder` is not a path, cannot be written, or has a file of another origin

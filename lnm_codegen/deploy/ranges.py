@@ -8,6 +8,7 @@ enough to be effectively exact: a recorded value is within a few 2**-14 of the e
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from lnm_codegen.hardware.wordlength.search import FormatSearch, PrecisionTarget
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array, trace
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 
 TARGET = PrecisionTarget(mismatch=1e-3)
@@ -57,6 +59,17 @@ def recorded_ranges(layer: NeuronLayer, x_seq: Tensor) -> dict[str, Interval]:
         step = {n: integers(a, _WIDE.bits).reshape(-1) for n, a in now.items()}
         found.add(trace(program.kernel, held | step))
     return found.result()
+
+
+def constants_of(neuron: Neuron) -> list[Fraction]:
+    """Return the constants of a step that have the format of a node, such as those of a clamp.
+
+    Raises:
+        ModelError: A constant is beyond +-8192.
+        UnsupportedError: The neuron has no fixed-point form.
+    """
+    values = (e for let in quantize(neuron, _WIDE).kernel.body for e in fx.walk(let.value))
+    return [e.real for e in values if isinstance(e, fx.Const) and e.bits == _WIDE.bits]
 
 
 class _Ranges:

@@ -155,7 +155,8 @@ def _binary(symbol: str, level: int, a: _Text, b: _Text, size: int) -> _Text:
 
 def _round(value: _Text, values: Span, places: int, rounding: Rounding) -> _Text:
     if rounding is Rounding.TRUNCATE:
-        return _Text(f"_truncate_{value.size}({value.at(0)}, {places})", expr.CALL, value.size)
+        size = value.size if places < 32 else 64  # C shifts 32 bits by less than 32 places
+        return _Text(f"_truncate_{size}({value.at(0)}, {places})", expr.CALL, size)
     half = 1 << (places - 1)  # the sum before the shift must fit too
     size = max(value.size, _size((values[0], values[1] + half)))
     name = {Rounding.HALF_UP: "half_up", Rounding.CONVERGENT: "convergent"}[rounding]

@@ -7,7 +7,6 @@ model/ (the same network in C), formal/, and manifest.json.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +28,7 @@ from lnm_codegen.backends.network_verilog.top import (
     top_module,
 )
 from lnm_codegen.backends.verilog.parts import require_length
+from lnm_codegen.files import packed_arrays
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers, NeuronStage
 
@@ -57,10 +57,8 @@ class NetworkCircuit:
 
 def sample_file(samples: Integers) -> dict[str, str | bytes]:
     """Return `tb/samples.npz`: samples as `interpret_network` takes them, for `lnm verify`."""
-    packed = io.BytesIO()
     kind = np.min_scalar_type(-int(np.abs(samples).max()) - 1)
-    np.savez_compressed(packed, x=samples.astype(kind))
-    return {SAMPLES: packed.getvalue()}
+    return {SAMPLES: packed_arrays({"x": samples.astype(kind)})}
 
 
 def emit_circuit(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from lnm_codegen.compiler.stage import neuron_stage
 from lnm_codegen.deploy.integers.real import RealNeurons, RealStage, RealWeights, real_stages
 from lnm_codegen.deploy.integers.weights import WeightFormat, integer_readout, integer_weights
 from lnm_codegen.deploy.network import layer_parameters, trace_layers
-from lnm_codegen.deploy.ranges import recorded_ranges
+from lnm_codegen.deploy.ranges import constants_of, recorded_ranges
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import (
@@ -120,7 +121,7 @@ def default_formats(
         ModelError: A value needs more integer bits than the width.
     """
     logits, traces = trace_layers(real.network, samples)
-    whole = {s.name: whole_bits(s, traces[s.name].x_seq) for s in real.neurons}
+    whole = {s.name: whole_bits(s, traces[s.name].x_seq, width) for s in real.neurons}
     holding = {name: FixedSpec(_holding(name, bits, width)) for name, bits in whole.items()}
     forms = {stage.name: weights or WeightFormat() for stage in real.weights}
     formats = NetworkFormats(input_format(samples, input_width), forms, holding)
@@ -142,9 +143,20 @@ def default_formats(
     return best
 
 
-def whole_bits(stage: RealNeurons, x_seq: Tensor) -> int:
-    """Return the least integer bits, with the sign, that hold every node of neurons on inputs."""
-    return max(1, *(integer_bits(r, 14) for r in recorded_ranges(stage.layer, x_seq).values()))
+def whole_bits(stage: RealNeurons, x_seq: Tensor, width: int = NEURON_BITS) -> int:
+    """Return the least integer bits, with the sign, that hold every node of neurons on inputs.
+
+    In a format of `width` bits they hold the constants too, which do not saturate.
+    """
+    whole = max(1, *(integer_bits(r, 14) for r in recorded_ranges(stage.layer, x_seq).values()))
+    constants = constants_of(stage.layer.neuron)
+    while whole < width and not _fit(constants, Bits(width, width - whole)):
+        whole += 1
+    return whole
+
+
+def _fit(values: Iterable[Fraction], bits: Bits) -> bool:
+    return all(bits.holds(bits.nearest(value)) for value in values)
 
 
 def input_format(samples: Tensor, width: int) -> Fixed | None:

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from lnm_codegen.errors import ModelError, reason
-from lnm_codegen.files import DAMAGED_ARRAYS, json_of, unreadable
+from lnm_codegen.files import DAMAGED_ARRAYS, json_of, packed_arrays, unreadable
 from lnm_codegen.ir.fixed.exchange import from_json, to_json
 from lnm_codegen.ir.fixed.json_objects import FIXED, JsonReader, keyed
 from lnm_codegen.ir.network.nodes import (
@@ -75,10 +75,8 @@ def network_files(network: IntegerNetwork) -> dict[str, str | bytes]:
     text = json.dumps(content, indent=2, allow_nan=False)
     # The innermost objects and lists take one line each.
     text = re.sub(r"[{\[][^{}\[\]]*[}\]]", lambda m: re.sub(r"\s*\n\s*", " ", m[0]), text)
-    packed = io.BytesIO()
-    least: dict[str, Any] = {name: _least(array) for name, array in arrays.items()}
-    np.savez_compressed(packed, **least)
-    return {JSON: f"{text}\n", ARRAYS: packed.getvalue()}
+    packed = packed_arrays({name: _least(array) for name, array in arrays.items()})
+    return {JSON: f"{text}\n", ARRAYS: packed}
 
 
 def read_network(folder: str | Path) -> IntegerNetwork:

@@ -21,6 +21,7 @@ from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import IntegerNetwork
 from lnm_codegen.ir.network.values import SPIKES
 from lnm_codegen.ir.network.verify import require_network
+from lnm_codegen.ir.types import Bits
 from tests.backends.network_c.runs import FLAGS, c_results, emitted
 from tests.networks import (
     extreme_network,
@@ -111,6 +112,24 @@ def test_neurons_without_memory(tmp_path: Path) -> None:
     text = (tmp_path / "net.c").read_text()
     assert "    (void)v;\n" in text
     assert "#if INT_MAX < 2147483647\n#error " in text
+
+
+def test_truncation_of_more_bits_than_an_int(tmp_path: Path) -> None:
+    """A product with a constant fits 32 bits and loses 32: C shifts an int32_t by less."""
+    v, w, x = lnm.state("v"), lnm.state("w", init=0.75), lnm.input("x")
+    b = lnm.param("b", init=0.0001, learnable=False)
+    charge, reset = {v: 0.5 * v + x + w, w: b * w}, lnm.hard_reset(v, 0.0)
+    neuron = lnm.Neuron(name="slow", charge=charge, fire=v - 0.9, reset=reset)
+    forms = {"b": lnm.Fixed(32, 31), "w": lnm.Fixed(13, 12, "truncate")}
+    spec = lnm.FixedSpec(lnm.Fixed(16, 11, "truncate"), forms)
+    rng = np.random.default_rng(1)
+    weights = random_weights(rng, "dense", (2,), SPIKES, Bits(16, 11), 2)
+    stages = (weights, neuron_stage("slow", neuron, spec, (2,)))
+    network = require_network(IntegerNetwork("tiny", 3, False, (2,), SPIKES, stages, "mean"))
+    samples = random_samples(rng, network, 8)
+    scores, _ = c_results(network, samples, tmp_path)
+    assert re.search(r"_truncate_64\(214748 .* \* w, 32\)", (tmp_path / "tiny.c").read_text())
+    np.testing.assert_array_equal(scores, interpret_network(network, samples).scores)
 
 
 def test_files_depend_on_the_network_alone() -> None:

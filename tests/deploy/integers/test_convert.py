@@ -197,6 +197,19 @@ def test_default_formats_hold_the_samples() -> None:
     assert kinds.count(PoolStage) == kinds.count(FlattenStage) == 1
 
 
+@pytest.mark.parametrize("limit", [8.0, 7.9999, 100.0])
+def test_default_formats_hold_the_constants(limit: float) -> None:
+    """A clamp beyond all values once ended in the advice to give more integer bits."""
+    network = chained()
+    theta = (0.02, 0.85, 0.11, -0.06)
+    neuron = lnm.get("lnm", degree=3, theta=theta, v_min=-limit, v_max=limit)
+    network.first = layer(neuron, 4, 6, 6).eval()
+    found = default_formats(real(network), images())
+    integer_network(real(network), found)
+    low, high = found.neurons["first"].default.bits.interval
+    assert low <= -limit < limit <= high < 2 * limit + 1
+
+
 def test_spikes_are_found() -> None:
     network, x = real(chained()), (images() > 0).float()
     formats = default_formats(network, x)
