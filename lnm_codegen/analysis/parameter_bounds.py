@@ -1,0 +1,82 @@
+"""Bounds of learned parameters: clamps in the definition, such as `lnm.clip(a, 0, 1)`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, cast
+
+import sympy
+
+from lnm_codegen.ir.declarations import Param, State
+from lnm_codegen.language.functions import Where
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.symbols import Declared
+
+Ends = tuple[float, float]
+
+
+@lru_cache(maxsize=256)
+def parameter_bounds(neuron: Neuron) -> dict[str, Ends]:
+    """Return the bounds of the scalar learnable parameters that are read through clamps alone.
+
+    Of several clamps the widest bounds count.
+    """
+    found: dict[Declared, Ends] = {}
+    pairs = (
+        neuron.charge,
+        neuron.fire,
+        neuron.reset,
+        neuron.output,
+        neuron.counts,
+        neuron.bindings,
+    )
+    read = _read((expr for part in pairs for _, expr in part), found)
+    starts = {cast("State", s.decl).param for s in neuron.states}
+    return {
+        s.name: ends
+        for s, ends in found.items()
+        if isinstance(s.decl, Param) and s.decl.learnable and s.decl.size is None
+        if s not in read and s.name not in starts
+    }
+
+
+def _read(exprs: Iterable[Any], found: dict[Declared, Ends]) -> set[Any]:
+    """Return the symbols that expressions read without a clamp, and add the clamps to `found`."""
+    read: set[Any] = set()
+    for expr in exprs:
+        clamp = _clamp(expr)
+        if clamp is not None:
+            symbol, (low, high) = clamp
+            other = found.get(symbol, (low, high))
+            found[symbol] = min(low, other[0]), max(high, other[1])
+        elif getattr(expr, "args", ()):
+            read |= _read(expr.args, found)
+        else:
+            read.add(expr)
+    return read
+
+
+def _clamp(expr: Any) -> tuple[Declared, Ends] | None:
+    """Return the symbol and the ends of a clamp of one symbol between numbers, or None."""
+    low, high, inner, compared_with = -math.inf, math.inf, expr, []
+    while isinstance(inner, Where):
+        cond, then, orelse = inner.operands
+        number, rest = (then, orelse) if then.is_number else (orelse, then)
+        if not isinstance(cond, sympy.Lt | sympy.Le | sympy.Gt | sympy.Ge) or not number.is_number:
+            return None
+        is_left = cond.rhs.is_number
+        compared, bound = (cond.lhs, cond.rhs) if is_left else (cond.rhs, cond.lhs)
+        if not bound.is_number or bound - number != 0:
+            return None
+        is_below = is_left == isinstance(cond, sympy.Lt | sympy.Le)
+        if is_below == (number is then):
+            low = float(number)
+        else:
+            high = float(number)
+        if compared != rest:
+            compared_with.append(compared)
+        inner = rest
+    is_one = isinstance(inner, Declared) and inner is not expr
+    return (inner, (low, high)) if is_one and all(c == inner for c in compared_with) else None
