@@ -88,7 +88,7 @@ def test_named_spikes():
         "z = h - 1",
         "fired = spike(z; slope 1)",
         "z_low = -h",
-        "fired_low = spike(z_low; slope select(z_low + 0.5 < 0, 0, select(z_low + 0.5 > 1, 0, 1)))",
+        "fired_low = spike(z_low; slope select(select(z_low >= 0, z_low, -z_low) < 0.5, 1, 0))",
     ]
     assert "out = -select(fired_low, 1, 0) + select(fired, 1, 0)" in body
 
