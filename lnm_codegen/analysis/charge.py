@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import sympy
 from sympy.core.relational import Relational
@@ -134,19 +134,36 @@ def lower_clamp(neuron: Neuron) -> float | None:
     v = potential_of(neuron)
     h = attached(dict(neuron.charge).get(v, v))
     while isinstance(h, Where):
-        cond, then, orelse = h.operands
-        number, rest = (then, orelse) if then.is_number else (orelse, then)
-        if not isinstance(cond, sympy.Lt | sympy.Le | sympy.Gt | sympy.Ge) or not number.is_number:
+        clamp = clamp_of(h)
+        if clamp is None or unclamped(clamp.compared) != unclamped(clamp.rest):
             return None
-        is_left = cond.rhs.is_number
-        compared, bound = (cond.lhs, cond.rhs) if is_left else (cond.rhs, cond.lhs)
-        if unclamped(compared) != unclamped(rest) or not bound.is_number or bound - number != 0:
-            return None
-        is_below = is_left == isinstance(cond, sympy.Lt | sympy.Le)
-        if is_below == (number is then):
-            return float(number)
-        h = rest  # an upper clamp
+        if clamp.is_lower:
+            return clamp.bound
+        h = clamp.rest
     return None
+
+
+class Clamp(NamedTuple):
+    """`rest`, or the number `bound` where the expression `compared` is beyond that number."""
+
+    compared: Any
+    rest: Any
+    bound: float
+    is_lower: bool
+
+
+def clamp_of(node: Where) -> Clamp | None:
+    """Return the clamp that a `where` is, or None."""
+    cond, then, orelse = node.operands
+    number, rest = (then, orelse) if then.is_number else (orelse, then)
+    if not isinstance(cond, sympy.Lt | sympy.Le | sympy.Gt | sympy.Ge) or not number.is_number:
+        return None
+    is_left = cond.rhs.is_number
+    compared, bound = (cond.lhs, cond.rhs) if is_left else (cond.rhs, cond.lhs)
+    if not bound.is_number or bound - number != 0:
+        return None
+    is_below = is_left == isinstance(cond, sympy.Lt | sympy.Le)
+    return Clamp(compared, rest, float(number), is_below == (number is then))
 
 
 def without_spikes(expr: Any) -> Any:

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, cast
 
-import sympy
-
+from lnm_codegen.analysis.charge import clamp_of
 from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.language.functions import Where
 from lnm_codegen.language.neuron import Neuron
@@ -60,23 +59,17 @@ def _read(exprs: Iterable[Any], found: dict[Declared, Ends]) -> set[Any]:
 
 def _clamp(expr: Any) -> tuple[Declared, Ends] | None:
     """Return the symbol and the ends of a clamp of one symbol between numbers, or None."""
-    low, high, inner, compared_with = -math.inf, math.inf, expr, []
+    low, high, inner, compared = -math.inf, math.inf, expr, []
     while isinstance(inner, Where):
-        cond, then, orelse = inner.operands
-        number, rest = (then, orelse) if then.is_number else (orelse, then)
-        if not isinstance(cond, sympy.Lt | sympy.Le | sympy.Gt | sympy.Ge) or not number.is_number:
+        clamp = clamp_of(inner)
+        if clamp is None:
             return None
-        is_left = cond.rhs.is_number
-        compared, bound = (cond.lhs, cond.rhs) if is_left else (cond.rhs, cond.lhs)
-        if not bound.is_number or bound - number != 0:
-            return None
-        is_below = is_left == isinstance(cond, sympy.Lt | sympy.Le)
-        if is_below == (number is then):
-            low = float(number)
+        if clamp.is_lower:
+            low = clamp.bound
         else:
-            high = float(number)
-        if compared != rest:
-            compared_with.append(compared)
-        inner = rest
+            high = clamp.bound
+        if clamp.compared != clamp.rest:
+            compared.append(clamp.compared)
+        inner = clamp.rest
     is_one = isinstance(inner, Declared) and inner is not expr
-    return (inner, (low, high)) if is_one and all(c == inner for c in compared_with) else None
+    return (inner, (low, high)) if is_one and all(c == inner for c in compared) else None
