@@ -144,12 +144,16 @@ def lower_clamp(neuron: Neuron) -> float | None:
 
 
 class Clamp(NamedTuple):
-    """`rest`, or the number `bound` where the expression `compared` is beyond that number."""
+    """`rest`, or the number `bound` where the expression `compared` is beyond that number.
+
+    `is_open` says that `rest` is selected at the bound itself, so that it has a gradient there.
+    """
 
     compared: Any
     rest: Any
     bound: float
     is_lower: bool
+    is_open: bool
 
 
 def clamp_of(node: Where) -> Clamp | None:
@@ -163,7 +167,8 @@ def clamp_of(node: Where) -> Clamp | None:
     if not bound.is_number or bound - number != 0:
         return None
     is_below = is_left == isinstance(cond, sympy.Lt | sympy.Le)
-    return Clamp(compared, rest, float(number), is_below == (number is then))
+    is_open = isinstance(cond, sympy.Lt | sympy.Gt) == (number is then)
+    return Clamp(compared, rest, float(number), is_below == (number is then), is_open)
 
 
 def without_spikes(expr: Any) -> Any:

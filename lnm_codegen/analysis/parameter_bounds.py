@@ -20,7 +20,8 @@ Ends = tuple[float, float]
 def parameter_bounds(neuron: Neuron) -> dict[str, Ends]:
     """Return the bounds of the scalar learnable parameters that are read through clamps alone.
 
-    Of several clamps the widest bounds count.
+    Of several clamps the widest bounds count. `max(1, w)` selects 1 where w is 1, so that w has no
+    gradient there either: it is no such clamp, and `max(w, 1)` is.
     """
     found: dict[Declared, Ends] = {}
     pairs = (
@@ -62,12 +63,12 @@ def _clamp(expr: Any) -> tuple[Declared, Ends] | None:
     low, high, inner, compared = -math.inf, math.inf, expr, []
     while isinstance(inner, Where):
         clamp = clamp_of(inner)
-        if clamp is None:
+        if clamp is None or not clamp.is_open:
             return None
         if clamp.is_lower:
-            low = clamp.bound
+            low = max(low, clamp.bound)
         else:
-            high = clamp.bound
+            high = min(high, clamp.bound)
         if clamp.compared != clamp.rest:
             compared.append(clamp.compared)
         inner = clamp.rest

@@ -2,48 +2,62 @@
 
 from __future__ import annotations
 
+import copy
+from collections import deque
+from collections.abc import Iterator, MutableMapping, MutableSequence, MutableSet
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+_CONTAINERS = (MutableMapping, MutableSequence, MutableSet, deque)
+
 
 class Attributes:
-    """Attributes of a module as they are, with the contents of lists, dicts, sets and tensors."""
+    """Attributes of a module as they are, with the contents of containers and tensors in them."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._now = vars(module)
-        self._before = dict(self._now)
-        self._contents = [(v, _copied(v)) for v in self._before.values()]
+        own = {id(buffer) for buffer in module._buffers.values()}
+        self._contents = [(value, _copied(value)) for value in _mutable(vars(module), own)]
 
     def restore(self) -> bool:
         """Undo changes of the attributes and of their contents; report whether there were any."""
-        changed = not _same(self._now, self._before)
-        if changed:
-            _fill(self._now, self._before)
-        for value, before in self._contents:
-            if not _same(value, before):
-                _fill(value, before)
-                changed = True
-        return changed
+        changed = [pair for pair in self._contents if not _same(*pair)]
+        for value, before in changed:
+            _fill(value, before)
+        return bool(changed)
+
+
+def _mutable(value: Any, seen: set[int]) -> Iterator[Any]:
+    """Yield the containers and tensors in a value that are not in `seen`; no parameters."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, Tensor):
+        if not value.is_meta and not isinstance(value, nn.Parameter):
+            yield value
+    elif isinstance(value, (*_CONTAINERS, tuple)):
+        if not isinstance(value, tuple):
+            yield value
+        items = value.values() if isinstance(value, MutableMapping) else value
+        yield from chain.from_iterable(_mutable(item, seen) for item in items)
 
 
 def _copied(value: Any) -> Any:
-    """Return a copy of the contents that a forward may change in place; else the value itself."""
-    if isinstance(value, Tensor) and not value.is_meta:
-        return value.detach().clone()
-    return value.copy() if type(value) in (list, dict, set) else value
+    return value.detach().clone() if isinstance(value, Tensor) else copy.copy(value)
 
 
 def _same(value: Any, before: Any) -> bool:
     """Report whether contents are those of before: the same objects, or equal numbers."""
-    if isinstance(before, dict):
-        return value.keys() == before.keys() and all(value[k] is v for k, v in before.items())
-    if isinstance(before, list):
-        return len(value) == len(before) and all(a is b for a, b in zip(value, before, strict=True))
     if isinstance(before, Tensor):
-        return torch.equal(value, before)
-    return value is before or value == before
+        same = value.shape == before.shape
+        return same and bool(((value == before) | (value.isnan() & before.isnan())).all())
+    if isinstance(before, MutableMapping):
+        return value.keys() == before.keys() and all(value[k] is v for k, v in before.items())
+    if isinstance(before, MutableSet):
+        return bool(value == before)
+    return len(value) == len(before) and all(a is b for a, b in zip(value, before, strict=True))
 
 
 def _fill(value: Any, before: Any) -> None:
@@ -53,4 +67,7 @@ def _fill(value: Any, before: Any) -> None:
             value.copy_(before)
         return
     value.clear()
-    (value.extend if isinstance(before, list) else value.update)(before)
+    if isinstance(before, MutableMapping | MutableSet):
+        value |= before
+    else:
+        value.extend(before)

@@ -184,7 +184,11 @@ class Dataset:
 
     def first(self, limit: int | None) -> Dataset:
         """Return a set of the first `limit` samples of each split, or of all."""
-        return replace(self, train=self.train.first(limit), test=self.test.first(limit))
+        loaded = self.loaded
+        if loaded is not None:
+            loaded = loaded._replace(limit=least(limit, loaded.limit))
+        train, test = self.train.first(limit), self.test.first(limit)
+        return replace(self, train=train, test=test, loaded=loaded)
 
     def held_out(self, count: int, seed: int = 0) -> Dataset:
         """Return a set for validation: its `test` is drawn from `train`, which keeps the rest.
@@ -209,6 +213,11 @@ class Dataset:
         return replace(self, train=train, test=test, is_held_out=True)
 
 
+def least(*limits: int | None) -> int | None:
+    """Return the smallest of several limits; None is no limit."""
+    return min((n for n in limits if n is not None), default=None)
+
+
 def require_samples(where: str, data: object) -> None:
     """Raise ModelError unless `data` is a data set."""
     if not isinstance(data, Dataset):
@@ -216,9 +225,9 @@ def require_samples(where: str, data: object) -> None:
         raise wrong(where, "data", type(data).__name__, "a Dataset", remedy)
 
 
-def warn_of_absent_classes(data: Dataset, limit: int | None) -> None:
+def warn_of_absent_classes(data: Dataset, limit: int | None, held_out: int = 0) -> None:
     """Show a warning if a limit leaves the training split without some classes of the set."""
-    if limit is None:
+    if limit is None or limit > len(data.train) + held_out:
         return
     labels = data.train.labels.flatten()
     counts = torch.bincount(labels[labels >= 0], minlength=data.classes)

@@ -15,7 +15,7 @@ from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.train.data import Dataset
-from lnm_codegen.train.data.dataset import require_samples, warn_of_absent_classes
+from lnm_codegen.train.data.dataset import least, require_samples, warn_of_absent_classes
 from lnm_codegen.train.distributed import joined
 from lnm_codegen.train.engine import (
     Epoch,
@@ -47,6 +47,7 @@ from lnm_codegen.train.runs.origin import (
     require_named_data,
     require_same_data,
     require_same_neuron,
+    with_scale,
 )
 from lnm_codegen.train.runs.saved import load_neurons
 from lnm_codegen.train.stability.modes import Unstable, is_counted
@@ -110,10 +111,13 @@ def run(
                 stack.enter_context(claimed(folder.path))
                 if not (resume and folder.resumable(config) is not None):
                     folder.require_free(force)
-        if data is None and resume and folder is not None and is_taken(folder.path):
-            require_named_data(read_origin(folder.path / "config.json"))
-        data = dataset_of(config, data)
-        warn_of_absent_classes(data, config.limit)
+        given, origin = data, {}
+        if given is None and resume and folder is not None and is_taken(folder.path):
+            origin = read_origin(folder.path / "config.json")
+            require_named_data(origin)
+        data = with_scale(origin, dataset_of(config, given))
+        if world.leads and not (given is not None and given.is_held_out):
+            warn_of_absent_classes(data, config.limit, config.validation or 0)
         stack.enter_context(torch_settings(config, world.device))
         saved = None if folder is None or not resume else read_checkpoint(folder.path)
         if folder is None or saved is None:
@@ -166,7 +170,7 @@ def _of_samples(config: TrainConfig, data: Dataset) -> TrainConfig:
         same = data.name == config.data
         return config if same else replace(config, data=data.name, data_dir=None, data_arguments={})
     folder, limit, options = data.loaded
-    limit = min((n for n in (config.limit, limit) if n is not None), default=None)
+    limit = least(config.limit, limit)
     return replace(config, data=data.name, data_dir=folder, data_arguments=options, limit=limit)
 
 

@@ -20,8 +20,9 @@ def clamp_parameters(module: nn.Module) -> None:
 
         a <- min(max(a, low), high)     for lnm.clip(a, low, high), lnm.max(a, low) and others
 
-    Call it after each step of the optimiser; `lnm train` does. No output changes. A parameter that
-    the neuron also reads without a clamp stays, and so does one without `requires_grad`.
+    Call it after each step of the optimiser; `lnm train` does. No output changes. These stay: a
+    parameter that the neuron also reads without a clamp, one without `requires_grad`, and one that
+    has no gradient at its bound, as in lnm.max(low, a).
 
     Args:
         module: A layer, or a network; changed in place.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -334,11 +335,35 @@ class Logging(Twice):
 
     def __init__(self) -> None:
         super().__init__()
-        self.log: list[Tensor] = []
+        self.log: Any = []
+
+    def kept(self) -> Any:
+        return self.log
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.sn(self.bn(x))
-        self.log.append(out)
+        self.kept().append(out)
+        return out
+
+
+class Nested(Logging):
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = {"of": (deque(),)}
+
+    def kept(self) -> Any:
+        return self.log["of"][0]
+
+
+class Undefined(Twice):
+    """A tensor with a NaN that no call changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = torch.tensor([1.0, torch.nan])
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.sn(self.bn(x))
         return out
 
 
@@ -698,6 +723,7 @@ LEFT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "mode": (Modal, "depends on the mode"),
     "attributes": (Counting, "changes its attributes"),
     "a list": (Logging, "changes its attributes"),
+    "a nested list": (Nested, "changes its attributes"),
     "a tensor": (Unregistered, "changes its attributes"),
     "control flow": (Dynamic, "torch.fx cannot trace it"),
     "function": (Reader, "its output goes to relu"),
@@ -717,12 +743,18 @@ def test_what_is_left_and_why(which: str) -> None:
     assert not any(isinstance(m, DeferredNorm) for m in model.modules())
 
 
-@pytest.mark.parametrize("kind", [Logging, Unregistered])
+@pytest.mark.parametrize("kind", [Logging, Nested, Unregistered])
 def test_a_trace_leaves_no_value(kind: Any) -> None:
     model = kind()
     fuse(model)
-    assert not getattr(model, "log", [])
-    assert getattr(model, "seen", torch.ones(())) == 1
+    if kind is Unregistered:
+        assert model.seen == 1
+    else:
+        assert not model.kept()
+
+
+def test_a_tensor_that_no_call_changes_is_no_obstacle() -> None:
+    assert len(fuse(Undefined()).fused) == 1
 
 
 def test_a_traced_forward_changes_its_buffers() -> None:

@@ -236,6 +236,15 @@ def test_a_limit_leaves_the_scale_of_the_run(tmp_path: Path) -> None:
     saved = load_run(tmp_path)
     for found in (saved.data, data_of_test(saved)):
         assert torch.equal(torch.stack(found.scale), torch.stack(data.scale))
+    assert run(saved.config, tmp_path, resume=True).config == saved.config
+
+
+def test_the_first_samples_of_a_set_load_again(tmp_path: Path) -> None:
+    """Their number is the limit of the run."""
+    data = load("digits-rows", limit=60).first(40)
+    run(replace(CONFIG, limit=None, epochs=1), tmp_path, data=data)
+    assert load_run(tmp_path).config.limit == 40
+    assert run(load_run(tmp_path).config, tmp_path, resume=True).epochs
 
 
 def test_scales_of_your_own() -> None:

@@ -393,3 +393,4 @@ def test_a_limit_that_leaves_out_classes_is_reported() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run(replace(config, limit=29), data=data)
+        run(replace(config, limit=1000), data=replace(data, classes=50))  # a limit without effect
