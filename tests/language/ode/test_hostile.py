@@ -108,11 +108,9 @@ def test_random_texts(text: str, arguments: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(10_000)
-@settings(
-    max_examples=100_000, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-)
+@pytest.mark.timeout(1800)
+@settings(max_examples=5_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(hostile.texts, ARGUMENTS)
-def test_a_hundred_thousand_texts(text: str, arguments: dict[str, Any]) -> None:
+def test_five_thousand_texts(text: str, arguments: dict[str, Any]) -> None:
     """The same, many times."""
     attempt(text, **arguments)
