@@ -24,14 +24,8 @@ def parameter_bounds(neuron: Neuron) -> dict[str, Ends]:
     gradient there either: it is no such clamp, and `max(w, 1)` is.
     """
     found: dict[Declared, Ends] = {}
-    pairs = (
-        neuron.charge,
-        neuron.fire,
-        neuron.reset,
-        neuron.output,
-        neuron.counts,
-        neuron.bindings,
-    )
+    steps = (neuron.charge, neuron.fire, neuron.reset, neuron.output)
+    pairs = (*steps, neuron.counts, neuron.bindings)
     read = _read((expr for part in pairs for _, expr in part), found)
     starts = {cast("State", s.decl).param for s in neuron.states}
     return {

@@ -67,7 +67,9 @@ def _fill(value: Any, before: Any) -> None:
             value.copy_(before)
         return
     value.clear()
-    if isinstance(before, MutableMapping | MutableSet):
+    if isinstance(before, MutableMapping):
+        value.update(before)
+    elif isinstance(before, MutableSet):
         value |= before
     else:
         value.extend(before)

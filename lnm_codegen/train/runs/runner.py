@@ -111,12 +111,9 @@ def run(
                 stack.enter_context(claimed(folder.path))
                 if not (resume and folder.resumable(config) is not None):
                     folder.require_free(force)
-        given, origin = data, {}
-        if given is None and resume and folder is not None and is_taken(folder.path):
-            origin = read_origin(folder.path / "config.json")
-            require_named_data(origin)
-        data = with_scale(origin, dataset_of(config, given))
-        if world.leads and not (given is not None and given.is_held_out):
+        is_limited = data is None or not data.is_held_out
+        data = _samples_of(config, data, folder if resume else None)
+        if world.leads and is_limited:
             warn_of_absent_classes(data, config.limit, config.validation or 0)
         stack.enter_context(torch_settings(config, world.device))
         saved = None if folder is None or not resume else read_checkpoint(folder.path)
@@ -172,6 +169,15 @@ def _of_samples(config: TrainConfig, data: Dataset) -> TrainConfig:
     folder, limit, options = data.loaded
     limit = least(config.limit, limit)
     return replace(config, data=data.name, data_dir=folder, data_arguments=options, limit=limit)
+
+
+def _samples_of(config: TrainConfig, data: Dataset | None, resumed: RunFolder | None) -> Dataset:
+    """Return the samples of a run; named ones of a resumed run have its mean and deviation."""
+    if data is not None or resumed is None or not is_taken(resumed.path):
+        return dataset_of(config, data)
+    origin = read_origin(resumed.path / "config.json")
+    require_named_data(origin)
+    return with_scale(origin, dataset_of(config))
 
 
 def _neuron_of_run(config: TrainConfig, folder: RunFolder, data: Dataset) -> Neuron:
