@@ -165,7 +165,6 @@ def notes(task: Task, rows: Sequence[Shown]) -> list[str]:
         lines = [line.replace("* A: ", "* ") for line in lines]
     if task.published:
         lines.append(f"* Published: {task.source}.")
-    lines += [*at_the_end(task, rows), *held(rows)]
     fewer = [f"{row.name} ({row.n})" for row in rows if not row.complete]
     if fewer:
         lines.append(f"* Not compared, because some seeds have not been run: {'; '.join(fewer)}.")
@@ -179,6 +178,13 @@ def notes(task: Task, rows: Sequence[Shown]) -> list[str]:
         names = ", ".join(f"`{name}`" for name in missing)
         lines.append(f"* {counted(len(missing), 'row')} of `{task.plan}` not run yet: {names}.")
     return lines
+
+
+def limits(name: str) -> list[str]:
+    """Return the lines on rates at the end of their range, and on clamps that are often reached."""
+    task = task_of(name)
+    rows = shown(task)
+    return [*at_the_end(task, rows), *held(rows)]
 
 
 HELD = 0.1

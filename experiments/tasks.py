@@ -98,11 +98,9 @@ TASKS = (
             "LNM degree 3": (("ecg_qtdb", "LNM degree 3, soft, wide clamps"),),
         },
         (POLE, "LIF"), {"ALIF": 85.9, "BRF": 86.8},
-        "the figure for ALIF is from a checkpoint of Yin et al.'s code. The figure for BRF is the"
-        " best of five seeds (85.6 to 86.8 %) of the code of the BRF authors (arXiv 2402.14603)."
-        " At their last epochs the five seeds have 84.4 to 86.1 %. The same code gives 62.9 to"
-        " 71.2 % for ALIF. The accuracies in the table are those of the best epoch on the"
-        " test set. Ours are those of the last epoch",
+        "ALIF from a checkpoint of Yin et al.'s code; BRF the best of five seeds of the code of the"
+        " BRF authors (arXiv 2402.14603), 85.6 to 86.8 %. Both are of the best epoch on the test"
+        " set, ours of the last epoch",
         "the best of five seeds, at its best epoch on the test set; the last epochs have 84.4 to"
         " 86.1 %",
         steps=1301,

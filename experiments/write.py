@@ -27,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 KINDS: dict[str, Callable[[str, str | None], list[str]]] = {
     "table": lambda name, against: table.table(read_plan(name), results.read(name), against),
     "summary": lambda name, _: summary.table(name),
+    "limits": lambda name, _: summary.limits(name),
     "variants": lambda name, _: summary.variants(name),
     "rows": lambda name, _: summary.long_table(name),
     "energy": lambda name, _: energy.table(name),

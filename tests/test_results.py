@@ -72,7 +72,15 @@ def test_every_task_has_a_section() -> None:
     for task in TASKS:
         section = page.partition(f"\n## {task.title}\n")[2].partition("\n## ")[0]
         assert section.count(f"<!-- summary: {task.name} -->") == 1, task.name
+        assert (
+            not summary.limits(task.name) or f"<!-- limits: {task.name} -->" in pages_of_rows()
+        ), task.name
     assert page.count("<!-- summary: ") == len(TASKS)
+
+
+def pages_of_rows() -> str:
+    """Return the pages of all rows."""
+    return "".join(p.read_text(encoding="utf-8") for p in sorted((FOLDER / "tables").glob("*.md")))
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
@@ -160,8 +168,9 @@ def in_words(mean: float, low: float, high: float) -> str:
 
 
 def page_of_results() -> str:
-    """Return the page with every run of white space as one space."""
-    return " ".join((ROOT / "docs/results.md").read_text(encoding="utf-8").split())
+    """Return the page and those of all rows, with every run of white space as one space."""
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    return " ".join((page + pages_of_rows()).split())
 
 
 def test_outcomes_in_words() -> None:
@@ -378,7 +387,7 @@ def test_notes_on_rates_and_clamps(folder: Path) -> None:
         job = plans.Job("new", row, "final", setting, 0, plans.read_plan("new").rows[0].config)
         values = {"accuracy": 0.5, "rates": "0 0", "outside": outside, "parameters": 7}
         results.add(job, "", values)
-    lines = summary.notes(SMALL_TASK, comparison.shown(SMALL_TASK))
+    lines = summary.limits("small")
     assert "* Best at the highest rate that was tried: `lr` in 1 of 2 rows." in lines
     where = "at least 10 % of a layer's potentials in 1 row, up to 25 % (LNM degree 2)"
     assert f"* A clamp holds {where}." in lines
