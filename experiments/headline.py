@@ -64,7 +64,7 @@ def lines() -> list[str]:
     said = [f"{row.name}: {row.test} (n = {row.n})" for row in (*others, ours)]
     marks = ", ".join(f"{name} {mark}" for name, mark in MARKS.items())
     tried = [
-        f"* {part} of the figure: experiment [{name}](experiments/{name}.toml)."
+        f"{part} of the figure: experiment [{name}](experiments/{name}.toml)."
         f" {searched(read_plan(name))}."
         for name, part in parts_of([row.plan.name for row in (*others, ours)])
     ]
@@ -82,10 +82,9 @@ def lines() -> list[str]:
         "± is half the width of the 95 % confidence interval of the mean over n seeds. It does not"
         " include the choice of the setting and of the test samples. Each small point of the figure"
         " is one seed.",
+        *tried,
         "",
         *elsewhere(),
-        "",
-        *tried,
         "",
         "After `make demo`, this command repeats one seed of the last row. It takes about one"
         " minute on one processor core:",
@@ -97,7 +96,7 @@ def lines() -> list[str]:
 
 
 def elsewhere() -> list[str]:
-    """Return sentences on the other tasks, those with fewer seeds by name alone."""
+    """Return an item on each of the other tasks, those with fewer seeds by name alone."""
     said, even, few = [], [], []
     for task in TASKS:
         rows = shown(task)
@@ -127,7 +126,7 @@ def elsewhere() -> list[str]:
         )
     if few:
         said.append(f"No claim is made on {listed(few)}, where rows have fewer than {SEEDS} seeds.")
-    return said
+    return [f"* {item}" for item in said]
 
 
 def highest(rows: list[Shown]) -> Shown:
@@ -142,9 +141,9 @@ def above(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> st
     found = [rows[k] for k, (part, p) in compared.items() if p < LEVEL and part.mean > 0]
     names = listed([f"{row.name} ({row.test} %)" for row in found])
     return (
-        f"On {linked(task, PAGE)}, {len(found)} of {len(compared)} compared rows are above"
-        f" {base.name} ({base.test} %, n = {base.n}) with p < {LEVEL:g} after Holm's correction:"
-        f" {names}.{not_apart(highest(rows), taken)}"
+        f"On {linked(task, PAGE)}, these neurons are above {base.name} ({base.test} %,"
+        f" n = {base.n}; p < {LEVEL:g} after Holm's correction): {names}."
+        f"{not_apart(highest(rows), taken)}"
     )
 
 
@@ -171,10 +170,10 @@ def lead(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> lis
     )
     earlier = f" An earlier experiment gave {second.test} % for {second.name} (n = {second.n})."
     return [
-        f"On {linked(task, PAGE)}, {leaders(rows, taken)}. In the same experiment,"
-        f" {row.name} has {row.test} % (n = {row.n}). It is {-part.mean:.1f} points below"
-        f" {taken.name} ({-part.high:.1f} to {-part.low:.1f}; {p_equals(p)} after Holm's"
-        f" correction).{at_the_end(row)}"
+        f"On {linked(task, PAGE)}, {leaders(rows, taken)}. The best other row, {row.name}, has"
+        f" {row.test} % (n = {row.n}), which is {-part.mean:.1f} points below {taken.name}"
+        f" ({-part.high:.1f} to {-part.low:.1f}; {p_equals(p)} after Holm's correction)."
+        f"{at_the_end(row)}"
         f"{earlier * (second.plan != taken.plan and second.mean > row.mean)}"
         f"{best_published(task)}"
     ]
@@ -185,8 +184,8 @@ def at_the_end(row: Shown) -> str:
     if not any(is_highest(row, rate) for rate in ("lr", "lr_neuron")):
         return ""
     return (
-        f" The best learning rate of {row.name} is the highest that was tried, so it may be trained"
-        " too little."
+        f" The best learning rate of {row.name} is the highest that was tried, so a higher one may"
+        " be better."
     )
 
 
@@ -195,7 +194,7 @@ def best_published(task: Task) -> str:
     if not task.published:
         return ""
     name, mark = max(task.published.items(), key=lambda pair: pair[1])
-    how = f": {task.published_as}" * bool(task.published_as)
+    how = f", {task.published_as}" * bool(task.published_as)
     return f" The highest published accuracy is {mark} % ({name}{how})."
 
 

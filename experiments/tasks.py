@@ -101,8 +101,7 @@ TASKS = (
         "ALIF from a checkpoint of Yin et al.'s code; BRF the best of five seeds of the code of the"
         " BRF authors (arXiv 2402.14603), 85.6 to 86.8 %. Both are of the best epoch on the test"
         " set, ours of the last epoch",
-        "the best of five seeds, at its best epoch on the test set; the last epochs have 84.4 to"
-        " 86.1 %",
+        "the best of five seeds, at its best epoch on the test set",
         steps=1301,
     ),
     Task(

@@ -415,13 +415,11 @@ def test_sentences_on_other_tasks(folder: Path, monkeypatch: pytest.MonkeyPatch)
         add("new", row, [first, first + 0.01, first + 0.02])
     link = "[Small](docs/results.md#small)"
     few = f"No claim is made on {link}, where rows have fewer than 10 seeds."
-    assert headline.elsewhere() == [few]
+    assert headline.elsewhere() == [f"* {few}"]
     monkeypatch.setattr(headline, "SEEDS", 3)
     (said,) = headline.elsewhere()
-    rows = "2 of 3 compared rows are above PLIF (51.0 ± 2.5 %, n = 3) with p < 0.05 after Holm's"
-    assert (
-        said == f"On {link}, {rows} correction: LNM degree 2 (91.0 ± 2.5 %) and LIF (71.0 ± 2.5 %)."
-    )
+    rows = "these neurons are above PLIF (51.0 ± 2.5 %, n = 3; p < 0.05 after Holm's correction)"
+    assert said == f"* On {link}, {rows}: LNM degree 2 (91.0 ± 2.5 %) and LIF (71.0 ± 2.5 %)."
     assert outcome.listed(["a", "b", "c"]) == "a, b and c"
     assert outcome.listed(["a"]) == "a"
 
