@@ -109,21 +109,26 @@ def enumerated(counts: Sequence[str]) -> str:
 
 
 def overview() -> list[str]:
-    """Return the table of all tasks: the neuron to take, its accuracy, the best published mark."""
+    """Return the table of all tasks that have a result, and a line on the others.
+
+    It has the neuron to take, its accuracy and the best published mark.
+    """
     lines = [
         cells(("task", "neuron to use", "test, %", "n", "best published, %")),
         "| --- | --- | --- | --- | --- |",
     ]
+    missing = [linked(task) for task in TASKS if not shown(task)]
     for task in TASKS:
         rows = shown(task)
+        if not rows:
+            continue
         taken = taken_of(task, rows, differences(task, rows))
-        none = "see the section" if task.degrees else "no recommendation"
-        words = (none if rows else "not run yet", "", "")
+        words = ("see the section" if task.degrees else "no recommendation", "", "")
         if taken is not None:
             words = (taken.name, taken.test, taken.n)
         best = max(task.published.items(), key=lambda mark: mark[1], default=("", ""))
         lines.append(cells((linked(task), *words, f"{best[0]} {best[1]}".strip())))
-    return lines
+    return [*lines, *(["", f"Not run yet: {listed(missing)}."] if missing else [])]
 
 
 def linked(task: Task, page: str = "") -> str:
