@@ -1,8 +1,8 @@
 """Recorded ranges of a step's nodes on real data, and the least formats that follow from them.
 
 The states are those of the layer in float64, from its initial states over the sequences that
-reached it. The nodes of each step are then computed from these states in Q14.14, a format wide
-enough to be effectively exact: a recorded value is within a few 2**-14 of the exact one.
+reached it. The nodes of each step are then computed from these states in real numbers, without the
+rounding and the saturation of a format.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ import numpy as np
 from torch import Tensor, nn
 
 from lnm_codegen.analysis.arithmetic.interval import Interval
+from lnm_codegen.analysis.exact import WIDE, exact
 from lnm_codegen.compiler.arguments import extent_of, parameters_of
-from lnm_codegen.compiler.fixed import integers, prepared_integers, quantize
+from lnm_codegen.compiler.fixed import integers, prepared_values, quantize
 from lnm_codegen.compiler.interpret import broadcast_to_neurons, interpret
 from lnm_codegen.deploy.network import layer_parameters, neuron_layers, trace_layers
-from lnm_codegen.hardware.wordlength.sample import sample_of, sampled_rates
+from lnm_codegen.errors import ModelError
+from lnm_codegen.hardware.wordlength.sample import real_nodes, sample_of, sampled_rates
 from lnm_codegen.hardware.wordlength.search import FormatSearch, PrecisionTarget
+from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.interpret import Array, trace
-from lnm_codegen.ir.types import Bits, Fixed, FixedSpec
+from lnm_codegen.ir.fixed.interpret import Array
+from lnm_codegen.ir.types import REAL, Bits, FixedSpec
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 
@@ -32,32 +35,35 @@ TARGET = PrecisionTarget(mismatch=1e-3)
 SHARE = 2.0**-8
 """Error of the states of a layer without a spike, as a share of the largest magnitude."""
 
-_WIDE = Fixed(28, 14)
+_GRID = Bits(47, 14)
+"""Recorded values: larger ones, and infinite ones, are beyond every format of 32 bits."""
 
 
 def recorded_ranges(layer: NeuronLayer, x_seq: Tensor) -> dict[str, Interval]:
     """Return the least and the greatest value of every node of a layer's step on (T, N, *).
 
     The nodes are x, the states before and after the step, the coefficients and all intermediate
-    values, under the names of `lnm.FixedSpec`.
+    values, under the names of `lnm.FixedSpec`. Values are rounded to multiples of 2**-14. The limit
+    of a value is +-2**32.
 
     Raises:
-        ModelError: A parameter or constant is beyond +-8192, or a function initialises a state.
+        ModelError: A constant is beyond +-2**29, or a function initialises a state.
         UnsupportedError: The neuron has no fixed-point form.
     """
     neuron = layer.neuron
-    program = quantize(neuron, _WIDE)
+    program = quantize(neuron, WIDE)
+    kernel = exact(program.kernel)
     x = x_seq.detach().double().cpu().numpy()
     values: dict[str, Any] = layer_parameters(layer)
     extent = extent_of(neuron.params, x.shape)
     elements = parameters_of(neuron, values, extent, np.dtype(np.float64))
-    held = broadcast_to_neurons(prepared_integers(program, elements), extent)
+    held = broadcast_to_neurons(prepared_values(program, elements), extent)
     trajectory = interpret(neuron, x, **values).trajectory
-    found = _Ranges(program.kernel)
+    found = _Ranges(kernel)
     for t in range(len(x)):
         now = {neuron.inputs[0].name: x[t], **{n: a[t] for n, a in trajectory.items()}}
-        step = {n: integers(a, _WIDE.bits).reshape(-1) for n, a in now.items()}
-        found.add(trace(program.kernel, held | step))
+        step = {n: a.reshape(-1) for n, a in now.items()}
+        found.add(real_nodes(kernel, held | step))
     return found.result()
 
 
@@ -65,30 +71,31 @@ def constants_of(neuron: Neuron) -> list[Fraction]:
     """Return the constants of a step that have the format of a node, such as those of a clamp.
 
     Raises:
-        ModelError: A constant is beyond +-8192.
+        ModelError: A constant is beyond +-2**29.
         UnsupportedError: The neuron has no fixed-point form.
     """
-    values = (e for let in quantize(neuron, _WIDE).kernel.body for e in fx.walk(let.value))
-    return [e.real for e in values if isinstance(e, fx.Const) and e.bits == _WIDE.bits]
+    values = (e for let in quantize(neuron, WIDE).kernel.body for e in fx.walk(let.value))
+    bits = WIDE.default.bits
+    return [e.real for e in values if isinstance(e, fx.Const) and e.bits == bits]
 
 
 class _Ranges:
-    """Least and greatest integers of the nodes of a kernel, step by step."""
+    """Least and greatest values of the nodes of a kernel, step by step."""
 
-    def __init__(self, kernel: fx.Kernel) -> None:
+    def __init__(self, kernel: ir.Kernel) -> None:
         variables = [p.var for p in kernel.inputs] + [let.target for let in kernel.body]
-        self._bits = {v.name: v.type for v in variables if isinstance(v.type, Bits)}
-        self._ends: dict[str, list[int]] = {name: [] for name in self._bits}
+        self._ends: dict[str, list[int]] = {v.name: [] for v in variables if v.type is REAL}
 
     def add(self, values: Mapping[str, Array]) -> None:
         """Record the nodes of one step."""
         for name, ends in self._ends.items():
-            ends += [int(np.min(values[name])), int(np.max(values[name]))]
+            found = integers(values[name], _GRID)
+            ends += [int(np.min(found)), int(np.max(found))]
 
     def result(self) -> dict[str, Interval]:
         return {
-            name: Interval(bits.value(min(self._ends[name])), bits.value(max(self._ends[name])))
-            for name, bits in self._bits.items()
+            name: Interval(_GRID.value(min(ends)), _GRID.value(max(ends)))
+            for name, ends in self._ends.items()
         }
 
 
@@ -119,7 +126,10 @@ def least_formats(
         own = target_of(layer, x_seq, target)
         if layer.neuron.fire and own is not target:
             on_silent(path, own)
-        specs[path] = FormatSearch(layer.neuron, sample, own, ranges).result().spec
+        try:
+            specs[path] = FormatSearch(layer.neuron, sample, own, ranges).result().spec
+        except ModelError as error:
+            raise error.within(path) from None
     return specs
 
 

@@ -173,6 +173,24 @@ def test_least_formats_hold_the_data_and_reach_the_target() -> None:
     assert widths[0] < widths[1]
 
 
+def test_least_formats_hold_large_values() -> None:
+    """Ranges ended at 8192. What no format of 32 bits holds is refused with its layer."""
+    network = small(lnm.get("lif", tau=2.0, v_threshold=8000.0))
+    with torch.no_grad():
+        network.norm.weight *= 1e4
+    x_seq = trace_layers(network, images())[1]["neuron"].x_seq
+    high = float(x_seq.max())
+    assert high > 8192
+    assert recorded_ranges(network.neuron, x_seq)["x"].high == pytest.approx(high)
+    target = PrecisionTarget(mismatch=0.2)
+    spec = least_formats(network, images(), target)["neuron"]
+    assert float(spec["x"].bits.interval[1]) + 2.0 ** -spec["x"].frac >= high
+    with torch.no_grad():
+        network.norm.weight *= 1e9
+    with refused(ModelError, "neuron: lif", "no format of at most 32 bits"):
+        least_formats(network, images(), target)
+
+
 def test_a_silent_layer_has_fraction_bits() -> None:
     """A layer that never fires has an error as its target, and is named."""
     network, named = small(lnm.get("lif", tau=50.0, v_threshold=100.0)), {}

@@ -29,7 +29,7 @@ from lnm_codegen.ir.network.nodes import (
 )
 from lnm_codegen.ir.network.values import SPIKES, values_of_bits
 from lnm_codegen.ir.network.verify import require_network
-from lnm_codegen.ir.types import Bits, Fixed, FixedSpec
+from lnm_codegen.ir.types import MOST_BITS, Bits, Fixed, FixedSpec
 from lnm_codegen.nn.chain import Chain
 
 INPUT_BITS, NEURON_BITS = 12, 16
@@ -118,7 +118,8 @@ def default_formats(
     Those with the most predictions of the network in float are returned.
 
     Raises:
-        ModelError: A value needs more integer bits than the width.
+        ModelError: The input of the network or of a layer of neurons needs more integer bits than
+            the width.
     """
     logits, traces = trace_layers(real.network, samples)
     whole = {s.name: whole_bits(s, traces[s.name].x_seq, width) for s in real.neurons}
@@ -143,14 +144,29 @@ def default_formats(
     return best
 
 
-def whole_bits(stage: RealNeurons, x_seq: Tensor, width: int = NEURON_BITS) -> int:
+def whole_bits(
+    stage: RealNeurons, x_seq: Tensor, width: int = NEURON_BITS, fraction: int = MOST_BITS
+) -> int:
     """Return the least integer bits, with the sign, that hold every node of neurons on inputs.
 
-    In a format of `width` bits they hold the constants too, which do not saturate.
+    In a format of `width` bits, of which at most `fraction` are below the point, they hold the
+    constants too, which do not saturate. They are at most `width`: potentials that need more
+    saturate.
+
+    Raises:
+        ModelError: The input needs more integer bits than the width; the place names the layer.
     """
-    whole = max(1, *(integer_bits(r, 14) for r in recorded_ranges(stage.layer, x_seq).values()))
-    constants = constants_of(stage.layer.neuron)
-    while whole < width and not _fit(constants, Bits(width, width - whole)):
+    neuron = stage.layer.neuron
+    try:
+        ranges, constants = recorded_ranges(stage.layer, x_seq), constants_of(neuron)
+    except ModelError as error:
+        raise error.within(stage.name) from None
+    bits = {name: integer_bits(span, 14) for name, span in ranges.items()}
+    x = neuron.inputs[0].name
+    remedy = "Scale its input and its thresholds down, or give `lnm emit` a --format."
+    _holding(f"{stage.name}, {x}", bits[x], width, remedy)
+    whole = min(width, max(1, *bits.values()))
+    while whole < width and not _fit(constants, Bits(width, min(width - whole, fraction))):
         whole += 1
     return whole
 
@@ -168,10 +184,10 @@ def input_format(samples: Tensor, width: int) -> Fixed | None:
     return _holding("input", max(1, integer_bits(interval, width)), width)
 
 
-def _holding(name: str, whole: int, width: int) -> Fixed:
+def _holding(name: str, whole: int, width: int, remedy: str = "") -> Fixed:
     if whole > width:
         problem = f"its values need {whole} integer bits"
-        raise ModelError(f"formats: {name}", problem, f"a width of {whole} or more")
+        raise ModelError(f"formats: {name}", problem, f"a width of {whole} or more", remedy)
     return Fixed(width, width - whole)
 
 
@@ -227,9 +243,10 @@ def default_network(
         ModelError: A number does not fit its format.
         UnsupportedError: A neuron has no fixed-point form.
     """
-    formats = default_formats(real, samples, weights)
-    if neurons is not None:
-        formats = replace(formats, neurons=neurons)
+    if neurons is None:
+        return integer_network(real, default_formats(real, samples, weights))
+    forms = {stage.name: weights for stage in real.weights}
+    formats = NetworkFormats(input_format(samples, INPUT_BITS), forms, neurons)
     return integer_network(real, formats)
 
 

@@ -94,7 +94,9 @@ class WidthSearch:
         self._real, self._batches, self._lost = real, batches, lost
         self._form, self._is_fixed = weights or WeightFormat(), fixed_bits
         self._weights = tuple(s.name for s in real.weights)
-        self._whole = {s.name: whole_bits(s, traces[s.name].x_seq) for s in real.neurons}
+        self._whole = {
+            s.name: whole_bits(s, traces[s.name].x_seq, NEURON, FRACS[1]) for s in real.neurons
+        }
         self._ranged = ranged
         self._has_input = input_format(ranged, INPUTS[1]) is not None
         self._correct = is_correct_in_float(real.network, batches)
@@ -110,11 +112,10 @@ class WidthSearch:
         Raises:
             ModelError: The largest widths do not reach the target.
         """
-        widths = {INPUT: INPUTS[1], **dict.fromkeys(self._weights, WEIGHTS[1])}
-        for name, bits in self._whole.items():
-            widths |= {whole(name): bits, frac(name): min(FRACS[1], NEURON - bits)}
-        if not self._meets(widths):
-            found = self._accuracy(widths)
+        largest = [self._largest(most) for most in (NEURON, NEURON - FRACS[1])]
+        widths = next((found for found in largest if self._meets(found)), None)
+        if widths is None:
+            found = self._accuracy(largest[0])
             problem = f"the largest widths lose {found.points_broken:.2f} points"
             remedy = "Allow more points with --lost."
             raise ModelError(self._real.name, problem, f"at most {self._lost:g}", remedy)
@@ -135,6 +136,17 @@ class WidthSearch:
             widths |= dict.fromkeys(self._weights, self._form.bits)
             self._meets(widths)
         return ChosenFormats(self.formats(widths), self._accuracy(widths), len(self._tried))
+
+    def _largest(self, most: int) -> dict[str, int]:
+        """Return the largest widths with at most some integer bits of the neurons.
+
+        Few integer bits leave fraction bits where potentials diverge.
+        """
+        widths = {INPUT: INPUTS[1], **dict.fromkeys(self._weights, WEIGHTS[1])}
+        for name, bits in self._whole.items():
+            held = min(bits, most)
+            widths |= {whole(name): held, frac(name): min(FRACS[1], NEURON - held)}
+        return widths
 
     def formats(self, widths: Widths) -> NetworkFormats:
         """Return the formats of some widths."""

@@ -12,7 +12,9 @@ from torch import nn
 import lnm_codegen as lnm
 from lnm_codegen.deploy.integers.accuracy import IntegerAccuracy, integer_accuracy
 from lnm_codegen.deploy.integers.convert import (
+    NEURON_BITS,
     default_formats,
+    default_network,
     integer_network,
     integer_samples,
     real_network,
@@ -28,7 +30,7 @@ from lnm_codegen.deploy.integers.weights import (
 from lnm_codegen.deploy.network import trace_layers
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
-from lnm_codegen.ir.network.nodes import FlattenStage, PoolStage, WeightStage
+from lnm_codegen.ir.network.nodes import FlattenStage, NeuronStage, PoolStage, WeightStage
 from lnm_codegen.ir.network.values import SPIKES, ValueSpan
 from lnm_codegen.ir.types import Bits, FixedSpec
 from lnm_codegen.nn.norm.deferred import DeferredNorm
@@ -197,7 +199,7 @@ def test_default_formats_hold_the_samples() -> None:
     assert kinds.count(PoolStage) == kinds.count(FlattenStage) == 1
 
 
-@pytest.mark.parametrize("limit", [8.0, 7.9999, 100.0])
+@pytest.mark.parametrize("limit", [8.0, 7.9999, 100.0, 12_000.0])
 def test_default_formats_hold_the_constants(limit: float) -> None:
     """A clamp beyond all values once ended in the advice to give more integer bits."""
     network = chained()
@@ -208,6 +210,42 @@ def test_default_formats_hold_the_constants(limit: float) -> None:
     integer_network(real(network), found)
     low, high = found.neurons["first"].default.bits.interval
     assert low <= -limit < limit <= high < 2 * limit + 1
+
+
+@pytest.mark.parametrize(("gain", "whole"), [(1e4, 16), (2e4, 17)])
+def test_large_inputs_are_held_or_refused(gain: float, whole: int) -> None:
+    """Ranges ended at 8192, so that larger inputs saturated in silence."""
+    network, x = chained(), images()
+    with torch.no_grad():
+        network.norm.weight *= gain
+        network.norm.bias *= gain
+    large = real(network)
+    _, traces = trace_layers(network, x)
+    stage, x_seq = large.neurons[0], traces["first"].x_seq
+    assert 2.0 ** (whole - 2) < float(x_seq.abs().max()) < 2.0 ** (whole - 1)
+    assert whole_bits(stage, x_seq, 24) >= whole
+    if whole > NEURON_BITS:
+        accepted, remedy = "a width of 17 or more", "--format"
+        with refused(ModelError, "formats: first, x", "need 17 integer bits", accepted, remedy):
+            default_network(large, x, WIDE)
+    given = {s.name: FixedSpec(lnm.Fixed(28, 8)) for s in large.neurons}
+    made = default_network(large, x, WIDE, given)
+    assert {s.program.spec for s in made.stages if isinstance(s, NeuronStage)} == {*given.values()}
+
+
+def test_constants_need_the_bits_of_given_formats_alone() -> None:
+    """A threshold of 12,000 was refused in a range that given formats do not use."""
+    v, x = lnm.state("v"), lnm.input("x")
+    neuron = lnm.Neuron(charge={v: 0.5 * v + x}, fire=v - 12_000, name="big")
+    network = chained()
+    network.first = layer(neuron, 4, 6, 6).eval()
+    given = {s.name: FixedSpec(lnm.Fixed(28, 8)) for s in real(network).neurons}
+    default_network(real(network), images(), WIDE, given)
+    beyond = lnm.Neuron(charge={v: 0.5 * v + x}, fire=v - 2.0**30, name="big")
+    network.first = layer(beyond, 4, 6, 6).eval()
+    where = "first: big.fire, z"
+    with refused(ModelError, where, "does not fit", "", "Give more integer bits."):
+        default_network(real(network), images(), WIDE)
 
 
 def test_spikes_are_found() -> None:

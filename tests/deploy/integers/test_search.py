@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lnm_codegen.deploy.integers.accuracy import integer_accuracy
-from lnm_codegen.deploy.integers.convert import integer_network
+from lnm_codegen.deploy.integers.convert import default_formats, integer_network
 from lnm_codegen.deploy.integers.search import NEURON, WEIGHTS, WidthSearch, _least
 from lnm_codegen.deploy.integers.weights import WeightFormat
 from lnm_codegen.errors import ModelError
@@ -36,6 +36,19 @@ def test_the_target_holds_and_bits_are_few(labelled) -> None:
     loose = WidthSearch(network, images(), batches, 60.0).result()
     fewer = [f.bits for f in loose.formats.weights.values()]
     assert sum(fewer) < sum(bits)
+
+
+def test_inputs_beyond_the_default_width() -> None:
+    """The neurons of a search have up to 28 bits, so it accepts what 16 bits do not hold."""
+    large, x = chained(), images()
+    with torch.no_grad():
+        large.norm.weight *= 2e4
+        large.norm.bias *= 2e4
+        batches = [(x, large(x).argmax(1))]
+    network = real(large)
+    with refused(ModelError, "formats: first, x"):
+        default_formats(network, x)
+    assert WidthSearch(network, x, batches, 10.0).result().accuracy.points_broken <= 10.0
 
 
 def test_readouts_keep_fraction_bits(labelled) -> None:
