@@ -219,11 +219,12 @@ def _read(folder: Path, real: RealNetwork, name: str | None) -> tuple[IntegerNet
     """Return the network of a folder, one of the run, and whether weights were compared."""
     from dataclasses import replace
 
-    from lnm_codegen.deploy.integers.source import FILE, require_run
+    from lnm_codegen.deploy.integers.source import FILE, require_formats, require_run
     from lnm_codegen.ir.network.exchange import read_network
 
     found = read_network(folder)
     is_of_run = require_run(folder, found, real)
+    require_formats(folder, found)
     if not is_of_run:
         note = f"note: --format {folder} has no {FILE}: its weights were not compared with the run."
         typer.echo(note, err=True)

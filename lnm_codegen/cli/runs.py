@@ -47,9 +47,10 @@ def specs_of(run: Run, text: str) -> dict[str, FixedSpec]:
 
     Args:
         run: A run.
-        text: "16.12" or "Q4.12" for every node of every layer; a spec.toml for every layer; the
-            folder of `lnm quantize RUN --out`, with a file for each layer; or "auto" for the
-            smallest widths on the run's training images.
+        text: "16.12" or "Q4.12" for every node of every layer; a spec.toml for every layer,
+            which may name nodes that only some layers have; the folder of `lnm quantize RUN --out`,
+            with a file for each layer; or "auto" for the smallest widths on the run's training
+            images.
 
     Raises:
         ModelError: Not a format, or one that does not fit.
@@ -74,7 +75,10 @@ def specs_of(run: Run, text: str) -> dict[str, FixedSpec]:
             raise
         accepted = f"{error.accepted}; auto; a spec.toml; the folder of lnm quantize RUN --out"
         raise ModelError(error.where, error.problem, accepted, error.remedy) from None
-    return specs_for(run.network, spec)
+    try:
+        return specs_for(run.network, spec)
+    except ModelError as error:
+        raise error.within(f"--format {text}") from None
 
 
 def _note_silent(path: str, target: PrecisionTarget) -> None:

@@ -18,7 +18,7 @@ from typing import cast
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import toml_of
-from lnm_codegen.ir.types import Fixed, FixedSpec
+from lnm_codegen.ir.types import Fixed, FixedSpec, Rounding
 from lnm_codegen.language.text.content import Content, joined
 from lnm_codegen.options import RoundingName
 
@@ -83,6 +83,20 @@ def spec_text(spec: FixedSpec, comments: Iterable[str] = ()) -> str:
     if spec.nodes:
         lines += ["", "[nodes]", *(f'{name} = "{_plain(fixed)}"' for name, fixed in spec.nodes)]
     return "\n".join(lines) + "\n"
+
+
+def spec_line(spec: FixedSpec) -> str:
+    """Return a spec as words: Q4.12 truncate (v Q4.16, h Q4.16).
+
+    Nodes of the default format, and the rounding half up, are omitted.
+    """
+
+    def text(fixed: Fixed, usual: Rounding) -> str:
+        return str(fixed) if fixed.rounding is usual else f"{fixed} {fixed.rounding.value}"
+
+    default, usual = spec.default, spec.default.rounding
+    own = [f"{name} {text(fixed, usual)}" for name, fixed in spec.nodes if fixed != default]
+    return text(default, Rounding.HALF_UP) + (f" ({', '.join(own)})" if own else "")
 
 
 def _plain(fixed: Fixed) -> str:

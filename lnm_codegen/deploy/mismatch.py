@@ -19,7 +19,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
+from lnm_codegen.analysis.exact import nodes_of
 from lnm_codegen.compiler.fixed import integers
+from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.deploy.network import (
     fixed_layer,
     in_fixed_point,
@@ -28,6 +30,7 @@ from lnm_codegen.deploy.network import (
     trace_layers,
 )
 from lnm_codegen.errors import ModelError
+from lnm_codegen.ir.fixed.quantize import node_names
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec, spec_of
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.call import start_states
@@ -176,5 +179,24 @@ class _Pair:
 
 
 def specs_for(network: nn.Module, spec: Fixed | FixedSpec) -> dict[str, FixedSpec]:
-    """Return the same formats for every neuron layer, by its path."""
-    return dict.fromkeys(neuron_layers(network), spec_of(spec, "network"))
+    """Return the same formats for every neuron layer, by its path.
+
+    The spec of a layer omits the nodes that only other layers have.
+
+    Raises:
+        ModelError: No layer has a node of this name.
+    """
+    whole = spec_of(spec, "network")
+    layers = neuron_layers(network)
+    if not whole.nodes:
+        return dict.fromkeys(layers, whole)
+    nodes = {path: node_names(nodes_of(lower(own.neuron))) for path, own in layers.items()}
+    every = list(dict.fromkeys(name for names in nodes.values() for name in names))
+    for name, _ in whole.nodes:
+        if name not in every:
+            problem = f"the spec has a format for {name!r}, which no layer of neurons has"
+            raise ModelError("network", problem, every, "Name one of these.")
+    return {
+        path: FixedSpec(whole.default, tuple((n, f) for n, f in whole.nodes if n in names))
+        for path, names in nodes.items()
+    }

@@ -270,6 +270,12 @@ def test_quantize_chooses_for_an_accuracy(runs: Path, tmp_path: Path, capsys) ->
     capsys.readouterr()
     line = refusal(capsys, *net, "--format", words, "--weights", "8")
     assert_line(line, "emit: --weights with --format", "Omit --weights")
+    layer = words / "readout.neuron.toml"
+    text = layer.read_text()
+    layer.write_text('default = "24.14"\n')
+    line = refusal(capsys, *net, "--format", words)
+    assert_line(line, f"{layer}: its formats are not those of network.json", "Run lnm quantize")
+    layer.write_text(text)
     for changed, problem in (
         ({"seed": 7}, "it was made from other weights than the run's"),
         ({"network_arguments": {"hidden": (20,), "time_steps": 3}}, "and the run has layers.0"),

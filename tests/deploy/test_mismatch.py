@@ -124,6 +124,19 @@ def test_rounding_to_a_format() -> None:
     assert (quantized(values, Bits(4, 2)) * 4).tolist() == want
 
 
+def test_a_spec_serves_layers_with_other_nodes() -> None:
+    """A format of w, which only one layer has, was refused; a name of no layer still is."""
+    layers = (NeuronLayer(lnm.get(name), backend="torch") for name in ("adlif", "li"))
+    network, w = nn.Sequential(*layers), lnm.Fixed(20, 14)
+    spec = lnm.FixedSpec(COARSE, {"w": w, "v": lnm.Fixed(12, 6)})
+    specs = specs_for(network, spec)
+    assert specs == {"0": spec, "1": lnm.FixedSpec(COARSE, {"v": lnm.Fixed(12, 6)})}
+    in_fixed_point(network, specs)
+    problem = "a format for 'h_9', which no layer of neurons has"
+    with refused(ModelError, "network", problem, "w", "Name one of these."):
+        specs_for(network, lnm.FixedSpec(COARSE, {"h_9": w}))
+
+
 def test_refusals() -> None:
     network = small(NEURON)
     with refused(ModelError, "measure_mismatch", "no images"):

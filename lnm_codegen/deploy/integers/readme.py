@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from torch import nn
 
+from lnm_codegen.compiler.formats import spec_line
 from lnm_codegen.deploy.integers.inputs import InputScale
 from lnm_codegen.deploy.network import neuron_layers
 from lnm_codegen.ir.network.description import integer_text
@@ -56,7 +57,7 @@ def formats_text(network: IntegerNetwork) -> str:
         if isinstance(stage, WeightStage):
             found.append(f"`{stage.name}` weights of {stage.bits} bits")
         elif isinstance(stage, NeuronStage):
-            found.append(f"`{stage.name}` {stage.program.spec.default}")
+            found.append(f"`{stage.name}` {spec_line(stage.program.spec)}")
     return "; ".join(found)
 
 

@@ -18,11 +18,13 @@ import torch
 from torch import nn
 
 from lnm_codegen.compiler.fixed import quantize
+from lnm_codegen.compiler.formats import load_spec, spec_line
 from lnm_codegen.deploy.integers.convert import RealNetwork
 from lnm_codegen.deploy.integers.real import RealNeurons, RealStage, RealWeights
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.files import json_of
 from lnm_codegen.ir.fixed.json_objects import keyed
+from lnm_codegen.ir.network.exchange import JSON
 from lnm_codegen.ir.network.nodes import (
     AnyStage,
     IntegerNetwork,
@@ -112,6 +114,26 @@ def _is_step_of(expected: RealNeurons, stage: NeuronStage) -> bool:
         return quantize(expected.layer.neuron, stage.program.spec) == stage.program
     except LnmError:  # the formats do not fit this neuron
         return False
+
+
+def require_formats(folder: Path, network: IntegerNetwork) -> None:
+    """Raise ModelError if a <layer>.toml in a folder has other formats than its network.
+
+    The network decides, so that a change of such a file would be ignored.
+    """
+    for stage in network.stages:
+        path = folder / f"{getattr(stage, 'name', '')}.toml"
+        if not isinstance(stage, NeuronStage) or not path.exists():
+            continue
+        file, own = load_spec(path), stage.program.spec
+        names = {name for name, _ in file.nodes + own.nodes}
+        if file.default != own.default or any(file[name] != own[name] for name in names):
+            remedy = (
+                f"Run lnm quantize again, or delete {folder / JSON}: without it --format takes the"
+                " TOML files, and weights have the bits of --weights."
+            )
+            problem = f"its formats are not those of {JSON}, which --network takes"
+            raise ModelError(str(path), problem, spec_line(own), remedy)
 
 
 def require_run(folder: Path, network: IntegerNetwork, real: RealNetwork) -> bool:

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir import nodes as real
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
+from lnm_codegen.ir.kernel import Kernel
 from lnm_codegen.ir.names import names_of
 from lnm_codegen.ir.nodes import BinaryOp, UnaryOp
 from lnm_codegen.ir.operators import CompareOp, Phase, Role
@@ -36,15 +38,20 @@ def quantize(program: real.Program, spec: FixedSpec) -> fx.Program:
             node.
     """
     kernel = _Quantizer(undetach(program.forward), spec).kernel()
-    after = {f"{v.name}_next" for v in kernel.input_vars(Role.STATE)}  # these have v's format
-    names = [p.var.name for p in kernel.inputs]
-    names += [let.target.name for let in kernel.body if let.target.name not in after]
+    names = node_names(kernel)
     for name, _ in spec.nodes:
         if name not in names:
             remedy = "Name one of these, or give the neuron the arguments that the spec is for."
             problem = f"the spec has a format for {name!r}, which is not a node"
             raise ModelError(program.name, problem, names, remedy)
     return fx.Program(program.name, spec, program.prepare, kernel)
+
+
+def node_names(kernel: Kernel[Any, Any]) -> list[str]:
+    """Return the names that a spec may have: inputs, and Lets that are no state after the step."""
+    after = {f"{v.name}_next" for v in kernel.input_vars(Role.STATE)}  # these have v's format
+    names = [p.var.name for p in kernel.inputs]
+    return names + [let.target.name for let in kernel.body if let.target.name not in after]
 
 
 @dataclass(frozen=True, slots=True)

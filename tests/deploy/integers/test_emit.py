@@ -7,12 +7,15 @@ import re
 import numpy as np
 import pytest
 
+import lnm_codegen as lnm
 from lnm_codegen.deploy.integers.convert import default_network, integer_samples
 from lnm_codegen.deploy.integers.emit import NetworkTarget, emit_integers
+from lnm_codegen.deploy.integers.readme import formats_text
 from lnm_codegen.deploy.integers.weights import WeightFormat
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import IntegerNetwork
+from lnm_codegen.ir.types import FixedSpec
 from tests.deploy.integers.runs import chained, images, real
 from tests.refusals import refused
 
@@ -36,6 +39,18 @@ def test_a_network_without_a_run() -> None:
     assert "run.json" not in readme
     found = interpret_network(network, integer_samples(network, images()[:3].numpy()))
     np.testing.assert_array_equal(scores_of(files, network), found.scores)
+
+
+def test_the_formats_of_nodes_are_named() -> None:
+    """The README named the default alone, although nodes had other formats and roundings."""
+    whole = real(chained())
+    plain, cut = lnm.Fixed(24, 12), lnm.Fixed(12, 2, "truncate")
+    nodes = {"v": lnm.Fixed(24, 16, "truncate"), "x": cut, "h": lnm.Fixed(20, 12, "truncate")}
+    specs = {stage.name: FixedSpec(plain, {"v": plain}) for stage in whole.neurons}
+    specs["first"] = FixedSpec(cut, nodes)
+    text = formats_text(default_network(whole, images(), WeightFormat(6), specs))
+    assert "; `first` Q10.2 truncate (v Q8.16, h Q8.12); " in text
+    assert "; `second` Q12.12; " in text
 
 
 @pytest.mark.parametrize(

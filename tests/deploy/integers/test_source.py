@@ -11,16 +11,20 @@ import torch
 from torch import nn
 
 import lnm_codegen as lnm
+from lnm_codegen.compiler.formats import spec_text
 from lnm_codegen.deploy.integers.convert import default_formats, integer_network
 from lnm_codegen.deploy.integers.source import (
     FILE,
     layer_difference,
+    require_formats,
     require_run,
     run_file,
     weights_digest,
 )
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.network.exchange import network_files, read_network
+from lnm_codegen.ir.network.nodes import IntegerNetwork, NeuronStage
+from lnm_codegen.ir.types import FixedSpec
 from tests.deploy.integers.runs import chained, images, layer, real
 from tests.refusals import refused
 
@@ -104,6 +108,35 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
             require_run(folder, found, real(other))
     (folder / FILE).unlink()
     assert not require_run(folder, found, real(other))
+
+
+def test_edited_formats_are_refused(tmp_path: Path) -> None:
+    """The network in network.json decides; a change of a TOML file beside it was ignored."""
+    folder = written(tmp_path, chained())
+    found = read_network(folder)
+    require_formats(folder, found)
+    spec = spec_in(found, "second")
+    file = folder / "second.toml"
+    named = FixedSpec(spec.default, {"v": spec.default})
+    for same in (spec, named):
+        file.write_text(spec_text(same))
+        require_formats(folder, found)
+    width, frac = spec.default.width, spec.default.frac
+    for other in (
+        FixedSpec(lnm.Fixed(24, 14)),
+        FixedSpec(lnm.Fixed(width, frac, "truncate")),
+        FixedSpec(spec.default, {"v": lnm.Fixed(24, 14)}),
+    ):
+        file.write_text(spec_text(other))
+        problem, remedy = "not those of network.json", f"delete {folder / 'network.json'}"
+        with refused(ModelError, file, problem, str(spec.default), remedy):
+            require_formats(folder, found)
+
+
+def spec_in(network: IntegerNetwork, name: str) -> FixedSpec:
+    """Return the formats of a layer of neurons."""
+    (found,) = (s for s in network.stages if isinstance(s, NeuronStage) and s.name == name)
+    return found.program.spec
 
 
 def test_the_digest_names_its_tensors() -> None:
