@@ -124,7 +124,8 @@ def _requantized(
     low = min(_shifted(span[0], s) for span, s in pairs)
     high = max(_shifted(span[1], s) for span, s in pairs)
     most = max(max(-a, b) + ((1 << s) >> 1 if s > 0 else 0) for (a, b), s in pairs)
-    wide = 64 if max(most, -low, high) >= 1 << 31 else size
+    factor = 1 << max(0, -min(shifts))  # printed also where every sum is 0
+    wide = 64 if max(most, -low, high, factor) >= 1 << 31 else size
     kind, tables, lines = f"int{wide}_t", [], []
     value = "sum" if wide == size else f"({kind})sum"
     factors = {stage.multiplier_of(c) for c in channels}

@@ -18,7 +18,7 @@ from lnm_codegen.compiler.stage import neuron_stage
 from lnm_codegen.hardware.microcontroller import program_size
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.ir.network.interpret import interpret_network
-from lnm_codegen.ir.network.nodes import IntegerNetwork
+from lnm_codegen.ir.network.nodes import IntegerNetwork, WeightStage
 from lnm_codegen.ir.network.values import SPIKES
 from lnm_codegen.ir.network.verify import require_network
 from lnm_codegen.ir.types import Bits
@@ -130,6 +130,40 @@ def test_truncation_of_more_bits_than_an_int(tmp_path: Path) -> None:
     scores, _ = c_results(network, samples, tmp_path)
     assert re.search(r"_truncate_64\(214748 .* \* w, 32\)", (tmp_path / "tiny.c").read_text())
     np.testing.assert_array_equal(scores, interpret_network(network, samples).scores)
+
+
+@pytest.mark.parametrize("shift", [(-31, 20), (-31,)])
+def test_a_left_shift_of_a_sum_that_is_zero(shift: tuple[int, ...], tmp_path: Path) -> None:
+    """1 << 31 is undefined for an int32_t, which was wide enough for the sums."""
+    one, weight = np.array([1]), np.array([[0, 0], [3, 1]]) * (len(shift) > 1)
+    stage = WeightStage(
+        "w", "linear", weight, bits=4, bias=0 * np.array([1, 1]), multiplier=one,
+        shift=np.array(shift), accumulator=4, output=Bits(8, 0),
+    )  # fmt: skip
+    network = IntegerNetwork("net", 2, False, (2,), SPIKES, (stage,), "mean")
+    samples = np.ones((2, 1, 2), int)
+    emitted(require_network(network), samples).source.write(tmp_path)
+    build = ["gcc", *FLAGS, "-fsanitize=undefined", "-fno-sanitize-recover=all", "-o", "net"]
+    for command in ([*build, "net.c", "main.c"], ["./net"]):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert "0 of 1 samples differ" in done.stdout
+
+
+def test_the_ticks_of_all_samples_are_added(tmp_path: Path) -> None:
+    """Their sum was one of 32 bits, so that the mean of many long samples was too small."""
+    rng = np.random.default_rng(8)
+    network = random_network(rng)
+    emitted(network, random_samples(rng, network, 2)).source.write(tmp_path)
+    (tmp_path / "ticks.c").write_text(
+        "#include <stdint.h>\nuint32_t ticks(void);\nuint32_t ticks(void) {\n"
+        "    static uint32_t calls = 0;\n    return ++calls / 2 * 3000000000u;\n}\n"
+    )
+    files = [f"{network.name}.c", "main.c", "ticks.c"]
+    for command in (["gcc", *FLAGS, "-DCOUNT_TICKS", "-o", "net", *files], ["./net"]):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert "120000000000 instructions a sample" in done.stdout
 
 
 def test_files_depend_on_the_network_alone() -> None:
