@@ -176,6 +176,11 @@ def require_inputs(
     return tuple(expanded)
 
 
+def is_recomputed() -> bool:
+    """Report whether a backward recomputes the call (activation checkpointing)."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
 def is_autocast(x: Tensor) -> bool:
     """Report whether autocast is on for the device of a tensor."""
     kind = x.device.type
