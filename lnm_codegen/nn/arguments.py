@@ -103,12 +103,18 @@ def recording(neuron: Neuron, record: tuple[str, ...], interval: tuple[float, fl
 def recorded(
     neuron: Neuron, record: tuple[str, ...], outputs: tuple[Tensor, ...], counts: Sequence[Any]
 ) -> dict[str, Any]:
-    """Return the records of a call by name; in a graph of a compiler, the counts stay tensors."""
+    """Return the records of a call by name.
+
+    Counts stay tensors in a graph of a compiler, and in a transform of `torch.func`.
+    """
     values: dict[str, Any] = dict(zip((n for n in record if n != STATS), outputs, strict=True))
     if STATS in record:
         names = [*neuron.spikes, *(("outside",) if neuron.states else ())]
         traced = torch.compiler.is_compiling()  # where a count without steps is a number
-        found = [c.detach() if traced and isinstance(c, Tensor) else float(c) for c in counts]
+        found = [
+            c.detach() if isinstance(c, Tensor) and (traced or not is_plain(c)) else float(c)
+            for c in counts
+        ]
         values[STATS] = dict(zip(names, found, strict=True))
     return values
 

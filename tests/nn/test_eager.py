@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -333,6 +333,22 @@ def test_grad_and_vmap(transformed: Any) -> None:
         assert torch.equal(values[k], loss(*sample))
         for got_, expected_ in zip(slopes, autograd(loss, *sample), strict=True):
             assert torch.equal(got_[k], expected_)
+
+
+def test_counts_in_a_transform() -> None:
+    """They are tensors, one for each sample. PyTorch's error of `.item()` ended such a call."""
+    layer = NeuronLayer(lnm.get("lif"), backend="torch", record=("stats",))
+
+    def counted(x: Tensor) -> tuple[Tensor, Any]:
+        out, recorded = cast("tuple[Tensor, Any]", layer(x))
+        return out.sum(), recorded["stats"]["spike"]
+
+    x = 3 * torch.rand(4, 5, 2, 3)
+    expected = [counted(one)[1] for one in x]
+    assert expected[0] > 0
+    assert vmap(counted)(x)[1].tolist() == expected
+    assert vmap(grad(counted, has_aux=True))(x)[1].tolist() == expected
+    assert grad(counted, has_aux=True)(x[0])[1] == expected[0]
 
 
 def test_forward_mode(transformed: Any) -> None:
