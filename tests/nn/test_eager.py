@@ -268,6 +268,32 @@ def test_compiled_vmap_of_a_layer(case: str) -> None:
 TRANSFORMED = ["lif", "lif-learned", "lnm-4", "izhikevich-learned", "dendrite"]
 
 
+@pytest.mark.parametrize("step_mode", ["m", "s"])
+@pytest.mark.parametrize("v_reset", [0.0, None], ids=["hard", "soft"])
+def test_outputs_and_states_changed_in_place(v_reset: float | None, step_mode: Any) -> None:
+    """As in plain PyTorch and with backend "c". Both once ended in an error of autograd."""
+    layer = NeuronLayer(lnm.get("lif", v_reset=v_reset), backend="torch", carry_state=True)
+    layer.step_mode = step_mode
+    xs, mask = (2 * draw(4, 3, 2, 5)).requires_grad_(), draw(2, 5)
+    found = []
+    for in_place in (False, True):
+        layer.reset()
+        total = torch.zeros(())
+        for x in xs.unbind() if step_mode == "m" else xs.flatten(0, 1).unbind():
+            out = layer(x)
+            if in_place:
+                out *= mask
+                layer.v[0] = 0.0
+            else:
+                out = out * mask
+                layer.v = torch.cat((torch.zeros(1, 5), layer.v[1:]))
+            total = total + out.square().sum()
+        (gradient,) = torch.autograd.grad(total + layer.v.sum(), xs)
+        found.append(gradient)
+    assert found[0].abs().sum() > 0
+    torch.testing.assert_close(*found)
+
+
 def smooth() -> lnm.Neuron:
     """Two states, parameters of two granularities, no spike."""
     v, u, x = lnm.state("v"), lnm.state("u"), lnm.input("x")
