@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from lnm_codegen.analysis.charge import potential_of
-from lnm_codegen.compiler.arguments import AXES_REMEDY, NAMES_REMEDY, input_shape
+from lnm_codegen.compiler.arguments import AXES_REMEDY, NAMES_REMEDY, input_shape, misfit
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.language.functions import ExprLike, where
 from lnm_codegen.language.neuron import Neuron
@@ -170,14 +170,14 @@ def require_inputs(
                 remedy = f"Use {name}.real, {name}.imag or {name}.abs()."
         else:
             shape = tuple(inputs[0].shape)
-            own = input_shape(x.shape, shape, step_mode == "m")
+            # In a graph T may be a symbol, which a comparison with other axes would bound.
+            is_strict = not torch.compiler.is_compiling()
+            own = input_shape(x.shape, shape, axes == 2, is_strict=is_strict)
             if own is not None:
                 # Under autograd, the gradient of `expand` is the sum over the axes of length 1.
                 expanded.append(x if x.shape == shape else x.reshape(own).expand(shape))
                 continue
-            time = f"({shape[0]},), or " if step_mode == "m" else ""
-            found = f"has shape {tuple(x.shape)}"
-            accepted, remedy = f"{time}a shape that broadcasts to {shape}", AXES_REMEDY
+            (found, accepted), remedy = misfit(x.shape, shape, axes == 2), AXES_REMEDY
         raise ShapeError(layer, f"input {name!r} {found}", accepted, remedy)
     return tuple(expanded)
 

@@ -203,7 +203,7 @@ class NeuronLayer(StatefulModule):
         Args:
             x_seq: First input, (T, N, *), or (N, *) in single-step mode.
             more_inputs: Further inputs of the model: (T,), one number for each step, or any shape
-                that broadcasts to x_seq's. (T,) is time, also where the last axis has T elements.
+                that broadcasts to x_seq's. (T,) is an error where the last axis has T elements.
                 They are not expanded in memory; `explain` names those that are copied. In
                 single-step mode: any shape that broadcasts to (N, *).
             state: State -> initial value: a number, or any shape that broadcasts to (N, *). A state
