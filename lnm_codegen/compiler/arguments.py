@@ -46,25 +46,43 @@ def extent_of(params: tuple[Param, ...], shape: tuple[int, ...]) -> Extent:
 
 
 def input_shape(
-    own: Sequence[int], shape: Sequence[int], has_time: bool = True
+    own: Sequence[int], shape: Sequence[int], has_time: bool = True, *, is_strict: bool = False
 ) -> tuple[int, ...] | None:
     """Return the shape of a further input with as many axes as the first input's, or None.
 
     Args:
-        own: Shape of the further input. (T,) has one number for each time step, also where the
-            last axis of `shape` has T elements; any other shape is aligned at the last axis.
+        own: Shape of the further input. (T,) has one number for each time step; any other shape is
+            aligned at the last axis.
         shape: Shape of the first input, (T, N, *).
         has_time: False for one time step, `shape` (N, *).
+        is_strict: Return None for (T,) where the last axis has T elements too.
 
     Returns:
         A shape in which each axis has length 1 or that of `shape`; None if there is no such shape.
     """
     missing = len(shape) - len(own)
+    if is_strict and _is_ambiguous(own, shape, has_time):
+        return None
     if has_time and len(own) == 1 and own[0] == shape[0]:
         return (own[0], *(1,) * missing)
     padded = (*(1,) * missing, *own)
     pairs = zip(padded, shape, strict=False)
     return padded if missing >= 0 and all(n in (1, full) for n, full in pairs) else None
+
+
+def _is_ambiguous(own: Sequence[int], shape: Sequence[int], has_time: bool) -> bool:
+    """Report whether a vector has as many elements as the time axis and as the last axis."""
+    return has_time and len(own) == 1 and 1 != own[0] == shape[0] == shape[-1]
+
+
+def misfit(own: Sequence[int], shape: Sequence[int], has_time: bool = True) -> tuple[str, str]:
+    """Return the problem of a further input that does not fit, and what is accepted."""
+    problem, ones = f"has shape {tuple(own)}", (1,) * (len(shape) - 1)
+    if _is_ambiguous(own, shape, has_time):
+        accepted = f"{(*own, *ones)} for time, or {(*ones, *own)} for the last axis"
+        return f"{problem}, and both T and the last axis are {own[0]}", accepted
+    time = f"({shape[0]},), or " if has_time else ""
+    return problem, f"{time}a shape that broadcasts to {tuple(shape)}"
 
 
 def inputs_of(neuron: Neuron, given: tuple[Any, ...], kind: np.dtype[Any]) -> dict[str, Array]:
@@ -84,11 +102,10 @@ def inputs_of(neuron: Neuron, given: tuple[Any, ...], kind: np.dtype[Any]) -> di
         problem = f"input {names[0]!r} has shape {shape}"
         raise ShapeError(neuron.name, problem, "(T, N, *), two axes or more")
     for name, array in arrays.items():
-        own = input_shape(array.shape, shape)
+        own = input_shape(array.shape, shape, is_strict=True)
         if own is None:
-            problem = f"input {name!r} has shape {array.shape}"
-            accepted = f"({shape[0]},), or a shape that broadcasts to {shape}"
-            raise ShapeError(neuron.name, problem, accepted, AXES_REMEDY)
+            problem, accepted = misfit(array.shape, shape)
+            raise ShapeError(neuron.name, f"input {name!r} {problem}", accepted, AXES_REMEDY)
         arrays[name] = np.broadcast_to(array.reshape(own), shape)
     return arrays
 

@@ -80,7 +80,8 @@ def interpret(
     Args:
         neuron: The definition.
         x_seq: One array per input, in the order of declaration. The first is (T, N, *). Others may
-            have any shape that broadcasts to it, or (T,), one number for each step.
+            have any shape that broadcasts to it, or (T,), one number for each step. A
+            vector is an error where both T and the last axis have its length.
         state: Initial values by state name; the declared `init`, or the parameter that is the
             initial value, otherwise.
         grad_out: Gradient of the loss with respect to the output (a tuple for several); with it

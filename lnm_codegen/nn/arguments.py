@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from lnm_codegen.analysis.charge import potential_of
-from lnm_codegen.compiler.arguments import AXES_REMEDY, NAMES_REMEDY, input_shape
+from lnm_codegen.compiler.arguments import AXES_REMEDY, NAMES_REMEDY, input_shape, misfit
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.language.functions import ExprLike, where
 from lnm_codegen.language.neuron import Neuron
@@ -103,12 +103,18 @@ def recording(neuron: Neuron, record: tuple[str, ...], interval: tuple[float, fl
 def recorded(
     neuron: Neuron, record: tuple[str, ...], outputs: tuple[Tensor, ...], counts: Sequence[Any]
 ) -> dict[str, Any]:
-    """Return the records of a call by name; in a graph of a compiler, the counts stay tensors."""
+    """Return the records of a call by name.
+
+    Counts stay tensors in a graph of a compiler, and in a transform of `torch.func`.
+    """
     values: dict[str, Any] = dict(zip((n for n in record if n != STATS), outputs, strict=True))
     if STATS in record:
         names = [*neuron.spikes, *(("outside",) if neuron.states else ())]
         traced = torch.compiler.is_compiling()  # where a count without steps is a number
-        found = [c.detach() if traced and isinstance(c, Tensor) else float(c) for c in counts]
+        found = [
+            c.detach() if isinstance(c, Tensor) and (traced or not is_plain(c)) else float(c)
+            for c in counts
+        ]
         values[STATS] = dict(zip(names, found, strict=True))
     return values
 
@@ -164,16 +170,21 @@ def require_inputs(
                 remedy = f"Use {name}.real, {name}.imag or {name}.abs()."
         else:
             shape = tuple(inputs[0].shape)
-            own = input_shape(x.shape, shape, step_mode == "m")
+            # In a graph T may be a symbol, which a comparison with other axes would bound.
+            is_strict = not torch.compiler.is_compiling()
+            own = input_shape(x.shape, shape, axes == 2, is_strict=is_strict)
             if own is not None:
                 # Under autograd, the gradient of `expand` is the sum over the axes of length 1.
                 expanded.append(x if x.shape == shape else x.reshape(own).expand(shape))
                 continue
-            time = f"({shape[0]},), or " if step_mode == "m" else ""
-            found = f"has shape {tuple(x.shape)}"
-            accepted, remedy = f"{time}a shape that broadcasts to {shape}", AXES_REMEDY
+            (found, accepted), remedy = misfit(x.shape, shape, axes == 2), AXES_REMEDY
         raise ShapeError(layer, f"input {name!r} {found}", accepted, remedy)
     return tuple(expanded)
+
+
+def is_recomputed() -> bool:
+    """Report whether a backward recomputes the call (activation checkpointing)."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
 def is_autocast(x: Tensor) -> bool:

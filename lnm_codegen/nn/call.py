@@ -13,9 +13,9 @@ from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_st
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.ir.declarations import State
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn.arguments import REAL
+from lnm_codegen.nn.arguments import REAL, is_recomputed
 from lnm_codegen.nn.module import NeuronModule
-from lnm_codegen.nn.parameters import broadcastable
+from lnm_codegen.nn.parameters import parameter_of
 from lnm_codegen.options import StepMode
 from lnm_codegen.validation import did_you_mean, require_bool, require_one_of, shown, wrong
 
@@ -71,6 +71,7 @@ class StatefulModule(NeuronModule):
     recorded: dict[str, Any]
     _state: dict[str, Tensor]
     _state_names: frozenset[str] = frozenset()
+    _checkpoint_remedy = "Give state= and return_state=True."
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -114,14 +115,39 @@ class StatefulModule(NeuronModule):
         """Return the states with which a call begins: those given to it, or those kept."""
         if given is not None or not self._keeps_states():
             return {} if given is None else require_states(self.neuron, given)
-        if not torch.compiler.is_compiling():
-            require_usable(self.neuron, self._state, self.__dict__.get("_is_replica", False))
+        self._require_usable(*self._state.values())
         return self._state
 
-    def _keep(self, final: dict[str, Tensor]) -> None:
-        """Keep the final states of a call, unless a backward recomputes it."""
-        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
+    def _require_usable(self, *kept: Tensor) -> None:
+        """Raise UnsupportedError if a call cannot begin with these kept states."""
+        if torch.compiler.is_compiling():
+            return
+        remedy = "Call reset()."
+        trains = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+        if self.__dict__.get("_is_replica", False):
+            problem = "states that a replica of torch.nn.DataParallel keeps are lost after the call"
+            remedy = "Use DistributedDataParallel, or give state= and return_state=True."
+        elif is_recomputed():
+            problem = (
+                "a layer that keeps its states is called in a backward (activation checkpointing)"
+            )
+            remedy = self._checkpoint_remedy
+        elif peek_interpreter_stack() is None and any(map(is_functorch_wrapped_tensor, kept)):
+            problem = "the kept states belong to a transform of torch.func that has ended"
+        elif trains and any(value.is_inference() for value in kept):
+            problem = "the kept states come from torch.inference_mode, so no gradient can pass them"
+        else:
+            return
+        raise UnsupportedError(self.neuron.name, problem, remedy=remedy)
+
+    def _keep(self, final: dict[str, Tensor], records: dict[str, Any]) -> None:
+        """Keep the final states and the records of a call, unless a backward recomputes it."""
+        if is_recomputed():
+            return
+        if self._keeps_states():
             self._state = final
+        if records:
+            self.recorded = records
 
     def __getattr__(self, name: str) -> Any:
         """Return a state that the layer keeps, or else what `nn.Module` has of that name."""
@@ -225,7 +251,7 @@ def start_states(
         if name in given:
             value = given[name]
         elif decl.param:
-            value = _learned_start(neuron, params, decl.param, axes=len(shape) - 1)
+            value = parameter_of(neuron, params, decl.param, axes=len(shape) - 1)
         else:
             value = decl.init
         if callable(value):
@@ -272,28 +298,3 @@ def _start_of(
                 _NEW_SIZE if is_previous else "",
             )
     return start
-
-
-def _learned_start(neuron: Neuron, params: Sequence[Tensor], name: str, axes: int) -> Tensor:
-    """Return the parameter of that name, which broadcasts to (N, *), * having `axes` axes."""
-    pairs = zip(neuron.params, params, strict=True)
-    return next(broadcastable(p, value, axes) for p, value in pairs if p.name == name)
-
-
-def require_usable(neuron: Neuron, kept: Mapping[str, Tensor], is_replica: bool) -> None:
-    """Raise UnsupportedError if a call cannot begin with the states that a layer keeps."""
-    remedy = "Call reset()."
-    trains = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
-    if is_replica:
-        problem = "the states that a replica of torch.nn.DataParallel keeps are lost after the call"
-        remedy = "Use DistributedDataParallel, or give state= and return_state=True."
-    elif torch._C._current_graph_task_id() != -1:
-        problem = "a layer that keeps its states is called in a backward (activation checkpointing)"
-        remedy = "Give state= and return_state=True."
-    elif peek_interpreter_stack() is None and any(map(is_functorch_wrapped_tensor, kept.values())):
-        problem = "the kept states belong to a transform of torch.func that has ended"
-    elif trains and any(value.is_inference() for value in kept.values()):
-        problem = "the kept states come from torch.inference_mode, so no gradient can pass them"
-    else:
-        return
-    raise UnsupportedError(neuron.name, problem, remedy=remedy)

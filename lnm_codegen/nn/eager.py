@@ -158,22 +158,24 @@ class _Anchor(Function):
     """Outputs whose backward adds a zero gradient to the final states.
 
     The backward kernels begin with that zero. So 0 * inf is NaN in both backends, or in neither.
+    An output is no view to autograd and no state is saved, so that both may be changed in place.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return tuple(t.view_as(t) for t in tensors[:count])
+        return tuple(t.detach() for t in tensors[:count])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.count, *tensors = inputs
-        ctx.save_for_backward(*tensors[ctx.count :])
+        ctx.zeros = [(s.shape, s.dtype, s.device) for s in tensors[ctx.count :]]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return (None, *grads, *(torch.zeros_like(s) for s in ctx.saved_tensors))
+        zeros = (torch.zeros(s, dtype=d, device=where) for s, d, where in ctx.zeros)
+        return (None, *grads, *zeros)
 
 
 class _DualAnchor(_Anchor):

@@ -203,7 +203,7 @@ class NeuronLayer(StatefulModule):
         Args:
             x_seq: First input, (T, N, *), or (N, *) in single-step mode.
             more_inputs: Further inputs of the model: (T,), one number for each step, or any shape
-                that broadcasts to x_seq's. (T,) is time, also where the last axis has T elements.
+                that broadcasts to x_seq's. (T,) is an error where the last axis has T elements.
                 They are not expanded in memory; `explain` names those that are copied. In
                 single-step mode: any shape that broadcasts to (N, *).
             state: State -> initial value: a number, or any shape that broadcasts to (N, *). A state
@@ -233,14 +233,13 @@ class NeuronLayer(StatefulModule):
         outputs = with_bits(neuron, outputs)
         if is_single_step:
             outputs = tuple(o.squeeze(0) for o in outputs)
-        if keeps_state:
-            self._keep(final)
         count = len(neuron.output)
         out = outputs[0] if count == 1 else outputs[:count]
+        records = recorded(neuron, self._record, outputs[count:], counts) if self._record else {}
+        if keeps_state or records:
+            self._keep(final, records)
         extras: list[Any] = [dict(final)] if return_state else []
-        if self._record:
-            self.recorded = recorded(neuron, self._record, outputs[count:], counts)
-            extras += [self.recorded] if self.return_recorded else []
+        extras += [records] if records and self.return_recorded else []
         return (out, *extras) if extras else out
 
     def _run(

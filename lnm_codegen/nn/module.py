@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
 
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import require_axes
@@ -95,7 +95,14 @@ class NeuronModule(nn.Module):
 
     @torch.compiler.disable(reason=_LAZY)  # type: ignore[untyped-decorator, no-untyped-call]
     def _materialise(self, axes: Sequence[tuple[int, ...] | None]) -> None:
-        """Give lazy parameters the shape and the initial value that follow from known axes."""
+        """Give lazy parameters the shape and the initial value that follow from known axes.
+
+        Raises:
+            UnsupportedError: A transform of `torch.func` is active, in which they would end.
+        """
+        if torch._C._are_functorch_transforms_active():
+            problem = "a transform of torch.func is the first to call the layer, which is lazy"
+            raise UnsupportedError(self.neuron.name, problem, remedy="Call the layer once first.")
         # Values made in inference mode could not train; leaving that mode turns gradients on.
         with _LOCK, torch.inference_mode(False), torch.no_grad():
             triples = zip(self.neuron.params, self._axes, axes, strict=True)

@@ -199,3 +199,9 @@ def require_own(where: str, layer: _Module, names: Iterable[str]) -> None:
                 "one of the layer's own parameters and buffers",
                 "Remove the parametrization first.",
             )
+
+
+def parameter_of(neuron: Neuron, params: Sequence[Tensor], name: str, axes: int) -> Tensor:
+    """Return the parameter of that name, which broadcasts to (N, *), * having `axes` axes."""
+    pairs = zip(neuron.params, params, strict=True)
+    return next(broadcastable(p, value, axes) for p, value in pairs if p.name == name)

@@ -227,6 +227,25 @@ def test_a_checkpoint_of_a_call_with_given_states(use_reentrant: bool, backend: 
     assert torch.equal(*found)
 
 
+@both
+def test_a_checkpoint_keeps_the_records_of_the_call(backend: str) -> None:
+    """Its recomputation once replaced the records of the last call."""
+    layer = lif(backend=backend, record=("v", "stats"), return_recorded=False)
+
+    def call(given: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        out, state = layer(given, state={"v": v}, return_state=True)
+        return (out * state["v"]).exp(), state["v"]
+
+    x, v = 2 * torch.rand(4, 2, 3), torch.zeros(2, 3)
+    outs = []
+    for part in x.requires_grad_().split(2):
+        out, v = checkpoint(call, part, v, use_reentrant=False)
+        outs.append(out)
+    recorded = layer.recorded
+    torch.cat(outs).sum().backward()
+    assert layer.recorded is recorded
+
+
 @keeping
 def test_a_replica_of_data_parallel(options: Any) -> None:
     """The states that it would keep are lost, so it takes `state=` alone."""

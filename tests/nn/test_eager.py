@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -268,6 +268,32 @@ def test_compiled_vmap_of_a_layer(case: str) -> None:
 TRANSFORMED = ["lif", "lif-learned", "lnm-4", "izhikevich-learned", "dendrite"]
 
 
+@pytest.mark.parametrize("step_mode", ["m", "s"])
+@pytest.mark.parametrize("v_reset", [0.0, None], ids=["hard", "soft"])
+def test_outputs_and_states_changed_in_place(v_reset: float | None, step_mode: Any) -> None:
+    """As in plain PyTorch and with backend "c". Both once ended in an error of autograd."""
+    layer = NeuronLayer(lnm.get("lif", v_reset=v_reset), backend="torch", carry_state=True)
+    layer.step_mode = step_mode
+    xs, mask = (2 * draw(4, 3, 2, 5)).requires_grad_(), draw(2, 5)
+    found = []
+    for in_place in (False, True):
+        layer.reset()
+        total = torch.zeros(())
+        for x in xs.unbind() if step_mode == "m" else xs.flatten(0, 1).unbind():
+            out = layer(x)
+            if in_place:
+                out *= mask
+                layer.v[0] = 0.0
+            else:
+                out = out * mask
+                layer.v = torch.cat((torch.zeros(1, 5), layer.v[1:]))
+            total = total + out.square().sum()
+        (gradient,) = torch.autograd.grad(total + layer.v.sum(), xs)
+        found.append(gradient)
+    assert found[0].abs().sum() > 0
+    torch.testing.assert_close(*found)
+
+
 def smooth() -> lnm.Neuron:
     """Two states, parameters of two granularities, no spike."""
     v, u, x = lnm.state("v"), lnm.state("u"), lnm.input("x")
@@ -333,6 +359,22 @@ def test_grad_and_vmap(transformed: Any) -> None:
         assert torch.equal(values[k], loss(*sample))
         for got_, expected_ in zip(slopes, autograd(loss, *sample), strict=True):
             assert torch.equal(got_[k], expected_)
+
+
+def test_counts_in_a_transform() -> None:
+    """They are tensors, one for each sample. PyTorch's error of `.item()` ended such a call."""
+    layer = NeuronLayer(lnm.get("lif"), backend="torch", record=("stats",))
+
+    def counted(x: Tensor) -> tuple[Tensor, Any]:
+        out, recorded = cast("tuple[Tensor, Any]", layer(x))
+        return out.sum(), recorded["stats"]["spike"]
+
+    x = 3 * torch.rand(4, 5, 2, 3)
+    expected = [counted(one)[1] for one in x]
+    assert expected[0] > 0
+    assert vmap(counted)(x)[1].tolist() == expected
+    assert vmap(grad(counted, has_aux=True))(x)[1].tolist() == expected
+    assert grad(counted, has_aux=True)(x[0])[1] == expected[0]
 
 
 def test_forward_mode(transformed: Any) -> None:

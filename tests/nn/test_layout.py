@@ -17,6 +17,7 @@ from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn.layout import layout_of
 from lnm_codegen.nn.load.c import load_c
 from tests.cases import CASES
+from tests.refusals import refused
 
 pytestmark = pytest.mark.needs_cc
 
@@ -201,10 +202,10 @@ def modulated() -> lnm.Neuron:
 
 @st.composite
 def further(draw: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Draw a shape (T, N, C, *) and one that broadcasts to it, or (T,)."""
+    """Draw a shape (T, N, C, *) and one that broadcasts to it, or (T,) where that is time alone."""
     shape = tuple(draw(st.sampled_from((1, 2, 3, 7, 20))) for _ in range(draw(st.integers(3, 5))))
     if draw(st.booleans()) and draw(st.booleans()):
-        return (*shape[:-1], shape[0]), shape[:1]  # the last axis has T elements
+        return shape, shape[:1] if shape[0] != shape[-1] else (*shape[:1], *(1,) * (len(shape) - 1))
     own = tuple(n if draw(st.booleans()) else 1 for n in shape)
     kept = own[draw(st.integers(0, 2)) :]
     return shape, own if len(kept) == 1 and kept[0] > 1 else kept
@@ -298,17 +299,18 @@ def test_further_inputs_of_the_interpreter(shapes: Any, seed: int) -> None:
     np.testing.assert_array_equal(*fixed)
 
 
-def test_one_number_a_step_is_time() -> None:
-    """(T,) where the last axis has T elements too; (1, 1, T) is the last axis."""
-    layer = NeuronLayer(modulated(), channels=6, backend="c")
-    x, gain = torch.randn(6, 2, 6), torch.rand(6)
-
-    def potential(gain: torch.Tensor) -> torch.Tensor:
-        return layer(x, gain, return_state=True)[1]["v"]
-
-    by_time, last = potential(gain), potential(gain.reshape(1, 1, 6))
-    assert torch.equal(by_time, potential(gain.reshape(6, 1, 1).expand(6, 2, 6)))
-    assert torch.equal(last, potential(gain.expand(6, 2, 6).contiguous()))
+def test_a_vector_of_time_or_of_the_last_axis_is_refused() -> None:
+    """A vector per channel once became a time series in a chunk of as many steps as channels."""
+    layer = NeuronLayer(modulated(), channels=4, backend="torch")
+    x, gain = torch.randn(10, 5, 4), torch.tensor([1.0, 0.0, 1.0, 0.0])
+    assert torch.equal(layer(x, gain), layer(x, gain.reshape(1, 1, 4)))
+    problem = "input 'gain' has shape (4,), and both T and the last axis are 4"
+    accepted = "(4, 1, 1) for time, or (1, 1, 4) for the last axis"
+    with refused(lnm.ShapeError, "modulated", problem, accepted, "axis of length 1"):
+        layer(x[6:], gain)
+    with refused(lnm.ShapeError, "modulated", problem, accepted, "axis of length 1"):
+        lnm.interpret(modulated(), x[6:].numpy(), gain.numpy())
+    by_time, last = (layer(x[6:], gain.reshape(s)) for s in ((4, 1, 1), (1, 1, 4)))
     assert not torch.equal(by_time, last)
 
 

@@ -118,6 +118,24 @@ def test_a_refused_first_call_leaves_a_layer_lazy():
     layer(x)
 
 
+@pytest.mark.parametrize("name", ["grad", "vmap", "jvp"])
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_the_first_input_in_a_transform_is_refused(backend, name):
+    """It once left half-made parameters, with which a later call ended the process."""
+    layer, x = lnm_layer("channel", backend=backend), torch.rand(3, 2, 5)
+    transforms = {
+        "grad": lambda: torch.func.grad(lambda y: layer(y).sum())(x),
+        "vmap": lambda: torch.func.vmap(layer)(x[None]),
+        "jvp": lambda: torch.func.jvp(layer, (x,), (x,)),
+    }
+    with refused(lnm.UnsupportedError, "lnm", "a transform of torch.func", remedy="once first"):
+        transforms[name]()
+    assert is_lazy(layer.theta)
+    layer.backend = "torch"
+    layer(x)
+    transforms[name]()
+
+
 def test_first_calls_in_several_threads():
     """Each thread computes the same; the parameters are made once."""
     x = torch.rand(3, 2, 5)

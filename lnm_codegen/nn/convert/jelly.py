@@ -22,6 +22,7 @@ from lnm_codegen.families.qif import qif
 from lnm_codegen.language.functions import stop_gradient
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import spike
+from lnm_codegen.nn.arguments import is_recomputed
 from lnm_codegen.nn.convert.recipe import (
     NOTHING,
     Protocol,
@@ -68,7 +69,8 @@ class VoltageLayer(NeuronLayer):
         if self.step_mode == "s":
             v = v.unsqueeze(0)
             v = v if self.v_seq is None else torch.cat((self.v_seq, v))
-        self.v_seq = v
+        if not is_recomputed():
+            self.v_seq = v
         return (out, result[1]) if is_pair else out
 
     def reset(self) -> None:

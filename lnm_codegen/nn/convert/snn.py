@@ -49,6 +49,7 @@ class SnnTorchLayer(BroadcastLayer):
     init_hidden: bool = False
     output: bool = False
     fixed: tuple[str, ...] = ()
+    _checkpoint_remedy = "Leave the layer out, or give the call every state (init_hidden=False)."
 
     def forward(  # type: ignore[override]
         self, input_: Tensor, *states: Tensor | None, **named: Tensor | None
@@ -62,8 +63,11 @@ class SnnTorchLayer(BroadcastLayer):
             problem = f"the call has state {next(iter(given))!r}, and init_hidden is True"
             raise ModelError(self.neuron.name, problem, remedy="Call layer(x).")
         names = dict(zip(self.words, self.passes, strict=True))
-        begun = self._state | {names[w]: v for w, v in given.items() if v is not None}
-        begun = {n: v for n, v in begun.items() if v.shape == input_.shape}
+        begun = {names[w]: v for w, v in given.items() if v is not None}
+        kept = {n: v for n, v in self._state.items() if n not in begun and v.shape == input_.shape}
+        if len(begun) < len(self.neuron.states):
+            self._require_usable(*kept.values())
+        begun = kept | {n: v for n, v in begun.items() if v.shape == input_.shape}
         out = super().forward(input_, state=begun)
         if self.init_hidden and not self.output:
             return out

@@ -59,6 +59,9 @@ def fuse(model: nn.Module) -> FuseReport:
     `fuse` reads only these forwards. It does not see other code that calls a normalisation or a
     layer on its own, or a part of an `nn.Sequential`. Forward hooks of a fused layer receive c.
 
+    Code that looks for `_BatchNorm` no longer finds a fused one, such as
+    `torch.optim.swa_utils.update_bn`; docs/reference/fusion.md has a loop in its place.
+
     Args:
         model: Changed in place.
 

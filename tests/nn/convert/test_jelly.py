@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import lnm_codegen as lnm
 from lnm_codegen.nn import NeuronLayer
@@ -177,6 +178,14 @@ def test_v_seq_grows_step_by_step_and_is_reset() -> None:
     assert not layer.v_seq.requires_grad
     layer.reset()
     assert layer.v_seq is None
+
+
+def test_a_checkpoint_appends_no_step_to_v_seq() -> None:
+    layer: Any = eager(lnm.nn.convert(neuron.LIFNode(store_v_seq=True)))
+    layer.step_mode, x = "s", torch.ones(SHAPE).requires_grad_()
+    out = checkpoint(lambda y: layer(y, state={"v": 0.5}).exp(), x, use_reentrant=False)
+    out.sum().backward()
+    assert layer.v_seq.shape == (1, *SHAPE)
 
 
 def test_a_value_out_of_our_range_is_refused() -> None:

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import lnm_codegen as lnm
-from lnm_codegen.errors import ModelError, ShapeError
+from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
 from tests.nn.convert.peers import Run, assert_same, draw, eager, finished, pair, spikes
 from tests.refusals import refused
@@ -22,6 +23,7 @@ pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 
 T, SHAPE = 6, (3, 4)
 RTOL = 1e-5
+STEPS = list(enumerate(torch.rand(3, 5, 3)))
 DECAYS = {
     "Leaky": {"beta": 0.8},
     "Synaptic": {"alpha": 0.7, "beta": 0.8},
@@ -280,6 +282,51 @@ def test_calls_with_other_states_are_refused() -> None:
         open_(x, syn=x)
     with refused(ModelError, "leaky", "states 2", "mem"):
         open_(x, x, x)
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_checkpoint_of_kept_states_is_refused(first: int, is_reset: bool) -> None:
+    """Its recomputation began with the final states, and the gradient was wrong in silence."""
+    net = eager(lnm.nn.convert(nn.Sequential(nn.Linear(3, 4), snn.Leaky(0.9, init_hidden=True))))
+    outs = [net(x) if k < first else checkpoint(net, x, use_reentrant=False) for k, x in STEPS]
+    if is_reset:
+        lnm.nn.reset(net)
+    problem, remedy = "a layer that keeps its states is called in a backward", "init_hidden=False"
+    with refused(UnsupportedError, "leaky", problem, remedy=remedy):
+        torch.stack(outs).sum().backward()
+
+
+@pytest.mark.parametrize("delay", [True, False])
+def test_a_checkpoint_of_a_call_with_states(delay: bool) -> None:
+    """It is exact, unless the layer also keeps the spike of the step before (reset_delay=False)."""
+    net: Any = eager(lnm.nn.convert(snn.Leaky(beta=0.9, reset_delay=delay)))
+    found = []
+    for is_checkpoint in (False, True):
+        net.reset_mem()
+        mem, total, given = torch.zeros(2, 3), torch.zeros(()), torch.ones(2, 3).requires_grad_()
+        for _ in range(3):
+            step = (given, mem)
+            out, mem = checkpoint(net, *step, use_reentrant=False) if is_checkpoint else net(*step)
+            total = total + (out * mem).sum()
+        if is_checkpoint and not delay:
+            with refused(UnsupportedError, "leaky", "activation checkpointing"):
+                total.backward()
+            return
+        total.backward()
+        found.append(given.grad)
+    torch.testing.assert_close(*found)
+
+
+def test_states_kept_from_inference_mode_are_refused() -> None:
+    layer: Any = eager(lnm.nn.convert(snn.Leaky(beta=0.9, init_hidden=True)))
+    x = torch.ones(2, 3)
+    with torch.inference_mode():
+        layer(x)
+    with refused(UnsupportedError, "leaky", "torch.inference_mode", remedy="Call reset()."):
+        layer(x.requires_grad_())
+    layer.reset()
+    layer(x)
 
 
 @pytest.mark.parametrize("called", [False, True])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
@@ -840,3 +841,24 @@ def test_spikingjelly(kind: str) -> None:
     assert torch.equal(got[0], expected[0])
     torch.testing.assert_close(got[1], expected[1], rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(dict(fused.state_dict()), dict(plain.state_dict()))
+
+
+def test_running_statistics_anew() -> None:
+    """`update_bn` finds no fused normalisation, with which the loop of the page agrees.
+
+    A fused network is no `_BatchNorm`, which `convert_sync_batchnorm` would replace.
+    """
+    steps = nn.Flatten(0, 1), norm(momentum=0.3), nn.Unflatten(0, (T, N)), layer()
+    separate = nn.Sequential(*steps, nn.Flatten(0, 1), nn.BatchNorm2d(C))
+    fused = copy.deepcopy(separate)
+    fuse(fused)
+    batches = [torch.randn(SHAPE) + k for k in range(3)]
+    (own,) = [m.normalisation for m in fused.modules() if isinstance(m, NormNeuron)]
+    own.reset_running_stats()
+    own.momentum = None
+    for model in (separate, fused):
+        update_bn(batches, model)
+    for one, other in zip(separate.buffers(), fused.buffers(), strict=True):
+        torch.testing.assert_close(one, other)
+    kinds = [type(m) for m in fused]
+    assert [type(m) for m in nn.SyncBatchNorm.convert_sync_batchnorm(fused)][:4] == kinds[:4]
