@@ -18,10 +18,11 @@ Ends = tuple[float, float]
 
 @lru_cache(maxsize=256)
 def parameter_bounds(neuron: Neuron) -> dict[str, Ends]:
-    """Return the bounds of the scalar learnable parameters that are read through clamps alone.
+    """Return the bounds of learnable scalars that are read through clamps alone, by name.
 
-    Of several clamps the widest bounds count. `max(1, w)` selects 1 where w is 1, so that w has no
-    gradient there either: it is no such clamp, and `max(w, 1)` is.
+    The scalars of a vector parameter `w` are `w_0`, `w_1`, ... (`Param.element_names`). Of several
+    clamps the widest bounds count. `max(1, w)` selects 1 where w is 1, so that w has no gradient
+    there either: it is no such clamp, and `max(w, 1)` is.
     """
     found: dict[Declared, Ends] = {}
     steps = (neuron.charge, neuron.fire, neuron.reset, neuron.output)
@@ -31,8 +32,8 @@ def parameter_bounds(neuron: Neuron) -> dict[str, Ends]:
     return {
         s.name: ends
         for s, ends in found.items()
-        if isinstance(s.decl, Param) and s.decl.learnable and s.decl.size is None
-        if s not in read and s.name not in starts
+        if isinstance(s.decl, Param) and s.decl.learnable
+        if s not in read and s.decl.name not in starts
     }
 
 

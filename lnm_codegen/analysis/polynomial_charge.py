@@ -73,13 +73,17 @@ class PolynomialCharge:
             for k, o in enumerate(self.offset)
         )
 
-    def theta_of(self, coefficients: Coefficients) -> Coefficients:
-        """Return the one theta with these coefficients of f, exactly."""
+    def theta_of(self, coefficients: Coefficients) -> Coefficients | None:
+        """Return a theta with these coefficients of f, exactly, or None if there is none.
+
+        Of several, elements that may have any value are 0.
+        """
         expected = [c - o for c, o in zip(coefficients, self.offset, strict=True)]
         matrix = sympy.Matrix([[to_sympy(c) for c in row] for row in self.rows]).T
         symbols = sympy.symbols(f"t:{len(self.rows)}")
-        (found,) = sympy.linsolve((matrix, sympy.Matrix([to_sympy(w) for w in expected])), *symbols)
-        return tuple(fraction(t) for t in found)
+        found = sympy.linsolve((matrix, sympy.Matrix([to_sympy(w) for w in expected])), *symbols)
+        zeros = dict.fromkeys(symbols, sympy.S.Zero)
+        return next((tuple(fraction(t.xreplace(zeros)) for t in one) for one in found), None)
 
 
 @lru_cache(maxsize=256)

@@ -14,7 +14,7 @@ from lnm_codegen.analysis.exact import prepared_parameters
 from lnm_codegen.analysis.fixed_points import FixedPoints, fixed_points
 from lnm_codegen.analysis.invariant import Invariant, Undecided, invariant
 from lnm_codegen.analysis.linear.report import LinearAnalysis, linear_analysis
-from lnm_codegen.analysis.linear.reset import reset_gain
+from lnm_codegen.analysis.linear.threshold import ThresholdGradient, threshold_gradient
 from lnm_codegen.analysis.ranges import Given, checked, kernel_of, ranges
 from lnm_codegen.compiler.fixed import quantize
 from lnm_codegen.errors import ModelError, UnsupportedError
@@ -47,7 +47,7 @@ class Analysis:
     ranges: dict[str, Interval] | None  # node -> range
     fixed_points: tuple[FixedPoints, ...] | str  # at input 0 and at both ends; or why none
     linear: LinearAnalysis | None  # of a neuron with several states
-    reset_gain: float  # of gradients at the threshold; see `linear.reset`
+    threshold: ThresholdGradient
     fixed: FixedAnalysis | None
 
 
@@ -89,7 +89,7 @@ def analyze(
         ranges=found,
         fixed_points=_fixed_points(neuron, box, values),
         linear=linear_analysis(neuron, _constants(box), values) if len(neuron.states) > 1 else None,
-        reset_gain=float(reset_gain(neuron, values)[0]),
+        threshold=threshold_gradient(neuron, values),
         fixed=None if spec is None else _fixed(neuron, spec, over, box, values, scheme),
     )
 

@@ -8,7 +8,7 @@ from typing import Any, assert_never
 import typer
 
 from lnm_codegen.analysis import Escape, FixedPoints, Interval, Invariant, NodeError, Undecided
-from lnm_codegen.analysis.linear.reset import advice
+from lnm_codegen.analysis.linear.threshold import advice
 from lnm_codegen.analysis.report import Analysis, FixedAnalysis
 from lnm_codegen.cli.linear_output import linear_as_dict, print_linear
 from lnm_codegen.cli.output import print_heading, print_table
@@ -27,7 +27,7 @@ def print_analysis(found: Analysis) -> None:
         _print_fixed_points(found.fixed_points)
     else:
         print_linear(found.linear)
-    if note := advice(found.neuron, found.reset_gain):
+    if note := advice(found.neuron, found.threshold):
         typer.echo(f"\n{note}")
     if found.fixed is not None and found.states is not None:
         _print_errors(found.fixed, _box(found.states | found.inputs))
@@ -156,7 +156,8 @@ def as_dict(found: Analysis) -> dict[str, Any]:
         if isinstance(found.fixed_points, str)
         else [_points(at) for at in found.fixed_points],
         "linear": None if found.linear is None else linear_as_dict(found.linear),
-        "reset_gain": found.reset_gain,
+        "reset_gain": found.threshold.gain,
+        "threshold_factor": found.threshold.factor,
         "ranges": None if found.ranges is None else _intervals(found.ranges),
         "fixed": None if found.fixed is None else _errors(found.fixed),
     }

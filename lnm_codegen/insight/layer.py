@@ -12,7 +12,11 @@ from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.analysis.linear.classes import POLE_CLASSES
 from lnm_codegen.analysis.linear.modes import Modes
 from lnm_codegen.analysis.linear.report import Deviations, linear_responses
-from lnm_codegen.analysis.linear.reset import advice, reset_gain
+from lnm_codegen.analysis.linear.threshold import (
+    ThresholdGradient,
+    advice,
+    threshold_gradient,
+)
 from lnm_codegen.errors import LnmError
 from lnm_codegen.insight.classes import CLASSES
 from lnm_codegen.insight.dynamics import (
@@ -56,7 +60,7 @@ class LayerAnalysis:
         certificate: Certificate for inputs up to the largest observed, of all selected rows or of
             `PROVEN_ROWS` of several states; or the reason.
         response: f-I curves of the selected rows, or None.
-        reset_gain: Largest gain of gradients at the threshold; see `analysis.linear.reset`.
+        threshold: Factor of gradients at the threshold, of the selected rows.
         history: Parameter -> (epochs + 1, rows, elements), or None without a recorded history.
     """
 
@@ -72,7 +76,7 @@ class LayerAnalysis:
     movement: Movement | None
     certificate: Certificate | str
     response: Response | None
-    reset_gain: float
+    threshold: ThresholdGradient
     history: dict[str, Tensor] | None
 
     @property
@@ -108,7 +112,7 @@ class LayerAnalysis:
     @property
     def advice(self) -> str:
         """Advice on the surrogate, or an empty text."""
-        return advice(self.layer.neuron, self.reset_gain)
+        return advice(self.layer.neuron, self.threshold)
 
     @property
     def potential(self) -> str:
@@ -155,7 +159,7 @@ def analyze_layer(
         name=name, layer=layer, rows=rows, selected=selected, activity=activity, z=z,
         curve=curve, dynamics=found, modes=modes, movement=moved, certificate=proven,
         response=rates, history=history,
-        reset_gain=float(reset_gain(layer.neuron, numbers_of(rows, selected), len(selected)).max()),
+        threshold=threshold_gradient(layer.neuron, numbers_of(rows, selected), len(selected)),
     )  # fmt: skip
 
 

@@ -67,7 +67,8 @@ def _layer(layer: LayerAnalysis) -> dict[str, Any]:
         else {"epochs": list(layer.movement.epochs), "classes": layer.movement.classes},
         "curve": {"v": layer.z.tolist(), "h": layer.curve.T.tolist()},
         "certificate": proven if isinstance(proven, str) else proven.as_json(),
-        "reset_gain": layer.reset_gain,
+        "reset_gain": layer.threshold.gain,
+        "threshold_factor": layer.threshold.factor,
         "seen": None if layer.activity is None else _activity(layer.activity),
         "response": None
         if layer.response is None

@@ -250,10 +250,11 @@ def test_formats_and_intervals_are_read():
 
 
 def test_a_surrogate_too_narrow_for_the_scale_is_reported(call):
-    """In mV; not at a threshold of 1."""
+    """In mV; not at a threshold of 1. The charge halves gradients, the reset multiplies by -14."""
     _, out, _ = call("lif", "--set", "v_threshold=15")
     (line,) = (x for x in out.splitlines() if "detach_reset=True" in x)
-    assert line.startswith("Near the threshold, each step multiplies gradients by -14, ")
+    assert line.startswith("Near the threshold, each step multiplies gradients by -7, ")
     assert "detach_reset" not in call("lif")[1]
     _, out, _ = call("lif", "--set", "v_threshold=15", "--json")
     assert json.loads(out)["reset_gain"] == pytest.approx(15, rel=1e-4)
+    assert json.loads(out)["threshold_factor"] == pytest.approx(-7, rel=1e-4)

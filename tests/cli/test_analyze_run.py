@@ -13,7 +13,7 @@ import pytest
 
 from lnm_codegen.analysis.linear.classes import FLAT as ALTERNATING
 from lnm_codegen.analysis.linear.classes import POLE_CLASSES, SLOW
-from lnm_codegen.analysis.linear.modes import BOUND, RUN_STEPS, STARTS
+from lnm_codegen.analysis.linear.modes import BOUND, MOST_STEPS, RUN_STEPS, STARTS
 from lnm_codegen.cli import run as command
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.insight.classes import CLASSES, FLAT, INTEGRATOR
@@ -232,6 +232,7 @@ def test_the_page_says_what_the_code_does() -> None:
         f"| alternating | a₁ real, a₁ < {minus}{ALTERNATING:g} |",
         f"Free runs are {RUN_STEPS} steps of the whole neuron without input, from {STARTS} states",
         f"further than {BOUND:g} scales",
+        f"{2 * BOUND:g} scales, at most {MOST_STEPS}.",
         f"(at most {MOST_EPOCHS} epochs, evenly spaced)",
         f"At most {PROVEN_ROWS} rows are examined for several states",
     ):

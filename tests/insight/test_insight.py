@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import lnm_codegen as lnm
+from lnm_codegen.analysis.linear.threshold import ThresholdGradient
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.insight import LayerAnalysis, RunAnalysis, analyze, analyze_run
 from lnm_codegen.insight.analysis import samples_of
@@ -443,12 +444,12 @@ def test_recurrent_networks_are_watched_on_whole_sequences(family: str) -> None:
 
 
 def test_a_layer_whose_surrogate_is_too_narrow_says_so(folder: Path) -> None:
-    """The largest gain of the rows; the page has the advice as a note."""
+    """The largest factor of the rows; the page has the advice as a note."""
     loaded = load_run(folder)
     found = analyze_run(loaded, limit=2)
-    assert found.layers[0].reset_gain == pytest.approx(1, abs=1e-4)
+    assert found.layers[0].threshold.gain == pytest.approx(1, abs=1e-4)
     assert found.layers[0].advice == ""
-    wide = replace(found.layers[0], reset_gain=15.0)
+    wide = replace(found.layers[0], threshold=ThresholdGradient(15.0, -14.0, 1.0))
     assert as_dict(replace(found, layers=(wide,)))["layers"][0]["reset_gain"] == 15
     assert "each step multiplies gradients by -14, even" in run_page(replace(found, layers=(wide,)))
 

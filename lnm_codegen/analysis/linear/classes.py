@@ -13,7 +13,8 @@ input reaches none. The first class that applies wins, in this order:
     real poles          a_1 is real and otherwise: leaks without an oscillation of a_1
 
 r > 1 means r > 1 + `poles.EDGE`, the rounding of learned numbers. Free runs have no input and
-begin near the point: see `modes`. Inputs may still drive the states out.
+begin near the point. Their length and bound depend on r: see `modes`. Inputs may still drive the
+states out.
 """
 
 from __future__ import annotations

@@ -1,10 +1,14 @@
 """Point, Jacobian, eigenvalues and class of each parameter set of a neuron.
 
 The point is the fixed point without input that is nearest to the initial states, or else the
-initial states. Only where an eigenvalue lies outside the unit circle are free runs simulated:
-RUN_STEPS steps without input, with spikes and resets, from STARTS states on a circle around the
-point, in the plane of the dominant eigenvector. Its radius is KICK times the scale, the distance
-of the initial states to the threshold. They stay if no state moves further than BOUND scales away.
+initial states. Only where the greatest modulus r is above 1 are free runs simulated, without input
+and with spikes and resets. They begin at STARTS states on a circle around the point, in the plane
+of the dominant eigenvector. Its radius is KICK scales; the scale is the distance of the initial
+states to the threshold.
+
+The linear step reaches KICK * r**T scales in T steps. T is the least number from RUN_STEPS to
+MOST_STEPS that makes this 2 * BOUND, or else MOST_STEPS. Runs stay if no state moves further away
+than BOUND scales, or than half of what the linear step reaches if that is less.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from lnm_codegen.analysis.linear.step import StepMap, Values
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.neuron import Neuron
 
-RUN_STEPS, STARTS, KICK, BOUND = 1000, 8, 0.5, 100.0
+RUN_STEPS, MOST_STEPS, STARTS, KICK, BOUND = 1000, 10_000, 8, 0.5, 100.0
 
 
 @dataclass(frozen=True)
@@ -128,5 +132,13 @@ def _stays(step: StepMap, at: Array, matrix: Array) -> Array:
     kicks = (dominant[:, None] * turns).real
     kicks /= np.maximum(np.linalg.norm(kicks, axis=0), 1e-12)
     scale, centre = step.scale(), at[:, None]
-    away = farthest(step, centre, centre + KICK * scale * kicks, RUN_STEPS)
-    return np.asarray(finite & (away <= BOUND * scale))
+    steps, bound = _runs(np.abs(values).max(-1))
+    away = farthest(step, centre, centre + KICK * scale * kicks, steps)
+    return np.asarray(finite & (away <= bound * scale))
+
+
+def _runs(radius: Array) -> tuple[Array, Array]:
+    """Return the number of steps of free runs, and their bound in scales, (R,) each."""
+    with np.errstate(divide="ignore", over="ignore"):
+        steps = np.ceil(math.log(2 * BOUND / KICK) / np.log(radius)).clip(RUN_STEPS, MOST_STEPS)
+        return steps, np.minimum(BOUND, KICK * radius**steps / 2)

@@ -9,9 +9,8 @@ gradients by the matrix
 also in steps without a spike, whose z is a little below 0. Its one eigenvalue that differs from 1
 is 1 - G, with the gain G = -g(0) * (grad z . J). For a LIF neuron G is g(0) times the jump of the
 reset: v_threshold - v_reset, or v_threshold if it is soft. A threshold of 1 and atan(alpha=2) give
-G = 1. Beyond G = 2 the factor 1 - G is below -1: gradients of silent steps near the threshold
-change sign and grow. `detach_reset` makes the matrix I. What R changes without a spike, such as a
-counter or the decay of an adaptation, is no part of G.
+G = 1. `detach_reset` makes the matrix I. What R changes without a spike, such as a counter or the
+decay of an adaptation, is no part of G.
 
 A surrogate that is G times as wide has a gain of 1, so nothing grows. It does not correct the
 gradients of silent steps: its tail reaches G times as far, and each factor 1 - g(z) * jump below
@@ -20,6 +19,7 @@ the threshold shrinks them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -31,10 +31,8 @@ from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.names import Names
 from lnm_codegen.language.binding import rebound
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.surrogate import Z
+from lnm_codegen.language.symbols import Declared
 
-MOST_GAIN = 2.0
-"""Gain above which a factor of the gradient is below -1."""
 _BELOW = 1e-6
 """Distance below the threshold, over the distance of the initial states."""
 
@@ -56,62 +54,70 @@ def reset_gain(neuron: Neuron, values: Values | None = None, rows: int = 1) -> A
     """
     if not neuron.fire or not neuron.states or neuron.detach_reset:
         return np.zeros(rows)
-    probe, names = _reset_neuron(neuron)
-    kernels = kernels_of(probe, values or {}, rows)
-    detached = kernels_of(probe.with_detach_reset(True), values or {}, rows)
-    at = initial_states(neuron, values or {}, rows)
-    found = [_gain(neuron, kernels, detached, name, at) for name in names]
-    return np.asarray(np.max(found, axis=0))
+    pairs = reset_jacobians(neuron, values, rows)
+    gains = np.array([np.trace(s - w, axis1=-2, axis2=-1) for _, s, w in pairs])
+    return np.asarray(np.where(np.isfinite(gains), gains, 0.0).max(0))
 
 
-def advice(neuron: Neuron, gain: float) -> str:
-    """Return what to change in a neuron whose gain is above `MOST_GAIN`, or an empty text."""
-    if gain <= MOST_GAIN:
-        return ""
-    wider = f"A surrogate {gain:.3g} times as wide"
-    first = neuron.surrogates[0][1]
-    if first.name == "atan":
-        wider += f", atan(alpha={2 * float(first.slope.subs(Z, 0)) / gain:.3g}),"
-    return (
-        f"Near the threshold, each step multiplies gradients by {1 - gain:.3g}, even without a"
-        f" spike. Set detach_reset=True. {wider} prevents this growth, but shrinks the gradients"
-        " of silent steps."
-    )
+@dataclass(frozen=True)
+class Probe:
+    """A neuron whose derivatives are taken at states (n, R), without input."""
+
+    neuron: Neuron
+    kernels: RowKernels
+
+    def value(self, point: Array, output: str) -> Array:
+        """Return an output, (R,)."""
+        found = run(self.kernels.program.forward, self._values(point))
+        return np.broadcast_to(found[output], point.shape[1:])
+
+    def gradient(self, point: Array, output: str) -> Array:
+        """Return the derivatives of an output or a new state by the states, (n, R)."""
+        backward = self.kernels.program.backward
+        given: dict[str, Any] = dict.fromkeys((p.var.name for p in backward.inputs), 0.0)
+        found = run(backward, {**given, **self._values(point), f"grad_{output}": 1.0})
+        grads = (found[f"grad_{s.name}"] for s in self.neuron.states)
+        return np.array([np.broadcast_to(grad, point.shape[1:]) for grad in grads])
+
+    def jacobian(self, point: Array) -> Array:
+        """Return the derivatives of the new states by the states, (R, n, n)."""
+        rows = [self.gradient(point, f"{s.name}_next") for s in self.neuron.states]
+        return np.moveaxis(np.array(rows), -1, 0)
+
+    def _values(self, point: Array) -> dict[str, Any]:
+        states = {s.name: v for s, v in zip(self.neuron.states, point, strict=True)}
+        return {**self.kernels.table, **states, **{s.name: 0.0 for s in self.neuron.inputs}}
 
 
-def _gain(
-    neuron: Neuron, kernels: RowKernels, detached: RowKernels, spike: str, at: Array
-) -> Array:
-    """Return the gain of one spike, whose z is the output `spike`: the trace that it removes.
+def probe_of(neuron: Neuron, values: Values | None, rows: int) -> Probe:
+    """Return the probe of a neuron with R parameter sets."""
+    return Probe(neuron, kernels_of(neuron, values or {}, rows))
 
-    `detached` are the kernels of the same reset whose spikes have no derivative.
+
+def reset_jacobians(
+    neuron: Neuron, values: Values | None, rows: int
+) -> list[tuple[Array, Array, Array]]:
+    """Return for each spike: states a little below its threshold, (n, R), and matrices (R, n, n).
+
+    These are the Jacobians of the reset there, with spikes that have no derivative and with
+    surrogates.
     """
-    states = [s.name for s in neuron.states]
+    kept, names = _reset_neuron(neuron)
+    whole = probe_of(kept, values, rows)
+    detached = probe_of(kept.with_detach_reset(True), values, rows)
+    at = initial_states(neuron, values or {}, rows)
+    points = [_below_threshold(whole, potential_of(neuron), name, at) for name in names]
+    return [(near, detached.jacobian(near), whole.jacobian(near)) for near in points]
 
-    def run_at(
-        point: Array, seeds: dict[str, float], kernels: RowKernels = kernels
-    ) -> tuple[Array, Array]:
-        names = (p.var.name for p in kernels.program.backward.inputs)
-        given: dict[str, Any] = dict.fromkeys(names, 0.0)
-        given |= {**kernels.table, **dict(zip(states, point, strict=True)), **seeds}
-        given |= {s.name: 0.0 for s in neuron.inputs}
-        found = run(kernels.program.backward, given)
-        z = run(kernels.program.forward, given)[spike]
-        grads = np.array([np.broadcast_to(found[f"grad_{n}"], at.shape[1:]) for n in states])
-        return np.broadcast_to(z, at.shape[1:]), grads
 
-    z, slope = run_at(at, {f"grad_{spike}": 1.0})
-    own = states.index(potential_of(neuron).name)
-    direction = np.where(slope[own] != 0, np.arange(len(states))[:, None] == own, slope)
+def _below_threshold(probe: Probe, potential: Declared, z: str, at: Array) -> Array:
+    """Return states a little below the threshold of the spike whose z is an output."""
+    value, slope = probe.value(at, z), probe.gradient(at, z)
+    own = probe.neuron.states.index(potential)
+    direction = np.where(slope[own] != 0, np.arange(len(at))[:, None] == own, slope)
     rise = (direction * slope).sum(0)
-    below = _BELOW * np.maximum(np.abs(z), 1e-3)
-    near = at - (z + below) * direction / np.where(rise != 0, rise, 1.0)
-    silent, whole = (
-        np.sum([run_at(near, {f"grad_{n}_next": 1.0}, of)[1][k] for k, n in enumerate(states)], 0)
-        for of in (detached, kernels)
-    )
-    gain = np.asarray(silent - whole)
-    return np.where(np.isfinite(gain), gain, 0.0)
+    below = _BELOW * np.maximum(np.abs(value), 1e-3)
+    return np.asarray(at - (value + below) * direction / np.where(rise != 0, rise, 1.0))
 
 
 @lru_cache(maxsize=256)

@@ -86,12 +86,15 @@ def firing_rates(step: StepMap, currents: Array, steps: int) -> Array:
     return fired / steps
 
 
-def farthest(step: StepMap, centre: Array, start: Array, steps: int) -> Array:
-    """Return the greatest distance of any state from a centre in a run without input, (R,)."""
+def farthest(step: StepMap, centre: Array, start: Array, steps: Array) -> Array:
+    """Return the greatest distance of any state from a centre in a run without input, (R,).
+
+    Each parameter set has its own number of steps, (R,).
+    """
     found = np.abs(start - centre).max((0, 1))
-    for after, _, _ in _steps(step, {}, steps, start):
+    for t, (after, _, _) in enumerate(_steps(step, {}, int(steps.max()), start)):
         away = np.abs(np.where(np.isnan(after), np.inf, after) - centre)
-        found = np.maximum(found, away.max((0, 1)))
+        found = np.where(t < steps, np.maximum(found, away.max((0, 1))), found)
     return np.asarray(found)
 
 

@@ -20,6 +20,8 @@ def clamp_parameters(module: nn.Module) -> None:
 
         a <- min(max(a, low), high)     for lnm.clip(a, low, high), lnm.max(a, low) and others
 
+    Each element of a vector parameter has its own bounds.
+
     Call it after each step of the optimiser; `lnm train` does. No output changes. These stay: a
     parameter that the neuron also reads without a clamp, one without `requires_grad`, and one that
     has no gradient at its bound, as in lnm.max(low, a).
@@ -34,8 +36,12 @@ def clamp_parameters(module: nn.Module) -> None:
     for layer in module.modules():
         if not isinstance(layer, NeuronLayer):
             continue
-        for name, (low, high) in parameter_bounds(layer.neuron).items():
-            value = layer._parameters.get(name)
-            if value is not None and value.requires_grad and not is_lazy(value):
-                with torch.no_grad():
-                    value.clamp_(low, high)
+        bounds = parameter_bounds(layer.neuron)
+        for param in layer.neuron.params:
+            value = layer._parameters.get(param.name)
+            if value is None or not value.requires_grad or is_lazy(value):
+                continue
+            for k, name in enumerate(param.element_names):
+                if name in bounds:
+                    with torch.no_grad():
+                        (value if param.size is None else value[..., k]).clamp_(*bounds[name])

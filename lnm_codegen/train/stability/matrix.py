@@ -19,6 +19,8 @@ from lnm_codegen.validation import require_number
 
 _ATTEMPTS = 32
 """Largest number of factors that a projection tries: 20 of them scale any float64 to 0."""
+_TINY = 1e-300
+"""Least argument of a root, so that a branch that is not selected has a finite gradient."""
 
 
 def state_matrix(layer: NeuronLayer, part: LinearPart) -> Tensor:
@@ -37,24 +39,37 @@ def spectral_radius(matrix: Tensor) -> Tensor:
 
 
 def radius_penalty(layer: NeuronLayer, part: LinearPart, allowed: float) -> Tensor:
-    """Return a smooth penalty on matrices of a spectral radius above `allowed`, averaged.
+    """Return a penalty on matrices of a spectral radius above `allowed`, averaged.
 
-        relu(|d|/r - r)**2 + relu(|t| - r - d/r)**2,    r = allowed
+        relu(|s| - r)**2 + relu(|a| - r)**2     for the eigenvalues s and a,    r = allowed
 
-    It is 0 if and only if the radius is at most r. For eigenvalues s and 0 it is
-    relu(|s| - r)**2, as for the slope of one state. It is a polynomial of the matrix in pieces, so
-    its gradient is finite and continuous, also at double eigenvalues.
+    It is 0 if and only if the radius is at most r, and never falls where an eigenvalue moves
+    outwards. For eigenvalues s and 0 it is that of a slope s of one state. Its gradient is finite,
+    and jumps only at double eigenvalues outside, between real pairs and complex ones.
 
     Raises:
         ModelError: `allowed` is not above 0.
     """
     require_number("slope", "allowed", allowed, above=0)
-    a, b, c, d = state_matrix(layer, part)
-    trace, determinant = a + d, a * d - b * c
-    size = torch.relu(determinant.abs() / allowed - allowed)
-    slope = torch.relu(trace.abs() - allowed - determinant / allowed)
-    like = next(iter(layer.parameters()), a)
-    return (size.square() + slope.square()).mean().to(like.dtype)
+    matrix = state_matrix(layer, part)
+    like = next(iter(layer.parameters()), matrix)
+    return _eigenvalue_penalty(matrix, allowed).mean().to(like.dtype)
+
+
+def _eigenvalue_penalty(matrix: Tensor, r: float) -> Tensor:
+    """Return relu(|s| - r)**2 + relu(|a| - r)**2 of (4, R) matrices, (R,).
+
+    The real eigenvalues are middle +- root. Where both are beyond r on one side, the sum has no
+    root, whose gradient is infinite at double eigenvalues. Where one is, root >= |middle| - r.
+    """
+    a, b, c, d = matrix
+    inside = ((a - d) / 2) ** 2 + b * c
+    root, size = ((e.clamp(min=_TINY)).sqrt() for e in (inside, a * d - b * c))
+    excess = ((a + d) / 2).abs() - r
+    same_side = 2 * excess.square() + 2 * inside
+    one = torch.relu(excess + root).square() + torch.relu(root - excess - 2 * r).square()
+    real = torch.where(excess > root, same_side, one)
+    return torch.where(inside < 0, 2 * torch.relu(size - r).square(), real)
 
 
 def scalable_part(layer: NeuronLayer, r_max: float) -> LinearPart:

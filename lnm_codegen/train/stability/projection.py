@@ -92,8 +92,8 @@ def project(
     Raises:
         ModelError: theta is lazy, not finite or computed, as by `torch.nn.utils.parametrize`; or
             the leak is outside. Nothing changes then.
-        UnsupportedError: The charge is not a polynomial, or the threshold is learned; the matrix of
-            two states is not linear in learnable parameters.
+        UnsupportedError: The charge is not a polynomial, no theta gives the leak, or the threshold
+            is learned; the matrix of two states is not linear in learnable parameters.
     """
     if len(layer.neuron.states) == 2:
         return project_matrix(layer, scalable_part(layer, r_max), r_max)
@@ -234,7 +234,13 @@ def _region_of(
         raise ModelError("project", problem, f"a value in [v_min, v_threshold], {v}")
     degree = len(charge.offset) - 1
     line = tuple(Fraction(decay) if k == 1 else Fraction(0) for k in range(degree + 1))
-    leak = charge.theta_of(line)
+    leak = charge.theta_of(line) if degree else None
+    if leak is None:
+        raise UnsupportedError(
+            neuron.name,
+            f"no {charge.theta} gives the leak f(v) = {decay:g}*v, to which a projection moves it",
+            "a charge whose constant and linear coefficients are learned, such as lnm",
+        )
 
     def coefficients(theta: tuple[Fraction, ...]) -> list[Fraction]:
         found: list[Fraction] = []

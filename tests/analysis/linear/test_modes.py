@@ -45,6 +45,8 @@ def rotation(r: float, phi: float) -> tuple[float, float, float, float]:
         (rotation(1.4, 0.7), "diverging"),
         ((0.5, 0, 0, 1.1), "diverging"),  # without an input
         ((1.1, 0, 0, 0.5), "diverging"),  # from below nothing resets it
+        ((1.005, 0, 0, 0.5), "diverging"),  # in 1000 steps it reaches 73 scales
+        (rotation(1.005, 0.7), "unstable but reset"),
     ],
 )
 def test_classes(a, label):

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
-from lnm_codegen.analysis.linear.reset import MOST_GAIN, _reset_neuron, advice, reset_gain
+from lnm_codegen.analysis.linear.reset import _reset_neuron, reset_gain
+from lnm_codegen.analysis.linear.threshold import threshold_gradient
 from lnm_codegen.analysis.plane.linear import linear_part
 from lnm_codegen.analysis.summary import degree_of
 from tests.analysis.linear.matrices import free
@@ -104,25 +105,28 @@ def test_a_neuron_from_another_process_has_the_same_gain_and_matrix():
     assert (linear_part(copies[1]).scaled, degree_of(copies[2])) == (None, None)
 
 
-def test_advice():
-    """Beyond a gain of 2: detach the reset. A wider surrogate is named with what it does."""
-    assert advice(lnm.get("lif"), MOST_GAIN) == ""
-    assert advice(lnm.get("lif"), 15.0) == (
-        "Near the threshold, each step multiplies gradients by -14, even without a spike. Set"
-        " detach_reset=True. A surrogate 15 times as wide, atan(alpha=0.133), prevents this growth,"
-        " but shrinks the gradients of silent steps."
-    )
-    other = lnm.get("lif", surrogate=lnm.surrogate.triangle())
-    assert "multiplies gradients by -3, even" in advice(other, 4.0)
-    assert "A surrogate 4 times as wide prevents" in advice(other, 4.0)
-
-
 @settings(deadline=None, max_examples=15)
 @given(jump=st.floats(3, 40), current=st.floats(0.3, 0.95), kind=st.sampled_from(KINDS))
 def test_a_wider_surrogate_shrinks_gradients_of_silent_steps(jump, current, kind):
     """A LIF neuron that does not fire: detached, its gradient is exact; G times as wide, less."""
     exact, wide = (_silent_gradient(jump, current * jump, s) for s in (None, kind(jump)))
     assert 0 < wide < 0.95 * exact
+
+
+@pytest.mark.parametrize(
+    ("v_reset", "detach", "factor"), [(0.0, False, 1.0247), (0.0, True, 1), (None, False, 0.9765)]
+)
+def test_below_the_reset_value_a_hard_reset_enlarges_a_gradient(v_reset, detach, factor):
+    """A page once said that silent steps make gradients too small. The growth is largest here."""
+    neuron = lnm.get("lnm", degree=1, theta=(0.0, 1.0), v_reset=v_reset).with_detach_reset(detach)
+    x = np.zeros((100, 1, 1))
+    x[0] = -1.05
+    found = lnm.interpret(neuron, x, grad_state={"v": 1.0})
+    assert not found.out.any()
+    assert found.grads["x"][0].item() == pytest.approx(factor**100, rel=5e-3)
+    page = (Path(__file__).parents[3] / "docs" / "stability.md").read_text(encoding="utf-8")
+    assert "up to 1.0247, at\n      the potential -1.05." in page
+    assert f"{1.02472**1000:.0e}" == "4e+10"
 
 
 def _silent_gradient(jump, current, surrogate):
@@ -149,6 +153,8 @@ def test_the_table_of_the_page():
         millivolts(lnm.surrogate.atan(alpha=2 / 15)),
         millivolts(lnm.surrogate.triangle()),
     )
+    assert threshold_gradient(neurons[1]).factor == pytest.approx(-13.3, rel=1e-4)
+    assert "has the factor −13.3, also" in page
     for current, cells in rows:
         x = np.full((200, 1, 1), float(current))
         for neuron, cell in zip(neurons, cells.split(" | "), strict=True):

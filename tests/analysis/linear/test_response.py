@@ -64,5 +64,11 @@ def test_the_farthest_state_of_a_run():
     step = StepMap(free((2.0, 0, 0, 0.5)))
     centre = np.zeros((2, 1, 1))
     start = np.array([[[-1.0], [0.0]], [[0.5], [0.5]]])
-    assert farthest(step, centre, start, 8).tolist() == [2.0**8]
-    assert farthest(step, centre, start, 2000).tolist() == [np.inf]
+    assert farthest(step, centre, start, np.array([8])).tolist() == [2.0**8]
+    assert farthest(step, centre, start, np.array([2000])).tolist() == [np.inf]
+
+
+def test_each_row_runs_for_its_own_steps():
+    step = StepMap(free(), {"A": np.array([[2.0, 0, 0, 0.5]] * 2)}, 2)
+    start = np.array([[[-1.0, -1.0]], [[0.0, 0.0]]])
+    assert farthest(step, np.zeros((2, 1, 2)), start, np.array([3, 8])).tolist() == [8.0, 256.0]

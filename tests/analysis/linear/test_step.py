@@ -149,4 +149,7 @@ def test_an_input_that_a_silent_step_does_not_read():
         assert step.margin(np.zeros((1, 1)), {"x": 9.0}).tolist() == [-0.25]
         assert step.scale().tolist() == [1.0]
         found = analyze(neuron, {"x": (0, 0)})
-        assert (found.reset_gain, neuron_operations(neuron).mul) == (pytest.approx(1, abs=1e-4), 1)
+        assert (found.threshold.gain, neuron_operations(neuron).mul) == (
+            pytest.approx(1, abs=1e-4),
+            1,
+        )

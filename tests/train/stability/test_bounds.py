@@ -91,6 +91,23 @@ def test_a_bound_has_a_gradient_and_the_same_output() -> None:
     assert layer.tau_v.grad.all()
 
 
+@pytest.mark.parametrize("per", ["layer", "channel", "neuron"])
+def test_elements_of_a_vector_have_their_own_bounds(per: Any) -> None:
+    """They once stayed outside, without a gradient; the third element is read without a clamp."""
+    w = lnm.param("w", size=3, init=(0.5, 0.5, 0.5), per=per)
+    v, x = lnm.state("v"), lnm.input("x")
+    h = lnm.clip(w[0], 0, 1) * v + lnm.max(w[1], 0.25) * x + w[2]
+    neuron = lnm.Neuron(charge={v: h}, fire=v - 1, reset=lnm.hard_reset(v, 0.0))
+    assert parameter_bounds(neuron) == {"w_0": (0, 1), "w_1": (0.25, INF)}
+    layer = NeuronLayer(neuron, channels=2, shape=(2, 2), backend="torch")
+    with torch.no_grad():
+        layer.w.copy_(torch.tensor([1.5, -0.5, 7.0]).expand_as(layer.w))
+    clamp_parameters(layer)
+    assert torch.equal(layer.w, torch.tensor([1.0, 0.25, 7.0]).expand_as(layer.w))
+    layer(torch.ones(2, 1, 2, 2)).sum().backward()
+    assert layer.w.grad[..., 1].any()
+
+
 def test_a_frozen_parameter_stays() -> None:
     layer = NeuronLayer(lnm.get("adlif"), backend="torch")
     layer.a.requires_grad_(False).fill_(2.0)

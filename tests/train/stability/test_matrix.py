@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,11 @@ from lnm_codegen.errors import InternalError, LnmError, ModelError, UnsupportedE
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.stability import matrix
 from lnm_codegen.train.stability.certificate import certificate
-from lnm_codegen.train.stability.matrix import spectral_radius, state_matrix
+from lnm_codegen.train.stability.matrix import (
+    _eigenvalue_penalty,
+    spectral_radius,
+    state_matrix,
+)
 from lnm_codegen.train.stability.penalty import slope_penalty
 from lnm_codegen.train.stability.projection import R_MAX, project, require_projectable
 from tests.refusals import refused
@@ -260,9 +265,9 @@ def test_the_penalty_is_0_inside_and_only_there(rows: list[Matrix], allowed: flo
 @settings(max_examples=60, deadline=None)
 @given(st.lists(matrices(2.0), min_size=1, max_size=3), st.sampled_from([0.75, 1.0]))
 def test_gradients_are_those_of_finite_differences(rows: list[Matrix], allowed: float) -> None:
-    """Also at double eigenvalues, which `matrices` draws: shears of them, 0, equal diagonals."""
-    double = [(1.5, 1.0, 0.0, 1.5), (1.5, 0.0, 0.0, 1.5), (0.0, 0.0, 0.0, 0.0)]
-    layer = layer_of([*rows, *double], dtype=torch.float64)
+    """Of pairs that are not double: there the gradient has two sides."""
+    separate = [a for a in rows if abs(((a[0] - a[3]) / 2) ** 2 + a[1] * a[2]) > 1e-4]
+    layer = layer_of([*separate, (0.5, 1.0, 0.0, 0.5), (1.5, 0.5, -0.5, 1.2)], dtype=torch.float64)
     slope_penalty(layer, allowed=allowed).backward()
     for p in (layer.theta_v, layer.theta_w):
         for k in range(p.numel()):
@@ -274,6 +279,65 @@ def test_gradients_are_those_of_finite_differences(rows: list[Matrix], allowed: 
             flat[k] = kept
             expected = (found[0] - found[1]) / (2 * step)
             assert float(p.grad.view(-1)[k]) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "row", [(1.5, 1.0, 0.0, 1.5), (1.5, 0.0, 0.0, 1.5), (-1.5, 0.0, 1.0, -1.5)]
+)
+def test_at_a_double_eigenvalue_the_gradient_is_that_of_a_side(row: Matrix) -> None:
+    """Its part along the diagonal is 2 * 2 * (1.5 - 1) / 2 for either pole."""
+    layer = layer_of([row], dtype=torch.float64)
+    slope_penalty(layer, allowed=1.0).backward()
+    assert float(layer.theta_v.grad[0, 0]) == pytest.approx(math.copysign(1.0, row[0]))
+    assert float(layer.theta_w.grad[0, 1]) == pytest.approx(math.copysign(1.0, row[0]))
+    assert torch.isfinite(layer.theta_v.grad).all()
+    near = layer_of([(row[0], row[1], row[2] + 1e-14, row[3])], dtype=torch.float64)
+    slope_penalty(near, allowed=1.0).backward()
+    torch.testing.assert_close(near.theta_v.grad, layer.theta_v.grad, rtol=1e-6, atol=1e-6)
+
+
+def test_the_gradient_does_not_jump_where_the_trace_changes_sign() -> None:
+    """At eigenvalues of 1.2 and -1.2 it once rose from 1.23 to 2.99."""
+    grads = []
+    for shift in (-1e-9, 1e-9):
+        layer = layer_of([(1.2 + shift, 0.0, 0.0, -1.2 + shift)], dtype=torch.float64)
+        slope_penalty(layer, allowed=1.0).backward()
+        grads.append(float(layer.theta_v.grad[0, 0]))
+    assert grads == pytest.approx([0.4, 0.4], abs=1e-6)
+
+
+poles = st.floats(0.0, 2.0).flatmap(lambda r: st.sampled_from([r, -r]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(poles, poles, st.floats(1.0, 1.5), st.sampled_from([0.75, 1.0]))
+def test_the_penalty_never_falls_where_a_pole_moves_outwards(
+    s: float, a: float, factor: float, allowed: float
+) -> None:
+    """Of real poles, in a triangular matrix, and of a pair, a rotation scaled."""
+    rows = [
+        (s, 0.3, 0.0, a),
+        (s, 0.3, 0.0, factor * a),
+        rotation(abs(s), a),
+        rotation(abs(s) * factor, a),
+    ]
+    found = [_penalty_of(row, allowed) for row in rows]
+    assert found[1] >= found[0] - 1e-12
+    assert found[3] >= found[2] - 1e-12
+    assert found[0] == pytest.approx(sum(max(abs(p) - allowed, 0) ** 2 for p in (s, a)), abs=1e-9)
+    assert found[2] == pytest.approx(2 * max(abs(s) - allowed, 0) ** 2, abs=1e-9)
+
+
+def _penalty_of(row: Matrix, allowed: float) -> float:
+    return float(_eigenvalue_penalty(torch.tensor(row, dtype=torch.float64).reshape(4, 1), allowed))
+
+
+def test_a_pole_outside_does_not_drive_another_outwards() -> None:
+    """A slow adaptation once drove the leak of `alif` from 4 steps to a longer one."""
+    layer = of(lnm.get("alif", form="lsnn", tau_m=4.0))
+    slope_penalty(layer, allowed=0.9).backward()
+    assert float(layer.tau_m.grad) == 0.0
+    assert float(layer.tau_adp.grad) > 0.0
 
 
 def test_the_penalty_of_eigenvalues_s_and_0_is_that_of_a_slope() -> None:

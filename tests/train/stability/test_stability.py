@@ -153,6 +153,17 @@ def family_layer(name: str, **arguments: Any) -> NeuronLayer:
     return NeuronLayer(lnm.get(name, **arguments), backend="torch")
 
 
+def of_theta(charge: Callable[[Any, Any], Any], size: int) -> NeuronLayer:
+    """Return a layer whose charge is a polynomial of v with coefficients in `size` learned t."""
+    v, x, t = lnm.state("v"), lnm.input("x"), lnm.param("t", size=size, init=(0.25,) * size)
+    v_threshold = lnm.param("v_threshold", init=1.0, learnable=False)
+    neuron = lnm.Neuron(
+        charge={v: charge(t, v) + x}, fire=v - v_threshold, reset=lnm.hard_reset(v, 0.0),
+        name="own",
+    )  # fmt: skip
+    return NeuronLayer(neuron, backend="torch")
+
+
 REFUSALS: list[tuple[Callable[[], object], type[LnmError], str, str, str]] = [
     (lambda: project(lnm_layer(), 1.5), ModelError, "project",
      "for |x| <= 1.5 even the leak f(v) = 0.5*v leaves [-2, 1]", "a smaller x_max, such as 0.9"),
@@ -168,6 +179,10 @@ REFUSALS: list[tuple[Callable[[], object], type[LnmError], str, str, str]] = [
      "one learn", "lnm"),
     (lambda: project(family_layer("izhikevich"), 0.5), UnsupportedError, "izhikevich",
      "state", "lnm"),
+    (lambda: project(of_theta(lambda t, v: t[0] + t[1] * v**2, 2), 0.5), UnsupportedError, "own",
+     "no t gives the leak f(v) = 0.5*v", "whose constant and linear coefficients are learned"),
+    (lambda: project(of_theta(lambda t, v: t[0], 1), 0.5), UnsupportedError, "own",
+     "no t gives the leak", "learned"),
     (lambda: certificate(lnm_layer(), float("nan")), ModelError, "certificate",
      "x_max is nan", "a number >= 0"),
 ]  # fmt: skip
@@ -179,6 +194,18 @@ def test_refusals(
 ) -> None:
     with refused(kind, where, problem, accepted):
         call()
+
+
+def test_a_leak_of_several_thetas_is_one_of_them() -> None:
+    """(t_0 + t_1)*v = v/2 for many t; the element without a value once ended in an error."""
+    layer = of_theta(lambda t, v: (t[0] + t[1]) * v + t[2] * v**2, 3)
+    charge = polynomial_charge(layer.neuron)
+    leak = charge.theta_of((Fraction(0), Fraction(1, 2), Fraction(0)))
+    assert leak == (Fraction(1, 2), 0, 0)
+    with torch.no_grad():
+        layer.t[2] = -3.0
+    assert project(layer, 0.5) == 1
+    assert project(layer, 0.5) == 0
 
 
 def test_nan_is_refused_and_nothing_is_changed() -> None:
