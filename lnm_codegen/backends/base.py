@@ -85,8 +85,9 @@ class Source:
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write every file below `folder`, after all are complete, and return their paths.
 
-        A source that overwrites a file of an earlier circuit replaces that circuit: files that its
-        manifest lists and the new source does not have are removed, and report.json.
+        A source that overwrites one of an earlier emission replaces it: generated files that only
+        the earlier one has are removed. For a circuit these are the files that its manifest lists,
+        and report.json.
 
         Raises:
             ModelError: `folder` is not a path, cannot be written, or has a file of another origin
