@@ -29,6 +29,8 @@ class Model:
     `equations` and the `slopes` of spikes. `dtype` is the type of sequences: inputs, outputs and
     their gradients. States, parameters and reductions have the type `real`.
 
+    `layer_params` are the parameters of a layer: `params`, and those that are only initial states.
+
     `prologue` says that the first input is normalised. `passes` are then the two models that batch
     statistics need (`backends.plan`); a backend writes their files beside those of the model.
     """
@@ -45,6 +47,13 @@ class Model:
     prologue: Prologue | None = None
     passes: tuple[Model, ...] = ()
     slopes: tuple[str, ...] = ()
+    layer_params: tuple[Param, ...] = ()
+
+    @property
+    def starts(self) -> dict[str, Param]:
+        """State -> the parameter of a layer that is its initial value."""
+        params = {p.name: p for p in self.layer_params}
+        return {s.name: params[s.param] for s in self.states if s.param}
 
     @property
     def definition(self) -> tuple[str, ...]:
