@@ -29,6 +29,8 @@ class Model:
     `equations` and the `slopes` of spikes. `dtype` is the type of sequences: inputs, outputs and
     their gradients. States, parameters and reductions have the type `real`.
 
+    `layer_params` are the parameters of a layer: `params`, and those that are only initial states.
+
     `prologue` says that the first input is normalised. `passes` are then the two models that batch
     statistics need (`backends.plan`); a backend writes their files beside those of the model.
     """
@@ -45,6 +47,13 @@ class Model:
     prologue: Prologue | None = None
     passes: tuple[Model, ...] = ()
     slopes: tuple[str, ...] = ()
+    layer_params: tuple[Param, ...] = ()
+
+    @property
+    def starts(self) -> dict[str, Param]:
+        """State -> the parameter of a layer that is its initial value."""
+        params = {p.name: p for p in self.layer_params}
+        return {s.name: params[s.param] for s in self.states if s.param}
 
     @property
     def definition(self) -> tuple[str, ...]:
@@ -85,8 +94,9 @@ class Source:
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write every file below `folder`, after all are complete, and return their paths.
 
-        A source that overwrites a file of an earlier circuit replaces that circuit: files that its
-        manifest lists and the new source does not have are removed, and report.json.
+        A source that overwrites one of an earlier emission replaces it: generated files that only
+        the earlier one has are removed. For a circuit these are the files that its manifest lists,
+        and report.json.
 
         Raises:
             ModelError: `folder` is not a path, cannot be written, or has a file of another origin

@@ -25,6 +25,8 @@ _END = re.compile(
 )
 """The end of the README of a package."""
 _END_BYTES = 1000
+_ORIGIN = re.compile(_FROM + rb"((?:the network )?`[^`\n]+`)")
+_PACKAGE = re.compile(rb'\npackages = \["(\w+)"\]\n')
 MANIFEST, REPORT = "manifest.json", "report.json"
 """Files of a circuit: its description, and the results of its verification and synthesis."""
 
@@ -79,17 +81,74 @@ def _content(path: Path) -> bytes | None:
 
 
 def replaced_files(out: Path, files: Collection[Path]) -> list[Path]:
-    """Return the files of earlier circuits below `out` that `files`, the new ones, do not have.
+    """Return the files of earlier emissions below `out` that `files`, the new ones, do not have.
 
     A circuit is replaced as a whole if one of its files is overwritten. The manifest of its folder
-    lists its files, and the report beside a manifest belongs to its circuit.
+    lists its files, and the report beside a manifest belongs to its circuit. A package is replaced
+    with its pyproject.toml, the C of a network with its README.md.
     """
     found: set[Path] = set()
     for folder in {folder for path in files for folder in path.parents}:
         circuit = _circuit_files(out / folder)
         if any(path.relative_to(out) in files for path in circuit):
             found |= circuit
+        if folder / "pyproject.toml" in files:
+            found |= _package_files(out / folder)
+        if folder / "README.md" in files:
+            found |= _network_files(out / folder)
+    for path in files:
+        found |= _optional_files(out / path)
     return sorted(path for path in found if path.relative_to(out) not in files)
+
+
+def _package_files(folder: Path) -> set[Path]:
+    """Return the marked files of a package that only a package of its name has."""
+    project = _content(folder / "pyproject.toml") or b""
+    package = _PACKAGE.search(project) if _is_marked(project) else None
+    if package is None:
+        return set()
+    name = package[1].decode()
+    test = folder / "tests" / f"test_{name}.py"
+    return {path for path in (*_entries(folder / name), test) if _is_marked(_content(path) or b"")}
+
+
+def _network_files(folder: Path) -> set[Path]:
+    """Return the C of a network: the files whose network is that of the README."""
+    network = _origin(folder / "README.md")
+    if not network.startswith(b"the network "):
+        return set()
+    places = (*_entries(folder), *_entries(folder / "cortex_m4"))
+    return {path for path in places if _origin(path) == network}
+
+
+def _optional_files(path: Path) -> set[Path]:
+    """Return the files that an earlier source with the file `path` may have and a new one lacks.
+
+    They are the example that includes a header, and the passes of a normalised neuron.
+    """
+    if not _origin(path):
+        return set()
+    begin = f"{path.stem}_".encode()
+    beside = {other for other in _entries(path.parent) if other.name.startswith(f"{path.stem}_")}
+    found = {p for p in beside if _origin(p) and p.name.encode().startswith(begin + _origin(p))}
+    example = path.with_name("example.c")
+    if _origin(example) and f'#include "{path.name}"'.encode() in (_content(example) or b""):
+        found.add(example)
+    return found
+
+
+def _origin(path: Path) -> bytes:
+    """Return the origin in the head of a generated source, empty for any other file."""
+    content = _content(path) or b""
+    found = _ORIGIN.search(content[:_END_BYTES]) if _HEAD.match(content) else None
+    return found[1].strip(b"`") if found else b""
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _circuit_files(folder: Path) -> set[Path]:

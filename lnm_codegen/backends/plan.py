@@ -142,10 +142,23 @@ class Plan:
 
     @property
     def initial_text(self) -> str:
-        """Initial values of states and parameters, for the head of a file."""
+        """Initial values of states and parameters, and `start_text`, for the head of a file."""
         declared: tuple[State | Param, ...] = (*self.model.states, *self.model.params)
         texts = (f"{d.name} {'random' if callable(d.init) else d.init}" for d in declared)
-        return f"Initial values of the definition: {', '.join(texts)}." if declared else ""
+        numbers = f"Initial values of the definition: {', '.join(texts)}." if declared else ""
+        return " ".join(filter(None, (numbers, self.start_text)))
+
+    @property
+    def start_text(self) -> str:
+        """Initial states that are parameters of a layer, for the head of a file."""
+        texts = (
+            f"State {s} begins with the parameter {p.name}, {_SHARES[p.per]}:"
+            f" {s}_init has its value for each neuron."
+            + f" The gradient of {p.name} is grad_{s}_init, summed over the neurons of a value."
+            * p.learnable
+            for s, p in self.model.starts.items()
+        )
+        return " ".join(texts)
 
     def split(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the prepared parameters, or terms, with one value per layer, and the others."""

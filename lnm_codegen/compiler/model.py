@@ -50,6 +50,7 @@ def model_of(
         states=tuple(s.decl for s in neuron.states),  # type: ignore[misc]
         inputs=tuple(s.name for s in neuron.inputs),
         params=neuron.step_params,
+        layer_params=neuron.params,
         outputs=program.forward.result_names(Role.OUTPUT),
         equations=definition,
         slopes=slopes(neuron),

@@ -14,7 +14,7 @@ from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.earlier import write_over_earlier
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import packed_arrays
-from lnm_codegen.options import VERSION
+from lnm_codegen.options import VERSION, TargetName
 from tests.backends.network_c.runs import emitted
 from tests.backends.network_verilog.runs import random_circuit
 from tests.networks import random_network, random_samples
@@ -39,6 +39,10 @@ def network_in_c(accumulation: str) -> Source:
     rng = np.random.default_rng(2)
     network = random_network(rng)
     return emitted(network, random_samples(rng, network, 2), accumulation).source
+
+
+def names_in(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
 FORMS = ("comb", "core", "seq", "array")
@@ -207,5 +211,56 @@ def test_another_source_replaces_a_circuit(tmp_path: Path) -> None:
     beside.write(tmp_path / "c")
     assert (tmp_path / "manifest.json").is_file()
     source.write(tmp_path)
-    found = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
-    assert found == {*source.files, "notes.md", *(f"c/{name}" for name in beside.files)}
+    others = {"notes.md", *(f"c/{name}" for name in beside.files)}
+    assert names_in(tmp_path) == {*source.files, *others}
+
+
+def test_an_example_of_another_type_is_removed(tmp_path: Path) -> None:
+    """It once stayed beside 16-bit source, built against its header and printed wrong numbers."""
+    first, other = lnm.emit(lnm.get("lif"), "c"), lnm.emit(quad(), "c", name="lif_b")
+    narrow = lnm.emit(lnm.get("lif"), "c", dtype="float16")
+    first.write(tmp_path)
+    narrow.write(tmp_path)
+    assert names_in(tmp_path) == {*narrow.files}
+    other.write(tmp_path)
+    narrow.write(tmp_path)
+    assert names_in(tmp_path) == {*narrow.files, *other.files}
+    (tmp_path / "example.c").write_text('#include "lif.h"\n')
+    narrow.write(tmp_path)
+    assert (tmp_path / "example.c").is_file()
+
+
+@pytest.mark.parametrize("backend", ["c", "triton", "cuda"])
+def test_passes_of_a_normalised_neuron_are_removed(backend: TargetName, tmp_path: Path) -> None:
+    """Those of another neuron in the folder stay."""
+    norm = lnm.normalised(lnm.get("lif"), "batch")
+    plain = lnm.emit(lnm.get("lif"), backend, name="a")
+    beside = lnm.emit(norm, backend, name="a_b")
+    for source in (lnm.emit(norm, backend, name="a"), beside, plain):
+        source.write(tmp_path)
+    assert names_in(tmp_path) == {*beside.files, *plain.files}
+
+
+def test_another_package_is_replaced(tmp_path: Path) -> None:
+    """Its test once stayed, and failed with the reference of the new package."""
+    first, second = lnm.package(lnm.get("lif"), "c"), lnm.package(quad(), "triton", name="b")
+    first.write(tmp_path)
+    for name in ("lif_c/notes.md", "tests/test_own.py"):
+        (tmp_path / name).write_text("mine")
+    lnm.emit(lnm.get("lif"), "c").write(tmp_path / "c" / "lif")
+    lnm.emit(lnm.get("lif"), "c").write(tmp_path / "lif_c")
+    assert {*first.files} <= names_in(tmp_path)
+    second.write(tmp_path)
+    beside = {f"c/lif/{name}" for name in lnm.emit(lnm.get("lif"), "c").files}
+    assert names_in(tmp_path) == {*second.files, *beside, "lif_c/notes.md", "tests/test_own.py"}
+
+
+def test_another_network_is_replaced(tmp_path: Path) -> None:
+    """Its C once stayed, also below a circuit."""
+    network_in_c("events").write(tmp_path)
+    (tmp_path / "cortex_m4" / "own.c").write_text("mine")
+    lnm.emit(quad(), "c").write(tmp_path / "cortex_m4")
+    circuit = random_circuit(4)[2].source
+    circuit.write(tmp_path)
+    beside = {f"cortex_m4/{name}" for name in (*lnm.emit(quad(), "c").files, "own.c")}
+    assert names_in(tmp_path) == {*circuit.files, *beside}

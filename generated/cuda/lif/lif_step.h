@@ -14,7 +14,9 @@
 
 #ifdef __CUDACC_RTC__  // NVRTC has no system headers
 typedef int int32_t;
+typedef unsigned int uint32_t;
 typedef long long int64_t;
+typedef unsigned long long uint64_t;
 #define HUGE_VAL __longlong_as_double(0x7ff0000000000000)
 #define NAN __int_as_float(0x7fffffff)
 #else

@@ -92,6 +92,7 @@ def math_functions(kernels: Sequence[Kernel], dtype: str) -> str:
         return ""
     suffix, bits = ("f", 32) if dtype == "float32" else ("", 64)
     own = dict(
+        word=f"uint{bits}_t",
         fma=f"fma{suffix}",
         copysign=f"copysign{suffix}",
         one=number(1.0),

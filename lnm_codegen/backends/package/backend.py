@@ -95,12 +95,12 @@ def _require_supported(model: Model) -> None:
     if model.name in _REQUIRED or model.name in sys.stdlib_module_names:
         raise _hidden(model)
     where = f"package: {model.name}"
-    inits = {d.name: d.init for d in model.states} | {p.name: p.init for p in model.params}
+    inits = {d.name: d.init for d in model.states} | {p.name: p.init for p in model.layer_params}
     for name, init in inits.items():
         if callable(init):
             problem = f"the init of {name!r} is a function, which no file can contain"
             raise UnsupportedError(where, problem, remedy="Give numbers.")
-    for p in model.params:
+    for p in model.layer_params:
         if p.draw is not None and not isinstance(p.draw.sample, Known):
             problem = f"the draw of {p.name!r} is a function, which no file can contain"
             remedy = f"Give numbers: neuron.with_init({p.name}=...), or draw=Draw(Uniform(...))."

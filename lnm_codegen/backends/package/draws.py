@@ -23,7 +23,7 @@ _AXES = {"layer": "()", "channel": "sample[:1]", "neuron": "sample"}
 
 def draw_files(model: Model) -> dict[str, str]:
     """Return the module that draws; none if no parameter is drawn. Every sample is `Known`."""
-    drawn = [p for p in model.params if p.draw is not None]
+    drawn = [p for p in model.layer_params if p.draw is not None]
     if not drawn:
         return {}
     view = dict(

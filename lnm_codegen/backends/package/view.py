@@ -6,6 +6,7 @@ import json
 import re
 import textwrap
 
+from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.package.targets import Target, Words, distribution, module_name
 from lnm_codegen.backends.plan import Plan
 from lnm_codegen.backends.python import enclosed, function_name, shape_text, tuple_text
@@ -50,13 +51,13 @@ def package_view(plan: Plan, target: Target) -> dict[str, object]:
         types_text=_paragraph(
             f"Sequences are {model.dtype}, contiguous (T, N, *) (others are copied); states,"
             f" parameters and arithmetic are {model.real}.",
-            *_rows_text(model.params),
+            *_rows_text(model.layer_params),
         ),
         has_further=len(model.inputs) > 1,
         outputs=tuple_text(tuple(map(_text, outputs))),
         states=f"{{{', '.join(f'{_text(s.name)}: {_number(s.init)}' for s in model.states)}}}",
         parameters=tuple(_declaration(p) for p in model.params),
-        has_draws=any(p.draw is not None for p in model.params),
+        has_draws=any(p.draw is not None for p in model.layer_params),
         counts=f"*(None,) * {len(plan.counts)}, " if plan.counts else "",
         parameter_texts=tuple((p.name, shape_text(p, "C", "*")) for p in model.params),
         start_names=starts,
@@ -64,14 +65,27 @@ def package_view(plan: Plan, target: Target) -> dict[str, object]:
         one_output=len(outputs) == 1,
         one_result=len(outputs) == 1 and not starts,
         **_shapes(plan, target),
+        **_starts(model),
         **_signature(plan),
+    )
+
+
+def _starts(model: Model) -> dict[str, object]:
+    """Return the part of the view that has the parameters with which states begin."""
+    taken = {p.name for p in model.params}
+    own = {p.name: _declaration(p) for p in model.starts.values() if p.name not in taken}
+    pairs = (f"{_text(s)}: {_text(p.name)}" for s, p in model.starts.items())
+    return dict(
+        starts=f"{{{', '.join(pairs)}}}" if model.starts else "",
+        start_parameters=tuple(own.values()),
+        owned="LAYER_PARAMETERS" if model.starts else "PARAMETERS",
     )
 
 
 def _shapes(plan: Plan, target: Target) -> dict[str, object]:
     """Return the part of the view that depends on the granularity of parameters."""
     model = plan.model
-    pers = {p.per for p in model.params}
+    pers = {p.per for p in model.layer_params}
     by_channels, takes_shape = "channel" in pers, "neuron" in pers
     inputs, outputs = (", ".join(f"{q}_seq" for q in of) for of in (model.inputs, model.outputs))
     sequences = "(T, N, C, *)" if by_channels else "(T, N, *)"
@@ -120,18 +134,11 @@ def _signature(plan: Plan) -> dict[str, object]:
             f" returns {returned}:"
         ),
         trained_text=_paragraph(
-            *_initial_text(model.params),
+            *_initial_text(model.layer_params),
             "`layer.load_state_dict(trained.state_dict())` gives it those of `trained`, a"
             " trained `NeuronLayer` of the same neuron. A state_dict without constants, such as one"
             " of another library, loads too: the constants then keep their values.",
-            *(
-                f"The layer does not begin `{s.name}` with a trained `{s.param}`: pass that value"
-                f' as `state={{"{s.name}": ...}}`.'
-                + f" Remove `{s.param}` from the state_dict."
-                * (s.param not in names)
-                for s in model.states
-                if s.param
-            ),
+            *(_start_text(state, p) for state, p in model.starts.items()),
         ),
         inputs=tuple_text(tuple(map(_text, inputs))),
         head=enclosed(f"def {function}(", signature, "):"),
@@ -141,6 +148,19 @@ def _signature(plan: Plan) -> dict[str, object]:
         inputs_text=", ".join(inputs),
         inputs_tuple=tuple_text(inputs)[1:-1],
         signature_lines=enclosed(f"{function}(", signature, ")", 4),
+    )
+
+
+def _start_text(state: str, param: Param) -> str:
+    """Return where the layer and the function take a learned initial state."""
+    shape = {
+        "layer": "one number",
+        "channel": f"for (N, C, H, W) `{param.name}.reshape(-1, 1, 1)`",
+        "neuron": f"`{param.name}` itself",
+    }[param.per]
+    return (
+        f"The layer begins `{state}` with `{param.name}`."
+        f" The function takes it as `{state}_init`: {shape}."
     )
 
 

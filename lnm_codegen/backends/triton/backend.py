@@ -6,6 +6,7 @@ and `backward` on buffers, and a differentiable function for use without this pa
 
 from __future__ import annotations
 
+import textwrap
 from typing import NamedTuple
 
 from lnm_codegen.backends.base import Model, Source, pass_files
@@ -82,6 +83,7 @@ def _module(model: Model, inner: Model) -> str:
         real_name=model.real,
         further=plan.model.inputs[1:],
         granularity_text=plan.granularity_text,
+        start_lines=textwrap.wrap(plan.start_text, 96),
         chunk=chunk_of(plan),
         far=FAR,
         ahead=AHEAD,

@@ -24,6 +24,7 @@ from lnm_codegen.ir.interpret import evaluate
 from lnm_codegen.ir.nodes import Kernel, Let, Phase, Port, Role, Var
 from lnm_codegen.ir.types import BOOL
 from lnm_codegen.nn.load.c import build, compiler
+from lnm_codegen.options import DtypeName
 from tests.backends.test_expr import TABLE
 from tests.cases import CASES, FEW
 from tests.refusals import refused
@@ -387,6 +388,26 @@ def arguments_of(kind: np.dtype[Any], rng: np.random.Generator) -> np.ndarray:
     ]
     with np.errstate(over="ignore"):
         return np.concatenate([np.asarray(p).astype(kind) for p in parts])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_functions_have_no_undefined_behaviour(dtype: DtypeName, tmp_path: Path) -> None:
+    """The bits of NaN, zero and negative numbers once overflowed in shifts and differences."""
+    x = lnm.input("x")
+    functions = (lnm.exp, lnm.sigmoid, lnm.tanh, lnm.log)
+    neuron = lnm.Neuron(output={f"y{k}": f(x) for k, f in enumerate(functions)}, name="functions")
+    lnm.emit(neuron, "c", dtype=dtype).write(tmp_path)
+    call = """#include "functions_step.h"
+int main() {
+    const double xs[] = {NAN, -NAN, HUGE_VAL, -HUGE_VAL, 0.0, -0.0, 0.3, -0.5, 1e-310, 900.0};
+    real y[4];
+    for (double x : xs) step_forward(real(x), y[0], y[1], y[2], y[3]);
+}
+"""
+    (tmp_path / "main.cpp").write_text(call, encoding="utf-8")
+    stop = ("-fsanitize=undefined", "-fsanitize-undefined-trap-on-error")
+    check_output([compiler().path, "-std=c++17", *stop, "main.cpp", "-o", "main"], tmp_path)
+    check_output([tmp_path / "main"], tmp_path)
 
 
 @pytest.fixture(scope="module", params=["float32", "float64"])

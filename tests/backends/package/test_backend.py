@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,9 +27,10 @@ from lnm_codegen.backends.package.view import class_name
 from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.errors import ModelError, UnsupportedError
-from lnm_codegen.ir.declarations import Draw
+from lnm_codegen.ir.declarations import Draw, Granularity
 from lnm_codegen.ir.draws import Uniform
 from lnm_codegen.ir.granularity import finest
+from lnm_codegen.options import TargetName
 from tests.cases import CASES, dendrite
 from tests.refusals import refused
 
@@ -44,6 +46,8 @@ MODELS = {
     "decided": CASES["decided"],
     "izhikevich-learned": CASES["izhikevich-learned"],
     "cuba_lif-learned": CASES["cuba_lif-learned"],
+    "start": lambda: learned_start(),
+    "start-read": lambda: learned_start("neuron", reads=True),
 }
 QUICK = ("lnm", "lif", "dendrite")
 NAMES = {"lnm": "lnm_3"}
@@ -106,12 +110,14 @@ def test_c_runs_its_own_test(key: str, tmp_path: Path) -> None:
         "decided",
         "izhikevich-learned",
         "cuba_lif-learned",
+        "start",
+        "start-read",
     ],
 )
 def test_c_runs_its_own_test_on_any_neuron(key: str, tmp_path: Path) -> None:
     """Several inputs, outputs and granularities; no state; a name that is Python's; the README."""
     made(key, "c").write(tmp_path)
-    assert "9 passed" in own_test(tmp_path)
+    assert f"{10 if 'start' in key else 9} passed" in own_test(tmp_path)
     readme = (tmp_path / "README.md").read_text()
     python(tmp_path, f"exec({readme.split('```python')[1].split('```')[0]!r})")
 
@@ -428,6 +434,14 @@ def test_can_be_installed(backend: str, tmp_path: Path) -> None:
     ) in shown
 
 
+def drawn_start() -> lnm.Neuron:
+    """Return a neuron whose initial state is drawn before another parameter."""
+    draw = Draw(Uniform((0.0, 1.0)))
+    start, a = lnm.param("start", init=0.5, draw=draw), lnm.param("a", init=0.5, draw=draw)
+    v, x = lnm.state("v", init=start), lnm.input("x")
+    return lnm.Neuron(charge={v: a * v + x}, fire=v - 1, name="drawn_start")
+
+
 def equal_ranges() -> lnm.Neuron:
     """Return a neuron with two draws of one range, and a constant between them."""
     v, x = lnm.state("v"), lnm.input("x")
@@ -445,6 +459,7 @@ DRAWN = {
     "row": lambda: lnm.get("lnm", states=2, degree=1, theta_v=(0.5, 0.1), per="neuron"),
     "pole": lambda: lnm.get("lnm", states=2, degree=1, parametrisation="pole", per="channel"),
     "equal": equal_ranges,
+    "start": drawn_start,
 }
 SHAPES = {"layer": {}, "channel": {"channels": 4}, "neuron": {"shape": (4, 3)}}
 
@@ -576,18 +591,51 @@ def test_a_read_only_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     module["_temporary"]().cleanup()
 
 
-def test_learned_initial_states_are_arguments() -> None:
-    """The README says so; a layer has the parameter only where the step reads it too."""
-    for reads in (False, True):
-        start = lnm.param("v_start", init=0.25)
-        v, x = lnm.state("v", init=start), lnm.input("x")
-        reset = {v: lnm.where(lnm.spike, start if reads else 0, v)}
-        neuron = lnm.Neuron(name="own", charge={v: v / 2 + x}, fire=v - 1, reset=reset)
-        files = lnm.package(neuron, "c").files
-        words = " ".join(files["README.md"].split())
-        assert "does not begin `v` with a trained `v_start`: pass that value" in words
-        assert ("Remove `v_start` from the state_dict." in words) is not reads
-        assert ('"v_start"' in files["own_c/model.py"]) is reads
+def learned_start(per: Granularity = "channel", reads: bool = False) -> lnm.Neuron:
+    """Return a neuron with two states that begin with one parameter, which the reset may read."""
+    start, x = lnm.param("v_start", init=0.25, per=per), lnm.input("x")
+    v, w = lnm.state("v", init=start), lnm.state("w", init=start)
+    reset = {v: lnm.where(lnm.spike, start if reads else 0, v)}
+    return lnm.Neuron(name="own", charge={v: v / 2 + w + x, w: w / 2}, fire=v - 1, reset=reset)
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_layer_has_learned_initial_states(
+    reads: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once did not, and a trained state_dict was refused. The function takes the states."""
+    source = lnm.package(learned_start(reads=reads), "c", name=f"own_{reads}".lower())
+    source.write(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "modules", {**sys.modules})
+        made = import_module(f"own_{reads}_c".lower())
+    function = made.layer.run_sequence.__globals__
+    layer = getattr(made, class_name(f"own_{reads}".lower()))(channels=4)
+    layer.load_state_dict({"v_start": torch.arange(4.0)})
+    calls: list[Any] = []
+    monkeypatch.setattr(made.layer, "run_sequence", lambda *given: calls.append(given) or [None])
+    layer(torch.zeros(2, 3, 4, 5, 4))
+    _, parameters, starts = calls[0]
+    assert len(parameters) == reads
+    started = function["_start"]("v_init", starts[0], torch.zeros(2, 3, 4, 5, 4))
+    assert torch.equal(started, torch.arange(4.0).reshape(4, 1, 1).expand(3, 4, 5, 4))
+    problem = r"v_init has shape \(4,\); expected \(3, 4, 5, 4\), or \(4, 5, 4\) for all samples"
+    with pytest.raises(ValueError, match=problem):
+        function["_start"]("v_init", torch.arange(4.0), torch.zeros(2, 3, 4, 5, 4))
+    words = " ".join(source.files["README.md"].split())
+    assert "The layer begins `v` with `v_start`. The function takes it as `v_init`" in words
+
+
+@pytest.mark.parametrize("backend", ["c", "cuda", "triton"])
+def test_a_header_names_learned_initial_states(backend: TargetName) -> None:
+    """A caller of a kernel passes them as states; no heading once said so."""
+    files = lnm.emit(learned_start(), backend).files
+    words = re.sub(r"\s+(?:\* )?", " ", "".join(files.values()))
+    assert (
+        "State v begins with the parameter v_start, one per channel: v_init has its value for each"
+        " neuron. The gradient of v_start is grad_v_init, summed over the neurons of a value."
+    ) in words
 
 
 @pytest.mark.parametrize("layer", [lnm.nn.NeuronLayer, lnm.nn.NormNeuron])
