@@ -144,6 +144,7 @@ def test_damaged_samples_and_memories(circuit: Circuit, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(missing(*ALL) is not None, reason=str(missing(*ALL)))
 def test_every_step_passes(circuit: Circuit) -> None:
     """A step whose tools are absent is skipped, which is no pass."""
