@@ -33,7 +33,7 @@ _ONE_LEVEL = 4096  # time steps beyond which states are saved every sqrt(chunks)
 _LANES, _WARPS = 256, 2  # neurons and warps of a backward program
 _FORWARD_LANES, _FORWARD_WARPS = 512, 4
 _ROWS, _SPREAD = 4, 131072  # most neurons of a lane; least number of lanes for more than one
-_MEMBERS, _SUM_ROWS, _SUM_WARPS = 2048, 1, 16  # partial sums, and values of parameters, at a time
+_MEMBERS, _SUM_ROWS, _SUM_WARPS = 1024, 1, 16  # partial sums, and values of parameters, at a time
 
 
 @triton.jit

@@ -57,7 +57,7 @@ def layer_params(plan: Plan) -> tuple[Param, ...]:
 def reduction_block(plan: Plan) -> str:
     """Return the values of _MEMBERS, _SUM_ROWS and _SUM_WARPS."""
     fine = _finest(plan)
-    members, rows = {"layer": (2048, 1), "channel": (1024, 1), "neuron": (32, 32)}[fine]
+    members, rows = {"layer": (1024, 1), "channel": (1024, 1), "neuron": (32, 32)}[fine]
     return f"{members}, {rows}, {16 if fine == 'layer' else 4}"
 
 
