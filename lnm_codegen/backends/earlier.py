@@ -26,7 +26,11 @@ _END = re.compile(
 """The end of the README of a package."""
 _END_BYTES = 1000
 _ORIGIN = re.compile(_FROM + rb"((?:the network )?`[^`\n]+`)")
-_PACKAGE = re.compile(rb'\npackages = \["(\w+)"\]\n')
+_PACKAGE = re.compile(rb'\npackages = \["((\w+)_(?:c|cuda|triton))"\]\n')
+_SOURCES = r"(?:_step|_launch|_layout)?\.(?:h|cpp|cu|py)"
+"""The rest of the name of a neuron's source."""
+_MODULES = r"(?:__init__|build|cache|draws|function|generated|kernels|launches|layer|model)\.py"
+_EXAMPLES = r"example\.(?:c|cpp)"
 MANIFEST, REPORT = "manifest.json", "report.json"
 """Files of a circuit: its description, and the results of its verification and synthesis."""
 
@@ -104,21 +108,28 @@ def replaced_files(out: Path, files: Collection[Path]) -> list[Path]:
 def _package_files(folder: Path) -> set[Path]:
     """Return the marked files of a package that only a package of its name has."""
     project = _content(folder / "pyproject.toml") or b""
-    package = _PACKAGE.search(project) if _is_marked(project) else None
-    if package is None:
+    found = _PACKAGE.search(project) if _is_marked(project) else None
+    if found is None:
         return set()
-    name = package[1].decode()
-    test = folder / "tests" / f"test_{name}.py"
-    return {path for path in (*_entries(folder / name), test) if _is_marked(_content(path) or b"")}
+    package, neuron = (name.decode() for name in found.groups())
+    names = re.compile(rf"{_MODULES}|{_EXAMPLES}|{neuron}{_SOURCES}")
+    paths = {path for path in _entries(folder / package) if names.fullmatch(path.name)}
+    paths.add(folder / "tests" / f"test_{package}.py")
+    return {p for p in paths if _is_inside(p, folder) and _is_marked(_content(p) or b"")}
 
 
 def _network_files(folder: Path) -> set[Path]:
     """Return the C of a network: the files whose network is that of the README."""
     network = _origin(folder / "README.md")
-    if not network.startswith(b"the network "):
+    if not network.startswith("the network "):
         return set()
-    places = (*_entries(folder), *_entries(folder / "cortex_m4"))
-    return {path for path in places if _origin(path) == network}
+    names = re.compile(
+        r"Makefile|main\.c|cortex_m4/(?:link\.ld|startup\.c)"
+        rf"|{re.escape(network.split('`')[1])}(?:_tables|_vectors)?\.[ch]"
+    )
+    paths = [p for place in (folder, folder / "cortex_m4") for p in _entries(place)]
+    named = (p for p in paths if names.fullmatch(p.relative_to(folder).as_posix()))
+    return {p for p in named if _is_inside(p, folder) and _origin(p) == network}
 
 
 def _optional_files(path: Path) -> set[Path]:
@@ -128,20 +139,20 @@ def _optional_files(path: Path) -> set[Path]:
     """
     if not _origin(path):
         return set()
-    begin = f"{path.stem}_".encode()
-    beside = {other for other in _entries(path.parent) if other.name.startswith(f"{path.stem}_")}
-    found = {p for p in beside if _origin(p) and p.name.encode().startswith(begin + _origin(p))}
+    names = re.compile(rf"{re.escape(path.stem)}_(channel_sums|input_correction){_SOURCES}")
+    beside = ((other, names.fullmatch(other.name)) for other in _entries(path.parent))
+    found = {other for other, name in beside if name and _origin(other) == f"`{name[1]}`"}
     example = path.with_name("example.c")
     if _origin(example) and f'#include "{path.name}"'.encode() in (_content(example) or b""):
         found.add(example)
     return found
 
 
-def _origin(path: Path) -> bytes:
+def _origin(path: Path) -> str:
     """Return the origin in the head of a generated source, empty for any other file."""
     content = _content(path) or b""
     found = _ORIGIN.search(content[:_END_BYTES]) if _HEAD.match(content) else None
-    return found[1].strip(b"`") if found else b""
+    return found[1].decode(errors="replace") if found else ""
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -115,6 +115,10 @@ class StatefulModule(NeuronModule):
         """Return the states with which a call begins: those given to it, or those kept."""
         if given is not None or not self._keeps_states():
             return {} if given is None else require_states(self.neuron, given)
+        if self.__dict__.get("_is_replica", False) and not torch.compiler.is_compiling():
+            problem = "states that a replica of torch.nn.DataParallel keeps are lost after the call"
+            remedy = "Use DistributedDataParallel, or give state= and return_state=True."
+            raise UnsupportedError(self.neuron.name, problem, remedy=remedy)
         self._require_usable(*self._state.values())
         return self._state
 
@@ -124,10 +128,7 @@ class StatefulModule(NeuronModule):
             return
         remedy = "Call reset()."
         trains = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
-        if self.__dict__.get("_is_replica", False):
-            problem = "states that a replica of torch.nn.DataParallel keeps are lost after the call"
-            remedy = "Use DistributedDataParallel, or give state= and return_state=True."
-        elif is_recomputed():
+        if is_recomputed():
             problem = (
                 "a layer that keeps its states is called in a backward (activation checkpointing)"
             )

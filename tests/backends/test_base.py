@@ -226,8 +226,9 @@ def test_an_example_of_another_type_is_removed(tmp_path: Path) -> None:
     narrow.write(tmp_path)
     assert names_in(tmp_path) == {*narrow.files, *other.files}
     (tmp_path / "example.c").write_text('#include "lif.h"\n')
+    (tmp_path / "lif_lif_fast.h").write_text(narrow.files["lif.h"])
     narrow.write(tmp_path)
-    assert (tmp_path / "example.c").is_file()
+    assert {"example.c", "lif_lif_fast.h"} <= names_in(tmp_path)
 
 
 @pytest.mark.parametrize("backend", ["c", "triton", "cuda"])
@@ -245,6 +246,8 @@ def test_another_package_is_replaced(tmp_path: Path) -> None:
     """Its test once stayed, and failed with the reference of the new package."""
     first, second = lnm.package(lnm.get("lif"), "c"), lnm.package(quad(), "triton", name="b")
     first.write(tmp_path)
+    copy = "lif_c/my_layer.py"
+    (tmp_path / copy).write_text((tmp_path / "lif_c/layer.py").read_text())
     for name in ("lif_c/notes.md", "tests/test_own.py"):
         (tmp_path / name).write_text("mine")
     lnm.emit(lnm.get("lif"), "c").write(tmp_path / "c" / "lif")
@@ -252,15 +255,17 @@ def test_another_package_is_replaced(tmp_path: Path) -> None:
     assert {*first.files} <= names_in(tmp_path)
     second.write(tmp_path)
     beside = {f"c/lif/{name}" for name in lnm.emit(lnm.get("lif"), "c").files}
-    assert names_in(tmp_path) == {*second.files, *beside, "lif_c/notes.md", "tests/test_own.py"}
+    own = {copy, "lif_c/notes.md", "tests/test_own.py"}
+    assert names_in(tmp_path) == {*second.files, *beside, *own}
 
 
 def test_another_network_is_replaced(tmp_path: Path) -> None:
     """Its C once stayed, also below a circuit."""
     network_in_c("events").write(tmp_path)
     (tmp_path / "cortex_m4" / "own.c").write_text("mine")
+    (tmp_path / "app.c").write_text((tmp_path / "main.c").read_text())
     lnm.emit(quad(), "c").write(tmp_path / "cortex_m4")
     circuit = random_circuit(4)[2].source
     circuit.write(tmp_path)
-    beside = {f"cortex_m4/{name}" for name in (*lnm.emit(quad(), "c").files, "own.c")}
+    beside = {f"cortex_m4/{name}" for name in (*lnm.emit(quad(), "c").files, "own.c")} | {"app.c"}
     assert names_in(tmp_path) == {*circuit.files, *beside}

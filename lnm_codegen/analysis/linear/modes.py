@@ -8,7 +8,8 @@ states to the threshold.
 
 The linear step reaches KICK * r**T scales in T steps. T is the least number from RUN_STEPS to
 MOST_STEPS that makes this 2 * BOUND, or else MOST_STEPS. Runs stay if no state moves further away
-than BOUND scales, or than half of what the linear step reaches if that is less.
+than BOUND scales, or than half of what the linear step reaches if that is less, but LEAST_BOUND at
+least. So runs of r < 1.0002 are too short to leave it, and stay.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from lnm_codegen.analysis.linear.step import StepMap, Values
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.neuron import Neuron
 
-RUN_STEPS, MOST_STEPS, STARTS, KICK, BOUND = 1000, 10_000, 8, 0.5, 100.0
+RUN_STEPS, MOST_STEPS, STARTS, KICK = 1000, 10_000, 8, 0.5
+LEAST_BOUND, BOUND = 2.0, 100.0
 
 
 @dataclass(frozen=True)
@@ -141,4 +143,4 @@ def _runs(radius: Array) -> tuple[Array, Array]:
     """Return the number of steps of free runs, and their bound in scales, (R,) each."""
     with np.errstate(divide="ignore", over="ignore"):
         steps = np.ceil(math.log(2 * BOUND / KICK) / np.log(radius)).clip(RUN_STEPS, MOST_STEPS)
-        return steps, np.minimum(BOUND, KICK * radius**steps / 2)
+        return steps, np.clip(KICK * radius**steps / 2, LEAST_BOUND, BOUND)

@@ -55,8 +55,10 @@ def threshold_gradient(
     found = []
     for near, silent, whole in reset_jacobians(neuron, values, rows):
         a = charge.jacobian(near)
-        detached = _largest(silent @ a)
-        found.append((detached if neuron.detach_reset else _largest(whole @ a), detached))
+        with np.errstate(invalid="ignore", over="ignore"):
+            silent, whole = silent @ a, whole @ a
+        detached = _largest(silent)
+        found.append((detached if neuron.detach_reset else _largest(whole), detached))
     factors, detached = (np.concatenate(e) for e in zip(*found, strict=True))
     k = int(np.abs(factors).argmax())
     gain = float(reset_gain(neuron, values, rows).max())
@@ -71,10 +73,10 @@ def advice(neuron: Neuron, found: ThresholdGradient) -> str:
         f"Near the threshold, each step multiplies gradients by {found.factor:.3g}, even without a"
         " spike."
     )
+    if abs(found.detached) > 1 + EDGE:
+        growth += f" The charge alone multiplies them by {found.detached:.3g}: limit its slope."
     if abs(found.factor) <= abs(found.detached):
-        return (
-            f"{growth} The charge alone multiplies them by {found.detached:.3g}: limit its slope."
-        )
+        return growth
     wider = f"A surrogate {found.gain:.3g} times as wide"
     first = neuron.surrogates[0][1]
     if first.name == "atan":

@@ -47,6 +47,7 @@ def rotation(r: float, phi: float) -> tuple[float, float, float, float]:
         ((1.1, 0, 0, 0.5), "diverging"),  # from below nothing resets it
         ((1.005, 0, 0, 0.5), "diverging"),  # in 1000 steps it reaches 73 scales
         (rotation(1.005, 0.7), "unstable but reset"),
+        (rotation(1.0001, 0.7), "unstable but reset"),
     ],
 )
 def test_classes(a, label):

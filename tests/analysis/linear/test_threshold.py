@@ -60,3 +60,11 @@ def test_advice():
         "Near the threshold, each step multiplies gradients by -1.8, even without a spike. The"
         " charge alone multiplies them by 1.9: limit its slope."
     )
+    both = advice(other, ThresholdGradient(2.5, -2.85, 1.9))
+    assert "by 1.9: limit its slope. Set detach_reset=True." in both
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_that_are_not_finite_have_no_factor():
+    values = {"theta": np.array([[0.0, np.inf]])}
+    assert threshold_gradient(lnm.get("lnm", degree=1), values).factor == 0

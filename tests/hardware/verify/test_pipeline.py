@@ -175,4 +175,6 @@ def test_a_detected_fault_of_an_array_is_not_proven_equivalent(tmp_path: Path) -
     assert any("coefficients" in mutant.label for mutant in detected)
     assert any("procdff" in mutant.label for mutant in detected)
     found = mutation._compared(circuit, form, folder, detected)
-    assert {each.detail for each in found} == {"not detected"}
+    assert not any(each.proven for each in found)
+    shown = sum(each.detail == "not detected" for each in found)
+    assert shown >= len(found) - 1  # a fault of a handshake can close a loop of wires: an error
