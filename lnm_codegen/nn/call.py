@@ -115,7 +115,7 @@ class StatefulModule(NeuronModule):
         """Return the states with which a call begins: those given to it, or those kept."""
         if given is not None or not self._keeps_states():
             return {} if given is None else require_states(self.neuron, given)
-        if self.__dict__.get("_is_replica", False) and not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and self.__dict__.get("_is_replica", False):
             problem = "states that a replica of torch.nn.DataParallel keeps are lost after the call"
             remedy = "Use DistributedDataParallel, or give state= and return_state=True."
             raise UnsupportedError(self.neuron.name, problem, remedy=remedy)
@@ -292,10 +292,7 @@ def _start_of(
         except RuntimeError:
             pass
         if start.shape != shape:
-            raise ShapeError(
-                neuron.name,
-                f"state {name!r} has shape {tuple(start.shape)}",
-                str(tuple(shape)),
-                _NEW_SIZE if is_previous else "",
-            )
+            problem = f"state {name!r} has shape {tuple(start.shape)}"
+            remedy = _NEW_SIZE if is_previous else ""
+            raise ShapeError(neuron.name, problem, str(tuple(shape)), remedy)
     return start

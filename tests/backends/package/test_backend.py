@@ -620,6 +620,8 @@ def test_a_layer_has_learned_initial_states(
     assert len(parameters) == reads
     started = function["_start"]("v_init", starts[0], torch.zeros(2, 3, 4, 5, 4))
     assert torch.equal(started, torch.arange(4.0).reshape(4, 1, 1).expand(3, 4, 5, 4))
+    one = function["_start"]("v_init", torch.ones(1), torch.zeros(2, 3, 4, 5, 4))
+    assert torch.equal(one, torch.ones(3, 4, 5, 4))
     problem = r"v_init has shape \(4,\); expected \(3, 4, 5, 4\), or \(4, 5, 4\) for all samples"
     with pytest.raises(ValueError, match=problem):
         function["_start"]("v_init", torch.arange(4.0), torch.zeros(2, 3, 4, 5, 4))
