@@ -20,6 +20,10 @@ class Equivalence:
     detail: str
 
 
+UNDECIDED = Equivalence(False, "not detected, and not proven equivalent")
+"""The proof ended without a result, as where a fault closes a loop of wires."""
+
+
 def prove_equivalence(
     top: str, correct: Path, fault: Path, cycles: int | None, environment: Mapping[str, str]
 ) -> Equivalence:
@@ -40,7 +44,7 @@ def prove_equivalence(
         return Equivalence(True, f"changes no output, proven for {span}")
     if "DONE (FAIL" in done.output:
         return Equivalence(False, "not detected")
-    return Equivalence(False, "not detected, and not proven equivalent")
+    return UNDECIDED
 
 
 _SBY = """[options]

@@ -38,7 +38,7 @@ from lnm_codegen.hardware.tools import (
     solvers,
     temporary_folder,
 )
-from lnm_codegen.hardware.verify.equivalence import Equivalence, prove_equivalence
+from lnm_codegen.hardware.verify.equivalence import UNDECIDED, Equivalence, prove_equivalence
 from lnm_codegen.hardware.verify.icarus import judged, run_testbench
 from lnm_codegen.hardware.verify.pipeline import (
     PIPELINE,
@@ -272,7 +272,9 @@ def _compared(
     def prove(mutant: Mutant) -> Equivalence:
         if mutant.on_wires:
             fault = folder / f"wires{mutant.number}.il"
-            return prove_equivalence(form.top, folder / PIPELINE, fault, None, environment)
+            found = prove_equivalence(form.top, folder / PIPELINE, fault, None, environment)
+            if found != UNDECIDED:
+                return found
         fault = folder / f"fault{mutant.number}.il"
         return prove_equivalence(form.top, folder / "base.il", fault, most, environment)
 

@@ -160,8 +160,14 @@ def test_a_fault_that_yosys_cannot_write_is_left_out(
 @needs_tools
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_detected_fault_of_an_array_is_not_proven_equivalent(tmp_path: Path) -> None:
-    """Each of the drawn faults that the testbench detects and that wires for registers can show."""
+def test_a_detected_fault_of_an_array_is_not_proven_equivalent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the drawn faults that the testbench detects and that wires for registers can show.
+
+    One closes a loop of wires, so it is compared over cycles.
+    """
+    monkeypatch.setattr(mutation, "COUNT", 60)
     circuit = array_of_channels(tmp_path / "unit")
     form, folder = circuit.forms["array"], tmp_path / "faults"
     folder.mkdir()
@@ -171,10 +177,8 @@ def test_a_detected_fault_of_an_array_is_not_proven_equivalent(tmp_path: Path) -
         for mutant in mutants
         if mutant.on_wires and mutation.is_detected(circuit, form, folder / mutant.source)
     ]
-    assert len(detected) > 10
+    assert len(detected) > 15
     assert any("coefficients" in mutant.label for mutant in detected)
     assert any("procdff" in mutant.label for mutant in detected)
     found = mutation._compared(circuit, form, folder, detected)
-    assert not any(each.proven for each in found)
-    shown = sum(each.detail == "not detected" for each in found)
-    assert shown >= len(found) - 1  # a fault of a handshake can close a loop of wires: an error
+    assert {each.detail for each in found} == {"not detected"}
