@@ -17,6 +17,7 @@ from comparison import (
     Compared,
     Shown,
     differences,
+    parts,
     reference_of,
     shown,
     taken_of,
@@ -57,8 +58,8 @@ def lines() -> list[str]:
     """Return the lines of the README: the figure, the result, and how to repeat a run of it."""
     *others, ours = rows()
     best = max(others, key=lambda row: row.mean)
-    parts = [claims.difference(ours.values, row.values) for row in others]
-    known = [part for part in parts if part is not None]
+    tested = (claims.difference(ours.values, row.values) for row in others)
+    known = [part for part in tested if part is not None]
     corrected = claims.holm([part.p for part in known])
     part, p = known[others.index(best)], corrected[others.index(best)]
     said = [f"{row.name}: {row.test} (n = {row.n})" for row in (*others, ours)]
@@ -102,16 +103,13 @@ def elsewhere() -> list[str]:
         rows = shown(task)
         compared = differences(task, rows)
         taken, base = taken_of(task, rows, compared), reference_of(task, rows)
-        if task is TASK or not compared:
+        if task is TASK or not rows:
             continue
         plan = task.plan if base is None else base.plan.name
-        if any(row.plan.name == plan and row.seeds < SEEDS for row in rows):
+        if not compared or any(row.plan.name == plan and row.seeds < SEEDS for row in rows):
             few.append(linked(task, PAGE))
         elif task.degrees:
-            said.append(
-                f"{linked(task, PAGE)} compares degrees of the polynomial."
-                f" {degrees_above(rows, compared)}"
-            )
+            said.append(of_degrees(task, rows, compared))
         elif taken is None:
             few.append(linked(task, PAGE))
         elif all("two states" in row.name for row in (taken, highest(rows))):
@@ -129,6 +127,15 @@ def elsewhere() -> list[str]:
     return [f"* {item}" for item in said]
 
 
+def of_degrees(task: Task, rows: list[Shown], compared: Compared) -> str:
+    """Return sentences on a task that compares degrees of the polynomial."""
+    panels = {parts(row)[0] for row in rows}
+    return (
+        f"{linked(task, PAGE)} compares degrees of the polynomial on {len(panels)} synthetic tasks,"
+        f" by Welch's test (n = {rows[0].n}). {degrees_above(rows, compared)}"
+    )
+
+
 def highest(rows: list[Shown]) -> Shown:
     """Return the complete row with the highest mean."""
     return max((row for row in rows if row.complete), key=lambda row: row.mean)
@@ -140,8 +147,9 @@ def above(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> st
     assert base is not None
     found = [rows[k] for k, (part, p) in compared.items() if p < LEVEL and part.mean > 0]
     names = listed([f"{row.name} ({row.test} %)" for row in found])
+    again = " by a rank test that was fixed before the first run," * task.ranks
     return (
-        f"On {linked(task, PAGE)}, these neurons are above {base.name} ({base.test} %,"
+        f"On {linked(task, PAGE)},{again} these neurons are above {base.name} ({base.test} %,"
         f" n = {base.n}; p < {LEVEL:g} after Holm's correction): {names}."
         f"{not_apart(highest(rows), taken)}"
     )

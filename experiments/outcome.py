@@ -40,7 +40,7 @@ def verdict(task: Task, rows: Sequence[Shown], compared: Compared) -> list[str]:
     said = [f"{count} {where}" for where, count in counts.items() if count]
     if task.degrees:
         end = degrees_above(rows, compared)
-        return [f"**Outcome.** {enumerated(said)} degree 1. {end}"]
+        return [f"**Outcome.** {enumerated(said, 'cell')} degree 1 of the same neuron. {end}"]
     taken, base = taken_of(task, rows, compared), reference_of(task, rows)
     assert base is not None
     lines = [f"**Outcome.** {enumerated(said)} {base.name} ({base.test} %, n = {base.n})."]
@@ -77,7 +77,7 @@ def listed(words: Sequence[str]) -> str:
 
 
 def degrees_above(rows: Sequence[Shown], compared: Compared) -> str:
-    """Return the polynomials that are above degree 1 of the same row as a sentence."""
+    """Return the polynomials that are above degree 1 of the same neuron as a sentence."""
     above = [rows[k] for k, (part, p) in compared.items() if p < LEVEL and part.mean > 0]
     if not above:
         return "No polynomial of degree 2 or 3 is above degree 1."
@@ -88,24 +88,24 @@ def degrees_above(rows: Sequence[Shown], compared: Compared) -> str:
         best = max(same, key=lambda row: row.mean)
         highest = f"the highest mean is {best.test} % ({parts(best)[1]})"
         said.append(f"{found}{f' on {name}' * bool(name)}; {highest}")
-    return f"Above degree 1 of the same row: {', and '.join(said)}."
+    return f"Above degree 1 of the same neuron: {', and '.join(said)}."
 
 
-def enumerated(counts: Sequence[str]) -> str:
+def enumerated(counts: Sequence[str], what: str = "row") -> str:
     """Return the number of rows above, below and not separated as the start of a sentence."""
     if len(counts) == 1:
         number, _, where = counts[0].partition(" ")
         if number == "1":
-            return f"The compared row is {where}"
+            return f"The compared {what} is {where}"
         if where.startswith("not "):
-            return f"None of the {number} compared rows is {where.removeprefix('not ')}"
-        return f"All {number} compared rows are {where}"
+            return f"None of the {number} compared {what}s is {where.removeprefix('not ')}"
+        return f"All {number} compared {what}s are {where}"
     total = sum(int(count.partition(" ")[0]) for count in counts)
     parts = []
     for count in counts:
         number, _, where = count.partition(" ")
         parts.append(f"{number} {'is' if number == '1' else 'are'} {where}")
-    return f"Of the {total} compared rows, {', '.join(parts[:-1])} and {parts[-1]}"
+    return f"Of the {total} compared {what}s, {', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def overview() -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from claims import Difference
 from comparison import LEVEL, Shown, differences, parts, reference_of, row_of, shown, task_of
-from outcome import cells, config_of, verdict
+from outcome import cells, config_of, listed, verdict
 from plan import Plan, read_plan
 from tasks import Task
 
@@ -163,6 +163,7 @@ def notes(task: Task, rows: Sequence[Shown]) -> list[str]:
     lines = [f"* {letter}: {experiment(plan, rows)}" for plan, letter in lettered(rows).items()]
     if task.degrees:
         lines = [line.replace("* A: ", "* ") for line in lines]
+        lines.append(f"* n = {listed(sorted({row.n for row in rows}))} in each cell.")
     if task.published:
         lines.append(f"* Published: {task.source}.")
     fewer = [f"{row.name} ({row.n})" for row in rows if not row.complete]
