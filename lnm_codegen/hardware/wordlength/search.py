@@ -145,8 +145,8 @@ class FormatSearch:
         spec = self._spec(fracs)
         program = quantize(self._program, spec)
         proven = self._proven(program)
-        found = observed(program, self._sample, on_grid=proven is not None)
-        _confirm(program.name, found, proven)
+        found = self._observed(program)
+        _confirm(program.name, found, proven, self._target)
         bounds, step = proven.errors if proven else {}, proven or found
         nodes = tuple(
             NodeFormat(n, r, spec[n], bounds.get(n), found.errors[n], found.saturated[n])
@@ -199,9 +199,13 @@ class FormatSearch:
     def _reaches(self, program: fx.Program) -> bool:
         target = self._target
         if target.error is None:
-            return observed(program, self._sample).mismatch <= (target.mismatch or 0.0)
-        step = self._proven(program) or observed(program, self._sample)
+            return self._observed(program).mismatch <= (target.mismatch or 0.0)
+        step = self._proven(program) or self._observed(program)
         return max(step.largest(self._watched), step.margin) <= target.error
+
+    def _observed(self, program: fx.Program) -> Observed:
+        """Simulate a candidate or the result alike: from rounded states if ranges are proven."""
+        return observed(program, self._sample, on_grid=self._bounds is not None)
 
     def _proven(self, program: fx.Program) -> StepErrors | None:
         return self._bounds(program) if self._bounds else None
@@ -282,8 +286,12 @@ def _range(name: str, ranges: Mapping[str, Interval]) -> Interval:
     return hull(found)
 
 
-def _confirm(name: str, found: Observed, proven: StepErrors | None) -> None:
-    """Raise InternalError where simulation contradicts a proven bound."""
+def _confirm(
+    name: str, found: Observed, proven: StepErrors | None, target: PrecisionTarget
+) -> None:
+    """Raise InternalError where the simulation contradicts a proven bound, or misses the target."""
+    if target.mismatch is not None and found.mismatch > target.mismatch:
+        raise InternalError(name, f"the mismatch is {found.mismatch:g}, beyond {target}")
     for node, bound in (proven.errors if proven else {}).items():
         if node in found.errors and found.errors[node] > bound * (1 + 1e-9):
             error = f"the error of {node!r} is {found.errors[node]:g}"

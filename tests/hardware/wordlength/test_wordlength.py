@@ -157,6 +157,24 @@ def test_the_selection_is_least(name, target):
             assert not reached(replace(words.spec, nodes=tuple(nodes.items()))), node.name
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "x"),
+    [
+        ("plif", {"tau": 5, "v_reset": None}, 2.0),
+        ("alif", {}, 8.0),
+        ("lif", {}, 2.0),
+        ("lnm", {"degree": 3}, 2.0),
+    ],
+)
+def test_the_reported_mismatch_reaches_the_target(name, arguments, x):
+    """Candidates began from float64 states and the result from rounded ones: plif had 0.00398."""
+    chosen = select_for_intervals(
+        lnm.get(name, **arguments), {"x": (-x, x)}, PrecisionTarget(mismatch=1e-3)
+    )
+    assert chosen.words.proven
+    assert chosen.words.mismatch <= 1e-3
+
+
 def test_a_clamped_neuron_has_proven_words():
     """Its states have an invariant interval; every observed error is within its bound."""
     chosen = select_for_intervals(cubic(v_min=-2), {"x": (-2, 2)}, PrecisionTarget(error=0.01))
