@@ -21,13 +21,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from lnm_codegen.analysis.arithmetic.interval import Interval, hull, integer_bits
-from lnm_codegen.analysis.exact import WIDE
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import InternalError, ModelError
 from lnm_codegen.hardware.wordlength.sample import Observed, Sample, StepErrors, observed
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.quantize import quantize
+from lnm_codegen.ir.fixed.quantize import WIDE, node_names, quantize
 from lnm_codegen.ir.operators import Phase, Role
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
@@ -130,7 +129,7 @@ class FormatSearch:
         self._sample, self._target, self._bounds = sample, target, bounds
         self._rounding, self._most = options.rounding, options.most
         kernel = quantize(self._program, WIDE).kernel
-        self._ranges = {name: _range(name, ranges) for name in _nodes(kernel)}
+        self._ranges = {name: _range(name, ranges) for name in node_names(self._program)}
         self._constants = _constants(self._program.forward)
         self._limits = _limits(kernel, self._ranges)
         self._watched = [f"{v.name}_next" for v in kernel.input_vars(Role.STATE)]
@@ -232,18 +231,6 @@ class FormatSearch:
         whole = max(whole, integer_bits(self._limits, 0))
         frac = min(max(fracs.values()), 32 - whole)
         return FixedSpec(Fixed(max(whole + frac, 2), frac, self._rounding), nodes)
-
-
-def _nodes(kernel: fx.Kernel) -> list[str]:
-    """Return the nodes with a format of their own: not states after the step, not exact nodes."""
-    after = {f"{v.name}_next" for v in kernel.input_vars(Role.STATE)}
-    names = [p.var.name for p in kernel.inputs if isinstance(p.var.type, Bits)]
-    wide = WIDE.default.bits
-    return names + [
-        let.target.name
-        for let in kernel.body
-        if let.target.type == wide and let.target.name not in after
-    ]
 
 
 def _constants(kernel: ir.Kernel) -> dict[str, list[Fraction]]:
