@@ -109,7 +109,7 @@ class WordLengths:
 
 
 class FormatSearch:
-    """Search of word lengths that reach a target, a local minimum of their total width.
+    """Search of word lengths that reach a target and need each of their fraction bits.
 
     Candidates run on the sample. `ranges` maps a node to the interval of its exact value, which is
     recorded, or proven with `bounds`.
