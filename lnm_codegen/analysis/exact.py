@@ -21,17 +21,14 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
-from lnm_codegen.ir.fixed.quantize import quantize
+from lnm_codegen.ir.fixed.quantize import WIDE, quantize
 from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.interpret import run
 from lnm_codegen.ir.operators import BinaryOp, Role, UnaryOp
-from lnm_codegen.ir.types import BOOL, REAL, Bits, Fixed, FixedSpec
+from lnm_codegen.ir.types import BOOL, REAL, Bits
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import SchemeName
 from lnm_codegen.validation import did_you_mean
-
-WIDE = FixedSpec(Fixed(30, 0))
-"""Format that names the nodes; it holds constants up to 2**29."""
 
 
 @lru_cache(maxsize=256)

@@ -92,13 +92,13 @@ def quantize(
     --format DIR`. Exits with 3 if --weights or --epochs miss the target; DIR is written all the
     same. With --error or --mismatch, and for a FAMILY:
 
-    The total width is a local minimum: no single bit can be removed. Integer bits follow from the
-    range of each node. The range is proven if the states have an invariant interval for inputs in
-    --x. Otherwise it is recorded on simulated steps, or on held-out samples of a run. The search
-    then removes fraction bits from each node while the target holds. An error is that of one step
-    from the same state, where every comparison has the outcome of exact arithmetic; errors of later
-    steps add up. It is proven where ranges are proven, and confirmed by simulation. A mismatch is
-    counted on short runs from the same states, against float64.
+    Integer bits hold the range of each node. The range is proven if the states have an invariant
+    interval for inputs in --x. Otherwise it is recorded on simulated steps, or on held-out samples
+    of a run. The search then removes fraction bits from each node while the target holds, until no
+    single fraction bit can be removed. An error is that of one step from the same state, where
+    every comparison has the outcome of exact arithmetic; errors of later steps add up. It is proven
+    where ranges are proven, and confirmed by simulation. A mismatch is counted against float64 on
+    runs of at most 8 steps from the same states; over longer free runs more spikes differ.
     """
     from lnm_codegen.hardware.wordlength.search import PrecisionTarget, SearchOptions
 
@@ -200,9 +200,7 @@ def _print(name: str, chosen: FormatSelection) -> None:
     print_heading(f"{name}: {words.total} bits in all nodes, for {words.target}")
     rows = []
     for node in words.nodes:
-        bound = (
-            "" if node.bound is None else f"{node.bound:.3g}" if isfinite(node.bound) else "none"
-        )
+        bound = "" if node.bound is None else f"{node.bound:.3g}".replace("inf", "none")
         rows.append(
             [node.name, str(node.range), str(node.fixed), node.fixed.width, bound,
              f"{node.observed:.3g}", f"{100 * node.saturated:.3g} %"]
@@ -222,7 +220,9 @@ def _print(name: str, chosen: FormatSelection) -> None:
 
 
 def _origins(chosen: FormatSelection) -> list[str]:
-    """Return the sources of ranges and errors, and the condition of the errors, as lines."""
+    """Return the sources of ranges, errors and the mismatch, and the condition of the errors."""
+    from lnm_codegen.hardware.wordlength.sample import MISMATCH_NOTE
+
     words, origin = chosen.words, _origin(chosen)
     may_differ = words.differing is not None and not (words.proven and words.margin == 0)
     if not words.proven:
@@ -238,10 +238,8 @@ def _origins(chosen: FormatSelection) -> list[str]:
         limit = f"; their operands differ by at most {words.margin:.3g} there"
         limit *= words.proven and isfinite(words.margin)
         share = f"{100 * (words.differing or 0):.3g} % of the sample's steps"
-        lines.append(
-            f"comparisons: outcomes differ in {share}, whose errors are not counted{limit}"
-        )
-    return lines
+        lines += [f"comparisons: outcomes differ in {share}, whose errors are not counted{limit}"]
+    return lines + [MISMATCH_NOTE] * bool(chosen.rates)
 
 
 def _origin(chosen: FormatSelection) -> str:

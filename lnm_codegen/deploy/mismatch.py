@@ -19,7 +19,6 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from lnm_codegen.analysis.exact import nodes_of
 from lnm_codegen.compiler.fixed import integers
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.deploy.network import (
@@ -190,7 +189,7 @@ def specs_for(network: nn.Module, spec: Fixed | FixedSpec) -> dict[str, FixedSpe
     layers = neuron_layers(network)
     if not whole.nodes:
         return dict.fromkeys(layers, whole)
-    nodes = {path: node_names(nodes_of(lower(own.neuron))) for path, own in layers.items()}
+    nodes = {path: node_names(lower(own.neuron)) for path, own in layers.items()}
     every = list(dict.fromkeys(name for names in nodes.values() for name in names))
     for name, _ in whole.nodes:
         if name not in every:

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from lnm_codegen.analysis.arithmetic.interval import Interval
-from lnm_codegen.analysis.exact import WIDE, exact
+from lnm_codegen.analysis.exact import exact
 from lnm_codegen.compiler.arguments import extent_of, parameters_of
 from lnm_codegen.compiler.fixed import integers, prepared_values, quantize
 from lnm_codegen.compiler.interpret import broadcast_to_neurons, interpret
@@ -26,6 +26,7 @@ from lnm_codegen.hardware.wordlength.search import FormatSearch, PrecisionTarget
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
+from lnm_codegen.ir.fixed.quantize import WIDE
 from lnm_codegen.ir.types import REAL, Bits, FixedSpec
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer

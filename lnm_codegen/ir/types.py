@@ -12,6 +12,7 @@ from enum import Enum
 from fractions import Fraction
 from math import floor
 
+from lnm_codegen.errors import ModelError
 from lnm_codegen.options import RoundingName
 from lnm_codegen.validation import require_integer, require_one_of, wrong
 
@@ -137,16 +138,17 @@ class Fixed:
 class FixedSpec:
     """Formats by the names of nodes: states, inputs, prepared parameters and Lets.
 
-    A state has one format before and after the step. `print(lnm.quantize(neuron, spec))` shows the
-    names.
+    A state has one format before and after the step. Conditions, spikes and values that only
+    comparisons read are exact and have no format here. `print(lnm.quantize(neuron, spec))` shows
+    the names.
 
     Args:
         default: Format of every other node. A constant has the format of the node that reads it; in
-            a partial result, such as `h_1` of `h`, that of `h`.
+            a partial result, such as `h_1` of `h`, that of `h`; in an exact node, the default.
         nodes: Name -> format.
 
     Raises:
-        ModelError: A format is not a `Fixed`.
+        ModelError: A format is not a `Fixed`, or a node has two.
     """
 
     default: Fixed
@@ -161,6 +163,10 @@ class FixedSpec:
         for word, value in (("default", default), *named):
             if not isinstance(value, Fixed):
                 raise wrong("FixedSpec", word, value, "a format, such as lnm.Fixed(16, 12)")
+        names = [name for name, _ in named]
+        for name in names:
+            if names.count(name) > 1:
+                raise ModelError("FixedSpec", f"{name!r} has two formats", "one for each node")
         object.__setattr__(self, "default", default)
         object.__setattr__(self, "nodes", named)
 

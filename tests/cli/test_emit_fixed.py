@@ -11,6 +11,9 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.cli import run
+from lnm_codegen.compiler.formats import load_spec
+from lnm_codegen.compiler.pipeline import lower
+from lnm_codegen.ir.fixed.quantize import node_names
 from tests.refusals import refused
 
 THETA = "theta=0.02,0.85,0.11,-0.06"
@@ -67,6 +70,28 @@ def test_a_spec_from_a_file(tmp_path):
     formats = lnm.FixedSpec(lnm.Fixed(16, 12, "truncate"), {"h": lnm.Fixed(18, 12, "truncate")})
     source = lnm.emit(lnm.get("lif"), "verilog", spec=formats, rtl=lnm.Rtl(("core",)))
     assert files_in(out / "verilog" / "lif") == source.files
+
+
+def test_a_format_of_an_exact_node_is_refused(tmp_path, capsys):
+    """It was ignored, and README.md and manifest.json then stated it."""
+    spec, out = tmp_path / "spec.toml", tmp_path / "out"
+    spec.write_text('default = "16.12"\n[nodes]\nz = "6.2"\nspike = "4.0"\n')
+    assert call("emit", "lif", "--backend", "verilog", "--format", spec, "--out", out) == 2
+    assert capsys.readouterr().err == (
+        "error: lif: 'z' is exact and has no format. Accepted: v, x, v_threshold, p0, inv_tau, h."
+        " Omit z.\n"
+    )
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("family", ["lif", "refractory_lif"])
+def test_the_file_of_a_search_is_accepted(family, tmp_path):
+    """That of a neuron whose threshold depends on a condition named the exact `z`."""
+    assert call("quantize", family, "--mismatch", "0.05", "--out", tmp_path) == 0
+    spec = load_spec(tmp_path / f"{family}.toml")
+    program = lnm.quantize(lnm.get(family), spec)
+    assert program.spec == spec
+    assert sorted(name for name, _ in spec.nodes) == sorted(node_names(lower(lnm.get(family))))
 
 
 def test_the_default_format(tmp_path):

@@ -1,8 +1,8 @@
 """Samples of short runs, in which a fixed-point program is compared with real arithmetic.
 
-Both arithmetics begin a run from the same states. A run ends when a spike differs, so that one
-difference does not cause later ones. A run is longer than one step, so that it also detects an
-error of a state whose effect on a spike is delayed.
+Both arithmetics begin a run from the same states, those of a float64 simulation. A run ends when a
+spike differs, so that one difference does not cause later ones. A run is longer than one step, so
+that it also detects an error of a state whose effect on a spike is delayed.
 """
 
 from __future__ import annotations
@@ -30,6 +30,14 @@ from lnm_codegen.ir.types import BOOL, Bits
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import SchemeName
 
+WINDOW = 8
+"""Largest number of steps of a run."""
+
+MISMATCH_NOTE = (
+    f"mismatch: on runs of at most {WINDOW} steps from states of a float64 simulation, each to its"
+    " first difference; over longer free runs more spikes differ, mainly with slow states"
+)
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -50,7 +58,7 @@ def sample_of(
     *x_seq: Any,
     values: Mapping[str, Any] | None = None,
     scheme: SchemeName = "horner",
-    window: int = 8,
+    window: int = WINDOW,
     max_runs: int = 20_000,
     seed: int = 0,
 ) -> Sample:

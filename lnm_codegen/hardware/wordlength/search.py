@@ -21,13 +21,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from lnm_codegen.analysis.arithmetic.interval import Interval, hull, integer_bits
-from lnm_codegen.analysis.exact import WIDE
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import InternalError, ModelError
 from lnm_codegen.hardware.wordlength.sample import Observed, Sample, StepErrors, observed
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.quantize import quantize
+from lnm_codegen.ir.fixed.quantize import WIDE, node_names, quantize
 from lnm_codegen.ir.operators import Phase, Role
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
@@ -110,7 +109,7 @@ class WordLengths:
 
 
 class FormatSearch:
-    """Search of word lengths that reach a target, a local minimum of their total width.
+    """Search of word lengths that reach a target and need each of their fraction bits.
 
     Candidates run on the sample. `ranges` maps a node to the interval of its exact value, which is
     recorded, or proven with `bounds`.
@@ -130,7 +129,7 @@ class FormatSearch:
         self._sample, self._target, self._bounds = sample, target, bounds
         self._rounding, self._most = options.rounding, options.most
         kernel = quantize(self._program, WIDE).kernel
-        self._ranges = {name: _range(name, ranges) for name in _nodes(kernel)}
+        self._ranges = {name: _range(name, ranges) for name in node_names(self._program)}
         self._constants = _constants(self._program.forward)
         self._limits = _limits(kernel, self._ranges)
         self._watched = [f"{v.name}_next" for v in kernel.input_vars(Role.STATE)]
@@ -145,8 +144,8 @@ class FormatSearch:
         spec = self._spec(fracs)
         program = quantize(self._program, spec)
         proven = self._proven(program)
-        found = observed(program, self._sample, on_grid=proven is not None)
-        _confirm(program.name, found, proven)
+        found = self._observed(program)
+        _confirm(program.name, found, proven, self._target)
         bounds, step = proven.errors if proven else {}, proven or found
         nodes = tuple(
             NodeFormat(n, r, spec[n], bounds.get(n), found.errors[n], found.saturated[n])
@@ -199,9 +198,13 @@ class FormatSearch:
     def _reaches(self, program: fx.Program) -> bool:
         target = self._target
         if target.error is None:
-            return observed(program, self._sample).mismatch <= (target.mismatch or 0.0)
-        step = self._proven(program) or observed(program, self._sample)
+            return self._observed(program).mismatch <= (target.mismatch or 0.0)
+        step = self._proven(program) or self._observed(program)
         return max(step.largest(self._watched), step.margin) <= target.error
+
+    def _observed(self, program: fx.Program) -> Observed:
+        """Simulate a candidate or the result alike: from rounded states if ranges are proven."""
+        return observed(program, self._sample, on_grid=self._bounds is not None)
 
     def _proven(self, program: fx.Program) -> StepErrors | None:
         return self._bounds(program) if self._bounds else None
@@ -228,18 +231,6 @@ class FormatSearch:
         whole = max(whole, integer_bits(self._limits, 0))
         frac = min(max(fracs.values()), 32 - whole)
         return FixedSpec(Fixed(max(whole + frac, 2), frac, self._rounding), nodes)
-
-
-def _nodes(kernel: fx.Kernel) -> list[str]:
-    """Return the nodes with a format of their own: not states after the step, not exact nodes."""
-    after = {f"{v.name}_next" for v in kernel.input_vars(Role.STATE)}
-    names = [p.var.name for p in kernel.inputs if isinstance(p.var.type, Bits)]
-    wide = WIDE.default.bits
-    return names + [
-        let.target.name
-        for let in kernel.body
-        if let.target.type == wide and let.target.name not in after
-    ]
 
 
 def _constants(kernel: ir.Kernel) -> dict[str, list[Fraction]]:
@@ -282,8 +273,12 @@ def _range(name: str, ranges: Mapping[str, Interval]) -> Interval:
     return hull(found)
 
 
-def _confirm(name: str, found: Observed, proven: StepErrors | None) -> None:
-    """Raise InternalError where simulation contradicts a proven bound."""
+def _confirm(
+    name: str, found: Observed, proven: StepErrors | None, target: PrecisionTarget
+) -> None:
+    """Raise InternalError where the simulation contradicts a proven bound, or misses the target."""
+    if target.mismatch is not None and found.mismatch > target.mismatch:
+        raise InternalError(name, f"the mismatch is {found.mismatch:g}, beyond {target}")
     for node, bound in (proven.errors if proven else {}).items():
         if node in found.errors and found.errors[node] > bound * (1 + 1e-9):
             error = f"the error of {node!r} is {found.errors[node]:g}"

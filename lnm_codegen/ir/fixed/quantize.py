@@ -13,19 +13,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir import nodes as real
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
-from lnm_codegen.ir.kernel import Kernel
 from lnm_codegen.ir.names import names_of
 from lnm_codegen.ir.nodes import BinaryOp, UnaryOp
 from lnm_codegen.ir.operators import CompareOp, Phase, Role
 from lnm_codegen.ir.passes.undetach import undetach
 from lnm_codegen.ir.polynomial import is_product
 from lnm_codegen.ir.types import BOOL, MOST_BITS, REAL, Bits, Fixed, FixedSpec
+
+WIDE = FixedSpec(Fixed(30, 0))
+"""Format that names the nodes; it holds constants up to 2**29."""
 
 
 def quantize(program: real.Program, spec: FixedSpec) -> fx.Program:
@@ -35,11 +36,16 @@ def quantize(program: real.Program, spec: FixedSpec) -> fx.Program:
         UnsupportedError: A function or a division in the step; an intermediate of more than
             `MOST_BITS` bits.
         ModelError: A constant that does not fit its format; a name of the spec that is not a
-            node.
+            node, or that of an exact one.
     """
-    kernel = _Quantizer(undetach(program.forward), spec).kernel()
-    names = node_names(kernel)
+    quantizer = _Quantizer(undetach(program.forward), spec)
+    kernel = quantizer.kernel()
+    names, after = quantizer.nodes, quantizer.after
+    others = {let.target.name for let in kernel.body} - {*names, *after}
     for name, _ in spec.nodes:
+        if name in others:
+            problem = f"{name!r} is exact and has no format"
+            raise ModelError(program.name, problem, names, f"Omit {name}.")
         if name not in names:
             remedy = "Name one of these, or give the neuron the arguments that the spec is for."
             problem = f"the spec has a format for {name!r}, which is not a node"
@@ -47,11 +53,15 @@ def quantize(program: real.Program, spec: FixedSpec) -> fx.Program:
     return fx.Program(program.name, spec, program.prepare, kernel)
 
 
-def node_names(kernel: Kernel[Any, Any]) -> list[str]:
-    """Return the names that a spec may have: inputs, and Lets that are no state after the step."""
-    after = {f"{v.name}_next" for v in kernel.input_vars(Role.STATE)}  # these have v's format
-    names = [p.var.name for p in kernel.inputs]
-    return names + [let.target.name for let in kernel.body if let.target.name not in after]
+def node_names(program: real.Program) -> list[str]:
+    """Return the names that a spec may have, if `quantize` accepts the step: inputs and nodes.
+
+    Others are states after the step, which have the format of the state, and exact Lets:
+    conditions, spikes and values that only comparisons read.
+    """
+    quantizer = _Quantizer(undetach(program.forward), WIDE)
+    quantizer.kernel()
+    return quantizer.nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,8 @@ class _Quantizer:
         self._exact = _compared_only(source)
         self._vars: dict[str, fx.Var] = {}
         self._names = names_of(source)
-        self._after = {f"{name}_next": name for name in source.input_names(Role.STATE)}
+        self.nodes: list[str] = []  # with a format in the spec
+        self.after = {f"{name}_next": name for name in source.input_names(Role.STATE)}
         self._let: real.Let = real.Let(real.Var(""), real.ZERO, Phase.CHARGE)
 
     def kernel(self) -> fx.Kernel:
@@ -81,6 +92,7 @@ class _Quantizer:
         for port in source.inputs:
             var = fx.Var(port.var.name, self._spec[port.var.name].bits)
             self._vars[var.name] = var
+            self.nodes.append(var.name)
             inputs.append(fx.Port(var, port.role))
         for let in source.body:
             self._let = let
@@ -93,15 +105,18 @@ class _Quantizer:
         if let.target.type is BOOL:
             return self._emit(name, self._condition(value))
         flag = self._flag(value)
-        if flag is not None and name not in self._after:
+        if flag is not None and name not in self.after:
             return self._emit(name, flag)
         if name in self._exact:
             return self._emit(name, self._sum(value))
-        return self._emit(name, _cast(self._sum(value), self._format(name)))
+        exactly = self._sum(value)
+        if name not in self.after:
+            self.nodes.append(name)
+        return self._emit(name, _cast(exactly, self._format(name)))
 
     def _format(self, name: str) -> Fixed:
         """Return the format of a node; a state has one format before and after the step."""
-        return self._spec[self._after.get(name, name)]
+        return self._spec[self.after.get(name, name)]
 
     def _emit(self, name: str, value: fx.Expr) -> fx.Var:
         for node in fx.walk(value):
@@ -223,6 +238,7 @@ class _Quantizer:
                 raise self._unsupported("a division by a value that changes from step to step")
         exact = self._sum(e)
         name = self._names.numbered(f"{self._let.target.name}_", 1)
+        self.nodes.append(name)
         return self._emit(name, _cast(exact, self._spec[name]))
 
     def _constant(self, value: Fraction) -> fx.Const:

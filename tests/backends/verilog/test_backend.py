@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.fixed import FixedModel
+from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.quantize import node_names
 from tests.backends.verilog.runs import (
     Bench,
     drawn_formats,
@@ -60,9 +62,7 @@ def random_models(count: int, rounds: int) -> list[FixedModel]:
     def draw(neuron, seed):
         rng = np.random.default_rng(seed)
         scheme = str(rng.choice(("horner", "estrin")))
-        kernel = lnm.quantize(neuron, Q4_12, scheme).kernel
-        names = [p.var.name for p in kernel.inputs] + [let.target.name for let in kernel.body]
-        names = [n for n in names if not n.endswith("_next")]
+        names = node_names(lower(neuron, scheme))
         for _ in range(rounds):  # until every constant fits
             rtl = lnm.Rtl(
                 forms=FEW,

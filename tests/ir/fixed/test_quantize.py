@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 
 import lnm_codegen as lnm
+from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.quantize import node_names
 from lnm_codegen.ir.fixed.verify import verify
 from lnm_codegen.ir.operators import Phase, Role
 from lnm_codegen.ir.types import Bits
@@ -311,14 +313,32 @@ def test_kernels_are_well_formed(case, scheme):
 @given(neurons(fixed=True, stops=True, binds=True))
 def test_random_kernels_are_well_formed(neuron):
     """With formats that differ from node to node too."""
-    plain = lnm.quantize(neuron, Q4_12).kernel
-    verify(plain)
-    names = [p.var.name for p in plain.inputs] + [
-        let.target.name for let in plain.body if not let.target.name.endswith("_next")
-    ]
+    verify(lnm.quantize(neuron, Q4_12).kernel)
+    names = node_names(lower(neuron))
     forms = (lnm.Fixed(14, 9), lnm.Fixed(20, 14, "truncate"), lnm.Fixed(11, 6, "convergent"))
     nodes = {name: forms[k % 3] for k, name in enumerate(names)}
     verify(lnm.quantize(neuron, lnm.FixedSpec(Q4_12, nodes)).kernel)
+
+
+@few
+@given(neurons(fixed=True, stops=True, binds=True))
+def test_the_format_of_a_name_is_that_of_its_node(neuron):
+    """Every name that a spec may have is a node of this format; no other number has a format."""
+    own, names = lnm.Fixed(25, 15), node_names(lower(neuron))
+    kernel = lnm.quantize(neuron, lnm.FixedSpec(Q4_12, dict.fromkeys(names, own))).kernel
+    variables = [p.var for p in kernel.inputs] + [let.target for let in kernel.body]
+    types = {v.name: v.type for v in variables}
+    assert [types[name] for name in names] == [own.bits] * len(names)
+    after = {f"{s.name}_next" for s in neuron.states}
+    for name in set(types) - {*names, *after}:
+        with refused(lnm.ModelError, neuron.name, f"{name!r} is exact and has no format"):
+            lnm.quantize(neuron, lnm.FixedSpec(Q4_12, {name: own}))
+
+
+@pytest.mark.parametrize("case", ["refractory_lif", "fitzhugh_nagumo"])
+def test_a_choice_that_only_a_comparison_reads_has_no_format(case):
+    """It has the width of its operands: the search for formats took it for a node of its own."""
+    assert "z" not in node_names(lower(lnm.get(case)))
 
 
 def custom(charge, **more):
@@ -332,7 +352,7 @@ def started(value: float) -> lnm.Neuron:
     return lnm.Neuron(charge={v: v / 2 + x}, fire=v - 1, name="started")
 
 
-NODES = "v, x, v_threshold, p0, inv_tau, h, z, fired, spike"
+NODES = "v, x, v_threshold, p0, inv_tau, h"
 FORMAT = "a format, such as lnm.Fixed(16, 12)"
 
 UNSUPPORTED = [
@@ -373,6 +393,17 @@ REFUSED = [
     (  # the format of v_next is that of v: this name once had no effect
         lambda: lnm.quantize(lnm.get("lif"), lnm.FixedSpec(Q4_12, {"v_next": Q4_12})),
         ("lif", "'v_next', which is not a node", NODES, "Name one of these"),
+    ),
+    *(  # a format of one had no effect, and the README of a circuit named it
+        (
+            lambda name=name: lnm.quantize(lnm.get("lif"), lnm.FixedSpec(Q4_12, {name: Q4_12})),
+            ("lif", f"'{name}' is exact and has no format", NODES, f"Omit {name}."),
+        )
+        for name in ("z", "fired", "spike")
+    ),
+    (
+        lambda: lnm.FixedSpec(Q4_12, (("h", Q4_12), ("v", Q4_12), ("h", lnm.Fixed(8, 4)))),
+        ("FixedSpec", "'h' has two formats", "one for each node"),
     ),
     (
         lambda: lnm.quantize(lnm.get("lif"), (16, 12)),
