@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lnm_codegen.errors import ModelError, ToolError, reason
 from lnm_codegen.files import unreadable
-from lnm_codegen.train.data.dataset import Dataset, Kind, Scale, memory_split
+from lnm_codegen.train.data.dataset import Dataset, Kind, Scale, memory_split, standard_scale
 from lnm_codegen.train.losses import IGNORED
 from lnm_codegen.validation import require_known, wrong
 
@@ -190,10 +190,9 @@ def _scale(where: str, scale: Any, train: Tensor, kind: str) -> Scale:
 def _statistics(x: Tensor, kind: str) -> Scale:
     """Return mean and deviation of each feature over samples and time, or of each channel."""
     over = (0, 2, 3) if kind == "image" else (0, 1)
-    mean, std = x.double().mean(over), x.double().std(over, correction=0)
+    mean, std = standard_scale(x, over)
     shape = (-1, 1, 1) if kind == "image" else mean.shape
-    std = torch.where(std > 0, std, torch.ones_like(std))
-    return mean.float().reshape(shape), std.float().reshape(shape)
+    return mean.reshape(shape), std.reshape(shape)
 
 
 def _read(path: Path) -> dict[str, Any]:
