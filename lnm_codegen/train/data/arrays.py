@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from lnm_codegen.errors import ModelError, ToolError, reason
-from lnm_codegen.files import unreadable
+from lnm_codegen.files import DAMAGED_ARRAYS, unreadable
 from lnm_codegen.train.data.dataset import Dataset, Kind, Scale, memory_split, standard_scale
 from lnm_codegen.train.losses import IGNORED
 from lnm_codegen.validation import require_known, wrong
@@ -208,7 +207,7 @@ def _read(path: Path) -> dict[str, Any]:
                 found = {name: loaded[name] for name in NAMES if name in loaded}
         else:
             found = {}
-    except (OSError, ValueError, EOFError, BadZipFile, UnpicklingError) as error:
+    except (OSError, UnpicklingError, *DAMAGED_ARRAYS) as error:
         remedy = "Write it with numpy.savez, as numbers or text."
         raise unreadable(f"data: {path}", error, remedy, ToolError) from None
     for name in NAMES:

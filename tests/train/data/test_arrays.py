@@ -144,6 +144,18 @@ def test_files_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
             load("arrays", tmp_path / name)
 
 
+@pytest.mark.parametrize("byte", [0x40, 0x80, 0x200])
+def test_a_damaged_archive_is_one_line(tmp_path: Path, byte: int) -> None:
+    """The error of zlib once was called a bug of lnm_codegen."""
+    file = tmp_path / "mine.npz"
+    np.savez_compressed(file, **GIVEN)
+    content = bytearray(file.read_bytes())
+    content[byte : byte + 16] = bytes(value ^ 0xFF for value in content[byte : byte + 16])
+    file.write_bytes(content)
+    with refused(ToolError, f"data: {file}", "cannot be read", remedy="numpy.savez"):
+        load("arrays", file)
+
+
 CONFIG = TrainConfig(
     family="lif", network="feedforward", network_arguments={"hidden": [4]}, epochs=1, batch=4,
     backend="torch", limit=10, validation=3,
