@@ -23,6 +23,7 @@ NAMES = ("x_train", "y_train", "x_test", "y_test")
 KINDS: dict[str, int] = {"sequence": 3, "image": 4}
 _SHAPES = {"sequence": "(samples, T, features)", "image": "(samples, C, H, W)"}
 _SCALES = ("standard", "raw")
+_REPLACE = "Replace them, or leave these samples out."
 
 
 def from_arrays(
@@ -53,8 +54,8 @@ def from_arrays(
         name: Name of the samples in records and pages.
 
     Raises:
-        ModelError: Arrays of other shapes or types, numbers that are not finite, or test labels
-            that training lacks.
+        ModelError: Arrays of other shapes or types, numbers that are masked or not finite, or test
+            labels that training lacks.
     """
     given = dict(zip(NAMES, (x_train, y_train, x_test, y_test), strict=True))
     return _dataset("from_arrays", given, kind, scale, name)
@@ -106,6 +107,8 @@ def _dataset(where: str, given: dict[str, Any], kind: str, scale: Any, name: str
 
 def _numpy(where: str, word: str, value: Any) -> NDArray[Any]:
     """Return an array; a list is one too. A tensor may require gradients."""
+    if any(map(np.ma.is_masked, value if isinstance(value, list | tuple) else [value])):
+        raise ModelError(where, f"{word} has masked values", "an array without a mask", _REPLACE)
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         value = value.float() if value.dtype is torch.bfloat16 else value
@@ -131,7 +134,7 @@ def _inputs(where: str, word: str, value: Any, kind: str) -> Tensor:
     bad = int((~torch.isfinite(numbers)).flatten(1).any(1).sum())
     if bad:
         problem = f"{word} has numbers that are not finite in float32, in {bad} samples"
-        raise ModelError(where, problem, remedy="Replace them, or leave these samples out.")
+        raise ModelError(where, problem, remedy=_REPLACE)
     return numbers
 
 
