@@ -15,10 +15,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lnm_codegen.analysis.charge import emits_spikes
 from lnm_codegen.compiler.fixed import integers
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.deploy.network import (
@@ -44,16 +46,22 @@ class LayerCounts:
     one_step: int = 0  # outputs that differ from the same state and input
     free_running: int = 0  # outputs that differ from the same input sequence
     in_network: int = 0  # outputs that differ between the whole networks
-    fired: float = 0  # sum of the outputs in float
-    fired_fixed: float = 0  # sum of the outputs in the fixed-point network
+    fired: float | None = 0  # sum of the outputs in float; None of outputs that are no spikes
+    fired_fixed: float | None = 0  # the same in the fixed-point network
     saturated: int = 0  # inputs outside the format of x
 
     def __add__(self, other: LayerCounts) -> LayerCounts:
-        return LayerCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        sums: list[Any] = [None if None in pair else sum(pair) for pair in pairs]
+        return LayerCounts(*sums)
 
     def share(self, word: str) -> float:
         """Return a count divided by the steps."""
         return float(getattr(self, word)) / self.steps if self.steps else 0.0
+
+    def rate(self, word: str) -> float | None:
+        """Return the share of `fired` or `fired_fixed`, or None without spikes."""
+        return None if getattr(self, word) is None else self.share(word)
 
 
 @dataclass(frozen=True)
@@ -123,8 +131,8 @@ def measure_mismatch(
             out, out_fixed = traces[name].out, traces_fixed[name].out
             counts[name] += pair.counted(traces[name].x_seq) + LayerCounts(
                 in_network=_differing(out, out_fixed),
-                fired=float(out.double().sum()),
-                fired_fixed=float(out_fixed.double().sum()),
+                fired=pair.fired(out),
+                fired_fixed=pair.fired(out_fixed),
             )
     if not predictions:
         raise ModelError("measure_mismatch", "no images", remedy="Give one or more.")
@@ -146,6 +154,7 @@ class _Pair:
 
     def __init__(self, layer: NeuronLayer, spec: FixedSpec) -> None:
         neuron = layer.neuron
+        self._spiking = emits_spikes(neuron)
         self._real = layer_like(layer, backend="torch", dtype=torch.float64)
         self._fixed = fixed_layer(layer, spec, dtype=torch.float64)
         self._input = spec[neuron.inputs[0].name].bits
@@ -163,6 +172,10 @@ class _Pair:
             free = _differing(self._real(x), outs)
         outside = int(((x < low - half) | (x >= high + half)).sum())
         return LayerCounts(steps=x.numel(), one_step=one_step, free_running=free, saturated=outside)
+
+    def fired(self, out: Tensor) -> float | None:
+        """Return the sum of the spikes, or None of an output that is a potential."""
+        return float(out.double().sum()) if self._spiking else None
 
     def _steps(self, x_seq: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the float and fixed-point outputs of each step from the fixed-point states."""

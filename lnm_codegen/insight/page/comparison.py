@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from lnm_codegen.deploy.comparison import LayerReport, NetworkReport
-from lnm_codegen.deploy.mismatch import QuantizationMismatch
+from lnm_codegen.deploy.mismatch import LayerCounts, QuantizationMismatch
 from lnm_codegen.insight.page.document import Section, document, figures, paragraphs, table
 from lnm_codegen.insight.panels import Panel
 from lnm_codegen.insight.summary import interval_text, sample_interval
@@ -80,7 +80,7 @@ def comparison_summary(found: FixedComparison) -> tuple[tuple[str, str], ...]:
     accuracy = (_accuracy(r.mismatch) for r in found.reports)
     differ = (f"{_percent(r.mismatch.free_running_mismatch, 4)}" for r in found.reports)
     bits = (f"{sum(_memory_bits(x) for x in r.layers.values()):,}" for r in found.reports)
-    rates = (_percent(_rate(r), 2) for r in found.reports)
+    rates = (_percent_or_dash(_rate(r), 2) for r in found.reports)
     return (
         ("Compared", f"{found.title} of {found.data}, format {found.format}"),
         ("Accuracy in fixed point", " against ".join(accuracy)),
@@ -111,11 +111,11 @@ def comparison_page(found: FixedComparison) -> str:
 
 def _panels(found: FixedComparison) -> list[Panel]:
     """Return bars for each layer: differing outputs, firing rates, LUT where measured."""
-    kinds: list[tuple[str, str, Callable[[LayerReport], float]]] = [
+    kinds: list[tuple[str, str, Callable[[LayerReport], float | None]]] = [
         ("outputs that differ, free running", "% of the steps",
          lambda r: 100 * r.counts.share("free_running")),
         ("firing rate in fixed point", "% of the steps",
-         lambda r: 100 * r.counts.share("fired_fixed")),
+         _fired_percent),
     ]  # fmt: skip
     if found.note is None:
         kinds.append(("LUT of the array", "LUT", _lut))
@@ -129,12 +129,22 @@ def _panels(found: FixedComparison) -> list[Panel]:
 
 
 def _draw_bars(
-    axis: Axes, title: str, unit: str, names: Sequence[str], values: Sequence[Sequence[float]]
+    axis: Axes,
+    title: str,
+    unit: str,
+    names: Sequence[str],
+    values: Sequence[Sequence[float | None]],
 ) -> None:
     axis.set_title(title)
     for k, (name, own) in enumerate(zip(names, values, strict=True)):
-        places = [n + 1 + 0.4 * (k - 0.5) for n in range(len(own))]
-        axis.bar(places, own, 0.36, color=STATE_COLORS[k], label=f"{k + 1}: {_short(name)}")
+        bars = {n + 1 + 0.4 * (k - 0.5): v for n, v in enumerate(own) if v is not None}
+        axis.bar(
+            list(bars),
+            list(bars.values()),
+            0.36,
+            color=STATE_COLORS[k],
+            label=f"{k + 1}: {_short(name)}",
+        )
     axis.set_xlabel("layer")
     axis.set_ylabel(unit)
     axis.locator_params(axis="x", integer=True)
@@ -171,13 +181,23 @@ def _memory_bits(layer: LayerReport) -> int:
     return layer.state_bits * layer.array.neurons * layer.array.copies
 
 
-def _rate(report: NetworkReport) -> float:
-    steps = sum(x.counts.steps for x in report.layers.values())
-    return sum(x.counts.fired_fixed for x in report.layers.values()) / max(steps, 1)
+def _rate(report: NetworkReport) -> float | None:
+    """Return the firing rate of the layers with spikes, or None if there are none."""
+    every = [x.counts for x in report.layers.values() if x.counts.fired_fixed is not None]
+    return sum(every, LayerCounts()).rate("fired_fixed") if every else None
+
+
+def _fired_percent(layer: LayerReport) -> float | None:
+    rate = layer.counts.rate("fired_fixed")
+    return None if rate is None else 100 * rate
 
 
 def _percent(share: float, places: int = 2) -> str:
     return f"{100 * share:.{places}f} %"
+
+
+def _percent_or_dash(share: float | None, places: int = 2) -> str:
+    return "-" if share is None else _percent(share, places)
 
 
 def _cost(word: str) -> Cell:
@@ -192,8 +212,12 @@ def _fmax(layer: LayerReport) -> str:
     return "-" if median is None else f"{median:.0f}"
 
 
-def _share(word: str, places: int = 4) -> Cell:
-    return lambda layer: _percent(layer.counts.share(word), places)
+def _share(word: str) -> Cell:
+    return lambda layer: _percent(layer.counts.share(word), 4)
+
+
+def _firing(word: str) -> Cell:
+    return lambda layer: _percent_or_dash(layer.counts.rate(word))
 
 
 _WHOLE: tuple[tuple[str, Callable[[QuantizationMismatch], str]], ...] = (
@@ -212,8 +236,8 @@ _LAYER: tuple[tuple[str, Cell], ...] = (
     ("Fmax, MHz", _fmax),
     ("cycles of an image", lambda r: str(r.array.cycles)),
     ("operations of a neuron and step", lambda r: str(sum(r.operations.values()))),
-    ("firing rate in float", _share("fired", 2)),
-    ("firing rate in fixed point", _share("fired_fixed", 2)),
+    ("firing rate in float", _firing("fired")),
+    ("firing rate in fixed point", _firing("fired_fixed")),
     ("outputs that differ: one step", _share("one_step")),
     ("outputs that differ: free running", _share("free_running")),
     ("outputs that differ: in the network", _share("in_network")),

@@ -153,10 +153,13 @@ def _require_start(membrane: Membrane, found: Mapping[str, Array]) -> None:
         (membrane.potential, found["start"], rest),
         (membrane.current, found.get("current_start", np.zeros(1)), np.zeros(1)),
     ):
-        if not np.allclose(start, accepted, rtol=_CLOSE, atol=_CLOSE):
-            problem = f"state {name} begins at {float(start.flat[0]):g}"
-            least = float(accepted.flat[0])
-            raise UnsupportedError(membrane.neuron.name, problem, f"{least:g}, its rest")
+        differs = ~np.isclose(start, accepted, rtol=_CLOSE, atol=_CLOSE)
+        if differs.any():
+            first, wanted = (
+                np.broadcast_to(a, differs.shape)[differs][0] for a in (start, accepted)
+            )
+            problem = f"state {name} begins at {float(first):g}"
+            raise UnsupportedError(membrane.neuron.name, problem, f"{float(wanted):g}, its rest")
 
 
 def layer_dtype(layer: NeuronLayer) -> np.dtype[Any]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -15,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from lnm_codegen.errors import ModelError, ToolError, reason
-from lnm_codegen.files import unreadable
-from lnm_codegen.train.data.dataset import Dataset, Kind, Scale, memory_split
+from lnm_codegen.files import DAMAGED_ARRAYS, unreadable
+from lnm_codegen.train.data.dataset import Dataset, Kind, Scale, memory_split, standard_scale
 from lnm_codegen.train.losses import IGNORED
 from lnm_codegen.validation import require_known, wrong
 
@@ -24,6 +23,7 @@ NAMES = ("x_train", "y_train", "x_test", "y_test")
 KINDS: dict[str, int] = {"sequence": 3, "image": 4}
 _SHAPES = {"sequence": "(samples, T, features)", "image": "(samples, C, H, W)"}
 _SCALES = ("standard", "raw")
+_REPLACE = "Replace them, or leave these samples out."
 
 
 def from_arrays(
@@ -54,8 +54,8 @@ def from_arrays(
         name: Name of the samples in records and pages.
 
     Raises:
-        ModelError: Arrays of other shapes or types, numbers that are not finite, or test labels
-            that training lacks.
+        ModelError: Arrays of other shapes or types, numbers that are masked or not finite, or test
+            labels that training lacks.
     """
     given = dict(zip(NAMES, (x_train, y_train, x_test, y_test), strict=True))
     return _dataset("from_arrays", given, kind, scale, name)
@@ -107,6 +107,8 @@ def _dataset(where: str, given: dict[str, Any], kind: str, scale: Any, name: str
 
 def _numpy(where: str, word: str, value: Any) -> NDArray[Any]:
     """Return an array; a list is one too. A tensor may require gradients."""
+    if any(map(np.ma.is_masked, value if isinstance(value, list | tuple) else [value])):
+        raise ModelError(where, f"{word} has masked values", "an array without a mask", _REPLACE)
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         value = value.float() if value.dtype is torch.bfloat16 else value
@@ -132,7 +134,7 @@ def _inputs(where: str, word: str, value: Any, kind: str) -> Tensor:
     bad = int((~torch.isfinite(numbers)).flatten(1).any(1).sum())
     if bad:
         problem = f"{word} has numbers that are not finite in float32, in {bad} samples"
-        raise ModelError(where, problem, remedy="Replace them, or leave these samples out.")
+        raise ModelError(where, problem, remedy=_REPLACE)
     return numbers
 
 
@@ -190,10 +192,9 @@ def _scale(where: str, scale: Any, train: Tensor, kind: str) -> Scale:
 def _statistics(x: Tensor, kind: str) -> Scale:
     """Return mean and deviation of each feature over samples and time, or of each channel."""
     over = (0, 2, 3) if kind == "image" else (0, 1)
-    mean, std = x.double().mean(over), x.double().std(over, correction=0)
+    mean, std = standard_scale(x, over)
     shape = (-1, 1, 1) if kind == "image" else mean.shape
-    std = torch.where(std > 0, std, torch.ones_like(std))
-    return mean.float().reshape(shape), std.float().reshape(shape)
+    return mean.reshape(shape), std.reshape(shape)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -209,7 +210,7 @@ def _read(path: Path) -> dict[str, Any]:
                 found = {name: loaded[name] for name in NAMES if name in loaded}
         else:
             found = {}
-    except (OSError, ValueError, EOFError, BadZipFile, UnpicklingError) as error:
+    except (OSError, UnpicklingError, *DAMAGED_ARRAYS) as error:
         remedy = "Write it with numpy.savez, as numbers or text."
         raise unreadable(f"data: {path}", error, remedy, ToolError) from None
     for name in NAMES:

@@ -213,6 +213,17 @@ class Dataset:
         return replace(self, train=train, test=test, is_held_out=True)
 
 
+def standard_scale(x: Tensor, over: tuple[int, ...] = (), correction: int = 0) -> Scale:
+    """Return mean and deviation over some axes, or over all, as float32.
+
+    The deviation of equal values is 1. Both are computed in float64: in float32 it is not 0.
+    """
+    wide, axes = x.double(), over or tuple(range(x.ndim))
+    mean, std = wide.mean(axes).float(), wide.std(axes, correction=correction).float()
+    varies = (x.amin(axes) < x.amax(axes)) & (std > 0)
+    return mean, torch.where(varies, std, torch.ones_like(std))
+
+
 def least(*limits: int | None) -> int | None:
     """Return the smallest of several limits; None is no limit."""
     return min((n for n in limits if n is not None), default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lnm_codegen.train.data.dataset import Dataset, Scale, Split, memory_split
+from lnm_codegen.train.data.dataset import Dataset, Scale, Split, memory_split, standard_scale
 from lnm_codegen.validation import require_one_of
 
 Labelled = tuple[Tensor, Tensor]
@@ -45,9 +45,8 @@ def _unit(top: int) -> Scale:
 
 def channel_scale(images: Tensor) -> Scale:
     """Return mean and deviation of each channel of images (N, C, H, W), both (C, 1, 1)."""
-    channels = [channel.to(torch.float32) for channel in images.unbind(1)]
-    mean, std = (torch.stack([f(c) for c in channels]) for f in (torch.mean, torch.std))
-    std = torch.where(std > 0, std, torch.ones_like(std))  # a constant channel, or a single pixel
+    scales = (standard_scale(channel, correction=1) for channel in images.unbind(1))
+    mean, std = map(torch.stack, zip(*scales, strict=True))
     return mean.view(-1, 1, 1), std.view(-1, 1, 1)
 
 

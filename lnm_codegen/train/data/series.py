@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 
 from lnm_codegen.errors import ToolError
-from lnm_codegen.train.data.dataset import Dataset, Split, memory_split
+from lnm_codegen.train.data.dataset import Dataset, Scale, Split, memory_split, standard_scale
 from lnm_codegen.train.data.store import damaged
 from lnm_codegen.validation import require_known, wrong
 
@@ -75,12 +75,8 @@ def time_series(
         raise ToolError(
             place, f"{dimensions} training dimensions, {other} in test", "equal numbers"
         )
-    every = np.ma.masked_invalid(np.concatenate(train.values))
-    mean, std = (
-        a.astype(np.float32)
-        for a in (every.mean(axis=0).filled(0.0), every.std(axis=0).filled(1.0))
-    )
-    std = np.where(std > 0, std, np.float32(1))
+    scale = _scale(np.concatenate(train.values))
+    mean = scale[0].numpy()
     length = max(len(v) for part in (train, test) for v in part.values)
 
     def split(part: Series) -> Split:
@@ -90,8 +86,17 @@ def time_series(
         labels = torch.tensor([known.index(label) for label in part.labels])
         return memory_split(torch.from_numpy(inputs), labels).first(limit)
 
-    shape, scale = (length, dimensions), (torch.from_numpy(mean), torch.from_numpy(std))
+    shape = (length, dimensions)
     return Dataset("time-series", split(train), split(test), len(known), "sequence", shape, scale)
+
+
+def _scale(values: NDArray[np.float32]) -> Scale:
+    """Return mean and deviation of each dimension; 0 and 1 where all values are missing."""
+    known = (column[np.isfinite(column)] for column in values.T)
+    none = np.zeros(1, np.float32)
+    scales = (standard_scale(torch.from_numpy(v if v.size else none)) for v in known)
+    mean, std = map(torch.stack, zip(*scales, strict=True))
+    return mean, std
 
 
 def read_ts(path: Path) -> Series:

@@ -124,7 +124,7 @@ def run(
         network = network_of(config, data, neuron).to(world.device)
         world.require_same_epoch(-1 if saved is None else saved[1]["epoch"])
         if saved is None and config.neurons_from is not None:
-            load_neurons(network, Path(config.neurons_from), config.neurons_order)
+            load_neurons(network, neuron, Path(config.neurons_from), config.neurons_order)
         trainer = Trainer(config, network, data, world)
         written = folder if world.leads else None
         record = _Record(written, trainer)

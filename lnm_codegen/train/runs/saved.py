@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lnm_codegen.errors import ModelError, ToolError
+from lnm_codegen.errors import LnmError, ModelError, ToolError
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.text.digest import definition_digest
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.data.dataset import require_samples
 from lnm_codegen.train.engine import LARGEST_IN_HISTORY, dataset_of, network_of
@@ -33,6 +35,7 @@ from lnm_codegen.train.runs.origin import (
 from lnm_codegen.train.runs.surrogate import is_record
 
 _REMEDY = "Train again with lnm train, or name another run."
+_SAME = "Name a run of the same neuron and sizes."
 
 
 @dataclass(frozen=True)
@@ -77,18 +80,14 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
         problem = "not a folder" if place.exists() else "no such folder"
         raise ModelError(f"run: {place}", problem, remedy="Name the folder that lnm train wrote.")
     path = place / "config.json"
-    config = recorded = read_json(path, _REMEDY)
-    if is_record(config.arguments.get("surrogate")):
-        rest = {k: v for k, v in config.arguments.items() if k != "surrogate"}
-        config = replace(config, arguments=rest)
+    recorded = read_json(path, _REMEDY)
+    config = _without_record(recorded)
     if not (place / MODEL).exists():
         problem = f"{place} holds no complete epoch: no {MODEL} in it"
         raise ModelError("run", problem, remedy=_REMEDY)
     weights, origin = read_tensors("run", place / MODEL, _REMEDY), read_origin(path)
-    defined = with_definition(config, place)
+    neuron = _neuron_of_run(place, recorded)
     try:
-        neuron = neuron_of(defined, recorded=True)
-        require_same_neuron(origin, recorded, neuron, defined.family)
         given = data
         if data is None:
             require_named_data(origin)
@@ -98,13 +97,36 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
             require_same_data(origin, data)
         network = network_of(config, data, neuron)
     except (ModelError, ToolError) as error:
-        whole = f"run: {path}: {error.where}"
-        remedy = _family_remedy(defined.family) or error.remedy
-        raise ModelError(whole, error.problem, error.accepted, remedy) from None
+        raise _of_run(path, error) from None
     _require_weights(f"run: {place / MODEL}", network.state_dict(), weights)
     network.load_state_dict(weights)
     network.eval()
     return Run(place, config, network, data)
+
+
+def _without_record(config: TrainConfig) -> TrainConfig:
+    """Return a config without the record of a surrogate, which no reader executes."""
+    if not is_record(config.arguments.get("surrogate")):
+        return config
+    rest = {k: v for k, v in config.arguments.items() if k != "surrogate"}
+    return replace(config, arguments=rest)
+
+
+def _neuron_of_run(place: Path, recorded: TrainConfig) -> Neuron:
+    """Return the neuron of a run folder, of its config or of its neuron.toml."""
+    path, defined = place / "config.json", with_definition(_without_record(recorded), place)
+    try:
+        neuron = neuron_of(defined, recorded=True)
+        require_same_neuron(read_origin(path), recorded, neuron, defined.family)
+    except (ModelError, ToolError) as error:
+        raise _of_run(path, error, _family_remedy(defined.family)) from None
+    return neuron
+
+
+def _of_run(path: Path, error: LnmError, remedy: str = "") -> ModelError:
+    """Return an error that names the config.json of a run."""
+    whole = f"run: {path}: {error.where}"
+    return ModelError(whole, error.problem, error.accepted, remedy or error.remedy)
 
 
 def _family_remedy(family: str) -> str:
@@ -150,44 +172,67 @@ def _require_weights(where: str, want: Mapping[str, Tensor], have: Mapping[str, 
             raise ModelError(where, f"{name!r} is not finite", remedy=_REMEDY)
 
 
-def load_neurons(network: Network, run: Path, order: Sequence[int] | None) -> None:
+def load_neurons(network: Network, neuron: Neuron, run: Path, order: Sequence[int] | None) -> None:
     """Copy the learned neuron parameters of another run into `network`.
 
     Args:
         network: Changed in place.
+        neuron: The neuron of its layers.
         run: The folder of the other run.
         order: Layer k takes the parameters of layer order[k], the first is 0; None keeps the
             order.
 
     Raises:
-        ModelError: No such run, an order of another length, parameters of another shape, or a
-            parameter that the run's history omits for its size.
+        ModelError: No such run, or one of another neuron; an order of another length, parameters of
+            another shape, a parameter that the run's history omits for its size, or layers without
+            learnable parameters.
     """
     where = "train: neurons_from"
+    if not any(param.learnable for param in neuron.params):
+        problem = f"{neuron.name} has no learnable parameter to take"
+        remedy = "Make its parameters learnable; lr_neuron = 0 keeps those of the run."
+        raise ModelError(where, problem, remedy=remedy)
     history = read_tensors(where, run / HISTORY, "Name a folder that lnm train wrote.")
     count = len(network.neurons)
     layers = tuple(range(count)) if order is None else tuple(order)
     if len(layers) != count:
         accepted = f"{count} numbers, one for each layer"
         raise ModelError("train", f"neurons_order is {layers}", accepted)
+    taken: list[tuple[Tensor, Tensor]] = []
+    for k, (layer, source) in enumerate(zip(network.neurons, layers, strict=True)):
+        for name, value in layer.named_parameters():
+            found = history.get(f"{source}.{name}")
+            if found is None and value.numel() > LARGEST_IN_HISTORY:
+                raise ModelError(
+                    f"{where}: {run / HISTORY}",
+                    f"layer {k} takes {name} with {value.numel()} numbers, and a history omits"
+                    f" parameters of more than {LARGEST_IN_HISTORY}",
+                    remedy="Learn per channel or per layer, or use smaller layers, in both runs.",
+                )
+            if found is None or found.shape[1:] != value.shape:
+                have = "none" if found is None else tuple(found.shape[1:])
+                raise ModelError(
+                    f"{where}: {run / HISTORY}",
+                    f"layer {k} takes {name} of shape {tuple(value.shape)}; layer {source} of"
+                    f" the run has {have}",
+                    remedy=_SAME,
+                )
+            taken.append((value, found[-1]))
+    _require_neuron_of(where, run, neuron)
     with torch.no_grad():
-        for k, (layer, source) in enumerate(zip(network.neurons, layers, strict=True)):
-            for name, value in layer.named_parameters():
-                found = history.get(f"{source}.{name}")
-                if found is None and value.numel() > LARGEST_IN_HISTORY:
-                    raise ModelError(
-                        f"{where}: {run / HISTORY}",
-                        f"layer {k} takes {name} with {value.numel()} numbers, and a history omits"
-                        f" parameters of more than {LARGEST_IN_HISTORY}",
-                        remedy="Learn per channel or per layer, or use smaller layers, in both"
-                        " runs.",
-                    )
-                if found is None or found.shape[1:] != value.shape:
-                    have = "none" if found is None else tuple(found.shape[1:])
-                    raise ModelError(
-                        f"{where}: {run / HISTORY}",
-                        f"layer {k} takes {name} of shape {tuple(value.shape)}; layer {source} of"
-                        f" the run has {have}",
-                        remedy="Name a run of the same neuron and sizes.",
-                    )
-                value.copy_(found[-1])
+        for own, learned in taken:
+            own.copy_(learned)
+
+
+def _require_neuron_of(where: str, run: Path, neuron: Neuron) -> None:
+    """Raise ModelError unless a run folder has this neuron.
+
+    Initial values of learnable parameters, and surrogates, may differ.
+    """
+    try:
+        found = _neuron_of_run(run, read_json(run / "config.json", _REMEDY))
+    except ModelError as error:
+        raise error.within(where) from None
+    if len({definition_digest(one, with_surrogates=False) for one in (neuron, found)}) > 1:
+        problem = f"the run has another neuron than this {neuron.name}"
+        raise ModelError(f"{where}: {run / 'config.json'}", problem, remedy=_SAME)

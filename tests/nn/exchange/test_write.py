@@ -137,6 +137,33 @@ def test_other_neurons_are_refused_or_approximate(neuron, problem, accepted, tmp
     assert torch.equal(again(tmp_path / "a.nir")(x), net(x))
 
 
+LINEAR = {
+    "decays": ([0, 0, 0], [0.5, 0.9, -0.9], ""),
+    "no leak": ([0, 0, 0], [1, 1, 1], ""),
+    "rest": ([0, 0, 0.25], [0.5, 0.5, 0.5], "state v begins at 0. Accepted: 0.5, its rest"),
+    "two rests": ([0, -0.3, 0.25], [0.5, 0.5, 0.5], "state v begins at 0. Accepted: -0.6, its"),
+    "growth": ([0, 0, 0], [0.5, 1.1, 0.5], "v is multiplied by 1.1 in a step"),
+    "turns": ([0, 0, 0], [0.5, -1, 0.5], "v is multiplied by -1 in a step"),
+    "some leak": ([0, 0, 0], [0.5, 1, 0.5], "some potentials have no leak"),
+    "drift": ([0, 0.5, 0], [1, 1, 1], "the potential drifts without a leak"),
+}
+
+
+@pytest.mark.parametrize("case", LINEAR)
+def test_a_linear_polynomial_is_exact_at_its_rest_alone(case):
+    """A message has the first neuron that differs; it once had the first one of all."""
+    constant, slope, message = LINEAR[case]
+    net = layer(lnm.get("lnm", degree=1, per="neuron"), 3)
+    net.theta.data = torch.tensor([constant, slope], dtype=torch.float32).T
+    model = nn.Sequential(net)
+    if not message:
+        assert lnm.nn.to_nir(model, sequence(3)).nodes["0"].metadata["lnm"]["exact"]
+        return
+    with pytest.raises(UnsupportedError) as caught:
+        lnm.nn.to_nir(model, sequence(3))
+    assert message in str(caught.value)
+
+
 def test_a_soft_reset_keeps_the_equations_and_changes_the_reset():
     """The node resets to the mean of v - v_threshold at spikes of the sample."""
     net, x = model_of(lnm.get("lif", tau=4.0, v_reset=None)), sequence(3)

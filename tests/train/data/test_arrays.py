@@ -97,6 +97,17 @@ def test_a_file_is_the_arrays(tmp_path: Path) -> None:
         ("x_train", np.where(X > X.mean(), np.nan, X), ["not finite in float32, in 12 samples"]),
         ("x_train", X * 1e60, ["not finite in float32"]),
         ("x_train", [[1.0], [1.0, 2.0]], ["x_train is no array", "an array", "Pad sequences"]),
+        (
+            "x_train",
+            np.ma.masked_less(X, 1.0),
+            ["x_train has masked values", "without a mask", "Replace"],
+        ),
+        ("x_test", list(np.ma.masked_less(X[:4], 2.0)), ["x_test has masked values"]),
+        (
+            "y_train",
+            np.ma.masked_equal(Y, 2),
+            ["y_train has masked values", "without a mask", "or leave"],
+        ),
         ("x_train", X[:0], ["x_train has the shape (0, 5, 3)", "none of them 0"]),
         ("x_test", X[:4, :3], ["x_test has the shape (4, 3, 3)", "(samples, 5, 3) as in x_train"]),
         ("y_train", Y[:-1], ["y_train has the shape (11,)", "(12,), a label for each sample"]),
@@ -142,6 +153,24 @@ def test_files_that_are_no_arrays_are_refused(tmp_path: Path) -> None:
     ):
         with refused(ToolError, f"data: {tmp_path / name}", word):
             load("arrays", tmp_path / name)
+
+
+def test_a_mask_that_hides_nothing_is_accepted() -> None:
+    want = from_arrays(**GIVEN)
+    found = from_arrays(**{**GIVEN, "x_train": np.ma.masked_invalid(X)})
+    assert torch.equal(found.train.images, want.train.images)
+
+
+@pytest.mark.parametrize("byte", [0x40, 0x80, 0x200])
+def test_a_damaged_archive_is_one_line(tmp_path: Path, byte: int) -> None:
+    """The error of zlib once was called a bug of lnm_codegen."""
+    file = tmp_path / "mine.npz"
+    np.savez_compressed(file, **GIVEN)
+    content = bytearray(file.read_bytes())
+    content[byte : byte + 16] = bytes(value ^ 0xFF for value in content[byte : byte + 16])
+    file.write_bytes(content)
+    with refused(ToolError, f"data: {file}", "cannot be read", remedy="numpy.savez"):
+        load("arrays", file)
 
 
 CONFIG = TrainConfig(

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.train.data import DATASETS, Dataset, load
-from lnm_codegen.train.data.dataset import memory_split
+from lnm_codegen.train.data.dataset import memory_split, standard_scale
+from lnm_codegen.train.data.pixels import channel_scale
 from tests.refusals import refused
 
 
@@ -133,6 +134,29 @@ def test_batches_leave_the_kept_inputs_alone() -> None:
     x, _ = next(data.batches(data.train, 4))
     assert x[:, 0, 0, 0].tolist() == [-0.5, 0, 0.5, 1]
     assert data.train.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+
+
+@given(
+    st.floats(-(2.0**99), 2.0**99, width=32, allow_subnormal=False),
+    st.integers(1, 5),
+    st.integers(2, 300),
+)
+def test_equal_values_have_deviation_one(value: float, channels: int, count: int) -> None:
+    """In float32 their deviation is not 0: 77/255 gave 3e-8."""
+    images = torch.full((count, channels, 8, 8), value)
+    for mean, std in (channel_scale(images), standard_scale(images, (0, 2, 3))):
+        assert torch.equal(mean.flatten(), torch.full((channels,), value))
+        assert torch.equal(std.flatten(), torch.ones(channels))
+
+
+@pytest.mark.parametrize("correction", [0, 1])
+def test_mean_and_deviation_over_axes(correction: int) -> None:
+    x = np.random.default_rng(0).normal(1e3, 1.0, (50, 3, 7)).astype(np.float32)
+    mean, std = standard_scale(torch.from_numpy(x), (0, 2), correction)
+    wide = x.astype(np.float64)
+    assert np.allclose(mean, wide.mean((0, 2)), rtol=1e-7)
+    assert np.allclose(std, wide.std((0, 2), ddof=correction), rtol=1e-7)
+    assert (mean.dtype, std.dtype) == (torch.float32, torch.float32)
 
 
 REFUSED = {

@@ -54,6 +54,27 @@ def test_a_problem(tmp_path: Path) -> None:
         assert np.allclose(x[:, 0, 1], (1 - second.mean()) / second.std(), atol=1e-6)
 
 
+def test_a_constant_dimension_has_deviation_one(tmp_path: Path) -> None:
+    """The mean of equal values in float32 differs from them, and test inputs were 9e6."""
+    values = ",".join(["0.1"] * 27)
+    write_toy(tmp_path, f"{HEAD}{values}:{values}:a\n", f"{HEAD}1,2:0.1,?:a\n")
+    data = load("time-series", tmp_path, problem="Toy")
+    mean, std = data.scale
+    assert mean.tolist() == [np.float32(0.1)] * 2
+    assert std.tolist() == [1, 1]
+    x, _ = next(data.batches(data.test, 1))
+    assert np.allclose(x[-2:, 0, 0], [0.9, 1.9])
+    assert not x[:, 0, 1].any()
+
+
+def test_a_dimension_without_values_is_zero(tmp_path: Path) -> None:
+    write_toy(tmp_path, f"{HEAD}1,2:?,?:a\n", f"{HEAD}1,2:5,?:a\n")
+    data = load("time-series", tmp_path, problem="Toy")
+    assert [part.tolist() for part in data.scale] == [[1.5, 0], [0.5, 1]]
+    x, _ = next(data.batches(data.test, 1))
+    assert x[:, 0, 1].tolist() == [5, 0]
+
+
 @given(
     st.lists(
         st.tuples(

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 import lnm_codegen as lnm
 from lnm_codegen.analysis.charge import lower_clamp
 from lnm_codegen.errors import DivergedError, ModelError, ToolError, UnsupportedError
+from lnm_codegen.language.surrogate import sigmoid
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.train import Dataset, TrainConfig, load, run
+from lnm_codegen.train import Dataset, TrainConfig, load, load_run, run
 from lnm_codegen.train.data.dataset import memory_split
 from lnm_codegen.train.engine import fit, network_of
 from lnm_codegen.train.losses import IGNORED, mean_logit, per_step
@@ -383,6 +384,111 @@ def test_neurons_of_another_run(tmp_path: Path, data: Dataset) -> None:
     where = f"train: neurons_from: {tmp_path}/none/history.safetensors"
     with refused(ModelError, where, remedy="Name a folder that lnm train wrote."):
         run(replace(config, neurons_from=tmp_path / "none"), data=data)
+
+
+CUBIC = replace(SMALL, arguments={"degree": 3}, epochs=1)
+OTHER: dict[str, dict[str, Any]] = {
+    "basis": {"degree": 3, "basis": "chebyshev"},
+    "form": {"degree": 3, "form": "B"},
+    "reset": {"degree": 3, "v_reset": None},
+    "clamp": {"degree": 3, "v_max": 2.0},
+}
+
+
+@pytest.fixture(scope="module")
+def cubic(tmp_path_factory: pytest.TempPathFactory, data: Dataset) -> Path:
+    folder = tmp_path_factory.mktemp("cubic") / "run"
+    run(CUBIC, folder, data=data)
+    return folder
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_neurons_of_another_definition_are_refused(cubic: Path, data: Dataset, case: str) -> None:
+    """Their parameters have the same name and shape, and were taken with another meaning."""
+    where = f"train: neurons_from: {cubic}/config.json"
+    config = replace(CUBIC, neurons_from=cubic, arguments=OTHER[case])
+    with refused(
+        ModelError, where, "the run has another neuron than this lnm",
+        remedy="Name a run of the same neuron and sizes.",
+    ):  # fmt: skip
+        run(config, data=data)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 1},
+        {"arguments": {"degree": 3, "decay": 0.3}},
+        {"arguments": {"degree": 3, "surrogate": "sigmoid"}},
+        {"arguments": {"degree": 3, "surrogate": sigmoid(3.0)}},
+    ],
+)
+def test_neurons_of_the_same_definition_are_taken(
+    cubic: Path, data: Dataset, changes: dict[str, Any]
+) -> None:
+    """Initial values, which are replaced, and surrogates may differ."""
+    learned = load_run(cubic, data).network.neurons[1].theta
+    found = run(replace(CUBIC, neurons_from=cubic, lr_neuron=0.0, **changes), data=data)
+    assert torch.equal(found.network.neurons[1].theta, learned)
+
+
+def test_a_run_with_the_record_of_a_surrogate_gives_its_neurons(
+    tmp_path: Path, data: Dataset
+) -> None:
+    arguments = {"degree": 2, "surrogate": sigmoid(3.0)}
+    first = run(replace(SMALL, arguments=arguments), tmp_path / "first", data=data)
+    found = run(replace(SMALL, neurons_from=tmp_path / "first", lr_neuron=0.0), data=data)
+    assert torch.equal(found.network.neurons[0].theta, first.network.neurons[0].theta)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"tau": 3.0, "v_reset": None}])
+def test_neurons_that_learn_nothing_take_nothing(
+    cubic: Path, data: Dataset, arguments: dict[str, Any]
+) -> None:
+    """The run once began without a message, and nothing was taken."""
+    config = replace(SMALL, family="lif", arguments=arguments, neurons_from=cubic)
+    with refused(
+        ModelError, "train: neurons_from", "lif has no learnable parameter to take",
+        remedy="Make its parameters learnable; lr_neuron = 0 keeps those of the run.",
+    ):  # fmt: skip
+        run(config, data=data)
+
+
+def test_neurons_of_a_folder_without_a_readable_config(
+    cubic: Path, data: Dataset, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(cubic, tmp_path / "run"))
+    config, path = replace(CUBIC, neurons_from=folder), folder / "config.json"
+    whole = path.read_text()
+    remedy = "Train again with lnm train, or name another run."
+    for text, place, problem in (
+        (whole[:-20], "", "not JSON"),
+        (whole.replace('"epochs"', '"rounds"'), "", "no field 'rounds'"),
+        (whole.replace('"family": "lnm"', '"family": "lmn"'), ": 'lmn'", "no built-in family"),
+        ("{}", "", "no table 'config' in it"),
+    ):
+        path.write_text(text)
+        with refused(ModelError, f"train: neurons_from: run: {path}{place}", problem):
+            run(config, data=data)
+    path.unlink()
+    with refused(ModelError, "train: neurons_from: run", "no config.json in it", remedy=remedy):
+        run(config, data=data)
+
+
+def test_neurons_of_an_edited_definition_are_refused(tmp_path: Path, data: Dataset) -> None:
+    """Both runs name the same file, and their parameters have the same shape."""
+    file, folder = tmp_path / "own.toml", tmp_path / "run"
+    text = lnm.get("lnm", degree=1).to_toml()
+    file.write_text(text)
+    config = replace(SMALL, family=str(file), arguments={}, epochs=1)
+    run(config, folder, data=data)
+    run(replace(config, neurons_from=folder), data=data)
+    changed = text.replace("v_threshold", "2*v_threshold", 1)
+    assert changed != text
+    file.write_text(changed)
+    where = f"train: neurons_from: run: {folder}/config.json: {file}"
+    with refused(ModelError, where, "its definition has changed since the run"):
+        run(replace(config, neurons_from=folder), data=data)
 
 
 def test_neurons_that_a_history_omits(
