@@ -33,7 +33,7 @@ _STEP = "_step.h"
 _STEP_USERS = (".h", ".cpp", ".cu", "_layout.h", "_launch.h", "_launch.cpp")
 """The rest of the name of a source of C or CUDA that needs the step header."""
 _ARITHMETIC = b"#ifndef NEURON_FUNCTION\n"
-"""The line of a step header from which on those of C and CUDA are equal."""
+"""The line of a step header at which its arithmetic begins."""
 _STRUCT = re.compile(rb"(?:} |const )(\w+)_(?:forward_arguments|model_(?:arguments|result))\b")
 _MODULES = r"(?:__init__|build|cache|draws|function|generated|kernels|launches|layer|model)\.py"
 _EXAMPLES = r"example\.(?:c|cpp)"
