@@ -96,11 +96,11 @@ class Source:
 
         A source that overwrites one of an earlier emission replaces it: generated files that only
         the earlier one has are removed. For a circuit these are the files that its manifest lists,
-        and report.json.
+        and report.json. C and CUDA of one name replace each other if their arithmetic differs.
 
         Raises:
             ModelError: `folder` is not a path, cannot be written, or has a file of another origin
-                that would be overwritten or removed.
+                that would be overwritten or removed, or a file of a source of another name.
             ToolError: The disk is full, or fails.
         """
         return write_files(folder, self.files)

@@ -29,6 +29,12 @@ _ORIGIN = re.compile(_FROM + rb"((?:the network )?`[^`\n]+`)")
 _PACKAGE = re.compile(rb'\npackages = \["((\w+)_(?:c|cuda|triton))"\]\n')
 _SOURCES = r"(?:_step|_launch|_layout)?\.(?:h|cpp|cu|py)"
 """The rest of the name of a neuron's source."""
+_STEP = "_step.h"
+_STEP_USERS = (".h", ".cpp", ".cu", "_layout.h", "_launch.h", "_launch.cpp")
+"""The rest of the name of a source of C or CUDA that needs the step header."""
+_ARITHMETIC = b"#ifndef NEURON_FUNCTION\n"
+"""The line of a step header at which its arithmetic begins."""
+_STRUCT = re.compile(rb"(?:} |const )(\w+)_(?:forward_arguments|model_(?:arguments|result))\b")
 _MODULES = r"(?:__init__|build|cache|draws|function|generated|kernels|launches|layer|model)\.py"
 _EXAMPLES = r"example\.(?:c|cpp)"
 MANIFEST, REPORT = "manifest.json", "report.json"
@@ -41,7 +47,8 @@ def write_over_earlier(
     """Write every file below `out` as `write_all` does, over those of an earlier emission.
 
     Raises:
-        ModelError: A file of another origin would be lost, or the folder cannot be written.
+        ModelError: A file of another origin, or of a source with another name, would be lost, or
+            the folder cannot be written.
         ToolError: The disk is full or fails.
     """
     overwritten, replaced = _foreign_files(out, files), replaced_files(out, files)
@@ -52,7 +59,38 @@ def write_over_earlier(
         others = f", and {len(lost) - 1} more such files" if len(lost) > 1 else ""
         problem = f"would {verb} {lost[0]}, which lnm_codegen did not write{others}"
         raise ModelError(where, problem, remedy=remedy)
+    _require_one_name(where, out, files)
     return write_all(where, out, files, remedy, replaced)
+
+
+def _require_one_name(where: str, out: Path, files: Mapping[Path, str | bytes]) -> None:
+    """Raise ModelError if a file would overwrite one of a source with another name.
+
+    `lif_step.h` is the step header of `lif`, and the interface of a neuron `lif_step`. Every source
+    has an example of the same name.
+    """
+    for path, data in files.items():
+        old, new = _model_of(path.name, _content(out / path)), _model_of(path.name, _bytes(data))
+        if old and new and old != new and path.stem != "example":
+            problem = f"would overwrite {out / path} of the source {old!r} with a file of {new!r}"
+            raise ModelError(where, problem, remedy="Give another name, or another folder.")
+
+
+def _model_of(file: str, content: bytes | None) -> str:
+    """Return the name of the model that a source in C or CUDA belongs to, or an empty string."""
+    found = _STRUCT.search(content or b"")
+    if found:
+        return found[1].decode()
+    return file.removesuffix(_STEP) if _arithmetic(content) and file.endswith(_STEP) else ""
+
+
+def _arithmetic(content: bytes | None) -> bytes:
+    """Return the functions of a step header, without its heading; nothing for other files."""
+    return (content or b"").partition(_ARITHMETIC)[2]
+
+
+def _bytes(data: str | bytes) -> bytes:
+    return data.encode() if isinstance(data, str) else data
 
 
 def _foreign_files(out: Path, files: Mapping[Path, str | bytes]) -> list[Path]:
@@ -60,7 +98,7 @@ def _foreign_files(out: Path, files: Mapping[Path, str | bytes]) -> list[Path]:
     foreign = []
     for path, data in files.items():
         found = _content(out / path)
-        if found is None or found == (data.encode() if isinstance(data, str) else data):
+        if found is None or found == _bytes(data):
             continue
         if not _is_marked(found):
             foreign.append(out / path)
@@ -84,12 +122,13 @@ def _content(path: Path) -> bytes | None:
         return None
 
 
-def replaced_files(out: Path, files: Collection[Path]) -> list[Path]:
+def replaced_files(out: Path, files: Mapping[Path, str | bytes]) -> list[Path]:
     """Return the files of earlier emissions below `out` that `files`, the new ones, do not have.
 
     A circuit is replaced as a whole if one of its files is overwritten. The manifest of its folder
     lists its files, and the report beside a manifest belongs to its circuit. A package is replaced
-    with its pyproject.toml, the C of a network with its README.md.
+    with its pyproject.toml, the C of a network with its README.md, C and CUDA of a name with the
+    arithmetic of their step header.
     """
     found: set[Path] = set()
     for folder in {folder for path in files for folder in path.parents}:
@@ -100,8 +139,9 @@ def replaced_files(out: Path, files: Collection[Path]) -> list[Path]:
             found |= _package_files(out / folder)
         if folder / "README.md" in files:
             found |= _network_files(out / folder)
-    for path in files:
-        found |= _optional_files(out / path)
+    for path, data in files.items():
+        users = _step_users(out / path, _bytes(data))
+        found |= users.union(*(_optional_files(p, files) for p in (out / path, *users)))
     return sorted(path for path in found if path.relative_to(out) not in files)
 
 
@@ -132,19 +172,35 @@ def _network_files(folder: Path) -> set[Path]:
     return {p for p in named if _is_inside(p, folder) and _origin(p) == network}
 
 
-def _optional_files(path: Path) -> set[Path]:
+def _step_users(step: Path, new: bytes) -> set[Path]:
+    """Return the sources that include a step header whose arithmetic `new` changes."""
+    old = _arithmetic(_content(step))
+    if not step.name.endswith(_STEP) or not old or old == _arithmetic(new):
+        return set()
+    name = step.name.removesuffix(_STEP)
+    paths = (step.with_name(name + rest) for rest in _STEP_USERS)
+    return {p for p in paths if _origin(p) and _model_of(p.name, _content(p)) == name}
+
+
+def _optional_files(path: Path, files: Collection[Path]) -> set[Path]:
     """Return the files that an earlier source with the file `path` may have and a new one lacks.
 
     They are the example that includes a header, and the passes of a normalised neuron.
     """
     if not _origin(path):
         return set()
-    names = re.compile(rf"{re.escape(path.stem)}_(channel_sums|input_correction){_SOURCES}")
-    beside = ((other, names.fullmatch(other.name)) for other in _entries(path.parent))
-    found = {other for other, name in beside if name and _origin(other) == f"`{name[1]}`"}
-    example = path.with_name("example.c")
-    if _origin(example) and f'#include "{path.name}"'.encode() in (_content(example) or b""):
-        found.add(example)
+    name = re.escape(_model_of(path.name, _content(path)) or path.stem)
+    names = re.compile(rf"{name}_(channel_sums|input_correction){_SOURCES}")
+    has_passes = any(names.fullmatch(new.name) for new in files)
+    found = set()
+    for other in () if has_passes else _entries(path.parent):
+        is_alike = (other.suffix == ".py") == (path.suffix == ".py")
+        which = names.fullmatch(other.name)
+        if which and is_alike and _origin(other) == f"`{which[1]}`":
+            found.add(other)
+    for example in (path.with_name("example.c"), path.with_name("example.cpp")):
+        if _origin(example) and f'#include "{path.name}"'.encode() in (_content(example) or b""):
+            found.add(example)
     return found
 
 

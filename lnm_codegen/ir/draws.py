@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
+from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Draw
+from lnm_codegen.validation import shown, wrong
 
 Sample: TypeAlias = Callable[[Any, tuple[int, ...]], tuple[Any, ...]]
 """See `Draw`."""
@@ -31,6 +33,8 @@ class Uniform:
     """Sample of one scalar parameter, uniform in a range."""
 
     ends: tuple[float, float]
+    parts: ClassVar[int] = 1
+    size: ClassVar[None] = None
 
     def __call__(self, generator: Any, axes: tuple[int, ...]) -> tuple[Any, ...]:
         """Return the values of the parameter, of shape `axes`."""
@@ -70,6 +74,7 @@ class Matrix:
     poles: Poles
     first: int
     size: int
+    parts: ClassVar[int] = 2
 
     def __call__(self, generator: Any, axes: tuple[int, ...]) -> tuple[Any, ...]:
         """Return theta_v and theta_w, of shape (*axes, size)."""
@@ -88,11 +93,31 @@ class PolePair:
     """Sample of rho and phi."""
 
     poles: Poles
+    parts: ClassVar[int] = 2
+    size: ClassVar[None] = None
 
     def __call__(self, generator: Any, axes: tuple[int, ...]) -> tuple[Any, ...]:
         """Return rho and phi, of shape `axes`."""
         r, phi = self.poles.sample(generator, axes)
         return r.logit(), phi
+
+
+Known: TypeAlias = Uniform | Matrix | PolePair
+"""Samples that text definitions and packages can contain."""
+
+
+def require_draw(where: str, draw: Any, size: int | None) -> None:
+    """Raise ModelError if `draw` is neither None nor a Draw for a parameter of that size."""
+    if draw is None:
+        return
+    if not isinstance(draw, Draw):
+        raise wrong(where, "draw", draw, "a Draw, or None")
+    sample = draw.sample
+    if isinstance(sample, Known) and (draw.part not in range(sample.parts) or sample.size != size):
+        kind = type(sample).__name__
+        problem = f"draw is part {shown(draw.part)} of a {kind} and size is {size}"
+        parts = " or ".join(map(str, range(sample.parts)))
+        raise ModelError(where, problem, f"part {parts} and size {sample.size}")
 
 
 @dataclass(frozen=True, slots=True)

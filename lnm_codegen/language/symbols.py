@@ -20,6 +20,7 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Declaration, Draw, Input, Param, SpikeDeclaration, State
 from lnm_codegen.ir.declarations import Granularity as Granularity
 from lnm_codegen.ir.declarations import Init as Init
+from lnm_codegen.ir.draws import require_draw
 from lnm_codegen.language.comparison import undecidable
 from lnm_codegen.language.expression import Numbers, Symbol
 from lnm_codegen.language.misuse import Symbolic, as_number, as_numbers, operand, per_channel
@@ -277,8 +278,7 @@ def param(
     require_one_of(where, "per", per, get_args(Granularity))
     require_integer(where, "size", size, optional=True)
     require_bool(where, "learnable", learnable)
-    if not (draw is None or isinstance(draw, Draw)):
-        raise wrong(where, "draw", draw, "a Draw, or None")
+    require_draw(where, draw, size)
     decl = Param(name, size, require_init(where, init, size), learnable, per, draw)
     elements = tuple(_declare(n, decl) for n in decl.element_names)
     return elements[0] if size is None else Vector(decl, elements)

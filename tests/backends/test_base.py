@@ -14,7 +14,7 @@ from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.earlier import write_over_earlier
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import packed_arrays
-from lnm_codegen.options import VERSION, TargetName
+from lnm_codegen.options import VERSION, DtypeName, TargetName
 from tests.backends.network_c.runs import emitted
 from tests.backends.network_verilog.runs import random_circuit
 from tests.networks import random_network, random_samples
@@ -240,6 +240,117 @@ def test_passes_of_a_normalised_neuron_are_removed(backend: TargetName, tmp_path
     for source in (lnm.emit(norm, backend, name="a"), beside, plain):
         source.write(tmp_path)
     assert names_in(tmp_path) == {*beside.files, *plain.files}
+
+
+@pytest.mark.parametrize("norm", [False, True], ids=["plain", "norm"])
+@pytest.mark.parametrize(
+    "dtypes", [("float32", "float32"), ("float64", "float64"), ("float16", "float32")]
+)
+def test_c_and_cuda_of_one_neuron_share_a_folder(
+    dtypes: tuple[DtypeName, DtypeName], norm: bool, tmp_path: Path
+) -> None:
+    """With one step header, which NVRTC can read. Passes of the other once were removed."""
+    neuron = lnm.normalised(lnm.get("lif"), "batch") if norm else lnm.get("lif")
+    first, second = (
+        lnm.emit(neuron, backend, name="k", dtype=dtype)
+        for backend, dtype in zip(("c", "cuda"), dtypes, strict=True)
+    )
+    for source in (first, second, first, second):
+        source.write(tmp_path)
+        assert {*source.files} <= names_in(tmp_path)
+    assert names_in(tmp_path) == {*first.files, *second.files}
+    assert all(first.files[name] == second.files[name] for name in {*first.files} & {*second.files})
+
+
+@pytest.mark.parametrize("old", ["c", "cuda"])
+@pytest.mark.parametrize("new", ["c", "cuda"])
+@pytest.mark.parametrize("norm", [False, True], ids=["plain", "norm"])
+def test_another_arithmetic_replaces_c_and_cuda(
+    old: TargetName, new: TargetName, norm: bool, tmp_path: Path
+) -> None:
+    """The step header was once that of the new neuron, and the rest of the old source stayed.
+
+    Source of other names, your own files and other languages stay.
+    """
+    neuron = lnm.normalised(lnm.get("lif"), "batch") if norm else lnm.get("lif")
+    before = [lnm.emit(neuron, backend, name="k") for backend in (old, new)]
+    beside = [
+        lnm.emit(lnm.get("lif"), "c", name="k_launch_b"),
+        lnm.emit(lnm.get("lif"), "cuda", name="k_b"),
+        lnm.emit(neuron, "triton", name="k"),
+    ]
+    source = lnm.emit(quad(), new, name="k")
+    for one in (*before, *beside):
+        one.write(tmp_path)
+    own = f"k.{'cu' if new == 'c' else 'cpp'}"
+    (tmp_path / own).write_text("mine")
+    (tmp_path / "k_step.hpp").write_text(before[0].files["k_step.h"])
+    source.write(tmp_path)
+    kept = {name for one in (source, *beside) for name in one.files} | {own, "k_step.hpp"}
+    examples = {"example.c", "example.cpp"}
+    assert names_in(tmp_path) - examples == kept - examples
+    assert (tmp_path / "k_step.h").read_text() == source.files["k_step.h"]
+
+
+def test_source_of_a_longer_name_is_not_replaced(tmp_path: Path) -> None:
+    """`k_launch.h` of a neuron `k_launch` in C is no file of `k` in CUDA."""
+    names = ("k", "k_launch", "k_layout")
+    sources = [lnm.emit(lnm.get("lif"), "c", name=name) for name in names]
+    other = lnm.emit(quad(), "c", name="k")
+    for source in (*sources, other):
+        source.write(tmp_path)
+    assert names_in(tmp_path) == {name for one in sources for name in one.files}
+
+
+def test_the_example_of_a_replaced_source_is_removed(tmp_path: Path) -> None:
+    """It includes a header that is removed."""
+    c, cuda = (lnm.emit(lnm.get("lif"), b, name="k") for b in ("c", "cuda"))
+    other_c, other_cuda = (lnm.emit(quad(), b, name="k") for b in ("c", "cuda"))
+    for source in (c, other_cuda, c, cuda, other_c, cuda, other_cuda):
+        source.write(tmp_path)
+        if source not in (cuda, c):
+            assert names_in(tmp_path) == {*source.files}
+
+
+INTEGERS = lnm.Fixed(16, 12)
+SHARED = [
+    (("lif", "c", None), ("lif_step", "c", None), "lif_step.h"),
+    (("lif", "cuda", None), ("lif_step", "c", None), "lif_step.h"),
+    (("lif", "c", None), ("lif_step", "cuda", None), ""),
+    (("lif", "cuda", None), ("lif_launch", "c", None), "lif_launch."),
+    (("lif", "cuda", None), ("lif_layout", "c", None), "lif_layout.h"),
+    (("lif", "c", INTEGERS), ("lif_model", "c", None), "lif_model"),
+    (("lif", "cuda", None), ("lif_launch", "cuda", None), ""),
+    (("lif", "c", INTEGERS), ("lif_step", "c", None), ""),
+]
+"""Name, backend and format of two sources, and the begin of a file that both have."""
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize(("one", "other", "shared"), SHARED)
+def test_a_file_of_another_name_is_not_overwritten(
+    one: tuple[str, TargetName, lnm.Fixed | None],
+    other: tuple[str, TargetName, lnm.Fixed | None],
+    shared: str,
+    swapped: bool,
+    tmp_path: Path,
+) -> None:
+    """The interface of `lif_step` once overwrote the arithmetic of `lif`. Nothing is written."""
+    if swapped:
+        one, other = other, one
+    first, second = (lnm.emit(quad(), b, name=name, spec=f) for name, b, f in (one, other))
+    first.write(tmp_path)
+    before = {name: (tmp_path / name).read_text() for name in names_in(tmp_path)}
+    if not shared:
+        second.write(tmp_path)
+        assert names_in(tmp_path) == {*first.files, *second.files}
+        return
+    problem = f"would overwrite {tmp_path}/{shared}"
+    with refused(ModelError, "emit", problem, remedy="Give another name") as caught:
+        second.write(tmp_path)
+    assert f"of the source {one[0]!r} with a file of {other[0]!r}" in caught.value.problem
+    assert {name: (tmp_path / name).read_text() for name in names_in(tmp_path)} == before
+    assert first.write(tmp_path)
 
 
 def test_another_package_is_replaced(tmp_path: Path) -> None:

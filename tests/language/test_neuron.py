@@ -15,7 +15,8 @@ from hypothesis import given
 
 import lnm_codegen as lnm
 from lnm_codegen.families import FAMILIES
-from lnm_codegen.ir.declarations import Param
+from lnm_codegen.ir.declarations import Draw, Param
+from lnm_codegen.ir.draws import Matrix, PolePair, Poles, Uniform
 from lnm_codegen.ir.verify import verify
 from lnm_codegen.language.functions import as_expr
 from lnm_codegen.validation import shown
@@ -45,6 +46,7 @@ GRANULARITY = "'layer', 'channel', 'neuron'"
 INIT = "a finite number, or a function (generator, shape) -> tensor"
 INITS = "a finite number or 2 of them, or a function (generator, shape) -> tensor"
 CONDITION = "a comparison such as v > 0, or a spike"
+UNIFORM, POLES = Uniform((0.0, 1.0)), Poles((0.5, 0.9), (0.1, 0.2))
 
 
 def neuron(charge: Any = None, fire: Any = v - 1, **more: Any) -> lnm.Neuron:
@@ -569,6 +571,26 @@ DECLARATIONS = [
     (lambda: lnm.param("a", size=True), "parameter 'a'", "size is True", "an integer >= 1 or None"),
     (lambda: lnm.param("a", size=2.0), "parameter 'a'", "size is 2.0", "an integer >= 1 or None"),
     (lambda: lnm.param("a", draw=abs), "parameter 'a'", "draw is <built-in", "a Draw, or None"),
+    *(
+        (
+            lambda sample=sample, part=part, size=size: lnm.param(
+                "a", size=size, draw=Draw(sample, part)
+            ),
+            "parameter 'a'",
+            f"draw is part {part} of a {type(sample).__name__} and size is {size}",
+            accepted,
+        )
+        for sample, part, size, accepted in (
+            (UNIFORM, 0, 2, "part 0 and size None"),
+            (UNIFORM, 0, 1, "part 0 and size None"),
+            (UNIFORM, 1, None, "part 0 and size None"),
+            (PolePair(POLES), 0, 3, "part 0 or 1 and size None"),
+            (PolePair(POLES), 2, None, "part 0 or 1 and size None"),
+            (Matrix(POLES, 1, 3), 0, None, "part 0 or 1 and size 3"),
+            (Matrix(POLES, 1, 3), 1, 2, "part 0 or 1 and size 3"),
+            (Matrix(POLES, 1, 3), -1, 3, "part 0 or 1 and size 3"),
+        )
+    ),
     (lambda: lnm.param("a", init="x"), "parameter 'a'", "init is 'x'", INIT),
     (
         lambda: lnm.param("a", size=2, init=[1]),

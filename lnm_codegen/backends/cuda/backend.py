@@ -1,6 +1,6 @@
 """CUDA backend: device code for NVIDIA GPUs, fused over time, and a host launcher in C++.
 
-It writes six files: `<name>_step.h`, the arithmetic of one neuron and one time step, as in C;
+It writes six files: `<name>_step.h`, the arithmetic of one neuron and one time step, that of C;
 `<name>_layout.h`, arguments and memory layout; `<name>.cu`, the kernels, for nvcc or NVRTC;
 `<name>_launch.h` and `<name>_launch.cpp`, the C interface; `example.cpp`, a caller. Python launches
 the kernels by `plan.py`.
@@ -53,7 +53,7 @@ def _files(cuda: CudaPlan) -> dict[str, str]:
         },
         _interface_view(cuda),
     )
-    step = {f"{name}_step.h": render("cuda/step.h.j2", step_view(cuda.plan))}
+    step = {f"{name}_step.h": render("c/step.h.j2", step_view(cuda.plan))}
     layout = {f"{name}_layout.h": interface.pop(f"{name}_layout.h")}
     kernels = {f"{name}.cu": kernels_source(cuda)}
     return step | layout | kernels | interface | {"example.cpp": example_source(cuda)}

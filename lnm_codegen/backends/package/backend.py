@@ -20,12 +20,13 @@ from dataclasses import replace
 from lnm_codegen.backends import BACKENDS
 from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.names import MARK, collisions, marked, python_scopes, renamed
-from lnm_codegen.backends.package.draws import Known, draw_files
+from lnm_codegen.backends.package.draws import draw_files
 from lnm_codegen.backends.package.targets import TARGETS, Target, module_name
 from lnm_codegen.backends.package.view import package_view
 from lnm_codegen.backends.plan import Plan, plan_of
 from lnm_codegen.backends.render import render_files
 from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.ir.draws import Known
 from lnm_codegen.options import PackageName
 from lnm_codegen.validation import listed, wrong
 
@@ -103,7 +104,8 @@ def _require_supported(model: Model) -> None:
     for p in model.layer_params:
         if p.draw is not None and not isinstance(p.draw.sample, Known):
             problem = f"the draw of {p.name!r} is a function, which no file can contain"
-            remedy = f"Give numbers: neuron.with_init({p.name}=...), or draw=Draw(Uniform(...))."
+            remedy = f"Give numbers: neuron.with_init({p.name}=...)"
+            remedy += "." if p.size else ", or draw=Draw(Uniform(...))."
             raise UnsupportedError(where, problem, remedy=remedy)
         if p.name in MODULE_ATTRIBUTES:
             problem = f"parameter {p.name!r} has the name of an attribute of torch.nn.Module"

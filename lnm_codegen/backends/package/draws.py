@@ -7,15 +7,11 @@ the same order, so both layers draw the same numbers after the same seed.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeAlias
 
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir.declarations import Param
-from lnm_codegen.ir.draws import Matrix, PolePair, Poles, Uniform
-
-Known: TypeAlias = Uniform | Matrix | PolePair
-"""Samples that a package can contain."""
+from lnm_codegen.ir.draws import Known, Matrix, PolePair, Poles, Uniform
 
 _AXES = {"layer": "()", "channel": "sample[:1]", "neuron": "sample"}
 """Granularity -> the leading axes of a parameter, in the package's words."""

@@ -114,8 +114,8 @@ class _Writer:
             self._refuse(
                 f"{what} begins with the function {name}",
                 "numbers, and draws of the built-in families",
-                "Give numbers, with draw=Draw(Uniform((low, high))) for random ones, or keep the"
-                " definition in Python.",
+                "Give numbers, with draw=Draw(Uniform((low, high))) for a random scalar parameter,"
+                " or keep the definition in Python.",
             )
         return list(init) if isinstance(init, tuple) else init
 

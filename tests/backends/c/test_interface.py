@@ -16,6 +16,7 @@ import lnm_codegen as lnm
 from lnm_codegen.backends.arguments import ABI
 from lnm_codegen.backends.plan import HEAD, SIZES, plan_of
 from lnm_codegen.compiler.model import model_of
+from lnm_codegen.ir.declarations import Granularity
 from lnm_codegen.nn.load.c import build, load_library
 
 pytestmark = pytest.mark.needs_cc
@@ -100,8 +101,35 @@ def test_nothing_to_do(functions: tuple[Any, Any], which: int) -> None:
 @pytest.mark.parametrize("which", [0, 1], ids=["forward", "backward"])
 def test_sizes_beyond_any_memory(functions: tuple[Any, Any], which: int) -> None:
     """Parameters are prepared without a neuron too. The exception once ended the process."""
-    call = Call((PLAN.forward_fields, PLAN.backward_fields)[which])
-    assert call.run(functions[which], neurons=0, channels=1 << 62) == OUT_OF_MEMORY
+    call, many = Call((PLAN.forward_fields, PLAN.backward_fields)[which]), 1 << 62
+    for sample in (0, many):
+        sizes = {"neurons": 0, "sample": sample, "channels": many, "inner": 1}
+        assert call.run(functions[which], **sizes) == OUT_OF_MEMORY
+    assert call.run(functions[which], neurons=0, channels=many) == BAD_DIMENSION
+
+
+CONTRADICTIONS = [(6, 3, 0), (6, 0, 2), (6, 0, 0), (6, 4, 2), (6, 2, 4), (7, 3, 2), (6, 1 << 62, 2)]
+"""Sample, channels and inner that do not fit each other."""
+
+
+@pytest.mark.parametrize("finest", ["channel", "neuron"])
+@pytest.mark.parametrize("which", ["forward", "backward"])
+def test_contradictory_sizes_without_a_neuron(which: str, finest: Granularity) -> None:
+    """The loops over parameters once divided by an `inner` of 0, which ended the process."""
+    per: dict[str, Granularity] = {"theta": "channel", "v_threshold": finest}
+    model = model_of(lnm.get("lnm", degree=2, theta=(0.1, 0.5, -0.1), per=per))
+    plan = plan_of(model)
+    assert plan.finest == finest
+    call = Call(plan.forward_fields if which == "forward" else plan.backward_fields)
+    function = getattr(load_library(build(model)), f"{model.name}_{which}")
+    function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int
+    for sizes in CONTRADICTIONS:
+        words = dict(zip(SIZES[2:], sizes, strict=True))
+        assert call.run(function, **words) == BAD_DIMENSION, words
+        assert call.run(function, neurons=0, **words) == BAD_DIMENSION, words
+    for sizes in ((0, 3, 0), (0, 0, 2), (0, 3, 2), (6, 3, 2)):
+        words = dict(zip(SIZES[2:], sizes, strict=True))
+        assert call.run(function, neurons=0, **words) == OK, words
 
 
 def overwritten(

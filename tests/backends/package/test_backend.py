@@ -509,6 +509,11 @@ def test_refuses_what_it_cannot_hold() -> None:
     with refused(UnsupportedError, "package: drawn", problem, remedy=remedy):
         package(model_of(neuron), "c")
     package(model_of(neuron.with_init(w=0.5)), "c")
+    own = lnm.param("w", size=2, draw=Draw(lambda generator, axes: (torch.zeros(2),)))
+    neuron = lnm.Neuron(charge={v: own[0] * v + own[1] * x}, fire=v - 1, name="drawn")
+    with refused(UnsupportedError, "package: drawn", problem) as info:  # Uniform is for scalars
+        package(model_of(neuron), "c")
+    assert info.value.remedy == "Give numbers: neuron.with_init(w=...)."
     for word in ("modules", "run_sequence"):
         bad = lnm.param(word, init=0.5)
         neuron = lnm.Neuron(charge={v: bad * v + x}, fire=v - 1, reset={v: 0 * v}, name="bad")
