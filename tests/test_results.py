@@ -369,7 +369,8 @@ def test_degrees_are_compared_with_degree_1(folder: Path, monkeypatch: pytest.Mo
     assert summary.table("small")[-1] == "**Outcome.** Too few rows are complete for a comparison."
     add("new", "LNM degree 1", [0.705, 0.71, 0.715, 0.72, 0.735])
     row = "LNM degree 2 (97.0 ± 2.0 %); the highest mean is 97.0 ± 2.0 % (LNM degree 2)"
-    above = f"The compared cell is above degree 1 of the same neuron. Above degree 1 of the same neuron: {row}."
+    same = "degree 1 of the same neuron"
+    above = f"The compared cell is above {same}. Above {same}: {row}."
     assert summary.table("small")[-1] == f"**Outcome.** {above}"
     assert [row.name for row in comparison.shown(task)] == ["LIF", "LNM degree 1", "LNM degree 2"]
     assert outcome.overview()[2] == "| [Small](#small) | see the section |  |  |  |"
