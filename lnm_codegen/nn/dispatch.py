@@ -99,7 +99,7 @@ class Dispatch:
             require_cpu(self.arithmetic, x)
         place = (x.device.type, x.dtype) if self.arithmetic is None else ("cpu", None)
         if torch.compiler.is_compiling():
-            return self._traced_backend(self._key, *place)
+            return self._traced_backend(self._key, *place)  # type: ignore[no-any-return]
         return self.on(*place)
 
     def run(

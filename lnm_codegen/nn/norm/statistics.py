@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -89,8 +89,8 @@ def world_name() -> str | None:
     """
     if not dist.is_available():
         return None
-    groups: dict[Any, str] = dist.distributed_c10d._world.pg_names
-    return _name_among(len(groups)) if groups else None
+    groups = len(dist.distributed_c10d._world.pg_names)
+    return _name_among(groups) if groups else None  # type: ignore[no-any-return]
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
