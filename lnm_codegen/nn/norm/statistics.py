@@ -90,7 +90,7 @@ def world_name() -> str | None:
     if not dist.is_available():
         return None
     groups = len(dist.distributed_c10d._world.pg_names)
-    return _name_among(groups) if groups else None  # type: ignore[no-any-return]
+    return _name_among(groups) if groups else None
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
