@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
@@ -24,7 +23,7 @@ from lnm_codegen.nn.arguments import (
     require_plain_memory,
 )
 from lnm_codegen.nn.call import start_states
-from lnm_codegen.nn.eager import eager_module, is_exporting, run_eager
+from lnm_codegen.nn.eager import GENERATED, eager_module, is_exporting, run_eager
 from lnm_codegen.nn.function import (
     FusedCall,
     Kernels,
@@ -120,7 +119,7 @@ class Dispatch:
             return self._run_integers(backend, inputs, start, params, returns_states)  # type: ignore[no-any-return]
         x, traced = inputs[0], torch.compiler.is_compiling()
         if backend == "torch":
-            module = sys.modules[self._module_name(self._key)] if traced else None
+            module = getattr(GENERATED, self._module_name(self._key)) if traced else None
             return run_eager(self.neuron, inputs, start, params, module)
         tensors: Sequence[Tensor] = (*inputs, *start, *params)
         saves_states = needs_backward(tensors)
