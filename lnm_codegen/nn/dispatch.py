@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
@@ -15,6 +14,7 @@ from torch import Tensor
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.declarations import State
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.text.digest import step_digest
 from lnm_codegen.nn.arguments import (
     REAL,
     converted,
@@ -23,7 +23,7 @@ from lnm_codegen.nn.arguments import (
     require_plain_memory,
 )
 from lnm_codegen.nn.call import start_states
-from lnm_codegen.nn.eager import eager_module, is_exporting, run_eager
+from lnm_codegen.nn.eager import GENERATED, eager_module, is_exporting, run_eager
 from lnm_codegen.nn.function import (
     FusedCall,
     Kernels,
@@ -76,6 +76,7 @@ class Dispatch:
         LIVE.add(self)
         self.name = self.name or self.neuron.name
         self.input_names = self.input_names or tuple(s.name for s in self.neuron.inputs)
+        self._key = f"{self.backend} {step_digest(self.neuron)}"
         starts = [cast("State", s.decl) for s in self.neuron.states]
         self._changes_starts = any(callable(s.init) or s.param for s in starts)
         self._states = [s.name for s in starts]
@@ -93,11 +94,12 @@ class Dispatch:
 
     def backend_of(self, x: Tensor) -> str:
         """Return the backend of a call on `x`, or raise ToolError."""
-        select_ = self._traced if torch.compiler.is_compiling() else self.on
-        if self.arithmetic is None:
-            return select_(x.device.type, x.dtype)
-        require_cpu(self.arithmetic, x)
-        return select_("cpu", None)
+        if self.arithmetic is not None:
+            require_cpu(self.arithmetic, x)
+        place = (x.device.type, x.dtype) if self.arithmetic is None else ("cpu", None)
+        if torch.compiler.is_compiling():
+            return self._traced_backend(self._key, *place)  # type: ignore[no-any-return]
+        return self.on(*place)
 
     def run(
         self,
@@ -117,7 +119,7 @@ class Dispatch:
             return self._run_integers(backend, inputs, start, params, returns_states)  # type: ignore[no-any-return]
         x, traced = inputs[0], torch.compiler.is_compiling()
         if backend == "torch":
-            module = sys.modules[self._module_name()] if traced else None
+            module = getattr(GENERATED, self._module_name(self._key)) if traced else None
             return run_eager(self.neuron, inputs, start, params, module)
         tensors: Sequence[Tensor] = (*inputs, *start, *params)
         saves_states = needs_backward(tensors)
@@ -125,7 +127,7 @@ class Dispatch:
             if is_exporting_onnx():
                 require_table(self.name)
                 saves_states = False  # ONNX has no backward, and T stays dynamic
-            name = self._operator_name(backend)
+            name = self._operator_name(self._key, backend)
             return run_operator(name, self._states, tensors, returns_states, saves_states)
         require_plain_memory(self.name, READER[backend], tensors)
         kernels = self._kernels_of(backend, x.dtype)
@@ -214,16 +216,19 @@ class Dispatch:
             remedy = "Set carry_state to False on every NeuronLayer of the model."
             raise UnsupportedError(self.name, problem, accepted, remedy)
 
+    # `torch.compile` keeps the results of these three methods in the graph. It guards their
+    # arguments alone, so that `key` makes another neuron, or the same on another backend, compile.
+
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-    def _module_name(self) -> str:
+    def _module_name(self, key: str) -> str:
         return eager_module(self.neuron).__name__
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-    def _operator_name(self, backend: str) -> str:
+    def _operator_name(self, key: str, backend: str) -> str:
         return operator_of(self.neuron, backend).name
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-    def _traced(self, device: str, dtype: torch.dtype) -> str:
+    def _traced_backend(self, key: str, device: str, dtype: torch.dtype | None) -> str:
         return self.on(device, dtype)
 
     def _kernels_of(self, backend: str, dtype: torch.dtype) -> Kernels:

@@ -26,12 +26,17 @@ from lnm_codegen.nn.arguments import REAL, converted
 from lnm_codegen.nn.load.cache import import_source
 from lnm_codegen.nn.parameters import broadcastable
 
+GENERATED = ModuleType("lnm_generated")
+"""Generated modules by name. A trace reads an attribute anew, but `sys.modules` only once."""
+
 
 @cache
 def eager_module(neuron: Neuron) -> ModuleType:
     """Return the generated PyTorch module of a neuron. `torch.compile` finds it by its name."""
     module = import_source(emit(neuron, "torch"), "torch", neuron.name)
-    return sys.modules.setdefault(module.__name__, module)
+    module = sys.modules.setdefault(module.__name__, module)
+    setattr(GENERATED, module.__name__, module)
+    return module
 
 
 def run_eager(

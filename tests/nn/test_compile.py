@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -253,3 +254,169 @@ def test_distributed_data_parallel(tmp_path: Any) -> None:
             assert torch.equal(mine.grad, theirs.grad)
     finally:
         dist.destroy_process_group()
+
+
+V, X = lnm.state("v"), lnm.input("x")
+
+
+def decaying(decay: float, name: str | None = None) -> lnm.Neuron:
+    """Return a neuron without parameters: layers of two of them have the same structure."""
+    return lnm.Neuron({V: decay * V + X}, V - 1, lnm.soft_reset(V, 1), name=name)
+
+
+def with_surrogate(surrogate: lnm.surrogate.Surrogate) -> lnm.Neuron:
+    return lnm.get("lif", surrogate=surrogate)
+
+
+PAIRS: dict[str, tuple[tuple[lnm.Neuron, dict[str, Any]], ...]] = {
+    "charge": ((decaying(0.5), {}), (decaying(0.9), {})),
+    "name": ((decaying(0.5, "one"), {}), (decaying(0.5, "other"), {})),
+    "surrogate": tuple(
+        (with_surrogate(s), {}) for s in (lnm.surrogate.atan(), lnm.surrogate.straight_through())
+    ),
+    "detach_reset": ((LIF, {}), (LIF, {"detach_reset": True})),
+}
+"""Neurons and options of two layers whose classes, tensors and shapes are the same."""
+
+
+def drive(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(1)) + 0.1
+
+
+def assert_equal(found: Any, expected: Any) -> None:
+    for mine, theirs in zip(found, expected, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("backend", ["c", "torch"])
+@pytest.mark.parametrize(
+    ("kind", "case"),
+    [
+        (NeuronLayer, "charge"),
+        (NeuronLayer, "surrogate"),
+        (NormNeuron, "surrogate"),
+        *(
+            pytest.param(kind, case, marks=pytest.mark.slow)
+            for kind, case in (
+                (NeuronLayer, "name"),
+                (NeuronLayer, "detach_reset"),
+                (NormNeuron, "charge"),
+                (NormNeuron, "detach_reset"),
+            )
+        ),
+    ],
+)
+def test_another_neuron_has_its_own_graph(case: str, kind: Any, backend: Any) -> None:
+    """A second layer of the same structure once ran the graph of the first."""
+    x, results = 3 * drive(6, 8, 3), []
+    for neuron, options in PAIRS[case]:
+        layer = kind(neuron, channels=3, backend=backend, **options)
+        same = copy.deepcopy(layer)
+        compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+        got = gradients(lambda x, run=compiled: run(x) - 0.5, layer, x)
+        expected = gradients(lambda x, run=same: run(x) - 0.5, same, x)
+        for mine, theirs in zip(got, expected, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-6)
+        results.append(torch.cat([value.flatten() for value in expected]))
+    assert torch.allclose(*results) == (case == "name")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("backend", ["c", "torch"])
+def test_two_neurons_in_one_graph(backend: Any) -> None:
+    """Each layer has its own neuron, also where a second model has them in the other order."""
+    x = 2 * drive(6, 2, 3)
+    one, other = (NeuronLayer(decaying(d), backend=backend) for d in (0.5, 0.9))
+    middle = nn.Linear(3, 3, bias=False)
+    nn.init.eye_(middle.weight)
+    for net in (nn.Sequential(one, middle, other), nn.Sequential(other, middle, one)):
+        compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+        assert_equal(gradients(compiled, net, x), gradients(net, net, x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("backend", ["c", "torch"])
+def test_one_function_of_many_layers(backend: Any) -> None:
+    """The function is compiled for each neuron, and runs eagerly beyond PyTorch's limit of 8."""
+    x = drive(6, 2, 3)
+
+    @torch.compile(backend="aot_eager")
+    def run(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, dict(layer.named_parameters()), (x,))
+
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for decay in (0.5, 0.9, 0.2, 0.7):
+            layer = NeuronLayer(decaying(decay), backend=backend)
+            assert torch.equal(run(layer, x), layer(x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("backend", ["c", "torch"])
+def test_exports_of_two_neurons(backend: Any) -> None:
+    x = drive(6, 2, 3)
+    for decay in (0.5, 0.9):
+        layer = NeuronLayer(decaying(decay), backend=backend)
+        assert torch.equal(torch.export.export(layer, (x,)).module()(x), layer(x))
+
+
+def test_equal_neurons_share_a_graph() -> None:
+    """Layers of equal neurons compile once: built twice, copied, pickled, with other constants."""
+    counter = CompileCounterWithBackend("aot_eager")
+    layer, x = NeuronLayer(lnm.get("lif"), backend="c"), drive(6, 2, 3)
+    layers = [layer, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))]
+    layers += [NeuronLayer(lnm.get("lif", tau=tau), backend="c") for tau in (2.0, 3.0)]
+    for one in layers:
+        compiled = torch.compile(one, backend=counter, fullgraph=True)
+        assert torch.equal(compiled(x), one(x))
+    assert counter.frame_count == 1
+
+
+OPTIONS: dict[str, tuple[Any, ...]] = {
+    "arithmetic": (lnm.Fixed(8, 6), lnm.Fixed(8, 2), None),
+    "backend": ("torch", "c"),
+    "step_mode": ("s", "m"),
+    "carry_state": (True, False),
+    "record": (("v",), ("v", "stats"), ("stats", "v"), ()),
+    "interval": ((-1.0, 0.1), (-1.0, 0.5)),
+    "return_recorded": (False, True),
+    "inplace": (True, False),
+}
+"""Option of a layer -> values that are set one after another."""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("backend", ["c", "torch"])
+def test_an_option_set_after_a_compiled_call(option: str, backend: Any) -> None:
+    """A new interval was once without effect."""
+    given = {"record": ("stats",)} if option in ("interval", "return_recorded") else {}
+    layer = NeuronLayer(LIF, backend=backend, **given)
+    compiled = torch.compile(layer, backend="eager")
+    compiled(drive(6, 2, 3))
+    for value in OPTIONS[option]:
+        setattr(layer, option, value)
+        fresh = NeuronLayer(LIF, **{"backend": backend, **given, option: value})
+        layer.reset()
+        for k in range(2):
+            x = (k + 1) * drive(6, 2, 3)[0 if layer.step_mode == "s" else slice(None)]
+            with torch.no_grad():
+                found, expected = compiled(x.clone()), fresh(x.clone())
+            assert_same(
+                (found, layer.recorded, layer.state), (expected, fresh.recorded, fresh.state)
+            )
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Counts are tensors in a graph, and numbers elsewhere."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        found, expected = tuple(found.values()), tuple(expected.values())
+    if isinstance(expected, tuple):
+        assert isinstance(found, tuple)
+        for mine, theirs in zip(found, expected, strict=True):
+            assert_same(mine, theirs)
+    elif isinstance(expected, float):
+        assert float(found) == expected
+    else:
+        assert torch.equal(found, expected)

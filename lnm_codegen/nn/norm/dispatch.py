@@ -60,7 +60,7 @@ class NormDispatch(Dispatch):
         saves_states = needs_backward(tensors)
         if torch.compiler.is_compiling():
             require_evaluation(self.name)
-            name = self._norm_operator_name(backend)
+            name = self._norm_operator_name(self._key, backend)
             flags = (returns_states, saves_states)
             return run_norm_operator(name, self._states, tensors, eps, group, *flags)
         require_plain_memory(self.name, READER[backend], tensors)
@@ -83,5 +83,5 @@ class NormDispatch(Dispatch):
         return found
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-    def _norm_operator_name(self, backend: str) -> str:
+    def _norm_operator_name(self, key: str, backend: str) -> str:
         return norm_operator_of(self.neuron, backend).name

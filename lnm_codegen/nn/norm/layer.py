@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
@@ -24,7 +23,7 @@ from lnm_codegen.nn.norm.eager import batch_normalised, normalised_by
 from lnm_codegen.nn.norm.explain import with_passes
 from lnm_codegen.nn.norm.numbers import Coefficients, coefficients
 from lnm_codegen.nn.norm.shortcut import adds_in_kernel, as_summand, run_alone
-from lnm_codegen.nn.norm.statistics import elements, has_values
+from lnm_codegen.nn.norm.statistics import elements, has_values, world_name
 from lnm_codegen.nn.norm.weights import threshold_of, weights_as
 from lnm_codegen.options import BackendName
 from lnm_codegen.validation import require_bool, require_integer, require_number, require_one_of
@@ -274,13 +273,9 @@ class NormNeuron(NeuronLayer):
         running = torch.stack((norm.running_mean, norm.running_var)).double()
         return coefficients(norm.eps, real, running, weight.double(), bias.double())
 
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def _group(self) -> str | None:
         """Return the name of the processes whose statistics are combined, if there are several."""
-        if not (self.sync and self._uses_batch() and dist.is_available() and dist.is_initialized()):
-            return None
-        group = dist.group.WORLD
-        return None if group is None or group.size() == 1 else group.group_name
+        return world_name() if self.sync and self._uses_batch() else None
 
     def explain(self, x_seq: Tensor, *more_inputs: Tensor) -> Explanation:
         """Return the explanation of `forward`, in training with both passes; see `NeuronLayer`."""

@@ -81,6 +81,24 @@ def _sample(shape: torch.Size) -> tuple[tuple[slice, ...], tuple[int, ...], int]
     return few, axes, prod(len(range(0, shape[k], steps[k])) for k in axes)
 
 
+def world_name() -> str | None:
+    """Return the name of the group of all processes, or None if there is one process.
+
+    A compiled graph keeps the name. It is compiled again where the process groups are others, since
+    `torch.compile` guards their table.
+    """
+    if not dist.is_available():
+        return None
+    groups = len(dist.distributed_c10d._world.pg_names)
+    return _name_among(groups) if groups else None
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _name_among(_groups: int) -> str | None:
+    world = dist.group.WORLD
+    return None if world is None or world.size() == 1 else world.group_name
+
+
 def process_group(name: str) -> dist.ProcessGroup:
     """Return the process group of a name."""
     return dist.distributed_c10d._resolve_process_group(name)  # type: ignore[attr-defined, arg-type]

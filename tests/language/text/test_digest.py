@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import sympy
 
 import lnm_codegen as lnm
-from lnm_codegen.language.text.digest import definition_digest
+from lnm_codegen.language.text.digest import definition_digest, step_digest
 
 TEXT = """
 name = "mine"
@@ -84,3 +85,47 @@ def test_surrogates_count_if_they_are_included(tmp_path: Path) -> None:
     found = [lnm.get("lif", surrogate=s) for s in (None, lnm.surrogate.sigmoid(3.0), slope)]
     assert len({definition_digest(n) for n in found}) == 3
     assert len({definition_digest(n, with_surrogates=False) for n in found}) == 1
+
+
+def lif(**options: object) -> lnm.Neuron:
+    return lnm.get("lif", **options)
+
+
+def test_equal_kernels_have_one_step_digest() -> None:
+    """Symbols declared twice, and initial values of parameters, do not count."""
+    whole = step_digest(lif())
+    for same in (lif(), lif(tau=3.0), lif().with_init(v_threshold=2.0)):
+        assert step_digest(same) == whole
+    assert step_digest(lnm.get("lnm", degree=3)) == step_digest(lnm.get("lnm", degree=3))
+
+
+def test_another_kernel_has_another_step_digest() -> None:
+    """So has another name, initial state, output or count."""
+    one = lif()
+    (v,) = one.states
+    found = [
+        one,
+        lif(surrogate=lnm.surrogate.straight_through()),
+        lif(surrogate=lnm.surrogate.atan(3.0)),
+        one.with_detach_reset(True),
+        lif(learn_tau=True),
+        one.with_init(v=0.5),
+        one.with_outputs(h=v),
+        one.with_outputs(h=v + 1),
+        one.with_counts(h=v),
+        one.with_counts(h=lnm.where(v >= 1, 0, 1)),
+        one.with_counts(h=lnm.where(v >= 2, 0, 1)),
+        lnm.normalised(one),
+        lnm.normalised(one, True),
+        lnm.get("if"),
+        *(lnm.get("lnm", degree=2, per=per) for per in ("layer", "channel", "neuron")),
+        lnm.get("lnm", degree=3),
+    ]
+    assert len({step_digest(n) for n in found}) == len(found)
+
+
+def test_a_step_digest_has_the_order_of_terms() -> None:
+    """Another order rounds otherwise."""
+    x, y, z = (lnm.input(name) for name in "xyz")
+    sums = [sympy.Add(*terms, evaluate=False) for terms in ((x, y, z), (z, x, y), (x, y + z))]
+    assert len({step_digest(lnm.Neuron(output=s, name="sum")) for s in sums}) == 3

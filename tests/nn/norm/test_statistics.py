@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import lnm_codegen as lnm
 from lnm_codegen.nn import NormNeuron
@@ -103,6 +105,30 @@ def test_the_weight_of_a_batch_of_several_processes() -> None:
         track(block, torch.stack((mean, mean, torch.full_like(mean, count))), None)
         assert block.running_mean.tolist() == expected
         assert block.num_batches_tracked == 1
+
+
+def test_a_graph_has_the_processes_of_its_call() -> None:
+    """A graph once kept `sync`, and the statistics of one process after `init_process_group`."""
+    torch._dynamo.reset()
+    block = NormNeuron(lnm.get("lif"), 2, backend="torch")
+
+    @torch.compile(backend="eager", fullgraph=True)
+    def combined(x: torch.Tensor) -> torch.Tensor:
+        return x + (block._group() is not None)
+
+    def is_combined() -> bool:
+        return bool(combined(torch.zeros(())))
+
+    assert not is_combined()
+    for _ in range(2):
+        dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+        try:
+            for sync in (True, False, True):
+                block.sync = sync
+                assert is_combined() == sync
+        finally:
+            dist.destroy_process_group()
+        assert not is_combined()
 
 
 PROGRAM = """

@@ -6,6 +6,7 @@ import math
 import shutil
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -530,6 +531,23 @@ def test_under_torch_compile(data: Dataset) -> None:
     config = replace(SMALL, backend="c", epochs=3)
     plain, compiled = (run(replace(config, compile=c), data=data) for c in (False, True))
     assert compiled.epochs[-1].loss == pytest.approx(plain.epochs[-1].loss, rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_two_compiled_networks(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second once trained with the kernels of the first."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    for surrogate in ("atan", "straight_through"):
+        given = {"degree": 2, "surrogate": surrogate}
+        config, found = replace(SMALL, arguments=given, network_arguments={"channels": (3,)}), []
+        for is_compiled in (False, True):
+            network = network_of(config, data)
+            trainer = Trainer(replace(config, compile=is_compiled), network, data)
+            trainer.step(*next(data.batches(data.train, 8)))
+            found.append([p.grad for p in network.parameters()])
+        for plain, compiled in zip(*found, strict=True):
+            torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-6)
 
 
 def test_events_for_tensorboard(tmp_path: Path, data: Dataset) -> None:
