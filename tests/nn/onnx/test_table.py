@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import lnm_codegen as lnm
 from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn.onnx import exporting
+from lnm_codegen.nn.operators import operator_of
 from lnm_codegen.train.models import build
 from tests.cases import CASES, layer_of
 from tests.refusals import refused
@@ -186,7 +187,7 @@ def test_a_layer_constructed_after_the_table() -> None:
     charge = {v: 0.371 * v + x}
     neuron = lnm.Neuron(charge=charge, fire=v - 1, reset={v: 0 * v}, name="after_the_table")
     layer = NeuronLayer(neuron)
-    name = layer._dispatch._operator_name("c")
+    name = operator_of(layer._dispatch.neuron, "c").name
     assert not [op for op in table if str(op) == f"lnm.{name}.default"]
     assert [op for op, _ in table.items() if str(op) == f"lnm.{name}.default"]
     assert {str(op) for op in lnm.nn.onnx_table()} == {str(op) for op in table}
