@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,13 @@ def test_another_kernel_has_another_step_digest() -> None:
         lnm.get("lnm", degree=3),
     ]
     assert len({step_digest(n) for n in found}) == len(found)
+
+
+def test_a_step_digest_covers_every_field_of_a_neuron() -> None:
+    """A field that is new must enter `step_digest`, or compiled layers would share a graph."""
+    interface = {"name", "states", "inputs", "params", "symbols", "surrogates", "detach_reset"}
+    phases = {"charge", "fire", "reset", "output", "counts", "bindings", "prologue"}
+    assert {field.name for field in fields(lnm.Neuron)} == interface | phases
 
 
 def test_a_step_digest_has_the_order_of_terms() -> None:
