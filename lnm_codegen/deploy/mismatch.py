@@ -46,8 +46,8 @@ class LayerCounts:
     one_step: int = 0  # outputs that differ from the same state and input
     free_running: int = 0  # outputs that differ from the same input sequence
     in_network: int = 0  # outputs that differ between the whole networks
-    fired: float | None = 0  # sum of the outputs in float; None of outputs that are no spikes
-    fired_fixed: float | None = 0  # the same in the fixed-point network
+    fired: int | None = 0  # outputs in float that are not 0; None of outputs that are no spikes
+    fired_fixed: int | None = 0  # the same in the fixed-point network
     saturated: int = 0  # inputs outside the format of x
 
     def __add__(self, other: LayerCounts) -> LayerCounts:
@@ -173,9 +173,9 @@ class _Pair:
         outside = int(((x < low - half) | (x >= high + half)).sum())
         return LayerCounts(steps=x.numel(), one_step=one_step, free_running=free, saturated=outside)
 
-    def fired(self, out: Tensor) -> float | None:
-        """Return the sum of the spikes, or None of an output that is a potential."""
-        return float(out.double().sum()) if self._spiking else None
+    def fired(self, out: Tensor) -> int | None:
+        """Return the number of spikes, or None of an output that is a potential."""
+        return int(out.count_nonzero()) if self._spiking else None
 
     def _steps(self, x_seq: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the float and fixed-point outputs of each step from the fixed-point states."""

@@ -42,8 +42,8 @@ def test_counts_are_those_of_the_models() -> None:
         one_step=one_step,
         free_running=int((real.out != fixed.out).sum()),
         in_network=int((seen["neuron"].out != fires[1]["neuron"].out).sum()),
-        fired=float(seen["neuron"].out.sum()),
-        fired_fixed=float(fixed.out.sum()),
+        fired=int(seen["neuron"].out.sum()),
+        fired_fixed=int(fixed.out.sum()),
         saturated=int((x_seq >= 4 - 1 / 32).sum() + (x_seq < -4 - 1 / 32).sum()),
     )
     assert layer.one_step > 0
@@ -52,6 +52,16 @@ def test_counts_are_those_of_the_models() -> None:
     assert found.one_step_mismatch == layer.one_step / layer.steps
     assert found.accuracy == float((logits.argmax(1) == labels).double().mean())
     assert found.accuracy_fixed == float((fires[0].argmax(1) == labels).double().mean())
+
+
+def test_spikes_of_both_signs_do_not_cancel() -> None:
+    network = small(lnm.get("ternary"))
+    seen = trace_layers(network, images())[1]["neuron"].out
+    specs, labels = specs_for(network, lnm.Fixed(24, 16)), torch.zeros(8, dtype=torch.int64)
+    found = measure_mismatch(network, specs, [(images(), labels)], count_correct)
+    positive, negative = int((seen == 1).sum()), int((seen == -1).sum())
+    assert min(positive, negative) > 0
+    assert found.layers["neuron"].fired == positive + negative
 
 
 def test_batches_add_up() -> None:
