@@ -111,10 +111,10 @@ def enumerated(counts: Sequence[str], what: str = "row") -> str:
 def overview() -> list[str]:
     """Return the table of all tasks that have a result, and a line on the others.
 
-    It has the neuron to take, its accuracy and the best published mark.
+    It has the neuron to take, its accuracy and the highest published mark that is cited.
     """
     lines = [
-        cells(("task", "neuron to use", "test, %", "n", "best published, %")),
+        cells(("task", "neuron to use", "test, %", "n", "highest mark cited, %")),
         "| --- | --- | --- | --- | --- |",
     ]
     missing = [linked(task) for task in TASKS if not shown(task)]
