@@ -134,9 +134,9 @@ TASKS = (
     Task(
         "fashion_conv", "Fashion-MNIST, convolutional", "fashion_conv_neurons", {}, ("PLIF",),
         {"IF": 93.08, "LIF": 94.47, "PLIF": 94.74},
-        "larger networks, the best epoch on the test set. IF is from a tutorial of SpikingJelly (two"
-        " convolutions of 128 channels, T = 4, 64 epochs). LIF and PLIF are from the code of the"
-        " authors of PLIF (two such convolutions and two linear layers, T = 8)",
+        "larger networks, the best epoch on the test set. IF is from a tutorial of SpikingJelly"
+        " (two convolutions of 128 channels, T = 4, 64 epochs). LIF and PLIF are from the code of"
+        " the authors of PLIF (two such convolutions and two linear layers, T = 8)",
     ),
     Task(
         "fashion_columns", "Fashion-MNIST by columns", "fashion_columns", {}, ("LIF",),

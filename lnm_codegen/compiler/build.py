@@ -15,6 +15,7 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.names import Names, is_temporary
 from lnm_codegen.ir.nodes import BinaryOp, Expr, Fn, Kernel, Let, Phase, Port, Role, Var
 from lnm_codegen.language.binding import bindings_of
+from lnm_codegen.language.bounds import exact_exponent
 from lnm_codegen.language.functions import CALLS, Where, stop_gradient
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate, Z
@@ -195,8 +196,7 @@ class _Builder:
         return all(s.name in params for s in e.free_symbols)
 
     def _power(self, base: sympy.Expr, exponent: sympy.Expr) -> Expr:
-        if isinstance(exponent, sympy.Float):  # v**0.5 means the decimal
-            exponent = sympy.Rational(repr(float(exponent)))
+        exponent = exact_exponent(exponent)
         if exponent.is_Integer and exponent > 0:
             return ir.Power(self._lower(base), int(exponent))
         if exponent.is_negative:

@@ -12,10 +12,16 @@ from typing import Any, ClassVar, TypeAlias
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Draw
-from lnm_codegen.validation import shown, wrong
+from lnm_codegen.validation import is_number, shown, wrong
 
 Sample: TypeAlias = Callable[[Any, tuple[int, ...]], tuple[Any, ...]]
 """See `Draw`."""
+
+
+def is_range(ends: Any) -> bool:
+    """Report whether a value is a range: two finite numbers, the smaller one first."""
+    is_pair = isinstance(ends, tuple) and len(ends) == 2 and all(map(is_number, ends))
+    return is_pair and ends[0] <= ends[1]
 
 
 def middle(ends: tuple[float, float]) -> float:
@@ -113,11 +119,36 @@ def require_draw(where: str, draw: Any, size: int | None) -> None:
     if not isinstance(draw, Draw):
         raise wrong(where, "draw", draw, "a Draw, or None")
     sample = draw.sample
-    if isinstance(sample, Known) and (draw.part not in range(sample.parts) or sample.size != size):
+    if not callable(sample):
+        raise wrong(where, "the sample of draw", sample, "a function")
+    if not isinstance(sample, Known):
+        return
+    _require_ranges(where, sample)
+    if draw.part not in range(sample.parts) or sample.size != size:
         kind = type(sample).__name__
         problem = f"draw is part {shown(draw.part)} of a {kind} and size is {size}"
         parts = " or ".join(map(str, range(sample.parts)))
         raise ModelError(where, problem, f"part {parts} and size {sample.size}")
+
+
+def _require_ranges(where: str, sample: Known) -> None:
+    """Raise ModelError if a range of a sample, or a position, is not one of its kind."""
+    if isinstance(sample, Uniform):
+        ranges = {"ends": sample.ends}
+    else:
+        ranges = {"radius": sample.poles.radius, "angle": sample.poles.angle}
+    for word, ends in ranges.items():
+        if not is_range(ends):
+            accepted = "a tuple of two finite numbers, the smaller one first"
+            raise wrong(where, f"{word} of draw", ends, accepted)
+    low, high = ranges.get("radius", (0.5, 0.5))
+    if isinstance(sample, PolePair) and not 0 < low <= high < 1:
+        raise wrong(where, "radius of draw", (low, high), "numbers between 0 and 1")
+    if low < 0:
+        raise wrong(where, "radius of draw", (low, high), "numbers >= 0")
+    if isinstance(sample, Matrix) and not 0 <= sample.first <= sample.size - 2:
+        accepted = f"0 to size - 2, {sample.size - 2}"
+        raise wrong(where, "first of draw", sample.first, accepted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,11 @@ def require_expression(where: str, value: Any) -> sympy.Expr:
     return expr
 
 
+def exact_exponent(exponent: sympy.Expr) -> sympy.Expr:
+    """Return an exponent, a float as the decimal that is written: 1/2 for `v**0.5`."""
+    return sympy.Rational(repr(float(exponent))) if exponent.is_Float else exponent
+
+
 def _require_functions(where: str, expr: sympy.Expr) -> None:
     nodes, seen = sympy.preorder_traversal(expr), set()
     floats: set[sympy.Basic] = set()
@@ -57,6 +62,9 @@ def _require_functions(where: str, expr: sympy.Expr) -> None:
         if isinstance(node, (*_ALGEBRA, *_LOGIC, *CALLS, stop_gradient)):
             if isinstance(node, sympy.Expr) and node.is_number:
                 _require_floats(where, node, floats)
+            elif node.is_Pow and node.base.is_nonpositive and node.base.is_number:
+                problem = f"the base of {shown(node)} is {shown(node.base)}"
+                raise ModelError(where, problem, "a base above 0, or a constant exponent")
             continue
         if isinstance(node, sympy.Expr | Boolean):
             name = type(node).__name__
@@ -145,14 +153,15 @@ def _degrees(node: Any, parts: list[_Size], where: str) -> tuple[int, int]:
         return max(params), max(others)
     if node.is_Mul:
         return sum(params), sum(others)
-    if node.is_Pow and node.exp.is_Rational and node.base.free_symbols:
-        if abs(node.exp) > MAX_EXPONENT:
+    exponent = exact_exponent(node.exp) if node.is_Pow else sympy.nan
+    if exponent.is_Rational and node.base.free_symbols:
+        if abs(exponent) > MAX_EXPONENT:
             text = str(node) if parts[0].nodes < 10 else f"a power of {node.exp}"
             raise ModelError(
                 where, f"the exponent in {text} is too large", f"-{MAX_EXPONENT} to {MAX_EXPONENT}"
             )
-        if node.exp.is_Integer:
-            factor = abs(int(node.exp))
+        if exponent.is_Integer:
+            factor = abs(int(exponent))
             return params[0] * factor, others[0] * factor
     other = any(others)  # a function counts as one more variable
     return int(any(params) and not other), int(other)

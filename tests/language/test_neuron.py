@@ -271,6 +271,15 @@ PHASES = [
         "nan is not finite",
         "finite numbers",
     ),
+    *(
+        (
+            lambda base=base: plain(sympy.S(base) ** v),
+            "neuron.charge[v]",
+            f"the base of {sympy.S(base) ** v} is {base}",
+            "a base above 0, or a constant exponent",
+        )
+        for base in (0, -1, -2, sympy.Rational(-1, 2), sympy.sqrt(2) - 3)
+    ),
     (
         lambda: neuron(fire=v + sympy.sqrt(-1)),
         "neuron.fire[spike]",
@@ -284,7 +293,7 @@ PHASES = [
             f"the exponent in {e} is too large",
             "-64 to 64",
         )
-        for e in (v**65, v**-65, v**100_000, v ** sympy.Rational(129, 2))
+        for e in (v**65, v**-65, v**100_000, v ** sympy.Rational(129, 2), (v + x) ** 100.0, v**1e19)
         for where, f in (
             ("charge[v]", plain),
             ("fire[spike]", lambda e: neuron(fire=e)),
@@ -571,6 +580,58 @@ DECLARATIONS = [
     (lambda: lnm.param("a", size=True), "parameter 'a'", "size is True", "an integer >= 1 or None"),
     (lambda: lnm.param("a", size=2.0), "parameter 'a'", "size is 2.0", "an integer >= 1 or None"),
     (lambda: lnm.param("a", draw=abs), "parameter 'a'", "draw is <built-in", "a Draw, or None"),
+    (
+        lambda: lnm.param("a", draw=Draw(None)),
+        "parameter 'a'",
+        "the sample of draw is None",
+        "a function",
+    ),
+    *(
+        (
+            lambda ends=ends, sample=sample: lnm.param(
+                "a", size=sample(ends).size, draw=Draw(sample(ends))
+            ),
+            "parameter 'a'",
+            f"{word} of draw is {shown(ends)}",
+            "a tuple of two finite numbers, the smaller one first",
+        )
+        for ends in (
+            (3.0, -1.0),
+            (0.0, math.nan),
+            (0.0, math.inf),
+            ("0", 1),
+            (0, 1, 2),
+            (1.0,),
+            1.0,
+        )
+        for word, sample in (
+            ("ends", Uniform),
+            ("radius", lambda ends: PolePair(Poles(ends, (0.0, 1.0)))),
+            ("angle", lambda ends: Matrix(Poles((0.0, 1.0), ends), 0, 2)),
+        )
+    ),
+    *(
+        (
+            lambda sample=sample: lnm.param("a", size=sample.size, draw=Draw(sample)),
+            "parameter 'a'",
+            problem,
+            accepted,
+        )
+        for sample, problem, accepted in (
+            (Matrix(POLES, 2, 3), "first of draw is 2", "0 to size - 2, 1"),
+            (Matrix(POLES, -1, 3), "first of draw is -1", "0 to size - 2, 1"),
+            (
+                Matrix(Poles((-0.5, 0.5), (0.0, 1.0)), 0, 2),
+                "radius of draw is (-0.5, 0.5)",
+                "numbers >= 0",
+            ),
+            (
+                PolePair(Poles((0.5, 1.0), (0.0, 1.0))),
+                "radius of draw is (0.5, 1.0)",
+                "numbers between 0 and 1",
+            ),
+        )
+    ),
     *(
         (
             lambda sample=sample, part=part, size=size: lnm.param(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from lnm_codegen.ir.declarations import Draw
-from lnm_codegen.ir.draws import DrawnLeak, Matrix, PolePair, Poles, Uniform
+from lnm_codegen.ir.draws import DrawnLeak, Matrix, PolePair, Poles, Uniform, is_range
 from lnm_codegen.language.text.content import Content, joined
 from lnm_codegen.validation import is_number
 
@@ -107,7 +107,6 @@ def _kind(file: Content, table: Any, where: str, known: dict[str, tuple[str, ...
 
 def _range(file: Content, where: str, word: str, ends: Any) -> tuple[float, float]:
     """Return a range, two numbers in order."""
-    is_pair = isinstance(ends, list | tuple) and len(ends) == 2 and all(map(is_number, ends))
-    if not is_pair or ends[0] > ends[1]:
+    if not isinstance(ends, list | tuple) or not is_range(tuple(ends)):
         file.refuse_value(where, ends, f"{word}: two numbers, the smaller one first")
     return float(ends[0]), float(ends[1])
