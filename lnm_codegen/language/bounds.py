@@ -62,7 +62,7 @@ def _require_functions(where: str, expr: sympy.Expr) -> None:
         if isinstance(node, (*_ALGEBRA, *_LOGIC, *CALLS, stop_gradient)):
             if isinstance(node, sympy.Expr) and node.is_number:
                 _require_floats(where, node, floats)
-            elif node.is_Pow and node.base.is_nonpositive and node.base.is_number:
+            elif isinstance(node, sympy.Pow) and node.base.is_number and node.base.is_nonpositive:
                 problem = f"the base of {shown(node)} is {shown(node.base)}"
                 raise ModelError(where, problem, "a base above 0, or a constant exponent")
             continue
