@@ -63,13 +63,21 @@ def run_eager(
         results = _scan_steps(module, inputs, start, shaped, count, len(neuron.counts))
     else:
         results = _anchored(module.multi_step(*inputs, *start, **shaped), count, ends)
-    # A state that keeps its value, or T = 0: a view of an initial state would change with it.
     states = {
-        s.name: r.expand(shape[1:]).clone() if any(r is v for v in start) else r.expand(shape[1:])
+        s.name: _own(r, shape[1:], start)
         for s, r in zip(neuron.states, results[count:], strict=False)
     }
     outputs = tuple(out.to(dtype) for out in results[:count])
     return outputs, states, results[ends:]
+
+
+def _own(state: Tensor, shape: torch.Size, start: Sequence[Tensor]) -> Tensor:
+    """Return a final state in a shape, as a tensor whose elements share no memory.
+
+    A copy is needed for an initial state, which a state may keep, and for a value that repeats.
+    """
+    is_whole = state.shape == shape and not any(state is value for value in start)
+    return state if is_whole else state.expand(shape).clone()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
