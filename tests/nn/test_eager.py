@@ -175,6 +175,28 @@ def test_each_neuron_has_a_state_of_its_own(per: str, trains: bool, compiled: bo
             assert value.eq(5.0).sum() == 1
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("trains", [True, False])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_no_two_tensors_are_one(steps: int, trains: bool, compiled: bool) -> None:
+    """States that are the input, a parameter or another state once shared its memory."""
+    v, x, p = lnm.state("v"), lnm.input("x"), lnm.param("p", init=0.5, per="neuron")
+    charge = {v: v / 2 + x, lnm.state("same"): v / 2 + x, lnm.state("last"): x}
+    charge |= {lnm.state("again"): x, lnm.state("before"): v}
+    if not compiled:  # PyTorch traces no Function that receives a tensor twice
+        charge |= {lnm.state("own"): p}
+    neuron = lnm.Neuron(charge=charge, fire=v - p, reset={}, name="shared")
+    layer = NeuronLayer(neuron, shape=(2,), backend="torch")
+    given = draw(steps, 1, 2).requires_grad_(trains)
+    run = torch.compile(layer, backend="aot_eager") if compiled else layer
+    out, after = run(given, return_state=True)
+    tensors = [given, out, layer.p, *after.values()]
+    assert len({t.untyped_storage().data_ptr() for t in tensors}) == len(tensors)
+    want = lnm.interpret(neuron, given.detach().double().numpy())
+    for name, value in after.items():
+        assert value.detach().double().numpy() == pytest.approx(want.states[name])
+
+
 def test_a_whole_state_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     """The state of a plain neuron is the tensor that the last step computes."""
     layer, copies = NeuronLayer(lnm.get("lif"), backend="torch"), []
