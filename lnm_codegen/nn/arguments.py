@@ -223,11 +223,9 @@ def require_axes(neuron: Neuron, axes: Sequence[tuple[int, ...] | None], shape: 
             given = tuple(shape[2:])
             found = f"neurons {given} in a sample (T, N, *)"
         if given != own:
-            raise ShapeError(
-                neuron.name,
-                f"x_seq has shape {tuple(shape)}, {found}",
-                f"{own or '(C,)'}, the size of parameter {param.name!r} per {param.per}",
-            )
+            needed = "(C,)" if own is None else own  # None: per channel, and no input has shown C
+            size = f"{needed}, the size of parameter {param.name!r} per {param.per}"
+            raise ShapeError(neuron.name, f"x_seq has shape {tuple(shape)}, {found}", size)
 
 
 def is_plain(tensor: Tensor) -> bool:

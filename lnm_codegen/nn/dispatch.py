@@ -129,7 +129,7 @@ class Dispatch:
                 saves_states = False  # ONNX has no backward, and T stays dynamic
             name = self._operator_name(self._key, backend)
             return run_operator(name, self._states, tensors, returns_states, saves_states)
-        require_plain_memory(self.name, READER[backend], tensors)
+        self.require_readable(backend, tensors)
         kernels = self._kernels_of(backend, x.dtype)
         layout, tensors = arranged(self.neuron.step_params, tensors, len(inputs), len(start))
         count = len(kernels.outputs)
@@ -140,6 +140,13 @@ class Dispatch:
         results = run_fused(call, *tensors)
         final = dict(zip(kernels.states, results[count:], strict=True)) if returns_states else {}
         return results[:count], final, call.counts
+
+    def require_readable(self, backend: str, tensors: Sequence[Tensor]) -> None:
+        """Raise UnsupportedError where a tensor has no plain memory that a backend can read."""
+        if self.arithmetic is not None:
+            require_plain_memory(self.name, "the integer models", tensors, "Leave arithmetic out.")
+        elif backend != "torch":
+            require_plain_memory(self.name, READER[backend], tensors)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _run_integers(
@@ -154,7 +161,7 @@ class Dispatch:
         arithmetic, x = self.arithmetic, inputs[0]
         assert arithmetic is not None
         tensors = (*inputs, *start, *params)
-        require_plain_memory(self.name, "the integer models", tensors, "Leave arithmetic out.")
+        self.require_readable(backend, tensors)
         run = run_fixed_eager if backend == "torch" else run_fixed_c
         require_exact(arithmetic, REAL[x.dtype], returns_states)
         numbers = [converted(i, REAL[x.dtype]) for i in inputs]

@@ -21,6 +21,8 @@ from torch._higher_order_ops.scan import scan
 from torch.autograd import Function
 
 from lnm_codegen.compiler.emit import emit
+from lnm_codegen.compiler.pipeline import lower
+from lnm_codegen.ir.nodes import Expr, Role, Var
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL, converted
 from lnm_codegen.nn.load.cache import import_source
@@ -33,10 +35,32 @@ GENERATED = ModuleType("lnm_generated")
 @cache
 def eager_module(neuron: Neuron) -> ModuleType:
     """Return the generated PyTorch module of a neuron. `torch.compile` finds it by its name."""
-    module = import_source(emit(neuron, "torch"), "torch", neuron.name)
+    module = _loaded(neuron)
     module = sys.modules.setdefault(module.__name__, module)
     setattr(GENERATED, module.__name__, module)
     return module
+
+
+def _loaded(neuron: Neuron) -> ModuleType:
+    module = import_source(emit(neuron, "torch"), "torch", neuron.name)
+    module.SHARED = _shared(neuron)  # type: ignore[attr-defined]
+    return module
+
+
+def _shared(neuron: Neuron) -> frozenset[str]:
+    """Return the states that are the tensor of an input, a parameter or an earlier state."""
+    kernel, found = lower(neuron).forward, set()
+    copies = {let.target: let.value for let in kernel.body if isinstance(let.value, Var)}
+    seen: set[Expr] = {p.var for p in kernel.inputs if p.role is not Role.STATE}
+    ends = (p.var for p in kernel.results if p.role is Role.STATE)
+    for state, end in zip(neuron.states, ends, strict=True):
+        source = end
+        while source in copies:
+            source = copies[source]
+        if source in seen:
+            found.add(state.name)
+        seen.add(source)
+    return frozenset(found)
 
 
 def run_eager(
@@ -63,13 +87,22 @@ def run_eager(
         results = _scan_steps(module, inputs, start, shaped, count, len(neuron.counts))
     else:
         results = _anchored(module.multi_step(*inputs, *start, **shaped), count, ends)
-    # A state that keeps its value, or T = 0: a view of an initial state would change with it.
     states = {
-        s.name: r.expand(shape[1:]).clone() if any(r is v for v in start) else r.expand(shape[1:])
+        s.name: _own(r, shape[1:], start, s.name in module.SHARED)
         for s, r in zip(neuron.states, results[count:], strict=False)
     }
     outputs = tuple(out.to(dtype) for out in results[:count])
     return outputs, states, results[ends:]
+
+
+def _own(state: Tensor, shape: torch.Size, start: Sequence[Tensor], is_shared: bool) -> Tensor:
+    """Return a final state in a shape, as a tensor whose elements share no memory.
+
+    A copy is needed for an initial state, which a state may keep, for another shared tensor, and
+    for a value that repeats.
+    """
+    is_whole = state.shape == shape and not is_shared and not any(state is v for v in start)
+    return state if is_whole else state.expand(shape).clone()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -135,7 +168,7 @@ def _is_transformed() -> bool:
 
 @cache
 def _quick_module(neuron: Neuron) -> ModuleType:
-    module = import_source(emit(neuron, "torch"), "torch", neuron.name)
+    module = _loaded(neuron)
     for name, value in list(vars(module).items()):
         if isinstance(value, type) and issubclass(value, Function):
             setattr(module, name, _quick(value))

@@ -23,17 +23,12 @@ from lnm_codegen.nn.arguments import (
     widened,
 )
 from lnm_codegen.nn.bits.saved import with_bits
-from lnm_codegen.nn.call import (
-    LayerCall,
-    StatefulModule,
-    States,
-    require_starts,
-    typed_call,
-)
+from lnm_codegen.nn.call import LayerCall, StatefulModule, States, require_starts, typed_call
 from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.explain import Explanation, explain
 from lnm_codegen.nn.function import LayerResults
 from lnm_codegen.nn.integer.arithmetic import arithmetic_of
+from lnm_codegen.nn.module import LAZY
 from lnm_codegen.nn.select import BACKENDS
 from lnm_codegen.options import BackendName, StepMode
 from lnm_codegen.validation import require_known, require_one_of, wrong
@@ -216,31 +211,36 @@ class NeuronLayer(StatefulModule):
             each spike, and "outside".
         """
         inputs, is_single_step = self._inputs(x_seq, *more_inputs), self.step_mode == "s"
-        keeps_state, neuron = is_single_step or self.carry_state, self.neuron
-        dispatch, x = self._dispatch, inputs[0]
-        given = self._initial(state)
-        if keeps_state and state is None and torch.compiler.is_compiling():
+        keeps, neuron = is_single_step or self.carry_state, self.neuron
+        dispatch, x, given = self._dispatch, inputs[0], self._initial(state)
+        if keeps and state is None and torch.compiler.is_compiling():
             dispatch.require_not_exporting()
         backend = dispatch.backend_of(x)
         if self._has_axes:
-            if self._is_lazy:  # a refused state fixes no size
-                require_starts(neuron, x, given, self._state)
+            if self._is_lazy:
+                self._require_first(backend, inputs, given)
             self._require_axes(x.shape)
         params = parameters_as(neuron, self._shapes, self._values(), x)
-        outputs, final, counts = self._run(
-            backend, inputs, given, params, keeps_state or return_state
-        )
+        outputs, final, counts = self._run(backend, inputs, given, params, keeps or return_state)
         outputs = with_bits(neuron, outputs)
         if is_single_step:
             outputs = tuple(o.squeeze(0) for o in outputs)
         count = len(neuron.output)
         out = outputs[0] if count == 1 else outputs[:count]
         records = recorded(neuron, self._record, outputs[count:], counts) if self._record else {}
-        if keeps_state or records:
+        if keeps or records:
             self._keep(final, records)
         extras: list[Any] = [dict(final)] if return_state else []
         extras += [records] if records and self.return_recorded else []
         return (out, *extras) if extras else out
+
+    @torch.compiler.disable(reason=LAZY)  # type: ignore[untyped-decorator, no-untyped-call]
+    def _require_first(self, backend: str, inputs: tuple[Tensor, ...], given: States) -> None:
+        """Raise the errors of a call before it gives lazy parameters their sizes."""
+        self._require_sizable(inputs[0].device)
+        require_starts(self.neuron, inputs[0], given, self._state)
+        starts = (value for value in given.values() if isinstance(value, Tensor))
+        self._dispatch.require_readable(backend, (*inputs, *starts))
 
     def _run(
         self,
@@ -262,13 +262,13 @@ class NeuronLayer(StatefulModule):
             UnsupportedError: The layer computes in integers.
         """
         inputs = self._inputs(x_seq, *more_inputs)
-        if self._has_axes:
-            self._require_axes(inputs[0].shape)
         if self.arithmetic is not None:
             problem = "explain describes floating-point kernels; this layer computes in integers"
             remedy = "Use a layer without arithmetic."
             raise UnsupportedError(self.neuron.name, problem, remedy=remedy)
         backend = self._dispatch.on(inputs[0].device.type, inputs[0].dtype)
+        if self._has_axes:
+            self._require_axes(inputs[0].shape)
         return explain(self._dispatch.neuron, self.backend, backend, inputs)
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
 
-from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import require_axes
@@ -31,7 +31,8 @@ from lnm_codegen.nn.parameters import (
 _LOCK = threading.Lock()
 """Held while lazy parameters get their sizes, which several threads may find at once."""
 
-_LAZY = "call the layer once first: its parameters are lazy"
+LAZY = "call the layer once first: its parameters are lazy"
+"""Reason why a graph of `torch.compile` ends at a first call."""
 
 
 class NeuronModule(nn.Module):
@@ -83,26 +84,35 @@ class NeuronModule(nn.Module):
 
     def _require_axes(self, shape: torch.Size) -> None:
         """Give lazy parameters the axes of an input (T, N, C, *), or raise ShapeError."""
-        params = self.neuron.params
+        axes = self._axes
         if self._is_lazy:
-            self._materialise(
-                [
-                    axes_in(p, shape) if a is None else a
-                    for p, a in zip(params, self._axes, strict=True)
-                ]
-            )
-        require_axes(self.neuron, self._axes, shape)
+            pairs = zip(self.neuron.params, axes, strict=True)
+            axes = [axes_in(p, shape) if own is None else own for p, own in pairs]
+        require_axes(self.neuron, axes, shape)
+        if self._is_lazy:  # a refused input fixes no size
+            self._materialise(axes)
 
-    @torch.compiler.disable(reason=_LAZY)  # type: ignore[untyped-decorator, no-untyped-call]
+    def _require_no_transform(self) -> None:
+        if torch._C._are_functorch_transforms_active():
+            problem = "a transform of torch.func is the first to call the layer, which is lazy"
+            raise UnsupportedError(self.neuron.name, problem, remedy="Call the layer once first.")
+
+    def _require_sizable(self, device: torch.device) -> None:
+        """Raise an error if a call on a device cannot give lazy parameters their sizes."""
+        self._require_no_transform()
+        for name, value in zip(self._names, self._values(), strict=True):
+            if value.device != device:
+                problem = f"parameter {name!r} is on {value.device}"
+                raise ShapeError(self.neuron.name, problem, f"{device}, the device of the input")
+
+    @torch.compiler.disable(reason=LAZY)  # type: ignore[untyped-decorator, no-untyped-call]
     def _materialise(self, axes: Sequence[tuple[int, ...] | None]) -> None:
         """Give lazy parameters the shape and the initial value that follow from known axes.
 
         Raises:
             UnsupportedError: A transform of `torch.func` is active, in which they would end.
         """
-        if torch._C._are_functorch_transforms_active():
-            problem = "a transform of torch.func is the first to call the layer, which is lazy"
-            raise UnsupportedError(self.neuron.name, problem, remedy="Call the layer once first.")
+        self._require_no_transform()
         # Values made in inference mode could not train; leaving that mode turns gradients on.
         with _LOCK, torch.inference_mode(False), torch.no_grad():
             triples = zip(self.neuron.params, self._axes, axes, strict=True)

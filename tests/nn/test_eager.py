@@ -146,6 +146,66 @@ def test_counts_do_not_break_the_graph(backend: str, steps: int) -> None:
     assert {name: float(count) for name, count in got.items()} == layer(x)[1]["stats"]
 
 
+# ---- memory of states ----
+
+
+def decaying() -> lnm.Neuron:
+    """Return a neuron whose state b depends on itself and parameters alone."""
+    v, b, x = lnm.state("v"), lnm.state("b", init=1.0), lnm.input("x")
+    decay = lnm.param("decay", init=0.9, per="channel")
+    return lnm.Neuron(
+        charge={v: v / 2 + x, b: b * decay}, fire=v - b, reset=lnm.hard_reset(v), name="decaying"
+    )
+
+
+@pytest.mark.parametrize("per", ["layer", "channel"])
+@pytest.mark.parametrize("trains", [True, False])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_each_neuron_has_a_state_of_its_own(per: str, trains: bool, compiled: bool) -> None:
+    """Those of all neurons, or of a batch, once were one number, which an assignment changed."""
+    layer = NeuronLayer(decaying().with_per({"decay": per}), channels=2, backend="torch")
+    layer.carry_state = True
+    x = draw(3, 2, 2).requires_grad_(trains)
+    run = torch.compile(layer, backend="aot_eager") if compiled else layer
+    _, state = run(x, return_state=True)
+    for value in (state["b"], layer.b):
+        assert value.stride() == (2, 1)
+        with torch.no_grad():
+            value[0, 0] = 5.0
+            assert value.eq(5.0).sum() == 1
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("trains", [True, False])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_no_two_tensors_are_one(steps: int, trains: bool, compiled: bool) -> None:
+    """States that are the input, a parameter or another state once shared its memory."""
+    v, x, p = lnm.state("v"), lnm.input("x"), lnm.param("p", init=0.5, per="neuron")
+    charge = {v: v / 2 + x, lnm.state("same"): v / 2 + x, lnm.state("last"): x}
+    charge |= {lnm.state("again"): x, lnm.state("before"): v}
+    if not compiled:  # PyTorch traces no Function that receives a tensor twice
+        charge |= {lnm.state("own"): p}
+    neuron = lnm.Neuron(charge=charge, fire=v - p, reset={}, name="shared")
+    layer = NeuronLayer(neuron, shape=(2,), backend="torch")
+    given = draw(steps, 1, 2).requires_grad_(trains)
+    run = torch.compile(layer, backend="aot_eager") if compiled else layer
+    out, after = run(given, return_state=True)
+    tensors = [given, out, layer.p, *after.values()]
+    assert len({t.untyped_storage().data_ptr() for t in tensors}) == len(tensors)
+    want = lnm.interpret(neuron, given.detach().double().numpy())
+    for name, value in after.items():
+        assert value.detach().double().numpy() == pytest.approx(want.states[name])
+
+
+def test_a_whole_state_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state of a plain neuron is the tensor that the last step computes."""
+    layer, copies = NeuronLayer(lnm.get("lif"), backend="torch"), []
+    clone = Tensor.clone
+    monkeypatch.setattr(Tensor, "clone", lambda t, **o: copies.append(t) or clone(t, **o))
+    layer(draw(3, 2, 3), return_state=True)
+    assert not copies
+
+
 # ---- torch.export ----
 
 

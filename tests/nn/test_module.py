@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn.parameter import UninitializedParameter, is_lazy
 from torch.nn.utils import parametrize, prune
 
@@ -116,6 +117,60 @@ def test_a_refused_first_call_leaves_a_layer_lazy():
             layer.load_state_dict({"theta": wrong})
     assert is_lazy(layer.theta)
     layer(x)
+
+
+@pytest.mark.parametrize("method", ["__call__", "explain"])
+@pytest.mark.parametrize(
+    ("channels", "shape", "problem"),
+    [(4, (3, 2, 5, 6), "5 channels (axis 2"), (None, (3, 2), "no channels (axis 2")],
+)
+def test_a_refused_input_fixes_no_size(method, channels, shape, problem):
+    """It fixed the sizes of the other lazy parameters, and the next input was refused."""
+    neuron = lnm.get("glif", per={"w_tau": "neuron", "w_alpha": "channel"})
+    layer = NeuronLayer(neuron, channels=channels, backend="torch")
+    accepted = "(4,)" if channels else "(C,), the size of parameter 'w_alpha' per channel"
+    with refused(lnm.ShapeError, "glif", problem, accepted):
+        getattr(layer, method)(torch.rand(shape))
+    assert is_lazy(layer.w_tau)
+    layer(torch.rand(3, 2, 4, 6))
+    assert (layer.w_tau.shape, layer.w_alpha.shape) == ((4, 6), (4,))
+
+
+def test_neurons_of_one_number_are_not_channels():
+    """A sample without axes gives a parameter per neuron the shape ()."""
+    layer = lnm_layer("neuron")
+    layer(torch.rand(3, 2))
+    with refused(lnm.ShapeError, "lnm", "neurons (5,)", "(), the size of parameter 'theta'"):
+        layer(torch.rand(3, 2, 5))
+
+
+def test_a_first_input_on_another_device_fixes_no_size():
+    layer = lnm_layer("channel")
+    with refused(lnm.ShapeError, "lnm", "parameter 'theta' is on cpu", "meta, the device of"):
+        layer(torch.rand(3, 2, 9, device="meta"))
+    assert is_lazy(layer.theta)
+    layer(torch.rand(3, 2, 5))
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("where", ["input", "state"])
+def test_a_first_input_that_kernels_cannot_read_fixes_no_size(where):
+    """A tensor with a forward-mode tangent, as the input or as an initial state."""
+    layer, x = lnm_layer("channel", backend="c"), torch.rand(3, 2, 5)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(torch.rand(3, 2, 9), torch.ones(3, 2, 9))
+        call = (dual, None) if where == "input" else (torch.rand(3, 2, 9), {"v": dual[0]})
+        with refused(lnm.UnsupportedError, "lnm", "no forward-mode derivatives"):
+            layer(call[0], state=call[1])
+    assert is_lazy(layer.theta)
+    layer(x)
+
+
+def test_explain_of_integers_fixes_no_size():
+    layer = lnm_layer("channel", arithmetic=lnm.Fixed(16, 12))
+    with refused(lnm.UnsupportedError, "lnm", "explain describes floating-point kernels"):
+        layer.explain(torch.rand(3, 2, 9))
+    assert is_lazy(layer.theta)
 
 
 @pytest.mark.parametrize("name", ["grad", "vmap", "jvp"])

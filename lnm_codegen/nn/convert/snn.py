@@ -31,6 +31,12 @@ PREFIX = "snntorch._neurons"
 STATES = {"Leaky": ("mem",), "Lapicque": ("mem",), "Synaptic": ("syn", "mem")}
 """Class -> states that a call takes and returns, in order."""
 
+_CHARGES = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
+"""Method of a layer that computes its charge -> reset in it."""
+
+_AT_ONCE = {0: "subtract", 1: "zero"}
+"""Value of `reset_mechanism_val` -> reset in the step of a spike."""
+
 
 class SnnTorchLayer(BroadcastLayer):
     """A single-step layer with the calls of snnTorch.
@@ -142,23 +148,40 @@ def recipe_of(old: Any) -> Recipe:
         learns = old.beta.requires_grad
         require(old, not learns, "learn_beta: C keeps one graph of beta, for a single backward")
     tensors_kept = kept(name, tensors)
-    delayed = getattr(old, "reset_delay", True)
-    neuron = _neuron(name, tensors_kept, old.reset_mechanism, delayed, slope)
+    neuron = _neuron(name, tensors_kept, *_resets_of(old), slope)
     saved = old.state_dict()
     known = (library_names(type(old)) & set(old._buffers) & set(saved)) - set(tensors)
     protocol = replace(protocol_of(old), buffers=tuple(n for n in old._buffers if n in known))
     return Recipe(neuron, protocol, tensors_kept, slope.reason)
 
 
-def _neuron(name: str, old: Kept, mechanism: str, delayed: bool, slope: Slope) -> Neuron:
-    """Return the neuron of a layer.
+def _resets_of(old: Any) -> tuple[str, str]:
+    """Return the reset in the charge of a layer, and that in the step of a spike.
+
+    snnTorch selects the charge when it makes a layer. A new value of `reset_mechanism`, or one
+    from a state_dict, changes only the reset in the step of a spike (`reset_delay=False`).
+
+    Raises:
+        UnsupportedError: The charge is not a method of the layer.
+    """
+    function = old.state_function
+    known = getattr(function, "__self__", None) is old and function.__name__ in _CHARGES
+    require(old, known, "state_function is not the layer's own")
+    charge = _CHARGES[function.__name__]
+    if getattr(old, "reset_delay", True):
+        return charge, "none"
+    return charge, _AT_ONCE.get(int(old.reset_mechanism_val), "none")
+
+
+def _neuron(name: str, old: Kept, mechanism: str, at_once: str, slope: Slope) -> Neuron:
+    """Return the neuron of a layer with these resets; see `_resets_of`.
 
     r = H(mem - threshold)
     u = beta*mem + x, or the sum of Synaptic or Lapicque, and beta is clamped to [0, 1]
     subtract: mem = u - r*threshold
     zero: mem = beta*(1 - r)*mem + x (Leaky), or (1 - r)*u
     spk = H(mem - threshold)
-    reset_delay=False: afterwards mem = mem - (spk - r)*threshold, or mem - (spk - r)*mem
+    at once, subtract or zero: mem = mem - (spk - r)*threshold, or mem - (spk - r)*mem
     """
     x = input("x")
     syn = state("syn") if name == "Synaptic" else None
@@ -180,10 +203,10 @@ def _neuron(name: str, old: Kept, mechanism: str, delayed: bool, slope: Slope) -
         u = u - where(fired, threshold, 0)
     charge[mem] = u
     reset: dict[Any, Any] = {}
-    if not delayed and mechanism != "none":
+    if at_once != "none":
         before = state("reset_before")
         charge[before] = where(fired, 1, 0)
-        reset[mem] = mem - (spike - before) * (mem if zero else threshold)
+        reset[mem] = mem - (spike - before) * (mem if at_once == "zero" else threshold)
     z: Any = mem - threshold
     return Neuron(
         charge,

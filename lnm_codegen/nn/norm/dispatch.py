@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.errors import ShapeError
-from lnm_codegen.nn.arguments import require_plain_memory
-from lnm_codegen.nn.dispatch import READER, Dispatch
+from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.function import FusedCall, LayerResults, needs_backward
 from lnm_codegen.nn.norm.function import NormCall, arranged_call, passes_of, run_norm
 from lnm_codegen.nn.norm.operators import norm_operator_of, run_norm_operator
@@ -63,7 +62,7 @@ class NormDispatch(Dispatch):
             name = self._norm_operator_name(self._key, backend)
             flags = (returns_states, saves_states)
             return run_norm_operator(name, self._states, tensors, eps, group, *flags)
-        require_plain_memory(self.name, READER[backend], tensors)
+        self.require_readable(backend, tensors)
         dtype = tensors[0].dtype
         kernels, passes = self._kernels_of(backend, dtype), self._passes_of(backend, dtype)
         layout, own = arranged_call(

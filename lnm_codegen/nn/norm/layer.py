@@ -222,6 +222,11 @@ class NormNeuron(NeuronLayer):
             raise ShapeError(self.neuron.name, f"input 'c' has shape {shape}", expected)
         return inputs
 
+    def _require_first(self, backend: str, inputs: tuple[Tensor, ...], given: States) -> None:
+        super()._require_first(backend, inputs, given)
+        if self._uses_batch():
+            has_values(self.neuron.name, inputs[0], self._group())
+
     def _run(
         self,
         backend: str,

@@ -109,6 +109,39 @@ def test_spikes_states_and_gradients(name: str, options: dict[str, Any]) -> None
     assert_converts(getattr(snn, name)(**DECAYS[name] | options), seed=1)
 
 
+MECHANISMS = ("subtract", "zero", "none")
+RESETS = [
+    (name, {"reset_delay": delay} if name != "Lapicque" else {})
+    for name in sorted(DECAYS)
+    for delay in ((True, False) if name != "Lapicque" else (True,))
+]
+
+
+@pytest.mark.parametrize("loads", [True, False])
+@pytest.mark.parametrize(("name", "options"), RESETS)
+def test_a_reset_that_is_changed_later(name: str, options: dict[str, Any], loads: bool) -> None:
+    """snnTorch keeps the old reset in the charge. A converted layer had the new one."""
+    for first in MECHANISMS:
+        for later in MECHANISMS:
+            kind, own = getattr(snn, name), DECAYS[name] | options
+            layer = kind(**own, reset_mechanism=first)
+            if loads:
+                layer.load_state_dict(kind(**own, reset_mechanism=later).state_dict())
+            else:
+                layer.reset_mechanism = later
+            assert_converts(layer, seed=1)
+
+
+def test_a_charge_of_the_users_is_refused() -> None:
+    """Of a function, and of a shallow copy, which runs the charge of the original."""
+    replaced, copied = snn.Leaky(beta=0.5), copy.copy(snn.Leaky(beta=0.5))
+    replaced.state_function = lambda x: x
+    for layer in (replaced, copied):
+        assert lnm.nn.convert(layer) is layer
+        (line,) = lnm.nn.conversion_report(layer).layers
+        assert (line.status, line.reason) == ("refused", "state_function is not the layer's own")
+
+
 @pytest.mark.parametrize("name", sorted(DECAYS))
 def test_the_inputs_of_the_property_make_spikes(name: str) -> None:
     """Otherwise the property compares silent layers."""

@@ -16,6 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call, grad
+from torch.nn.parameter import is_lazy
 
 import lnm_codegen as lnm
 from lnm_codegen.nn import NeuronLayer, NormNeuron
@@ -482,6 +483,15 @@ def test_refusals() -> None:
     with refused(lnm.UnsupportedError, "NormNeuron", "double backward"):
         c = torch.rand(4, 2, 3, requires_grad=True)
         torch.autograd.grad(block(c).sum(), c, create_graph=True)
+
+
+def test_a_refused_batch_fixes_no_size() -> None:
+    """One value in a channel has no variance."""
+    block = NormNeuron(lnm.get("plif", per="neuron"), 4, backend="torch")
+    with refused(lnm.ShapeError, "plif", "one value in a channel"):
+        block(torch.rand(1, 1, 4))
+    assert is_lazy(block.w)
+    block(torch.rand(2, 1, 4, 3))
 
 
 @pytest.mark.parametrize("backend", ["c", "torch"])
