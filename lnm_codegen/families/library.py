@@ -199,6 +199,7 @@ def _guarded(
     where: str,
     doing: str,
     run: Callable[..., Any],
+    /,
     *args: Any,
     **kwargs: Any,
 ) -> Any:

@@ -20,7 +20,7 @@ from lnm_codegen.insight.history import read_history
 from lnm_codegen.insight.layer import ALL_CLASSES, LayerAnalysis, analyze_layer
 from lnm_codegen.insight.record import record
 from lnm_codegen.language.display import brief
-from lnm_codegen.nn import NeuronLayer, reset
+from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.hooks import evaluating
 from lnm_codegen.train.history import layer_history
 from lnm_codegen.train.runs.config import clamp_of
@@ -131,8 +131,8 @@ def analyze(
             raise UnsupportedError("analyze", problem, remedy="Analyse the layer in float.")
     pairs = _pairs(batches)
     with evaluating(module):
-        recorded = record(module, layers.values(), _after_reset(module, pairs))
-        counts = energy(module, _after_reset(module, pairs))
+        recorded = record(module, layers.values(), pairs)
+        counts = energy(module, pairs)
     found = zip(layers.items(), recorded.layers, strict=True)
     return NetworkAnalysis(
         samples=recorded.samples,
@@ -155,15 +155,6 @@ def _pairs(batches: Any) -> list[tuple[Tensor, Tensor]]:
             raise ModelError("analyze", f"batches has a {type(pair).__name__}", accepted)
         found.append((pair[0], pair[1]))
     return found
-
-
-def _after_reset(
-    module: nn.Module, pairs: list[tuple[Tensor, Tensor]]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield each batch after a reset of the states that the layers keep."""
-    for pair in pairs:
-        reset(module)
-        yield pair
 
 
 def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnalysis:

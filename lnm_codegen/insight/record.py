@@ -17,7 +17,7 @@ from torch.func import functional_call
 from lnm_codegen.analysis.charge import emits_spikes, potential_of
 from lnm_codegen.insight.histogram import Histogram
 from lnm_codegen.ir.names import Names
-from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn import NeuronLayer, reset
 from lnm_codegen.nn.hooks import hooked
 from lnm_codegen.nn.norm.inputs import neuron_inputs
 from lnm_codegen.nn.parameters import ParameterSets, parameter_sets, values_of
@@ -158,6 +158,8 @@ def record(
 ) -> RunRecord:
     """Run a network without gradients and record its neuron layers.
 
+    States that its layers keep are reset before each batch.
+
     Args:
         network: A network in eval mode. It calls its layers on sequences or step by step.
         layers: Neuron layers of the network.
@@ -169,6 +171,7 @@ def record(
     running = [(one, hook) for one, hook in zip(layers, hooks, strict=True) if hook is not None]
     with torch.no_grad(), hooked(running, with_kwargs=True):
         for x, labels in batches:
+            reset(network)
             for _, hook in running:
                 hook.begin()
             correct, total = count_correct(network(x), labels)

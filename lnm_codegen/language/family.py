@@ -34,7 +34,7 @@ class Family(Generic[P]):
         functools.update_wrapper(self, build)
         self.__name__: str = build.__name__
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Neuron:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Neuron:
         """Build the neuron.
 
         Raises:
@@ -81,7 +81,7 @@ class FamilyByArgument(Family[...]):
                 found.setdefault(name, parameter.replace(kind=keyword))
         self.signature = self.__signature__ = inspect.Signature(list(found.values()))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Neuron:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Neuron:
         """Build the neuron with the selected family.
 
         Raises:

@@ -14,11 +14,11 @@ import torch
 from lnm_codegen.errors import LnmError, ModelError, reason
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import BackendName
-from lnm_codegen.train.data import Dataset, Split, load
+from lnm_codegen.train.data import Dataset, Split, load, require_set_options
 from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import count_correct
 from lnm_codegen.train.metrics import counting
-from lnm_codegen.train.models import Network, build
+from lnm_codegen.train.models import Network, build, require_network_options
 from lnm_codegen.train.runs.config import TrainConfig, clamp_of, neuron_of
 from lnm_codegen.train.stability.modes import Unstable, count_unstable
 from lnm_codegen.train.trainer import Trainer
@@ -33,7 +33,7 @@ class Epoch:
 
     Attributes:
         number: 1 for the first.
-        loss: Mean loss over the training samples during the pass, without the penalty.
+        loss: Mean loss over the predictions that `train_accuracy` counts, without the penalty.
         train_accuracy: Share of correct predictions on the training samples during the pass; one
             prediction per sample, or per time step if each step has a label.
         test_accuracy: Share of correct predictions on the test samples after the epoch; None if
@@ -72,6 +72,7 @@ def dataset_of(config: TrainConfig, data: Dataset | None = None) -> Dataset:
         data: Samples; None loads those that the config names.
     """
     if data is None:
+        require_set_options(config.data, config.data_arguments)
         data = load(config.data, config.data_dir, config.limit, **config.data_arguments)
     elif not data.is_held_out:
         data = data.first(config.limit)
@@ -89,6 +90,7 @@ def network_of(config: TrainConfig, data: Dataset, neuron: Neuron | None = None)
     Raises:
         ModelError: The network does not fit the neuron, the samples, or the memory.
     """
+    require_network_options(config.network, config.network_arguments)
     with torch.random.fork_rng(devices=_gpus()):
         torch.manual_seed(config.seed)
         try:
@@ -144,7 +146,7 @@ def fit(
         )
         for x, labels in batches:
             loss, correct, predictions = trainer.step(x, labels)
-            added = (loss * labels.shape[-1], correct, predictions)
+            added = (loss * predictions, correct, predictions)
             sums = [a + b for a, b in zip(sums, added, strict=True)]
             if on_batch is not None:
                 on_batch(trainer.done, trainer.total, loss)
@@ -155,7 +157,7 @@ def fit(
         if number == config.epochs or (every and number % every == 0):
             clamp = clamp_of(config)
             tested = evaluate(trainer.averaged, data, data.test, config.batch, clamp, world)
-        loss_mean, accuracy = loss_sum / len(data.train), all_correct / max(all_predictions, 1.0)
+        loss_mean, accuracy = (s / max(all_predictions, 1.0) for s in (loss_sum, all_correct))
         if tested is None:
             yield Epoch(number, loss_mean, accuracy, None, (), (), seconds)
         else:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
+from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.families.library import get, is_missing, load, resolve
 from tests.refusals import refused
@@ -400,3 +401,14 @@ def test_one_element_is_a_number(one: Any) -> None:
     assert get("lnm", degree=np.array([2])).params[0].size == 3
     with refused(lnm.ModelError, "parameter 'theta'", f"init is {one.tolist()}", "or 3 of them"):
         get("lnm", degree=2, theta=one)
+
+
+def test_a_function_may_name_its_arguments_as_ours(tmp_path: Path) -> None:
+    """`where` of a user's function was an internal TypeError; `self` is no argument of a family."""
+    text = "import lnm_codegen as lnm\ndef mine(where, run=1.0):\n"
+    (tmp_path / "own.py").write_text(text + "    return lnm.get('lif', tau=where + run)\n")
+    found = resolve(f"{tmp_path / 'own.py'}:mine", where=2.0)
+    assert found.to_toml() == lnm.get("lif", tau=3.0).to_toml()
+    for name in ("lif", "lnm"):  # `lnm` is selected by an argument
+        with refused(ModelError, name, "no argument 'self'"):
+            lnm.get(name, **{"self": 1})

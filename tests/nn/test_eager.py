@@ -182,9 +182,7 @@ def test_no_two_tensors_are_one(steps: int, trains: bool, compiled: bool) -> Non
     """States that are the input, a parameter or another state once shared its memory."""
     v, x, p = lnm.state("v"), lnm.input("x"), lnm.param("p", init=0.5, per="neuron")
     charge = {v: v / 2 + x, lnm.state("same"): v / 2 + x, lnm.state("last"): x}
-    charge |= {lnm.state("again"): x, lnm.state("before"): v}
-    if not compiled:  # PyTorch traces no Function that receives a tensor twice
-        charge |= {lnm.state("own"): p}
+    charge |= {lnm.state("again"): x, lnm.state("own"): p, lnm.state("before"): v}
     neuron = lnm.Neuron(charge=charge, fire=v - p, reset={}, name="shared")
     layer = NeuronLayer(neuron, shape=(2,), backend="torch")
     given = draw(steps, 1, 2).requires_grad_(trains)

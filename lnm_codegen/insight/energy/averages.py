@@ -2,8 +2,14 @@
 
 A value n/q of a tensor with the divisor q is an average of n spikes. The divisor of a mean is the
 number of values in it, and that of a pooling the size of its window. Spikes divided by an integer
-have this integer. The divisors of successive averages multiply. Any other function keeps the
-largest divisor of its arguments.
+have this integer. The divisors of successive averages multiply.
+
+Any other function keeps the divisor of its arguments. If their divisors differ,
+
+* a function that moves values, such as `cat`, moves the divisors with them;
+* a sum n/q + m/r has the divisor with which it stands for n + m spikes;
+* a product keeps the largest divisor;
+* the result of another function has the divisor NaN, so that it counts as numbers.
 """
 
 from __future__ import annotations
@@ -19,8 +25,21 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 Divisor: TypeAlias = "float | Tensor"
-"""A number; for windows of different sizes, a tensor of the shape of the pooled image. NaN for an
-average over such windows."""
+"""A number, or a tensor with the divisor of each value. NaN is the divisor of numbers."""
+
+_JOINS = {"cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "column_stack"}
+_MOVES = _JOINS | {
+    "view", "reshape", "flatten", "unflatten", "view_as", "reshape_as", "ravel", "contiguous",
+    "permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "__get__",
+    "squeeze", "unsqueeze", "expand", "expand_as", "broadcast_to", "repeat", "tile",
+    "repeat_interleave", "flip", "roll", "__getitem__", "narrow", "select", "index_select",
+    "gather", "take_along_dim", "split", "chunk", "tensor_split", "unbind", "clone", "detach",
+    "to", "float", "double", "cpu", "cuda", "relu", "dropout",
+}  # fmt: skip
+"""Functions that move values and do not change them; `__get__` reads an attribute such as `T`."""
+_SUMS = {"add", "sub", "subtract", "__rsub__", "rsub"}
+_SCALINGS = {"mul", "multiply", "div", "true_divide"}
+_PRODUCTS = _SCALINGS | {"matmul", "mm", "bmm", "einsum"}
 
 
 class Averages(TorchFunctionMode):
@@ -48,17 +67,66 @@ class Averages(TorchFunctionMode):
         """Call a function of PyTorch and record the divisors of its results."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        given = (*args, *kwargs.values())
-        known = [self._found[t] for t in _tensors(given) if t in self._found]
+        results = list(_tensors((out,)))
+        if not results:
+            return out
+        name = getattr(func, "__name__", "")
+        given = [t for t in _tensors((*args, *kwargs.values())) if t.is_floating_point()]
+        is_tracked = any(t in self._found for t in given)
         own: Divisor = 1.0
         if isinstance(out, Tensor) and out.numel():
-            own = _divisor(getattr(func, "__name__", ""), bool(known), out, *args, **kwargs)
-        if known or _largest(own) != 1:
-            divisor = _product(max(known, key=_largest, default=1.0), own)
-            for tensor in _tensors((out,)):
+            own = _divisor(name, is_tracked, out, *args, **kwargs)
+        if is_tracked or _largest(own) != 1:
+            joined = self._joined(func, out, given, args, kwargs)
+            each = joined if isinstance(joined, tuple | list) else [joined] * len(results)
+            for tensor, divisor in zip(results, each, strict=True):
                 if tensor.is_floating_point():
-                    self._found[tensor] = divisor
+                    self._found[tensor] = divisor * own
         return out
+
+    def _joined(
+        self, func: Any, out: Any, given: list[Tensor], args: tuple[Any, ...], kwargs: Any
+    ) -> Any:
+        """Return the divisor that the results of a function have from its arguments."""
+        name = getattr(func, "__name__", "")
+        takes_all = name in _JOINS or name in _SUMS
+        divisors = [self.of(t) for t in given if takes_all or t in self._found]
+        if not divisors:
+            return 1.0
+        if not any(isinstance(d, Tensor) or d != divisors[0] for d in divisors):
+            return divisors[0]
+        if name in _SUMS and "alpha" not in kwargs:
+            spikes: Any = sum(t.abs() * d for t, d in zip(given, divisors, strict=True))
+            return torch.where(spikes == 0, 1.0, spikes / out.abs())
+        if name in _MOVES or _is_average(name):
+            return self._moved(func, args, kwargs)
+        if name in _PRODUCTS and not any(isinstance(d, Tensor) for d in divisors):
+            return float(torch.tensor(divisors).max())  # NaN if one is NaN
+        return divisors[0] if name in _SCALINGS and len(divisors) == 1 else math.nan
+
+    def _moved(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+        """Return the divisors moved as the values are; NaN for an average of different ones."""
+
+        def replaced(value: Any, power: int) -> Any:
+            if isinstance(value, tuple | list):
+                found = [replaced(v, power) for v in value]
+                return found if isinstance(value, list) else tuple(found)
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                return value
+            return torch.zeros_like(value).add(self.of(value)) ** power
+
+        def applied(power: int) -> Any:
+            named = {word: replaced(value, power) for word, value in kwargs.items()}
+            return func(*replaced(args, power), **named)
+
+        moved = applied(1)
+        if _is_average(func.__name__) and not torch.allclose(applied(2), moved**2):
+            return math.nan
+        return moved
+
+
+def _is_average(name: str) -> bool:
+    return name == "mean" or "avg_pool" in name
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
@@ -73,12 +141,6 @@ def _largest(divisor: Divisor) -> float:
     return float(divisor.max()) if isinstance(divisor, Tensor) else divisor
 
 
-def _product(divisor: Divisor, own: Divisor) -> Divisor:
-    if isinstance(divisor, Tensor) and isinstance(own, Tensor):
-        return math.nan
-    return divisor * own
-
-
 def _divisor(name: str, spiking: bool, out: Tensor, *args: Any, **kwargs: Any) -> Divisor:
     """Return the divisor by which a function of this name multiplies that of its argument."""
     if name == "mean":
@@ -89,7 +151,8 @@ def _divisor(name: str, spiking: bool, out: Tensor, *args: Any, **kwargs: Any) -
     if "avg_pool" not in name:
         return 1.0
     windows = _adaptive_windows if name.startswith("adaptive") else _windows
-    return windows(out, int(name[-2]), *args, **kwargs)
+    found = windows(out, int(name[-2]), *args, **kwargs)
+    return found.to(out).expand(out.shape) if isinstance(found, Tensor) else found
 
 
 def _adaptive_windows(out: Tensor, axes: int, input: Tensor, *_: Any, **__: Any) -> Divisor:

@@ -38,7 +38,7 @@ from lnm_codegen.insight.energy.reach import (
     steps_in,
     taps_of,
 )
-from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn import NeuronLayer, reset
 from lnm_codegen.nn.hooks import hooked
 from lnm_codegen.nn.parameters import values_of
 
@@ -47,6 +47,8 @@ def counted(
     network: nn.Module, batches: Iterable[tuple[Tensor, int]]
 ) -> tuple[tuple[Layer, ...], int]:
     """Run a network without gradients; return its layers in order of execution, and the samples.
+
+    States that its layers keep are reset before each batch.
 
     Args:
         network: A network in eval mode.
@@ -59,6 +61,7 @@ def counted(
     network = getattr(network, "_orig_mod", network)  # compiled code would hide its averages
     with torch.no_grad(), hooked(_hooks(network, counter)):
         for x, number in batches:
+            reset(network)
             with counter.inference(number):
                 network(x)
             samples += number
@@ -97,7 +100,7 @@ class _Synapse:
         self.frames += math.prod(self.calls[-1])
         self.dense += out.numel() * taps_of(self.module)
         self.everything += products_in(self.module, x)
-        spikes = spikes_in(self.module, x, divisors)
+        spikes = spikes_in(x, divisors)
         self.spiking &= spikes is not None
         if spikes is not None:
             self.events += float(spikes.sum(dtype=torch.float64))

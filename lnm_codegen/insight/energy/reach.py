@@ -21,27 +21,15 @@ _CLOSE = 1e-3
 """Tolerance of n: a mean over 10 steps is rounded."""
 
 
-def spikes_in(module: nn.Module, x: Tensor, divisors: Sequence[Divisor]) -> Tensor | None:
+def spikes_in(x: Tensor, divisors: Sequence[Divisor]) -> Tensor | None:
     """Return the spikes of each value by the first divisor that fits; None: they are numbers."""
     for divisor in divisors:
-        q = _divisor_of_values(module, x, divisor)
-        tolerance = 0.0 if isinstance(q, float) and q == 1 else _CLOSE
-        scaled = x.abs() * q
+        tolerance = 0.0 if isinstance(divisor, float) and divisor == 1 else _CLOSE
+        scaled = x.abs() * divisor
         near = scaled.round()
         if bool(((scaled - near).abs() <= tolerance).all()):
             return near
     return None
-
-
-def _divisor_of_values(module: nn.Module, x: Tensor, divisor: Divisor) -> Divisor:
-    """Return the divisor, that of windows in the shape of the input; NaN if it does not fit."""
-    if not isinstance(divisor, Tensor):
-        return divisor
-    own = divisor.to(x)
-    if isinstance(module, CONVOLUTIONS):
-        return own if x.shape[-own.dim() :] == own.shape else math.nan
-    channels, rest = divmod(x.shape[-1], own.numel())
-    return math.nan if rest else own.flatten().repeat(channels)
 
 
 def frames_in(module: nn.Module, x: Tensor) -> tuple[int, ...]:

@@ -179,18 +179,21 @@ def energy(
 ) -> EnergyReport:
     """Count the operations of an inference, the mean over test samples.
 
+    The network runs in eval mode. States that its layers keep are reset before each batch.
+
     Args:
-        network: A module of convolutions, linear layers and NeuronLayers. It runs in eval mode.
+        network: A module of convolutions, linear layers and NeuronLayers.
         data: A `train.Dataset`, whose test split is run, or pairs (x, labels). The last axis of
             the labels counts the samples.
         size: Samples of a batch of a Dataset; `batch_size(data)` by default.
-        limit: Largest number of samples, or None for all. x of a pair is cut along its first axis.
+        limit: Largest number of samples, or None for all. x of a pair is cut along the axis of its
+            samples: of the first two, the one as long as the last axis of the labels.
         fan_out: "exact" or "mean", see `EnergyReport`.
         encoder: "as run" or "every step".
 
     Raises:
-        ModelError: A word is unknown, there are no samples, or a convolution pads with other values
-            than zeros.
+        ModelError: A word is unknown, there are no samples, no axis of a pair to cut is certain, or
+            a convolution pads with other values than zeros.
     """
     require_one_of("energy", "fan_out", fan_out, FAN_OUTS)
     require_one_of("energy", "encoder", encoder, ENCODERS)
@@ -211,12 +214,26 @@ def _batches(data: Any, size: int | None, limit: int | None) -> Iterator[tuple[T
         pairs = data.batches(data.test, batch_size(data) if size is None else size)
     seen = 0
     for x, labels in pairs:
-        number = labels.shape[-1] if limit is None else min(limit - seen, labels.shape[-1])
+        whole = labels.shape[-1]
+        number = whole if limit is None else min(limit - seen, whole)
         if number <= 0:
             return
         seen += number
-        axis = 1 if getattr(data, "kind", "image") == "sequence" else 0
-        yield (x if number == labels.shape[-1] else x.narrow(axis, 0, number)), number
+        if number < whole:
+            kind = getattr(data, "kind", None)
+            axis = _sample_axis(x, whole) if kind is None else int(kind == "sequence")
+            x = x.narrow(axis, 0, number)
+        yield x, number
+
+
+def _sample_axis(x: Tensor, samples: int) -> int:
+    """Return the axis of the samples, the first or the second, by its length."""
+    fits = [axis for axis, length in enumerate(x.shape[:2]) if length == samples]
+    if len(fits) != 1:
+        problem = f"limit cuts x of shape {tuple(x.shape)}, and labels are of {samples} samples"
+        accepted = "samples along one of the first two axes, of another length than the other"
+        raise ModelError("energy", problem, accepted, "Leave out limit, and give fewer samples.")
+    return fits[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,12 +80,9 @@ def load(
             that reads no files, or no folder for a set that needs one.
         ToolError: The files are missing or malformed, or a package is missing.
     """
-    make = SETS[require_dataset(name)]
-    where = f"data: {name}"
+    require_set_options(name, options)
+    make, where = SETS[name], f"data: {name}"
     parameters = inspect.signature(make).parameters
-    accepted = [word for word in parameters if word not in ("folder", "limit")]
-    for word in options:
-        require_known(where, "option", word, accepted)
     if limit is not None:
         require_integer(where, "limit", limit, 1, LARGEST)
     if folder is not None:
@@ -97,3 +94,11 @@ def load(
         raise ModelError(where, "the set is read from a folder of yours", remedy=remedy)
     place = {} if folder is None else {"folder": folder}
     return replace(make(limit=limit, **place, **options), loaded=Loaded(folder, limit, options))
+
+
+def require_set_options(name: str, options: Iterable[str]) -> None:
+    """Raise ModelError unless a set of this name has options of these names."""
+    parameters = inspect.signature(SETS[require_dataset(name)]).parameters
+    accepted = [word for word in parameters if word not in ("folder", "limit")]
+    for word in options:
+        require_known(f"data: {name}", "option", word, accepted)

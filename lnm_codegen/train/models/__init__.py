@@ -8,7 +8,7 @@ of an image, 4 by default. `fused`, True by default, runs normalisation and neur
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -67,12 +67,17 @@ def build(
     Raises:
         ModelError: An unknown network or option, or a value out of its range.
     """
-    known = options_of(require_network(name))
-    for word in options:
-        require_known(name, "option", word, known)
+    require_network_options(name, options)
     require_one_of("models", "backend", backend, BACKENDS)
     task = Task(sample, classes, kind, per_step)
     return MODELS[name](neuron, task, backend=backend, **options)
+
+
+def require_network_options(name: str, options: Iterable[str]) -> None:
+    """Raise ModelError unless a network of this name has options of these names."""
+    known = options_of(require_network(name))
+    for word in options:
+        require_known(name, "option", word, known)
 
 
 def options_of(name: str) -> tuple[str, ...]:

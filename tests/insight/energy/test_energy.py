@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
+from lnm_codegen.insight.analysis import analyze
 from lnm_codegen.insight.energy.cost import FP32, INT8, LEMAIRE, access
 from lnm_codegen.insight.energy.layers import NeuronOperations, Neurons, Synapses, neuron_operations
 from lnm_codegen.insight.energy.report import EnergyReport, energy, overhead
@@ -261,6 +262,75 @@ def test_a_mean_of_neurons_that_always_fire_keeps_its_steps(average: Any) -> Non
     assert energy(network, [(torch.full((1, 6), 2.0), torch.zeros(1))]).ac == 72
 
 
+class Joined(nn.Module):
+    """Two layers of neurons of 4 channels, and weights of what `join` makes of their spikes."""
+
+    def __init__(self, join: Any, weights: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = (NeuronLayer(lnm.get("if"), backend="torch") for _ in range(2))
+        self.join, self.weights, self.spikes = join, weights, ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.spikes = self.first(x), self.second(x * 2)
+        return self.weights(self.join(*self.spikes))
+
+
+@pytest.mark.parametrize(
+    ("join", "spikes"),
+    [
+        (lambda a, b: torch.cat([a.mean(0), a[-1]], -1), lambda a, b: (a, a[-1])),
+        (lambda a, b: torch.cat((a[0], b.mean(0), b[2]), dim=1), lambda a, b: (a[0], b, b[2])),
+        (lambda a, b: torch.stack([a.mean(0), b[2]]).flip(0), lambda a, b: (a, b[2])),
+        (lambda a, b: torch.stack([a.mean(0), b[2]], 1).flatten(0, 1), lambda a, b: (a, b[2])),
+        (lambda a, b: torch.cat([a.mean(0), b[2]], -1).T[4:].T, lambda a, b: (b[2],)),
+        (lambda a, b: torch.cat([a.mean(0), b[2]], -1).split(4, -1)[0], lambda a, b: (a,)),
+        (lambda a, b: torch.cat([a[:2].mean(0), a.mean(0)], -1) / 2, lambda a, b: (a[:2], a)),
+        (lambda a, b: a.mean(0) + a[-1], lambda a, b: (a, a[-1])),
+        (lambda a, b: a[-1] + b[:3].mean(0) + b.mean(0), lambda a, b: (a[-1], b[:3], b)),
+        (lambda a, b: torch.stack([a[:2].mean(0), b[0]]).mean(-1), lambda a, b: (a[:2], b[0])),
+        (lambda a, b: torch.stack([a[:2].mean(0), b[0]]).mean(0), None),
+        (lambda a, b: torch.maximum(a.mean(0), b[0]), None),
+        (lambda a, b: a.mean(0).mul(0.3) + b[0], None),
+        (lambda a, b: a.mean(0) * b[0], lambda a, b: (a * b[0],)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("seed", range(3))
+def test_spikes_beside_an_average_count_once(join: Any, spikes: Any, seed: int) -> None:
+    """Each spike that is joined with an average of q was counted q times. None: numbers."""
+    x = 2 * torch.rand(5, 6, 4, generator=torch.Generator().manual_seed(seed))
+    network = Joined(join, nn.LazyLinear(2))
+    network(x)
+    report = energy(network, [(x, torch.zeros(6))])
+    if spikes is None:
+        assert (report.ac, report.mac > 0) == (0, True)
+    else:
+        counted = sum(float(part.sum()) for part in spikes(*network.spikes))
+        assert (report.ac * 6, report.mac) == (pytest.approx(2 * counted), 0)
+
+
+@pytest.mark.parametrize("pool", [nn.AvgPool2d(2), nn.AdaptiveAvgPool2d(3)])
+@pytest.mark.parametrize("rate", [0.4, 1.0])
+def test_a_pooling_beside_spikes_counts_its_own_windows(pool: nn.Module, rate: float) -> None:
+    """Each spike of the other branch was counted as often as a window has places."""
+    draw = torch.Generator().manual_seed(3)
+
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool, self.conv = pool, nn.Conv2d(5, 2, 3, padding=1, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            pooled = self.pool(x)
+            return self.conv(torch.cat([pooled, x[:, :2, :3, :3]], 1))
+
+    x = (torch.rand(2, 3, 6, 6, generator=draw) < rate).float()
+    sums = nn.functional.avg_pool2d(x, 2, divisor_override=1)
+    expected = reached_by_hand(
+        nn.Conv2d(5, 2, 3, padding=1), torch.cat([sums, x[:, :2, :3, :3]], 1)
+    )
+    assert energy(Branches(), [(x, torch.zeros(2))]).ac * 2 == pytest.approx(expected)
+
+
 def test_a_compiled_network_is_counted_as_it_is() -> None:
     """Its own code would bypass what follows averages."""
     plain = Always(lambda s: s.mean(0), nn.Linear(6, 3, bias=False))
@@ -357,6 +427,41 @@ def test_single_steps_are_counted_as_one_sequence() -> None:
     assert layer(stepped, "neuron") == layer(whole, "neuron")
     assert stepped.ac == whole.ac
     assert stepped.mac == 3 * whole.mac  # it does run three times
+
+
+@pytest.mark.parametrize("mode", ["s", "m"])
+def test_states_do_not_pass_from_batch_to_batch(mode: str) -> None:
+    """Every batch is a new inference, as for `analyze`; a shorter one was a ShapeError."""
+    lif = NeuronLayer(lnm.get("lif", tau=4.0), backend="torch", step_mode=mode)
+    lif.carry_state = mode == "m"
+    network = nn.Sequential(lif, nn.Linear(4, 3))
+    x = torch.rand(*(6, 6, 4)[mode == "s" :], generator=torch.Generator().manual_seed(0)) * 6
+    batch, shorter = (x, torch.zeros(6)), (x.narrow(int(mode == "m"), 0, 2), torch.zeros(2))
+    once, alone = energy(network, [batch]), energy(network, [shorter])
+    assert once.spikes > 0
+    assert energy(network, [batch] * 3).as_dict() == once.as_dict() | {"samples": 18}
+    mixed = energy(network, [batch, shorter, batch])
+    assert mixed.spikes * 14 == pytest.approx(once.spikes * 12 + alone.spikes * 2)
+    assert analyze(network, [(x, torch.zeros(6, dtype=torch.long))]).energy == once
+
+
+def test_a_limit_cuts_samples_and_no_steps() -> None:
+    """x of (T, N, *) was cut along T."""
+    network = nn.Sequential(nn.Linear(4, 8), NeuronLayer(LIF, backend="torch"), nn.Linear(8, 2))
+    x, labels = torch.randn(6, 4, 4) * 3, torch.zeros(4)
+    found = energy(network, [(x, labels)], limit=2)
+    assert (found.samples, found.steps, found.mac) == (2, 6, 6 * 4 * 8)
+    assert found == energy(network, [(x[:, :2], labels[:2])])
+    both = energy(network, [(x, labels), (x, labels)], limit=6)
+    assert both == energy(network, [(x, labels), (x[:, :2], labels[:2])])
+    assert energy(network[0], [(torch.rand(5, 4), torch.zeros(5))], limit=3).mac == 4 * 8
+    assert energy(network, [(x[:4], labels)], limit=4).samples == 4  # nothing to cut
+    for wrong in (x[:4], x[:, :3]):
+        with refused(
+            ModelError, "energy", f"limit cuts x of shape {tuple(wrong.shape)}, and labels are of"
+            " 4 samples", "samples along one of the first two axes", "Leave out limit"
+        ):  # fmt: skip
+            energy(network, [(wrong, labels)], limit=2)
 
 
 def test_mistakes_are_one_line() -> None:

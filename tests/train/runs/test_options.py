@@ -21,6 +21,7 @@ from lnm_codegen.errors import DivergedError, ModelError, ToolError, Unsupported
 from lnm_codegen.language.surrogate import sigmoid
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import Dataset, TrainConfig, load, load_run, run
+from lnm_codegen.train.data import from_arrays
 from lnm_codegen.train.data.dataset import memory_split
 from lnm_codegen.train.engine import fit, network_of
 from lnm_codegen.train.losses import IGNORED, mean_logit, per_step
@@ -629,6 +630,28 @@ def test_a_batch_without_labels_has_no_loss() -> None:
     loss, _, predictions = trainer.step(x[:, 2:], own[:, 2:])
     assert loss > 0
     assert predictions == 5
+
+
+@pytest.mark.parametrize("fields", [{}, {"label_smoothing": 0.2}, TET | {"tet_weight": 0.0}])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_loss_of_an_epoch_is_the_mean_over_predictions(
+    fields: dict[str, Any], seed: int
+) -> None:
+    """It was a mean over samples: a batch without a label entered as 0, and lowered it."""
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (40, 5), generator=draw)
+    labels[torch.rand(40, 5, generator=draw) < 0.7] = IGNORED
+    labels[:10] = IGNORED
+    x = torch.randn(40, 5, 3, generator=draw)
+    mine = from_arrays(x, labels, x, labels, scale="raw")
+    config = TrainConfig(
+        network="feedforward", network_arguments={"hidden": [6]}, backend="torch", family="lif",
+        epochs=1, lr=0.0, lr_neuron=0.0, threads=1, **fields,
+    )  # fmt: skip
+    whole, *parts = (
+        run(replace(config, batch=batch), data=mine).epochs[0].loss for batch in (40, 7, 1)
+    )
+    assert parts == [pytest.approx(whole, rel=1e-5)] * 2
 
 
 def test_spikes_of_either_sign_are_counted(data: Dataset) -> None:

@@ -328,6 +328,26 @@ def test_config_is_checked(name: str, value: Any, accepted: str) -> None:
         TrainConfig(**{name: value})
 
 
+@pytest.mark.parametrize(
+    ("where", "accepted", "field", "words"),
+    [
+        ("feedforward", "hidden, norm", "network_arguments",
+         ("per_step", "classes", "kind", "backend", "name", "neuron", "sample", "self", "task")),
+        ("data: digits-rows", "split, scale", "data_arguments", ("name", "folder", "limit")),
+        ("lif", "tau, decay_input", "arguments", ("self", "args")),
+    ],
+)  # fmt: skip
+def test_a_word_of_our_own_is_no_option(
+    where: str, accepted: str, field: str, words: tuple[str, ...]
+) -> None:
+    """A name of a parameter of `build`, `load` or a family's call was an internal TypeError."""
+    config = TrainConfig(family="lif", network="feedforward", data="digits-rows", epochs=1)
+    kind = "argument" if where == "lif" else "option"
+    for word in words:
+        with refused(ModelError, where, f"no {kind} {word!r}", accepted):
+            run(replace(config, **{field: {word: 1}}))
+
+
 def test_tet_takes_no_reduction_but_the_mean(tmp_path: Path) -> None:
     """The logits of each step are not reduced, so `over` changed nothing, also in the test."""
     options = {"hidden": (3,), "over": "last"}
