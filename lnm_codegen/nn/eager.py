@@ -86,13 +86,13 @@ def run_eager(
     if torch.compiler.is_compiling() and is_exporting():
         results = _scan_steps(module, inputs, start, shaped, count, len(neuron.counts))
     else:
-        results = _anchored(module.multi_step(*inputs, *start, **shaped), count, ends)
+        results = module.multi_step(*inputs, *start, **shaped)
     states = {
         s.name: _own(r, shape[1:], start, s.name in module.SHARED)
         for s, r in zip(neuron.states, results[count:], strict=False)
     }
-    outputs = tuple(out.to(dtype) for out in results[:count])
-    return outputs, states, results[ends:]
+    outputs = _anchored(results[:count], tuple(states.values()))
+    return tuple(out.to(dtype) for out in outputs), states, results[ends:]
 
 
 def _own(state: Tensor, shape: torch.Size, start: Sequence[Tensor], is_shared: bool) -> Tensor:
@@ -227,11 +227,11 @@ class _DualAnchor(_Anchor):
 _QUICK_ANCHOR = _quick(_DualAnchor)
 
 
-def _anchored(results: tuple[Any, ...], outputs: int, states: int) -> tuple[Any, ...]:
-    if not any(s.requires_grad for s in results[outputs:states]):
-        return results
+def _anchored(outputs: tuple[Any, ...], states: tuple[Tensor, ...]) -> tuple[Any, ...]:
+    if not any(s.requires_grad for s in states):
+        return outputs
     if torch.compiler.is_compiling():
         anchor: type[Function] = _Anchor
     else:
         anchor = _DualAnchor if _is_transformed() else _QUICK_ANCHOR
-    return (*anchor.apply(outputs, *results[:states]), *results[outputs:])  # type: ignore[no-untyped-call]
+    return tuple(anchor.apply(len(outputs), *outputs, *states))  # type: ignore[no-untyped-call]
