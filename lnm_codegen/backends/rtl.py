@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from lnm_codegen.errors import ModelError
 from lnm_codegen.validation import require_integer, wrong
 
 FORMS = ("comb", "core", "seq", "array")
@@ -45,8 +45,9 @@ class Rtl:
     def __post_init__(self) -> None:
         """Validate every field, and sort the forms."""
         forms: Any = self.forms
-        if isinstance(forms, str) or not forms or any(f not in FORMS for f in forms):
-            raise ModelError("Rtl", f"forms is {forms!r}", f"some of {', '.join(FORMS)}")
+        is_group = isinstance(forms, Collection) and not isinstance(forms, str)
+        if not is_group or not forms or any(f not in FORMS for f in forms):
+            raise wrong("Rtl", "forms", forms, f"some of {', '.join(FORMS)}")
         object.__setattr__(self, "forms", tuple(f for f in FORMS if f in forms))
         for word, accepted in (("coefficients", COEFFICIENTS), ("multiplier", MULTIPLIERS)):
             if getattr(self, word) not in accepted:

@@ -23,7 +23,8 @@ from lnm_codegen.cli.emit_fixed import (
     ShiftAddOption,
     VectorsOption,
     fixed_options,
-    print_notes,
+    print_circuit_notes,
+    print_fixed_notes,
 )
 from lnm_codegen.cli.network import (
     AccumulateOption,
@@ -177,8 +178,10 @@ def emit(
     paths = write_together(sources, folder)
     for line in paths if run is None else [f"{len(paths)} files written to {folder}"]:
         typer.echo(line)
-    for place, source in sources.items():
-        print_notes(place.name, source)
+    if run is not None:
+        print_circuit_notes(sources)
+    elif package is None:
+        print_fixed_notes(models, backends, scheme, fixed)
 
 
 def _emitted(

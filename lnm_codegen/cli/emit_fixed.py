@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,13 +12,18 @@ import typer
 
 from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
 from lnm_codegen.backends.base import Source
+from lnm_codegen.backends.earlier import MANIFEST
 from lnm_codegen.backends.rtl import COEFFICIENTS, FORMS, MULTIPLIERS, Rtl
 from lnm_codegen.cli.options import FORMAT_HELP, ROUNDING_HELP, parse_format
 from lnm_codegen.compiler.formats import load_spec
+from lnm_codegen.compiler.model import fixed_model_of
 from lnm_codegen.errors import ModelError
 from lnm_codegen.hardware.notes import rounded_note, width_note, zero_note
+from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.exchange import from_json
 from lnm_codegen.ir.types import Fixed, FixedSpec
+from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.options import SchemeName
 from lnm_codegen.validation import wrong
 
 DEFAULT = "16.12"
@@ -141,18 +147,44 @@ def _rtl(given: dict[str, Any]) -> Rtl:
         raise wrong("emit", option, given[option], error.accepted) from None
 
 
-def print_notes(name: str, source: Source) -> None:
-    """Print notes on a circuit on standard error."""
-    if "manifest.json" not in source.files:
-        return
-    manifest = json.loads(source.files["manifest.json"])
-    program = from_json(source.files["program.json"], "program.json")
-    integers, reals = (
-        {c["name"]: c[key] for c in manifest["coefficients"]}
-        for key in ("integers", "rounded_from")
-    )
-    rounded = rounded_note(program, integers, reals)
-    for note in (zero_note(integers), rounded, width_note(program)):
+def print_circuit_notes(sources: Mapping[Path, Source]) -> None:
+    """Print notes on the circuits of a run on standard error."""
+    for place, source in sources.items():
+        if MANIFEST not in source.files:
+            continue
+        manifest = json.loads(source.files[MANIFEST])
+        program = from_json(source.files["program.json"], "program.json")
+        integers, reals = (
+            {c["name"]: c[key] for c in manifest["coefficients"]}
+            for key in ("integers", "rounded_from")
+        )
+        _print_notes(place.name, program, integers, reals, width_note(program))
+
+
+def print_fixed_notes(
+    neurons: Sequence[tuple[str, Neuron]],
+    backends: Sequence[str],
+    scheme: SchemeName,
+    fixed: FixedOptions,
+) -> None:
+    """Print notes on neurons in fixed point on standard error; on products, only of circuits."""
+    specs = [options["spec"] for options in map(fixed.options, backends) if "spec" in options]
+    for name, neuron in neurons if specs else ():
+        model = fixed_model_of(neuron, specs[0], name=name, scheme=scheme)
+        integers = {c.name: c.integers for c in model.coefficients}
+        reals = {c.name: c.reals for c in model.coefficients}
+        width = width_note(model.program) if "verilog" in backends else None
+        _print_notes(name, model.program, integers, reals, width)
+
+
+def _print_notes(
+    name: str,
+    program: fx.Program,
+    integers: Mapping[str, Sequence[int]],
+    reals: Mapping[str, Sequence[float]],
+    width: str | None,
+) -> None:
+    for note in (zero_note(integers), rounded_note(program, integers, reals), width):
         if note is not None:
             typer.echo(f"note: {name}: {note}.", err=True)
 

@@ -141,7 +141,6 @@ def write_network(
     from lnm_codegen.deploy.integers import inputs, readme
     from lnm_codegen.deploy.integers.accuracy import integer_accuracy
     from lnm_codegen.deploy.integers.source import FILE, run_file
-    from lnm_codegen.deploy.integers.zeros import zero_notes
 
     target = options.target(backend)
     if options.weights is not None:
@@ -151,7 +150,7 @@ def write_network(
     _require_samples(tested, options)
     real = real_of(run, name)
     integers, is_of_run = _network_of(run, real, name, format_, options.weights)
-    emitted = _emitted(tested, integers, target)
+    emitted = _emitted(tested, integers, real, target)
     sizes = _sizes(emitted)
     accuracy = integer_accuracy(run.network, integers, tested.batches(tested.test, RANGED))
     scale = inputs.input_scale(tested.name, tested.scale, tested.test.images)
@@ -167,7 +166,7 @@ def write_network(
     command = _command(folder, backend, out, values | options.values())
     files = emitted.files(sections, more, _command_section(command))
     paths = write_together({}, out, more={Path(path): data for path, data in files.items()})
-    for note in zero_notes(integers, real):
+    for note in emitted.notes:
         typer.echo(f"note: {note}.", err=True)
     typer.echo(
         f"{len(paths)} files written to {out}\n"
@@ -250,15 +249,18 @@ def _require_samples(tested: Dataset, options: NetworkOptions) -> None:
         raise wrong("emit", "--vectors", options.vectors, accepted, remedy)
 
 
-def _emitted(data: Dataset, integers: IntegerNetwork, target: NetworkTarget) -> EmittedNetwork:
+def _emitted(
+    data: Dataset, integers: IntegerNetwork, real: RealNetwork, target: NetworkTarget
+) -> EmittedNetwork:
     """Return the source of a network, with its test samples; in C those of the example alone."""
     from lnm_codegen.deploy.integers.emit import emit_integers
+    from lnm_codegen.deploy.integers.zeros import zero_notes
 
     is_circuit = target.backend == "verilog"
     if is_circuit:
         layers_of(integers)  # refuses before the data are read
     samples, _ = next(data.batches(data.test, len(data.test) if is_circuit else target.count))
-    return emit_integers(integers, samples, target)
+    return emit_integers(integers, samples, target, zero_notes(integers, real))
 
 
 def _sizes(emitted: EmittedNetwork) -> str:

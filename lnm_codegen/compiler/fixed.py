@@ -53,7 +53,8 @@ def rounded(where: str, word: str, values: Any, bits: Bits) -> Array:
     if not np.all(fits):
         worst = np.asarray(values)[~fits].flat[0]
         problem = f"{word} is {worst:g}, which does not fit {bits}"
-        raise ModelError(where, problem, bits.limits, "Give more integer bits.")
+        remedy = "Give more integer bits." if np.isfinite(worst) else ""
+        raise ModelError(where, problem, bits.limits, remedy)
     return near.astype(np.int64)
 
 

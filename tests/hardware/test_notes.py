@@ -127,6 +127,24 @@ def test_a_circuit_that_ignores_its_input_has_a_note(tmp_path, capsys) -> None:
     assert capsys.readouterr().err == "note: slow: 0.001 rounds to 0 in this format.\n"
 
 
+@pytest.mark.parametrize("backend", ["c", "c,verilog", "verilog,c"])
+def test_the_integer_model_has_a_note(backend: str, tmp_path, capsys) -> None:
+    """Only a circuit had one. Two targets of a neuron share it."""
+    command = ["emit", "lif", "--set", "tau=1e6", "--format", "8.6", "--out", str(tmp_path)]
+    assert run([*command, "--backend", backend]) == 0
+    wanted = f"inv_tau rounds to 0 in this format; the decay of v rounds to 1{LOST}"
+    assert capsys.readouterr().err == f"note: lif: {wanted}.\n"
+
+
+def test_products_of_the_integer_model_take_no_multipliers(tmp_path, capsys) -> None:
+    command = ["emit", "lnm", "--degree", "2", "--format", "20.14", "--out", str(tmp_path)]
+    assert run([*command, "--backend", "c"]) == 0
+    zero = "theta_2 is 0 in this format, so that each step multiplies by 0"
+    assert capsys.readouterr().err == f"note: lnm_degree2: {zero}.\n"
+    assert run(["emit", "lif", "--set", "tau=1e6", "--backend", "c", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_emit_prints_them(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
     """On standard error; the paths stay alone on standard output."""
     command = ["emit", "lnm", "--degree", "2", "--backend", "verilog", "--forms", "comb"]

@@ -107,7 +107,7 @@ def _codes(network: IntegerNetwork, accumulation: Accumulation) -> Iterator[tupl
             case PoolStage():
                 yield k, pool_code(k, stage, shapes[k], values[k])
             case NeuronStage():
-                yield k, neuron_code(k, stage, shapes[k], values[k])
+                yield k, neuron_code(network.name, k, stage, shapes[k], values[k])
             case FlattenStage():
                 pass  # the order is the same
 

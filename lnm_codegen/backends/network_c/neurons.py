@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, replace
 
 from lnm_codegen.backends.c.words import c_meaning
@@ -22,7 +23,13 @@ from lnm_codegen.ir.network.values import ValueSpan
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits
 
-_TAKEN = ("int8_t", "int16_t", "int32_t", "int64_t", "result")
+_TAKEN = frozenset(
+    """int8_t int16_t int32_t int64_t result INT64_C FIXED_POINT_FUNCTION
+    FIXED_POINT_FUNCTIONS""".split()
+)
+"""Types, the local variable and the macros of every network."""
+_MACROS = ("TIME_STEPS", "INPUTS", "CLASSES", "SAMPLES", "H", "TABLES_H", "VECTORS_H")
+"""Macros of a network, after its name in capitals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +48,16 @@ class _Held:
         return f"{self.table}[{'n' if len(self.integers) == neurons else 'c'}]"
 
 
-def neuron_code(k: int, stage: NeuronStage, shape: Shape, values: ValueSpan) -> StageCode:
-    """Return the code of a stage of neurons.
+def neuron_code(
+    network: str, k: int, stage: NeuronStage, shape: Shape, values: ValueSpan
+) -> StageCode:
+    """Return the code of a stage of neurons in the network of this name.
 
     A coefficient with one value is a constant of the step, so that the compiler and the bounds of
     its intermediates know it.
     """
-    whole, names = _legal(stage.program.kernel)
+    macros = {f"{network.upper()}_{word}" for word in _MACROS}
+    whole, names = _legal(stage.program.kernel, _TAKEN | macros | {f"result_{k}"})
     coefficients = {
         names[n]: _Held(n, a, f"coefficient_{k}_{i}") for i, (n, a) in enumerate(stage.coefficients)
     }
@@ -108,13 +118,13 @@ def _with_constants(kernel: fx.Kernel, single: dict[str, int]) -> fx.Kernel:
     return replace(kernel.map_values(value), inputs=inputs)
 
 
-def _legal(kernel: fx.Kernel) -> tuple[fx.Kernel, dict[str, str]]:
-    """Return the kernel with names that C does not reserve, and old name -> new name."""
+def _legal(kernel: fx.Kernel, taken: Set[str]) -> tuple[fx.Kernel, dict[str, str]]:
+    """Return the kernel with names that neither C nor the code takes, and old name -> new name."""
     own = {p.var.name for p in kernel.inputs} | {let.target.name for let in kernel.body}
 
     def legal(name: str) -> str:
         new = name
-        while new in _TAKEN or c_meaning(new) or (new != name and new in own):
+        while new in taken or c_meaning(new) or (new != name and new in own):
             new += "_"
         return new
 

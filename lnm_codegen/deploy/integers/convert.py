@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from lnm_codegen.analysis.arithmetic.interval import integer_bits, interval_of
+from lnm_codegen.analysis.arithmetic.interval import Interval, integer_bits, interval_of
 from lnm_codegen.compiler.fixed import integers
 from lnm_codegen.compiler.stage import neuron_stage
 from lnm_codegen.deploy.integers.real import RealNeurons, RealStage, RealWeights, real_stages
@@ -43,12 +43,12 @@ class NetworkFormats:
     """Formats of a network.
 
     Attributes:
-        input: Format of the input; None for spikes.
+        input: Format of the input, whose fraction may be longer than its width; None for spikes.
         weights: Name of a layer of weights -> the format of its weights.
         neurons: Name of a layer of neurons -> the formats of its nodes.
     """
 
-    input: Fixed | None
+    input: Bits | None
     weights: Mapping[str, WeightFormat]
     neurons: Mapping[str, FixedSpec]
 
@@ -96,6 +96,7 @@ def real_network(name: str, network: nn.Module, chain: Chain, sample: Shape) -> 
         sample: Shape of a sample: (C, H, W) if it is repeated, else (T, *features).
 
     Raises:
+        ModelError: A weight, a bias or a statistic is not finite.
         UnsupportedError: A module that the description lacks.
     """
     repeated = chain.time_steps is not None
@@ -119,7 +120,7 @@ def default_formats(
 
     Raises:
         ModelError: The input of the network or of a layer of neurons needs more integer bits than
-            the width.
+            the width, or the former more than `MOST_BITS` fraction bits.
     """
     logits, traces = trace_layers(real.network, samples)
     whole = {s.name: whole_bits(s, traces[s.name].x_seq, width) for s in real.neurons}
@@ -163,7 +164,7 @@ def whole_bits(
         raise error.within(stage.name) from None
     bits = {name: integer_bits(span, 14) for name, span in ranges.items()}
     x = neuron.inputs[0].name
-    remedy = "Scale its input and its thresholds down, or give `lnm emit` a --format."
+    remedy = "Scale its input and its thresholds down. `lnm emit` also takes a wider --format."
     _holding(f"{stage.name}, {x}", bits[x], width, remedy)
     whole = min(width, max(1, *bits.values()))
     while whole < width and not _fit(constants, Bits(width, min(width - whole, fraction))):
@@ -175,13 +176,33 @@ def _fit(values: Iterable[Fraction], bits: Bits) -> bool:
     return all(bits.holds(bits.nearest(value)) for value in values)
 
 
-def input_format(samples: Tensor, width: int) -> Fixed | None:
-    """Return a format that holds samples, or None if they are spikes."""
+def input_format(samples: Tensor, width: int) -> Bits | None:
+    """Return the format of a width that holds samples, or None if they are spikes.
+
+    It has as many fraction bits as possible; for small samples, more than the width.
+
+    Raises:
+        ModelError: The samples need more integer bits than the width, or more than `MOST_BITS`
+            fraction bits.
+    """
     if bool(((samples == 0) | (samples == 1)).all()):
         return None
     ends = (float(samples.min()), float(samples.max()))
     interval = interval_of("input", "values", (min(ends[0], 0.0), max(ends[1], 0.0)))
-    return _holding("input", max(1, integer_bits(interval, width)), width)
+    whole = integer_bits(interval, width)
+    remedy = "Scale the samples down, and the weights of the first layer up."
+    frac = _holding("input", whole, width, remedy).frac
+    while whole == 1 and integer_bits(_doubled(interval), width) == 1:
+        interval, frac = _doubled(interval), frac + 1
+    if frac > MOST_BITS:
+        problem = f"its values need {frac} fraction bits in a width of {width}"
+        remedy = "Scale the samples up, and the weights of the first layer down."
+        raise ModelError("formats: input", problem, f"at most {MOST_BITS}", remedy)
+    return Bits(width, frac)
+
+
+def _doubled(interval: Interval) -> Interval:
+    return Interval(2 * interval.low, 2 * interval.high)
 
 
 def _holding(name: str, whole: int, width: int, remedy: str = "") -> Fixed:
@@ -198,7 +219,7 @@ def integer_network(real: RealNetwork, formats: NetworkFormats) -> IntegerNetwor
         ModelError: A number does not fit its format.
         UnsupportedError: A neuron has no fixed-point form.
     """
-    values = SPIKES if formats.input is None else values_of_bits(formats.input.bits)
+    values = SPIKES if formats.input is None else values_of_bits(formats.input)
     shape, stages = real.input_shape, list[AnyStage]()
     first = values
     for stage, after in zip(real.stages, (*real.stages[1:], None), strict=True):

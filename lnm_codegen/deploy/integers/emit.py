@@ -87,11 +87,13 @@ class EmittedNetwork:
         network: The network, for `interpret_network`.
         made: The generated source, with its sizes.
         data: Path -> `network.json`, its arrays, and with Verilog the samples for `lnm verify`.
+        notes: A sentence for each layer of neurons with numbers that are 0, or round to 0 or 1.
     """
 
     network: IntegerNetwork
     made: NetworkSource | NetworkCircuit
     data: Mapping[str, str | bytes]
+    notes: tuple[str, ...] = ()
 
     @property
     def source(self) -> Source:
@@ -124,7 +126,7 @@ class EmittedNetwork:
 
 
 def emit_integers(
-    network: IntegerNetwork, samples: Tensor, target: NetworkTarget
+    network: IntegerNetwork, samples: Tensor, target: NetworkTarget, notes: Sequence[str] = ()
 ) -> EmittedNetwork:
     """Return the source of a network.
 
@@ -133,6 +135,7 @@ def emit_integers(
         samples: Real inputs (N, *), or (T, N, *) for a network of sequences. The first ones are
             those of the example or of the testbench. A folder of Verilog has all of them.
         target: A valid target.
+        notes: Those of the result.
 
     Raises:
         ShapeError: The input is spikes, and a number is neither 0 nor 1.
@@ -143,9 +146,8 @@ def emit_integers(
     files = network_files(network)
     if target.backend == "verilog":
         circuit = emit_circuit(network, golden, target.lanes or LANES, target.load_port)
-        return EmittedNetwork(network, circuit, files | sample_file(inputs))
+        return EmittedNetwork(network, circuit, files | sample_file(inputs), tuple(notes))
     scores = interpret_network(network, golden).scores
     rows = sample_rows(network, golden)
-    return EmittedNetwork(
-        network, emit_c(network, rows, scores, target.accumulate or "events"), files
-    )
+    program = emit_c(network, rows, scores, target.accumulate or "events")
+    return EmittedNetwork(network, program, files, tuple(notes))

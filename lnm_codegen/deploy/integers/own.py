@@ -12,7 +12,8 @@ from lnm_codegen.deploy.integers.chains import WHERE, chained, require_outputs
 from lnm_codegen.deploy.integers.convert import default_network, real_network
 from lnm_codegen.deploy.integers.emit import EmittedNetwork, NetworkTarget, emit_integers
 from lnm_codegen.deploy.integers.weights import WeightFormat
-from lnm_codegen.errors import ShapeError
+from lnm_codegen.deploy.integers.zeros import zero_notes
+from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.ir.network.nodes import OverTime
 from lnm_codegen.language.names import require_name
 from lnm_codegen.nn.hooks import evaluating
@@ -55,8 +56,8 @@ def emit_network(
         load_port: A port in Verilog by which weights are loaded.
 
     Raises:
-        ModelError: Another argument, a number that does not fit its format, or a `chain()` with
-            other outputs than the module.
+        ModelError: Another argument, a number that is not finite or does not fit its format, or a
+            `chain()` with other outputs than the module.
         ShapeError: `samples` have another shape or type.
         UnsupportedError: A module or a neuron has no form in integers; the place has its path.
     """
@@ -70,6 +71,9 @@ def emit_network(
     if samples.dtype not in (torch.float32, torch.float64):
         problem, remedy = f"samples are {samples.dtype}", "Convert them: samples.float()."
         raise ShapeError(WHERE, problem, "torch.float32, torch.float64", remedy)
+    others = samples[~samples.isfinite()]
+    if others.numel():
+        raise ModelError(WHERE, f"samples hold {float(others[0]):g}", "finite numbers")
     network, chain = chained(module, samples, over)
     axes = 1 if chain.time_steps is None else 0
     if samples.dim() < axes + 2 or samples.numel() == 0:
@@ -82,4 +86,4 @@ def emit_network(
         real = real_network(name, network, chain, sample)
         require_outputs(network, chain, samples)
         integers = default_network(real, samples.detach(), WeightFormat(weights))
-    return emit_integers(integers, samples.detach(), target)
+    return emit_integers(integers, samples.detach(), target, zero_notes(integers, real))

@@ -11,12 +11,12 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lnm_codegen.deploy.network import Normalisation, folded
-from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.network.nodes import FlattenStage, PoolStage, Shape, WeightKind, size_of
 from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn.chain import Chain
-from lnm_codegen.nn.norm.deferred import DeferredNorm
+from lnm_codegen.nn.norm.deferred import DeferredNorm, NormModule
 
 ACCEPTED = (
     "linear layers, convolutions, batch normalisations after them, neurons, poolings, flattens"
@@ -65,6 +65,7 @@ def real_stages(chain: Chain, sample: Shape) -> tuple[Shape, tuple[RealStage, ..
         sample: Shape of the input of one step.
 
     Raises:
+        ModelError: A weight, a bias or a statistic is not finite; the place names the module.
         UnsupportedError: A module, or an order of modules, that the description lacks; the place
             names the module.
     """
@@ -83,7 +84,7 @@ def real_stages(chain: Chain, sample: Shape) -> tuple[Shape, tuple[RealStage, ..
             case DeferredNorm() | nn.Identity():  # the next neurons have the normalisation
                 pass
             case _BatchNorm():
-                found[-1:] = [_normalised(name, last, folded(name, module))]
+                found[-1:] = [_normalised(name, last, _folded(name, module))]
             case NeuronLayer():
                 if isinstance(module, NormNeuron):
                     found[-1:] = [_normalised(name, last, _norm_of(name, module))]
@@ -121,8 +122,9 @@ def _require_weights(name: str, subject: str, last: RealStage | None) -> RealWei
 
 
 def _weights(name: str, module: nn.Linear | nn.Conv2d) -> RealWeights:
-    weight = _float64(module.weight)
+    weight = _finite(name, "weight", _float64(module.weight))
     bias = np.zeros(len(weight)) if module.bias is None else _float64(module.bias)
+    _finite(name, "bias", bias)
     if isinstance(module, nn.Linear):
         return RealWeights(name, "linear", weight, bias)
     padding = module.padding
@@ -142,6 +144,14 @@ def _weights(name: str, module: nn.Linear | nn.Conv2d) -> RealWeights:
 
 def _float64(tensor: Any) -> Array:
     return np.asarray(tensor.detach().double().cpu().numpy())
+
+
+def _finite(name: str, word: str, numbers: Array) -> Array:
+    """Return numbers of a module, or raise ModelError unless all are finite."""
+    others = numbers[~np.isfinite(numbers)]
+    if others.size:
+        raise ModelError(f"network: {name}", f"{word} holds {others[0]:g}", "finite numbers")
+    return numbers
 
 
 def _divisor(stages: Sequence[RealStage]) -> int:
@@ -166,7 +176,16 @@ def _normalised(name: str, last: RealStage | None, norm: Normalisation | None) -
 def _norm_of(name: str, layer: NormNeuron) -> Normalisation | None:
     if layer.shortcut or layer.norm == "affine":
         raise _refused(name, "a normalisation with a shortcut, or without statistics")
-    return folded(name, layer.normalisation)
+    return _folded(name, layer.normalisation)
+
+
+def _folded(name: str, norm: _BatchNorm | NormModule) -> Normalisation | None:
+    """Return scale and offset of a normalisation, or raise ModelError unless all are finite."""
+    for word in ("weight", "bias", "running_mean", "running_var"):
+        numbers = getattr(norm, word)
+        if numbers is not None:
+            _finite(name, word, _float64(numbers))
+    return folded(name, norm)
 
 
 def _pool(name: str, module: nn.MaxPool2d | nn.AvgPool2d) -> PoolStage:

@@ -112,9 +112,8 @@ class IntegerTwin(nn.Module):
         lead = 1 if network.repeated else 2
         x = x.reshape(*x.shape[:lead], *network.input_shape)
         if self.input is not None:
-            bits = self.input.bits
-            places = 2.0**bits.frac
-            x = torch.floor(x * places + 0.5).clamp(bits.low, bits.high) / places
+            places = 2.0**self.input.frac
+            x = torch.floor(x * places + 0.5).clamp(self.input.low, self.input.high) / places
         x = x.expand(network.time_steps, *x.shape) if network.repeated else x
         for module in self.stages:
             is_layer = isinstance(module, RoundedWeights | _Sums | nn.Flatten)

@@ -9,16 +9,19 @@ from typing import Literal
 import numpy as np
 
 from lnm_codegen.deploy.integers.real import RealWeights
+from lnm_codegen.ir.fixed.bounds import Span
 from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.network.nodes import WeightStage
 from lnm_codegen.ir.network.values import ValueSpan, width_of
 from lnm_codegen.ir.network.verify import MULTIPLIER_BITS, SHIFTS
-from lnm_codegen.ir.types import Bits
+from lnm_codegen.ir.types import MOST_BITS, Bits
 
 ScaleName = Literal["layer", "channel"]
 SCALES: tuple[ScaleName, ...] = ("layer", "channel")
 MOST_BIAS = 1 << 30
 """Largest magnitude of a bias, so that most accumulators have 32 bits."""
+_PLACES = (SHIFTS[0] + MULTIPLIER_BITS, SHIFTS[1] - MULTIPLIER_BITS)
+"""Fraction bits that a sum may have more than its result; a multiplier changes the shift."""
 _TRIED = 3
 """Powers of two that are tried for a scale, the smaller ones clip weights."""
 
@@ -45,8 +48,8 @@ def integer_weights(
 
     The fraction bits of a power-of-two scale minimise the squared error of the weights.
     """
-    scales = _scales(real, form, inputs.frac, output.frac)
-    return _stage(real, form, inputs, output, scales)
+    ends = (output.frac + _PLACES[0], output.frac + _PLACES[1])
+    return _stage(real, form, inputs, output, _scales(real, form, inputs.frac, ends))
 
 
 def integer_readout(real: RealWeights, form: WeightFormat, inputs: ValueSpan) -> WeightStage:
@@ -55,7 +58,7 @@ def integer_readout(real: RealWeights, form: WeightFormat, inputs: ValueSpan) ->
     The sums are not rounded, unless they have more than 32 bits.
     """
     form = replace(form, per="layer", multiplier=False)
-    scales = _scales(real, form, inputs.frac, 0)
+    scales = _scales(real, form, inputs.frac, (_PLACES[0], MOST_BITS))
     places = max(0, round(inputs.frac - log2(scales[0])))
     wide = _stage(real, form, inputs, Bits(32, places), scales)
     bound = wide.bound(inputs)
@@ -72,23 +75,24 @@ def weight_scales(stage: WeightStage, inputs: ValueSpan) -> Array:
     return np.broadcast_to(stage.multiplier / 2.0**places, (stage.channels,))
 
 
-def _scales(real: RealWeights, form: WeightFormat, frac: int, out_frac: int) -> Array:
-    """Return the scale of each output channel."""
+def _scales(real: RealWeights, form: WeightFormat, frac: int, places: Span) -> Array:
+    """Return the scale of each output channel.
+
+    `places` are the least and the most fraction bits of a sum, whose inputs have `frac`.
+    """
     rows = real.weight.reshape(len(real.weight), -1)
     groups = rows if form.per == "channel" else rows.reshape(1, -1)
     biases = np.abs(real.bias) if form.per == "channel" else np.abs(real.bias).max(keepdims=True)
-    found = [_scale(g, b, form, frac, out_frac) for g, b in zip(groups, biases, strict=True)]
+    found = [_scale(g, b, form, frac, places) for g, b in zip(groups, biases, strict=True)]
     return np.broadcast_to(np.array(found), (len(rows),))
 
 
-def _scale(weights: Array, bias: float, form: WeightFormat, frac: int, out_frac: int) -> float:
+def _scale(weights: Array, bias: float, form: WeightFormat, frac: int, places: Span) -> float:
     """Return the scale of one group of weights."""
     most = (1 << (form.bits - 1)) - 1
     largest = float(np.abs(weights).max())
     least = bias / MOST_BIAS * 2.0**frac
-    # Shifts of a scale 2**-f are frac + f - out_frac.
-    low = max(2.0 ** (frac - out_frac - SHIFTS[1] + MULTIPLIER_BITS), least)
-    high = 2.0 ** (frac - out_frac - SHIFTS[0] - MULTIPLIER_BITS)
+    low, high = max(2.0 ** (frac - places[1]), least), 2.0 ** (frac - places[0])
     exact = min(max(largest / most if largest > 0 else 1.0, low), high)
     if form.multiplier:
         return exact

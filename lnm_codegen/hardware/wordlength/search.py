@@ -22,7 +22,7 @@ from fractions import Fraction
 
 from lnm_codegen.analysis.arithmetic.interval import Interval, hull, integer_bits
 from lnm_codegen.compiler.pipeline import lower
-from lnm_codegen.errors import InternalError, ModelError
+from lnm_codegen.errors import InternalError, ModelError, UnsupportedError
 from lnm_codegen.hardware.wordlength.sample import Observed, Sample, StepErrors, observed
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
@@ -192,8 +192,16 @@ class FormatSearch:
     def _meets(self, fracs: dict[str, int]) -> bool:
         key = tuple(fracs.values())
         if key not in self._tried:
-            self._tried[key] = self._reaches(quantize(self._program, self._spec(fracs)))
+            program = self._quantized(fracs)
+            self._tried[key] = program is not None and self._reaches(program)
         return self._tried[key]
+
+    def _quantized(self, fracs: Mapping[str, int]) -> fx.Program | None:
+        """Return a candidate; None if an exact intermediate of it is too wide."""
+        try:
+            return quantize(self._program, self._spec(fracs))
+        except UnsupportedError:  # of its formats: `WIDE` has a program
+            return None
 
     def _reaches(self, program: fx.Program) -> bool:
         target = self._target
@@ -224,7 +232,7 @@ class FormatSearch:
                 whole += 1
         return whole
 
-    def _spec(self, fracs: dict[str, int]) -> FixedSpec:
+    def _spec(self, fracs: Mapping[str, int]) -> FixedSpec:
         """Return the formats of nodes, and a default that holds the limits of comparisons."""
         nodes = {name: self._fixed(name, frac) for name, frac in fracs.items()}
         whole = max(f.width - f.frac for f in nodes.values())

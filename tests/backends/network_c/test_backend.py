@@ -114,6 +114,32 @@ def test_neurons_without_memory(tmp_path: Path) -> None:
     assert "#if INT_MAX < 2147483647\n#error " in text
 
 
+NAMES = """result_1 INT_MAX INT64_C FIXED_POINT_FUNCTION FIXED_POINT_FUNCTIONS OWN_TIME_STEPS
+    OWN_INPUTS OWN_CLASSES OWN_SAMPLES OWN_H OWN_TABLES_H OWN_VECTORS_H int32_t result neuron_1 x
+    stage_1 scores own_run own_input""".split()
+
+
+@pytest.mark.parametrize("first", range(len(NAMES)))
+def test_names_of_a_neuron_that_the_code_has(first: int, tmp_path: Path) -> None:
+    """gcc refused result_<k> and the macros of the network as names of a state or an output."""
+    rng, spec = np.random.default_rng(2), lnm.Fixed(12, 8)
+    state, x, output = (NAMES[first - k] for k in range(3))
+    v = lnm.state(state)
+    charge = {v: 0.5 * v + lnm.input(x)}
+    neuron = lnm.Neuron(charge=charge, output={output: v}, name="plain")
+    stages = (
+        random_weights(rng, "w0", (6,), SPIKES, spec.bits, 6),
+        neuron_stage("n", neuron, spec, (6,)),
+    )
+    network = require_network(IntegerNetwork("own", 3, False, (6,), SPIKES, stages, "mean"))
+    samples = random_samples(rng, network, 5)
+    scores, _ = c_results(network, samples, tmp_path)
+    np.testing.assert_array_equal(scores, interpret_network(network, samples).scores)
+    headers = (path.read_text() for path in tmp_path.glob("*.[ch]"))
+    macros = {m for text in headers for m in re.findall(r"^ *#define (\w+)", text, re.M)}
+    assert macros - {"COUNT_TICKS"} <= {*NAMES}
+
+
 def test_truncation_of_more_bits_than_an_int(tmp_path: Path) -> None:
     """A product with a constant fits 32 bits and loses 32: C shifts an int32_t by less."""
     v, w, x = lnm.state("v"), lnm.state("w", init=0.75), lnm.input("x")

@@ -380,6 +380,7 @@ def test_refused_factor():
 
 WRONG_RTL = [
     ({"forms": "comb"}, "some of comb, core, seq, array"),
+    ({"forms": 5}, "some of comb, core, seq, array"),  # it was a TypeError
     ({"forms": ()}, "some of comb, core, seq, array"),
     ({"forms": ("comb", "fast")}, "some of comb, core, seq, array"),
     ({"coefficients": "rom"}, "constant, port, memory"),

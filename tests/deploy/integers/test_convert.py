@@ -188,7 +188,7 @@ def test_default_formats_hold_the_samples() -> None:
     formats = default_formats(network, x)
     assert formats.input is not None
     assert formats.input.width == 12
-    low, high = formats.input.bits.interval
+    low, high = formats.input.interval
     assert low <= float(x.min()) <= float(x.max()) <= high
     assert formats.neurons["first"].default.width == 16
     with refused(ModelError, "formats: input", "integer bits", "a width of"):
@@ -320,3 +320,14 @@ def test_potentials_that_run_away_leave_fraction_bits() -> None:
     _, coarse = scores(whole, replace(formats, neurons=holding), images())
     labels = expected.argmax(1)
     assert np.mean(found.argmax(1) == labels) > np.mean(coarse.argmax(1) == labels)
+
+
+def test_weights_on_inputs_with_a_long_fraction() -> None:
+    """The scale of a readout had at most 46 fraction bits less than its inputs, so they were 0."""
+    values = np.random.default_rng(0).normal(0, 1, (3, 5))
+    given = RealWeights("w", "linear", values, np.zeros(3))
+    small = ValueSpan(-2048, 2047, 55)
+    stage = integer_readout(given, WeightFormat(8), small)
+    assert stage.output.frac == 55 + 5
+    expected = integer_readout(given, WeightFormat(8), ValueSpan(-2048, 2047, 8))
+    np.testing.assert_array_equal(stage.weight, expected.weight)

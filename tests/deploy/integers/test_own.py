@@ -260,3 +260,85 @@ def test_a_pooling_before_the_neurons_is_named() -> None:
     module = of(nn.Flatten(0, 1), convolution_, pooling, nn.Unflatten(0, (-1, 5)))
     with refused(UnsupportedError, "network: 4", "a pooling between weights and neurons", "its"):
         emit_network(module, x_seq(4, 5, 2, 6, 6))
+
+
+def small(places: int, neuron: lnm.Neuron = LIF) -> tuple[nn.Sequential, torch.Tensor]:
+    """Return a network and its samples, which are scaled by 2**-places, as are its weights."""
+    torch.manual_seed(0)
+    hidden = NeuronLayer(neuron, backend="torch")
+    module = nn.Sequential(nn.Linear(6, 16), hidden, nn.Linear(16, 3, bias=False))
+    with torch.no_grad():
+        module[0].weight *= 2.0**places
+    return module, x_seq(5, 64, 6) * 2.0**-places
+
+
+@pytest.mark.parametrize("places", [1, 3, 17, 50])
+def test_small_samples_keep_their_integers(places: int, tmp_path: Path) -> None:
+    """The fraction ended at 11 bits, so that samples of 1e-5 were all 0, without a word."""
+    module, x = small(0)
+    expected = emit_network(module, x).network
+    found = interpret_network(expected, integer_samples(expected, x.numpy()))
+    module, x = small(places)
+    for backend in ("c", "verilog"):
+        made = emit_network(module, x, backend)
+        assert made.network.input.frac == expected.input.frac + places
+        made.write(tmp_path / backend)
+        network = read_network(tmp_path / backend)
+        assert network.input == made.network.input
+        own = interpret_network(network, integer_samples(network, x.numpy()))
+        np.testing.assert_array_equal(own.scores, found.scores)
+
+
+@pytest.mark.parametrize(
+    ("places", "where", "problem", "remedy"),
+    [
+        (60, "input", "fraction bits in a width of 12", "Scale the samples up"),
+        (-20, "input", "its values need 23 integer bits", "Scale the samples down"),
+        (None, "1, x", "its values need 23 integer bits", "thresholds down. `lnm emit` also takes"),
+    ],
+)
+def test_samples_beyond_every_format_are_refused(
+    places: int | None, where: str, problem: str, remedy: str
+) -> None:
+    """Each remedy is one for a caller of emit_network, which takes no --format."""
+    module, x = small(places or 0)
+    with refused(ModelError, f"formats: {where}", problem, "", remedy):
+        emit_network(module, x if places is not None else x * 2.0**20)
+
+
+def test_numbers_that_round_to_0_have_a_note() -> None:
+    """The command printed them alone."""
+    assert emit_network(*small(0)).notes == ()
+    note = "1: inv_tau rounds to 0 in this format; the decay of v rounds to 1"
+    for backend in ("c", "verilog"):
+        (found,) = emit_network(*small(0, lnm.get("lif", tau=1e6)), backend).notes
+        assert found.startswith(note)
+
+
+def with_number(path: str, value: float) -> nn.Sequential:
+    """Return a module with one number of a parameter or a statistic replaced."""
+    module = convolution()
+    numbers = module.state_dict()[path]
+    numbers.view(-1)[1] = value
+    return module
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    "path",
+    """1.weight 1.bias 2.weight 2.bias 2.running_mean 2.running_var 8.weight 8.bias""".split(),
+)
+def test_numbers_that_are_not_finite_are_refused(path: str, value: float) -> None:
+    """They became the least integer, with a warning of NumPy."""
+    place, _, word = path.partition(".")
+    with refused(ModelError, f"network: {place}", f"{word} holds {value:g}", "finite numbers"):
+        emit_network(with_number(path, value), x_seq(4, 12, 2, 6, 6))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_samples_that_are_not_finite_are_refused(value: float) -> None:
+    """An infinite sample needed 33 integer bits."""
+    x = x_seq(4, 12, 2, 6, 6)
+    x[1, 2, 0, 0, 0] = value
+    with refused(ModelError, "emit_network", f"samples hold {value:g}", "finite numbers"):
+        emit_network(convolution(), x)

@@ -38,6 +38,20 @@ def test_the_twin_is_the_network(over: str, form: WeightFormat) -> None:
     assert network_files(twin.tuned()) == network_files(made)
 
 
+def test_the_twin_of_small_samples_is_the_network() -> None:
+    """Their fraction is longer than their width."""
+    network, x = chained(), images() / 4096
+    with torch.no_grad():
+        network.conv.weight *= 4096
+    formats = default_formats(real(network), x)
+    assert formats.input is not None
+    assert formats.input.frac > formats.input.width
+    twin, made = IntegerTwin(real(network), formats), integer_network(real(network), formats)
+    scores = interpret_network(made, integer_samples(made, x.numpy())).scores
+    found = twin(x).detach().numpy() * 2.0**made.scores.frac * made.time_steps
+    np.testing.assert_allclose(found, scores, atol=0.01)
+
+
 def test_tuning_wins_accuracy_back() -> None:
     """With two bits of weights; neurons, scales and formats stay."""
     network, x = real(chained("mean", nn.MaxPool2d(2))), images(96)

@@ -504,3 +504,16 @@ def test_the_command_reads_intervals_as_analyze_does(text, said, capsys):
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith(said)
+
+
+def test_a_candidate_with_too_wide_a_product_is_none_that_reaches_it(tmp_path, capsys):
+    """The search ended in the advice to give narrower formats, although none was given."""
+    v, w, x, y = lnm.state("v"), lnm.state("w"), lnm.input("x"), lnm.input("y")
+    charge = {v: lnm.param("p", init=0.7) * v - 0.5 * w + x, w: 0.25 * v + 0.5 * w + lnm.max(y, 0)}
+    neuron = lnm.Neuron(charge=charge, fire=v - 1, reset=lnm.hard_reset(v, 0), name="two")
+    path = tmp_path / "two.toml"
+    path.write_text(neuron.to_toml())
+    assert run(["quantize", str(path), "--error", "1e-8"]) == 2
+    problem = "no format of at most 32 bits reaches error of a state after a step <= 1e-08"
+    assert capsys.readouterr().err.startswith(f"error: two: {problem}. Allow more bits")
+    assert run(["quantize", str(path), "--error", "1e-3"]) == 0

@@ -446,6 +446,17 @@ def test_refusals(kind, call, parts):
         call()
 
 
+@pytest.mark.parametrize(("tau", "text"), [(float("nan"), "nan"), (0.0, "-inf")])
+def test_more_integer_bits_do_not_help_a_number_that_is_not_finite(tau, text):
+    """They were the remedy."""
+    problem = f"parameter 'p0', made of tau, is {text}, which does not fit Q4.12"
+    with refused(lnm.ModelError, "lif", problem, "-8 to 7.99976") as caught:
+        lnm.emit(lnm.get("lif"), "c", spec=Q4_12, values={"tau": tau})
+    assert caught.value.remedy == ""
+    with refused(lnm.ModelError, "lif", "is -8.09", "-8 to", "Give more integer bits."):
+        lnm.emit(lnm.get("lif"), "c", spec=Q4_12, values={"tau": 0.11})
+
+
 V, X = fx.Var("v", Bits(16, 12)), fx.Var("x", Bits(16, 10))
 ON = fx.Var("on", lnm.quantize(lnm.get("lif"), Q4_12).kernel.result_vars(Role.OUTPUT)[0].type)
 
