@@ -548,10 +548,11 @@ def test_a_named_backend_is_never_switched(monkeypatch):
     """backend='c' without a compiler is an error; 'torch' does not look for one."""
     monkeypatch.setattr(select, "compiler", no_compiler)
     monkeypatch.setattr(load, "compiler", no_compiler)
-    x, neuron = sequence(3, 2, 2), lif(tau=3.7)
+    v, drive, x = lnm.state("v"), lnm.input("x"), sequence(3, 2, 2)
+    neuron = lnm.Neuron({v: v / 37 + drive}, v - 1, name="compiled_nowhere")
     NeuronLayer(neuron, backend="torch")(x)
     with refused(lnm.ToolError, "c", "no C++ compiler found (g++)", remedy="Install g++."):
-        NeuronLayer(neuron.with_detach_reset(True), backend="c")(x)
+        NeuronLayer(neuron, backend="c")(x)
 
 
 @needs_cc
