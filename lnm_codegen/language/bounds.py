@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any, NamedTuple
 
@@ -45,7 +46,8 @@ def require_expression(where: str, value: Any) -> sympy.Expr:
 
 def exact_exponent(exponent: sympy.Expr) -> sympy.Expr:
     """Return an exponent, a float as the decimal that is written: 1/2 for `v**0.5`."""
-    return sympy.Rational(repr(float(exponent))) if exponent.is_Float else exponent
+    is_decimal = exponent.is_Float and math.isfinite(float(exponent))
+    return sympy.Rational(repr(float(exponent))) if is_decimal else exponent
 
 
 def _require_functions(where: str, expr: sympy.Expr) -> None:

@@ -22,7 +22,7 @@ from torch.autograd import Function
 
 from lnm_codegen.compiler.emit import emit
 from lnm_codegen.compiler.pipeline import lower
-from lnm_codegen.ir.nodes import Expr, Role, Var
+from lnm_codegen.ir.nodes import Detach, Expr, Role, Var
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL, converted
 from lnm_codegen.nn.load.cache import import_source
@@ -48,10 +48,15 @@ def _loaded(neuron: Neuron) -> ModuleType:
 
 
 def _shared(neuron: Neuron) -> frozenset[str]:
-    """Return the states that are the tensor of an input, a parameter or an earlier state."""
+    """Return the states that are the tensor of an input, a parameter or another state.
+
+    The latter may be of the step before, in which it was an input.
+    """
     kernel, found = lower(neuron).forward, set()
-    copies = {let.target: let.value for let in kernel.body if isinstance(let.value, Var)}
-    seen: set[Expr] = {p.var for p in kernel.inputs if p.role is not Role.STATE}
+    values = ((let.target, let.value) for let in kernel.body)
+    bare = ((target, e.arg if isinstance(e, Detach) else e) for target, e in values)
+    copies = {target: e for target, e in bare if isinstance(e, Var)}
+    seen: set[Expr] = {p.var for p in kernel.inputs}
     ends = (p.var for p in kernel.results if p.role is Role.STATE)
     for state, end in zip(neuron.states, ends, strict=True):
         source = end

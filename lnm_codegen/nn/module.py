@@ -91,6 +91,7 @@ class NeuronModule(nn.Module):
         require_axes(self.neuron, axes, shape)
         if self._is_lazy:  # a refused input fixes no size
             self._materialise(axes)
+            require_axes(self.neuron, self._axes, shape)  # another thread may have been first
 
     def _require_no_transform(self) -> None:
         if torch._C._are_functorch_transforms_active():

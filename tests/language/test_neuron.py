@@ -281,6 +281,12 @@ PHASES = [
         for base in (0, -1, -2, sympy.Rational(-1, 2), sympy.sqrt(2) - 3)
     ),
     (
+        lambda: plain(v ** sympy.Float("1e400")),
+        "neuron.charge[v]",
+        "is beyond float64",
+        "magnitudes up to 1.797e308",
+    ),
+    (
         lambda: neuron(fire=v + sympy.sqrt(-1)),
         "neuron.fire[spike]",
         "'ImaginaryUnit' in I is not a function of the language",

@@ -181,8 +181,10 @@ def test_each_neuron_has_a_state_of_its_own(per: str, trains: bool, compiled: bo
 def test_no_two_tensors_are_one(steps: int, trains: bool, compiled: bool) -> None:
     """States that are the input, a parameter or another state once shared its memory."""
     v, x, p = lnm.state("v"), lnm.input("x"), lnm.param("p", init=0.5, per="neuron")
-    charge = {v: v / 2 + x, lnm.state("same"): v / 2 + x, lnm.state("last"): x}
+    last = lnm.state("last")
+    charge = {v: v / 2 + x, lnm.state("same"): v / 2 + x, last: x}
     charge |= {lnm.state("again"): x, lnm.state("own"): p, lnm.state("before"): v}
+    charge |= {lnm.state("given"): lnm.stop_gradient(x), lnm.state("delayed"): last}
     neuron = lnm.Neuron(charge=charge, fire=v - p, reset={}, name="shared")
     layer = NeuronLayer(neuron, shape=(2,), backend="torch")
     given = draw(steps, 1, 2).requires_grad_(trains)

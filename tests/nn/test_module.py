@@ -201,6 +201,22 @@ def test_first_calls_in_several_threads():
             assert all(torch.equal(out, expected) for out in pool.map(layer, [x] * 8))
 
 
+@pytest.mark.needs_cc
+def test_another_thread_may_fix_the_sizes_first(monkeypatch):
+    """A call was then accepted with parameters of another size, which C read beyond their end."""
+    layer = NeuronLayer(lnm.get("plif", per="channel"), backend="c")
+    materialise = layer._materialise
+
+    def late(axes):
+        materialise([(5,)] * len(axes))
+        materialise(axes)
+
+    monkeypatch.setattr(layer, "_materialise", late)
+    with refused(lnm.ShapeError, problem="9 channels", accepted="(5,)"):
+        layer(torch.rand(3, 2, 9))
+    assert layer(torch.rand(3, 2, 5)).shape == (3, 2, 5)
+
+
 def test_a_lazy_layer_single_step():
     """Axis 1 has the channels."""
     layer = lnm_layer("channel", step_mode="s")

@@ -8,14 +8,14 @@ Any other function keeps the divisor of its arguments. If their divisors differ,
 
 * a function that moves values, such as `cat`, moves the divisors with them;
 * a sum n/q + m/r has the divisor with which it stands for n + m spikes;
-* a product keeps the largest divisor;
+* a product of tensors with one divisor each keeps the largest;
 * the result of another function has the divisor NaN, so that it counts as numbers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from typing import Any, TypeAlias
 
@@ -42,12 +42,28 @@ _SCALINGS = {"mul", "multiply", "div", "true_divide"}
 _PRODUCTS = _SCALINGS | {"matmul", "mm", "bmm", "einsum"}
 
 
-class Averages(TorchFunctionMode):
-    """Records the divisors of the tensors of a run."""
+_CLOSE = 1e-3
+"""Tolerance of n: a mean over 10 steps is rounded."""
 
-    def __init__(self) -> None:
+
+def spikes_in(x: Tensor, divisors: Sequence[Divisor]) -> Tensor | None:
+    """Return the spikes of each value by the first divisor that fits; None: they are numbers."""
+    for divisor in divisors:
+        tolerance = 0.0 if isinstance(divisor, float) and divisor == 1 else _CLOSE
+        scaled = x.abs() * divisor
+        near = scaled.round()
+        if bool(((scaled - near).abs() <= tolerance).all()):
+            return near
+    return None
+
+
+class Averages(TorchFunctionMode):
+    """Records the divisors of the tensors of a run; `time_steps` returns its T until then."""
+
+    def __init__(self, time_steps: Callable[[], int]) -> None:
         super().__init__()
         self._found = WeakTensorKeyDictionary()
+        self._time_steps = time_steps
 
     def of(self, x: Tensor) -> Divisor:
         """Return the divisor of a tensor, 1 without an average."""
@@ -90,11 +106,13 @@ class Averages(TorchFunctionMode):
         """Return the divisor that the results of a function have from its arguments."""
         name = getattr(func, "__name__", "")
         takes_all = name in _JOINS or name in _SUMS
-        divisors = [self.of(t) for t in given if takes_all or t in self._found]
+        parts = [t for t in given if takes_all or t in self._found]
+        divisors = [self.of(t) for t in parts]
         if not divisors:
             return 1.0
         if not any(isinstance(d, Tensor) or d != divisors[0] for d in divisors):
             return divisors[0]
+        divisors = [self._settled(t) for t in parts]
         if name in _SUMS and "alpha" not in kwargs:
             spikes: Any = sum(t.abs() * d for t, d in zip(given, divisors, strict=True))
             return torch.where(spikes == 0, 1.0, spikes / out.abs())
@@ -113,7 +131,7 @@ class Averages(TorchFunctionMode):
                 return found if isinstance(value, list) else tuple(found)
             if not isinstance(value, Tensor) or not value.is_floating_point():
                 return value
-            return torch.zeros_like(value).add(self.of(value)) ** power
+            return torch.zeros_like(value).add(self._settled(value)) ** power
 
         def applied(power: int) -> Any:
             named = {word: replaced(value, power) for word, value in kwargs.items()}
@@ -123,6 +141,14 @@ class Averages(TorchFunctionMode):
         if _is_average(func.__name__) and not torch.allclose(applied(2), moved**2):
             return math.nan
         return moved
+
+    def _settled(self, x: Tensor) -> Divisor:
+        """Return the divisor of a tensor, T for a mean over time that a network wrote as a sum."""
+        divisor = self.of(x)
+        if isinstance(divisor, Tensor) or divisor != 1 or spikes_in(x, [1.0]) is not None:
+            return divisor
+        steps = float(self._time_steps())
+        return divisor if spikes_in(x, [steps]) is None else steps
 
 
 def _is_average(name: str) -> bool:

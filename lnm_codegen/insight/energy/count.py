@@ -27,14 +27,13 @@ from torch import Tensor, nn
 
 from lnm_codegen.analysis.charge import emits_spikes
 from lnm_codegen.errors import ModelError
-from lnm_codegen.insight.energy.averages import Averages, Divisor
+from lnm_codegen.insight.energy.averages import Averages, Divisor, spikes_in
 from lnm_codegen.insight.energy.layers import Layer, Neurons, Synapses, neuron_operations
 from lnm_codegen.insight.energy.reach import (
     CONVOLUTIONS,
     frames_in,
     products_in,
     reached,
-    spikes_in,
     steps_in,
     taps_of,
 )
@@ -155,12 +154,14 @@ class _Counter:
 
     found: dict[str, _Synapse | _Neuron] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
-    averages: Averages = field(default_factory=Averages)
+
+    def __post_init__(self) -> None:
+        self.averages = Averages(lambda: self.time_steps)
 
     @contextmanager
     def inference(self, samples: int) -> Iterator[None]:
         """Count a call of the network."""
-        self.steps, self.averages = {}, Averages()
+        self.steps, self.averages = {}, Averages(lambda: self.time_steps)
         with self.averages:
             yield
         for sums in self.found.values():

@@ -6,7 +6,6 @@ An input value stands for n spikes if it is an integer n, or n/q after averaging
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -14,22 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.insight.energy.averages import Divisor
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_CLOSE = 1e-3
-"""Tolerance of n: a mean over 10 steps is rounded."""
-
-
-def spikes_in(x: Tensor, divisors: Sequence[Divisor]) -> Tensor | None:
-    """Return the spikes of each value by the first divisor that fits; None: they are numbers."""
-    for divisor in divisors:
-        tolerance = 0.0 if isinstance(divisor, float) and divisor == 1 else _CLOSE
-        scaled = x.abs() * divisor
-        near = scaled.round()
-        if bool(((scaled - near).abs() <= tolerance).all()):
-            return near
-    return None
 
 
 def frames_in(module: nn.Module, x: Tensor) -> tuple[int, ...]:
