@@ -55,6 +55,7 @@ BOTH_IRS = {
 }
 """Classes that exist in both IRs, floating point and fixed point."""
 
+
 def layer_of(path: str) -> str:
     return path.split("/")[0].removesuffix(".py")
 

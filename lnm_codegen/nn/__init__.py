@@ -1,7 +1,6 @@
 """`torch.nn` layers that run generated kernels."""
 
 from lnm_codegen.nn.bits.saved import pack_spikes
-from lnm_codegen.nn.call import reset
 from lnm_codegen.nn.convert.convert import conversion_report, convert
 from lnm_codegen.nn.convert.report import ConversionReport
 from lnm_codegen.nn.exchange.read import from_nir
@@ -13,6 +12,7 @@ from lnm_codegen.nn.memory import empty_cache, keep_pages
 from lnm_codegen.nn.norm.layer import NormNeuron
 from lnm_codegen.nn.onnx.table import onnx_table
 from lnm_codegen.nn.registration import register
+from lnm_codegen.nn.states import reset
 
 __all__ = [
     "ConversionReport",

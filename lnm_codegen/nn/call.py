@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, Self, TypeAlias, cast, get_args, overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_stack
 
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
@@ -17,7 +17,7 @@ from lnm_codegen.nn.arguments import REAL, is_recomputed
 from lnm_codegen.nn.module import NeuronModule
 from lnm_codegen.nn.parameters import parameter_of
 from lnm_codegen.options import StepMode
-from lnm_codegen.validation import did_you_mean, require_bool, require_one_of, shown, wrong
+from lnm_codegen.validation import did_you_mean, require_bool, require_one_of, shown
 
 States: TypeAlias = Mapping[str, Tensor | float]
 """State -> initial value: a number, or any shape that broadcasts to (N, *)."""
@@ -182,19 +182,6 @@ class StatefulModule(NeuronModule):
         copied = memo[id(self)] = type(self).__new__(type(self))
         copied.__dict__.update(copy.deepcopy({**self.__dict__, "_state": {}, "recorded": {}}, memo))
         return copied
-
-
-def reset(model: nn.Module) -> None:
-    """Discard the states that the neuron layers of a model keep, before a new sequence.
-
-    Raises:
-        ModelError: `model` is not a module.
-    """
-    if not isinstance(model, nn.Module):
-        raise wrong("reset", "model", model, "a torch.nn.Module")
-    for module in model.modules():
-        if isinstance(module, StatefulModule):
-            module.reset()
 
 
 _FLAGS = ("carry_state", "return_recorded", "inplace")

@@ -34,11 +34,11 @@ def library_names(kind: type) -> set[str]:
     names = set(vars(nn.Module()))
     for base in kind.__mro__:
         if base.__module__.partition(".")[0] in _PACKAGES:
-            names |= set(vars(base)).union(*map(_names_in, vars(base).values()))
+            names |= set(vars(base)).union(*map(assigned_names, vars(base).values()))
     return names
 
 
-def _names_in(value: Any) -> set[str]:
+def assigned_names(value: Any) -> set[str]:
     """Return the attributes that a function or a property assigns, or registers by a string."""
     found = (value.fget, value.fset) if isinstance(value, property) else (value,)
     plain = [getattr(one, "__func__", one) for one in found]  # of a static or class method

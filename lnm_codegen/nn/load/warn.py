@@ -1,4 +1,4 @@
-"""Warnings that point at the user's line, each shown once in a process."""
+"""Warnings that point at the user's line."""
 
 from __future__ import annotations
 
@@ -22,8 +22,13 @@ _SKIPPED = (
 _WARNED: set[str] = set()
 
 
-def warn_once(message: str) -> None:
+def warn(message: str) -> None:
     """Show a RuntimeWarning at the innermost frame outside this package and PyTorch."""
+    warnings.warn(message, RuntimeWarning, stacklevel=_user_level())
+
+
+def warn_once(message: str) -> None:
+    """Show a RuntimeWarning as `warn` does, once in a process."""
     if message not in _WARNED:
         warnings.warn(message, RuntimeWarning, stacklevel=_user_level())
         _WARNED.add(message)  # after it, since a filter may turn it into an error
