@@ -81,30 +81,81 @@ class Averages(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Call a function of PyTorch and record the divisors of its results."""
-        kwargs = kwargs or {}
+        kwargs, name = dict(kwargs or {}), _name(func)
+        named = {word: value for word, value in kwargs.items() if word != "out"}
+        if name == "__setitem__":
+            self._assign(*args)
+            return func(*args)
+        written = list(_tensors([kwargs.get("out")] if "out" in kwargs else args[:1]))
+        is_in_place = "out" in kwargs or name != getattr(func, "__name__", "")
+        before = args
+        if is_in_place and any(t in self._found for t in _tensors(args)):
+            before = tuple(map(self._copy, args))  # `func` may overwrite its arguments
         out = func(*args, **kwargs)
         results = list(_tensors((out,)))
         if not results:
             return out
-        name = getattr(func, "__name__", "")
-        given = [t for t in _tensors((*args, *kwargs.values())) if t.is_floating_point()]
+        sources = before[1:] if name == "copy" else before
+        given = [t for t in _tensors((*sources, *named.values())) if t.is_floating_point()]
         is_tracked = any(t in self._found for t in given)
         own: Divisor = 1.0
         if isinstance(out, Tensor) and out.numel():
-            own = _divisor(name, is_tracked, out, *args, **kwargs)
+            own = _divisor(name, is_tracked, out, before, named)
+        joined: Any = 1.0
         if is_tracked or _largest(own) != 1:
-            joined = self._joined(func, out, given, args, kwargs)
-            each = joined if isinstance(joined, tuple | list) else [joined] * len(results)
-            for tensor, divisor in zip(results, each, strict=True):
-                if tensor.is_floating_point():
-                    self._found[tensor] = divisor * own
+            joined = self._joined(func, out, given, before, named)
+        elif not is_in_place or not any(t in self._found for t in written):
+            return out
+        each = joined if isinstance(joined, tuple | list) else [joined] * len(results)
+        for tensor, divisor in zip(results, each, strict=True):
+            if tensor.is_floating_point():
+                self._found[tensor] = divisor * own
+                if is_in_place and tensor._base is not None:
+                    self._write_view(tensor, tensor._base)
         return out
+
+    def _copy(self, value: Any) -> Any:
+        """Return a copy of the tensors of an argument, with their divisors."""
+        if isinstance(value, tuple | list):
+            return type(value)(self._copy(v) for v in value)
+        if not isinstance(value, Tensor):
+            return value
+        copied = value.clone()
+        if value in self._found:
+            self._found[copied] = self._found[value]
+        return copied
+
+    def _assign(self, to: Tensor, index: Any, value: Any) -> None:
+        """Record the divisors of `to[index] = value`, before it."""
+        if not isinstance(value, Tensor) or not (to in self._found or value in self._found):
+            return
+        old, new = self._settled(to), self._settled(value)
+        if isinstance(old, Tensor) or isinstance(new, Tensor) or old != new:
+            whole = torch.zeros_like(to).add(old)
+            whole[index] = torch.zeros_like(value).add(new)
+            old = float(whole.flatten()[0]) if bool((whole == whole.flatten()[0]).all()) else whole
+        self._found[to] = old
+
+    def _write_view(self, view: Tensor, base: Tensor) -> None:
+        """Record in a base the divisors of a view of it that a function has overwritten."""
+        old, new = self.of(base), self.of(view)
+        if isinstance(old, Tensor) or isinstance(new, Tensor) or old != new:
+            whole = torch.zeros_like(base).add(old)
+            if whole.stride() != base.stride():
+                whole = whole.new_full((), math.nan).expand_as(base)
+            else:
+                offset = view.storage_offset() - base.storage_offset()
+                whole.as_strided(view.shape, view.stride(), offset).copy_(
+                    torch.zeros_like(view).add(new)
+                )
+            old = whole
+        self._found[base] = old
 
     def _joined(
         self, func: Any, out: Any, given: list[Tensor], args: tuple[Any, ...], kwargs: Any
     ) -> Any:
         """Return the divisor that the results of a function have from its arguments."""
-        name = getattr(func, "__name__", "")
+        name = _name(func)
         takes_all = name in _JOINS or name in _SUMS
         parts = [t for t in given if takes_all or t in self._found]
         divisors = [self.of(t) for t in parts]
@@ -138,7 +189,7 @@ class Averages(TorchFunctionMode):
             return func(*replaced(args, power), **named)
 
         moved = applied(1)
-        if _is_average(func.__name__) and not torch.allclose(applied(2), moved**2):
+        if _is_average(_name(func)) and not torch.allclose(applied(2), moved**2):
             return math.nan
         return moved
 
@@ -149,6 +200,12 @@ class Averages(TorchFunctionMode):
             return divisor
         steps = float(self._time_steps())
         return divisor if spikes_in(x, [steps]) is None else steps
+
+
+def _name(func: Any) -> str:
+    """Return the name of a function, that of the function out of place if it works in place."""
+    name: str = getattr(func, "__name__", "")
+    return name if name.endswith("__") else name.removesuffix("_")
 
 
 def _is_average(name: str) -> bool:
@@ -167,12 +224,14 @@ def _largest(divisor: Divisor) -> float:
     return float(divisor.max()) if isinstance(divisor, Tensor) else divisor
 
 
-def _divisor(name: str, spiking: bool, out: Tensor, *args: Any, **kwargs: Any) -> Divisor:
+def _divisor(
+    name: str, spiking: bool, out: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Divisor:
     """Return the divisor by which a function of this name multiplies that of its argument."""
     if name == "mean":
         return next(_tensors((*args, *kwargs.values()))).numel() / out.numel()
-    if name in ("div", "div_", "true_divide") and spiking:
-        by = args[-1]
+    if name in ("div", "true_divide") and spiking:
+        by = kwargs.get("other", args[-1])
         return float(by) if isinstance(by, int) and by > 0 else 1.0
     if "avg_pool" not in name:
         return 1.0
@@ -181,14 +240,15 @@ def _divisor(name: str, spiking: bool, out: Tensor, *args: Any, **kwargs: Any) -
     return found.to(out).expand(out.shape) if isinstance(found, Tensor) else found
 
 
-def _adaptive_windows(out: Tensor, axes: int, input: Tensor, *_: Any, **__: Any) -> Divisor:
+def _adaptive_windows(out: Tensor, axes: int, /, input: Tensor, *_: Any, **__: Any) -> Divisor:
     """Return the sizes of the windows of an adaptive pooling."""
     ends = zip(out.shape[-axes:], input.shape[-axes:], strict=True)
     return _areas([[-(-(k + 1) * n // m) - k * n // m for k in range(m)] for m, n in ends])
 
 
 def _windows(
-    out: Tensor, axes: int, input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
+    out: Tensor, axes: int, /, input: Tensor, kernel_size: Any,
+    stride: Any = None, padding: Any = 0,
     ceil_mode: bool = False,  # noqa: ARG001 (the size of `out` has it)
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Divisor:  # fmt: skip

@@ -262,6 +262,27 @@ def test_a_mean_of_neurons_that_always_fire_keeps_its_steps(average: Any) -> Non
     assert energy(network, [(torch.full((1, 6), 2.0), torch.zeros(1))]).ac == 72
 
 
+def into(function: Any, *args: Any) -> Tensor:
+    """Return the result of a function that writes into another tensor."""
+    out: Tensor = function(*args, out=torch.empty(0))
+    return out
+
+
+def filled(mean: Tensor, spikes: Tensor) -> Tensor:
+    """Return both side by side, written one after the other."""
+    out = torch.zeros(2, *mean.shape)
+    out[0], out[1] = mean, spikes
+    return out
+
+
+def written(spikes: Tensor, more: Tensor) -> Tensor:
+    """Return a mean and spikes side by side, each written into a view."""
+    out = torch.zeros(2, *more.shape)
+    torch.mean(spikes, 0, out=out[0])
+    out[1].copy_(more)
+    return out
+
+
 class Joined(nn.Module):
     """Two layers of neurons of 4 channels, and weights of what `join` makes of their spikes."""
 
@@ -297,6 +318,21 @@ class Joined(nn.Module):
         (lambda a, b: torch.maximum(a.mean(0), b[0]), None),
         (lambda a, b: a.mean(0).mul(0.3) + b[0], None),
         (lambda a, b: a.mean(0) * b[0], lambda a, b: (a * b[0],)),
+        (lambda a, b: torch.mean(a, 0, out=torch.empty(0)).add_(a[-1]), lambda a, b: (a, a[-1])),
+        (lambda a, b: a[-1].clone().add_(b.mean(0)), lambda a, b: (a[-1], b)),
+        (lambda a, b: into(torch.add, a.mean(0), b[2]), lambda a, b: (a, b[2])),
+        (lambda a, b: torch.add(c := a.mean(0), b[2], out=c), lambda a, b: (a, b[2])),
+        (lambda a, b: into(torch.div, torch.sum(a, 0), 5), lambda a, b: (a,)),
+        (lambda a, b: torch.div(a.sum(0), other=5) + b[0], lambda a, b: (a, b[0])),
+        (lambda a, b: a.sum(0).div_(5).add_(b[0]), lambda a, b: (a, b[0])),
+        (lambda a, b: torch.cat([a.mean(0), b[2]], -1).t_().t(), lambda a, b: (a, b[2])),
+        (lambda a, b: into(torch.cat, [a.mean(0), b[2]]), lambda a, b: (a, b[2])),
+        (lambda a, b: a.mean(0).copy_(b[0]), lambda a, b: (b[0],)),
+        (lambda a, b: b[0].clone().copy_(a.mean(0)) + b[1], lambda a, b: (a, b[1])),
+        (lambda a, b: torch.add(b[0], 0.03, out=a.mean(0)), None),
+        (lambda a, b: torch.add(torch.ones(6, 4), 0.03, out=a.mean(0)), None),
+        (lambda a, b: filled(a.mean(0), b[2]), lambda a, b: (a, b[2])),
+        (lambda a, b: written(a, b[2]), lambda a, b: (a, b[2])),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("seed", range(3))
