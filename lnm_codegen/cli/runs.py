@@ -15,6 +15,7 @@ from lnm_codegen.cli.options import parse_format
 from lnm_codegen.compiler.formats import load_spec
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.language.names import require_name
+from lnm_codegen.train.names import short_name
 
 if TYPE_CHECKING:
     from lnm_codegen.deploy.arrays import LayerArray
@@ -122,7 +123,8 @@ def real_of(run: Run, name: str | None = None) -> RealNetwork:
         problem = f"data {run.config.data!r} have a label for each time step"
         raise UnsupportedError("network", problem, "data with a label for each sample")
     neuron = run.network.neurons[0].neuron.name
-    default = re.sub(r"\W", "_", f"{run.config.data}_{neuron}", flags=re.ASCII).lower()
+    data = short_name(run.config.data)
+    default = re.sub(r"\W", "_", f"{data}_{neuron}", flags=re.ASCII).lower()
     title = require_name("--name", name) if name is not None else default
     return real_network(title, run.network, run.network.chain(), run.data.sample)
 

@@ -23,7 +23,7 @@ from lnm_codegen.cli.options import (
     surrogate_table,
 )
 from lnm_codegen.errors import LnmError, ModelError
-from lnm_codegen.train.names import require_names
+from lnm_codegen.train.names import require_names, short_name
 from lnm_codegen.train.runs.config import OPTIONS, TrainConfig
 from lnm_codegen.train.runs.config_file import (
     FIELD_TYPES,
@@ -157,7 +157,7 @@ def train(
     base = read_toml(config) if config else _base(out, resume, bool(given or any(tables.values())))
     whole = _merged(base, given, tables)
     stem = Path(whole.family.replace(":", "-")).stem
-    folder = out or Path("runs") / f"{stem}-{whole.data}-seed{whole.seed}"
+    folder = out or Path("runs") / f"{stem}-{short_name(whole.data)}-seed{whole.seed}"
     require_names(with_definition(whole, folder) if resume else whole)
     if not resume and os.environ.get("RANK", "0") == "0":
         require_free(folder, force)

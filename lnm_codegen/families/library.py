@@ -1,4 +1,7 @@
-"""Lookup of neurons by name, from a text definition, or from a Python file."""
+"""Lookup of neurons by name, from a text definition, or from a Python file.
+
+`call_function` runs other functions of a user's file or module, such as one that returns samples.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ import importlib.machinery
 import importlib.util
 import inspect
 import sys
+import sysconfig
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -113,7 +117,7 @@ def is_missing(reference: str) -> bool:
         return False
     with _search_path(Path.cwd()):
         try:
-            spec = _guarded(None, place, "finding it", importlib.util.find_spec, place)
+            spec = _guarded(None, place, "finding it", _built, importlib.util.find_spec, place)
             return spec is None or spec.origin is None  # a folder of that name is no module
         except LnmError as error:
             return isinstance(error.__cause__, ModuleNotFoundError)
@@ -129,19 +133,66 @@ def _refuse_arguments(reference: str, kind: str, arguments: dict[str, Any]) -> N
 def _from_python(
     reference: str, place: str, name: str, arguments: dict[str, Any], recorded: bool = False
 ) -> Neuron:
-    is_file = place.endswith(".py")
-    file = Path(place)
-    if is_file and not file.is_file():
-        problem = "a directory" if file.is_dir() else "no such file"
-        raise ModelError(place, problem, remedy="Give the path of a Python file.")
-    with _search_path(file.resolve().parent if is_file else Path.cwd()):
-        module = _import_file(file) if is_file else _import_module(place)
+    with _imported(place) as module:
         target = _member(module, place, name)
         if recorded and not isinstance(target, Family | Neuron):
             problem = f"a {type(target).__name__}, which a run folder cannot record"
             accepted = "a family or an lnm.Neuron"
             raise ModelError(reference, problem, accepted, "Write @lnm.family above it.")
         return _neuron(module, reference, target, arguments)
+
+
+def call_function(reference: str, arguments: Mapping[str, Any]) -> Any:
+    """Return what a function of a file or module of the user returns.
+
+    A run folder records the reference and the arguments, and readers of the folder call the
+    function again. A folder of unknown origin could name `shutil:rmtree` with a path. So the
+    function must be written in the file or module that the reference names, and that must be
+    neither part of Python nor of an installed package.
+
+    Args:
+        reference: `file.py:function` or `module:function`.
+        arguments: Arguments of the function, by name.
+
+    Raises:
+        ModelError: No such function, one written elsewhere, an argument that it does not take, or
+            an exception of the user's code, with file and line.
+    """
+    place, _, name = reference.rpartition(":")
+    with _imported(place) as module:
+        function = _member(module, place, name)
+        _require_own(reference, module, function)
+        _require_arguments(reference, function, arguments)
+        return _guarded(module, reference, "calling it", function, **arguments)
+
+
+def _require_own(reference: str, module: ModuleType, function: Any) -> None:
+    """Raise ModelError unless a function is written in a module that is not installed."""
+    accepted = "a function that is written in the file or module that you name"
+    if not inspect.isfunction(function) or function.__module__ != module.__name__:
+        kind = type(function).__name__
+        problem = "it is imported there" if inspect.isfunction(function) else f"a {kind}"
+        raise ModelError(reference, problem, accepted, "Write a function that returns it.")
+    file = Path(getattr(module, "__file__", None) or "").resolve()
+    library = Path(sysconfig.get_path("stdlib")).resolve()
+    installed = {"site-packages", "dist-packages"} & set(file.parts)
+    package = Path(__file__).resolve().parents[1]
+    if installed or not file.is_file() or {library, package} & set(file.parents):
+        problem = "a function of Python or of an installed package, which a run folder cannot name"
+        remedy = "Call it in a function of a file of your own."
+        raise ModelError(reference, problem, accepted, remedy)
+
+
+@contextmanager
+def _imported(place: str) -> Iterator[ModuleType]:
+    """Import a Python file or a module; its folder is searched for imports meanwhile."""
+    is_file = place.endswith(".py")
+    file = Path(place)
+    if is_file and not file.is_file():
+        problem = "a directory" if file.is_dir() else "no such file"
+        raise ModelError(place, problem, remedy="Give the path of a Python file.")
+    with _search_path(file.resolve().parent if is_file else Path.cwd()):
+        yield _import_file(file) if is_file else _import_module(place)
 
 
 @contextmanager
@@ -170,7 +221,7 @@ def _import_file(file: Path) -> ModuleType:
     module.__file__, module.__loader__ = loader.path, loader
     sys.modules[name] = module  # for dataclasses and pickle
     try:
-        _guarded(module, str(file), "importing it", loader.exec_module, module)
+        _guarded(module, str(file), "importing it", _built, loader.exec_module, module)
     except BaseException:
         del sys.modules[name]
         raise
@@ -183,7 +234,9 @@ def _import_module(name: str) -> ModuleType:
         raise ModelError(repr(name), "neither a Python file nor a module", accepted)
     importlib.invalidate_caches()  # a file written since the last import
     try:
-        module: ModuleType = _guarded(None, name, "importing it", importlib.import_module, name)
+        module: ModuleType = _guarded(
+            None, name, "importing it", _built, importlib.import_module, name
+        )
     except ModelError as error:
         cause = error.__cause__
         if isinstance(cause, ModuleNotFoundError) and f"{name}.".startswith(f"{cause.name}."):
@@ -192,6 +245,12 @@ def _import_module(name: str) -> ModuleType:
             raise ModelError(name, problem, remedy=remedy) from error
         raise
     return module
+
+
+def _built(run: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Run the user's code that builds expressions."""
+    with building():
+        return run(*args, **kwargs)
 
 
 def _guarded(
@@ -209,8 +268,7 @@ def _guarded(
     in the traceback.
     """
     try:
-        with building():
-            return run(*args, **kwargs)
+        return run(*args, **kwargs)
     except LnmError as error:
         line = _line(module, error.__cause__) or _line(module, error)
         if not line:
@@ -257,11 +315,14 @@ def _neuron(module: ModuleType, reference: str, target: Any, arguments: dict[str
         accepted = "a family, a function that returns an lnm.Neuron, or an lnm.Neuron"
         raise ModelError(reference, f"a {type(target).__name__}", accepted)
     if not isinstance(target, Family):  # a family validates its own arguments
-        try:
-            signature = inspect.signature(target)
-        except (TypeError, ValueError):  # a builtin without one
-            signature = None
-        if signature is not None:
-            require_arguments(reference, signature, (), arguments)
-    made = _guarded(module, reference, "calling it", target, **arguments)
+        _require_arguments(reference, target, arguments)
+    made = _guarded(module, reference, "calling it", _built, target, **arguments)
     return require_returned(reference, made)
+
+
+def _require_arguments(reference: str, function: Any, arguments: Mapping[str, Any]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a builtin without one
+        return
+    require_arguments(reference, signature, (), arguments)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 __all__ = [
     "MODELS", "Certificate", "ConvNet", "Dataset", "Epoch", "Network", "Run", "RunResult",
     "TrainConfig", "build", "certificate", "charge_curve", "clamp_parameters", "curves_figure",
-    "fit", "from_arrays", "load", "load_run", "project", "run", "slope_penalty",
+    "fit", "from_arrays", "from_datasets", "load", "load_run", "project", "run", "slope_penalty",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

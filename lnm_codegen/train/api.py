@@ -2,6 +2,7 @@
 
 from lnm_codegen.train.data import Dataset as Dataset
 from lnm_codegen.train.data import from_arrays as from_arrays
+from lnm_codegen.train.data import from_datasets as from_datasets
 from lnm_codegen.train.data import load as load
 from lnm_codegen.train.engine import Epoch as Epoch
 from lnm_codegen.train.engine import fit as fit

@@ -22,6 +22,7 @@ from lnm_codegen.train.models import Network, build, require_network_options
 from lnm_codegen.train.runs.config import TrainConfig, clamp_of, neuron_of
 from lnm_codegen.train.stability.modes import Unstable, count_unstable
 from lnm_codegen.train.trainer import Trainer
+from lnm_codegen.validation import wrong
 
 LARGEST_IN_HISTORY = 1 << 16
 OnBatch = Callable[[int, int, float], object]
@@ -70,12 +71,22 @@ def dataset_of(config: TrainConfig, data: Dataset | None = None) -> Dataset:
     Args:
         config: `limit` and `validation` apply to the samples, unless `data` is a held-out set.
         data: Samples; None loads those that the config names.
+
+    Raises:
+        ModelError: No such data, or a limit, validation or batch that does not fit them.
     """
     if data is None:
         require_set_options(config.data, config.data_arguments)
         data = load(config.data, config.data_dir, config.limit, **config.data_arguments)
-    elif not data.is_held_out:
+    elif not data.is_held_out or data.unread_test is not None:
         data = data.first(config.limit)
+    if config.validation and data.unread_test is not None:
+        accepted = "0 for data=(train, valid, test), which has held-out samples"
+        raise wrong("train", "validation", config.validation, accepted)
+    own = data.train.batch
+    if own not in (None, config.batch):
+        problem = f"batch is {config.batch}, and the loader's batch_size {own}"
+        raise ModelError("train", problem, remedy=f"Set batch to {own}.")
     return data.held_out(config.validation) if config.validation and not data.is_held_out else data
 
 

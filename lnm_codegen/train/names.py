@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lnm_codegen.errors import ToolError
+from lnm_codegen.errors import ModelError, ToolError
+from lnm_codegen.families.library import is_missing
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of
 from lnm_codegen.validation import require_known
 
@@ -24,8 +25,30 @@ NETWORKS = (
 
 
 def require_dataset(name: str) -> str:
-    """Return the name of a data set, or raise ModelError."""
-    return require_known("data", "set", name, DATASETS)
+    """Return the name of a data set, or a reference to a function of yours; or raise ModelError.
+
+    Raises:
+        ModelError: No such set, or a file or module that does not exist.
+    """
+    if not is_reference(name):
+        accepted = (*DATASETS, "file.py:function", "module:function")
+        return require_known("data", "set", name, accepted)
+    if is_missing(name):
+        place = name.rpartition(":")[0]
+        remedy = "Name a file of the current folder or a whole path, file.py:function."
+        raise ModelError(f"data: {name}", f"{place} does not exist", remedy=remedy)
+    return name
+
+
+def is_reference(name: str) -> bool:
+    """Report whether a name is file.py:function or module:function."""
+    return isinstance(name, str) and ":" in name
+
+
+def short_name(name: str) -> str:
+    """Return a name without the path of a file: "dir/mine.py:frames" is "mine-frames"."""
+    place, colon, function = name.rpartition(":")
+    return f"{Path(place).name.removesuffix('.py')}-{function}" if colon else name
 
 
 def require_network(name: str) -> str:

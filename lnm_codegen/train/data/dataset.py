@@ -25,38 +25,73 @@ Augment = Callable[[Tensor, Tensor], Tensor]
 """(inputs (n, ...), chance (n, draws)) -> inputs (n, ...)."""
 
 READ_AT_ONCE = 4096
+FEW = 4
+"""Samples of a split that represent it in a comparison."""
 LARGEST = 2**31
 """The largest integer that an option of a set accepts."""
 
 
-@dataclass(frozen=True, eq=False)
 class Split:
-    """Labelled samples, read when a batch needs them.
+    """Labelled samples, read when a batch needs them: from memory, from files, or simulated."""
 
-    Attributes:
-        labels: int64, (count,), or (count, T) where each time step has a label.
-        read: Reader of the inputs: from memory, from files, or from a simulation.
-    """
-
-    labels: Tensor
-    read: Reader
+    batch: int | None = None
+    """Samples in a batch where something else makes the batches, a `DataLoader`."""
 
     def __len__(self) -> int:
-        return len(self.labels)
+        raise NotImplementedError
 
-    def take(self, rows: Tensor, chance: Tensor | None = None) -> Tensor:
-        """Return the inputs of some samples, not normalised: (n, *sample), time second.
+    @property
+    def labels(self) -> Tensor:
+        """All labels: int64 (count,), or (count, T) where each time step has a label."""
+        raise NotImplementedError
+
+    @property
+    def known_labels(self) -> Tensor | None:
+        """The labels, or None where every sample must be read for them."""
+        return self.labels
+
+    def pairs(
+        self, rows: Tensor, chance: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return inputs and labels of some samples, not normalised: (n, *sample), time second.
 
         Args:
             rows: Indices of the samples, (n,) int64.
             chance: Uniform numbers in [0, 1), (n, draws). They alone determine the augmentation of
                 each sample; None leaves the samples unchanged.
+            generator: Source of a seed for samples with random transforms of their own.
         """
-        return self.read(rows, chance)
+        raise NotImplementedError
 
     def subset(self, rows: Tensor) -> Split:
         """Return a split of these rows, in that order. Nothing is read yet."""
-        return Split(self.labels[rows], lambda some, chance: self.read(rows[some], chance))
+        raise NotImplementedError
+
+    def read_batches(
+        self, size: int, generator: torch.Generator | None, draws: int, rank: int, world: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the `pairs` of the batches of an epoch; see `Dataset.batches`.
+
+        `draws` is the number of random numbers for the augmentation of a sample, 0 for none.
+        """
+        count = len(self)
+        order = (
+            torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+        )
+        for rows in torch.split(order, size):
+            chance = None
+            if draws:
+                shape = (len(rows), draws)
+                chance = torch.rand(shape, generator=generator, dtype=torch.float64)[rank::world]
+            yield self.pairs(rows[rank::world], chance, generator)
+
+    def few(self, seed: int) -> tuple[Tensor, Tensor] | None:
+        """Return some samples that represent the split, read with a seed; None if that fails."""
+        return self.pairs(torch.arange(min(FEW, len(self))))
+
+    def take(self, rows: Tensor, chance: Tensor | None = None) -> Tensor:
+        """Return the inputs of some samples; see `pairs`."""
+        return self.pairs(rows, chance)[0]
 
     def first(self, limit: int | None) -> Split:
         """Return the first `limit` samples, or all of them."""
@@ -73,6 +108,40 @@ class Split:
         return self.take(torch.arange(len(self)))
 
 
+class LabelledSplit(Split):
+    """Samples whose labels are in memory.
+
+    Args:
+        labels: The labels of all samples.
+        read: Reader of the inputs.
+    """
+
+    def __init__(self, labels: Tensor, read: Reader) -> None:
+        self._labels, self._read = labels, read
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    @property
+    def labels(self) -> Tensor:
+        """All labels."""
+        return self._labels
+
+    def pairs(
+        self,
+        rows: Tensor,
+        chance: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return inputs and labels of some samples."""
+        return self._read(rows, chance), self._labels[rows]
+
+    def subset(self, rows: Tensor) -> Split:
+        """Return a split of these rows."""
+        read = self._read
+        return LabelledSplit(self._labels[rows], lambda some, chance: read(rows[some], chance))
+
+
 def memory_split(inputs: Tensor, labels: Tensor, augment: Augment | None = None) -> Split:
     """Return a split whose inputs (count, *sample) are in memory."""
     return source_split(lambda rows: inputs[rows], labels, augment)
@@ -85,7 +154,7 @@ def source_split(source: Source, labels: Tensor, augment: Augment | None = None)
         inputs = source(rows)
         return inputs if chance is None or augment is None else augment(inputs, chance)
 
-    return Split(labels, read)
+    return LabelledSplit(labels, read)
 
 
 class Loaded(NamedTuple):
@@ -104,14 +173,16 @@ class Dataset:
         name: A name of `DATASETS`, or one of your own.
         train: Samples for training.
         test: Samples for the reported accuracy; in a `held_out` set, for validation.
-        classes: Labels are 0 to classes - 1.
+        classes: Labels are 0 to classes - 1. Of other targets, the numbers in one of them.
         kind: "image", (C, H, W), or "sequence", (T, *features).
         sample: The shape of one input.
         scale: Mean and deviation; by default 0 and 1.
         per_step: Each time step of a sequence has its own label.
         draws: Random numbers that the augmentation of a sample takes; 0 without augmentation.
-        is_held_out: `test` was drawn from the training samples.
+        is_held_out: `test` was drawn from the training samples, or was given for validation.
         loaded: Arguments with which `load` made these samples; None for samples of your own.
+        has_classes: Labels are classes. Other targets need a loss function.
+        unread_test: The test split of a set whose samples for validation were given.
     """
 
     name: str
@@ -125,6 +196,8 @@ class Dataset:
     draws: int = 0
     is_held_out: bool = False
     loaded: Loaded | None = None
+    has_classes: bool = True
+    unread_test: Split | None = None
 
     def batches(
         self,
@@ -151,7 +224,7 @@ class Dataset:
 
         Yields:
             Images x (N, C, H, W), or sequences x (T, N, *features), float32; labels (N,), or
-            (T, N) if `per_step`.
+            (T, N) if `per_step`. Other targets are (N, *), or (T, N, *).
 
         Raises:
             ModelError: A size, rank or world out of range, an augmentation without a generator, or
@@ -166,20 +239,12 @@ class Dataset:
         if augment and generator is None:
             problem = "augment=True draws random numbers"
             raise ModelError(where, problem, remedy="Give a generator.")
-        count, (mean, std) = len(split), self.scale
-        order = (
-            torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-        )
-        for rows in torch.split(order, size):
-            chance = None
-            if augment:
-                shape = (len(rows), self.draws)
-                chance = torch.rand(shape, generator=generator, dtype=torch.float64)[rank::world]
-            own = rows[rank::world]
-            x, labels = split.take(own, chance), split.labels[own]
+        mean, std = self.scale
+        draws = self.draws if augment else 0
+        for x, labels in split.read_batches(size, generator, draws, rank, world):
             if self.kind == "sequence":
                 x = x.transpose(0, 1).contiguous()
-                labels = labels.t().contiguous() if self.per_step else labels
+                labels = labels.transpose(0, 1).contiguous() if self.per_step else labels
             yield x.to(torch.float32).sub(mean).div_(std), labels
 
     def first(self, limit: int | None) -> Dataset:
@@ -187,8 +252,12 @@ class Dataset:
         loaded = self.loaded
         if loaded is not None:
             loaded = loaded._replace(limit=least(limit, loaded.limit))
+        if limit is not None and self.train.batch is not None:
+            remedy = "Limit the data set, say with torch.utils.data.Subset, before the loader."
+            raise ModelError(f"data: {self.name}", "limit applies to data sets only", remedy=remedy)
         train, test = self.train.first(limit), self.test.first(limit)
-        return replace(self, train=train, test=test, loaded=loaded)
+        unread = None if self.unread_test is None else self.unread_test.first(limit)
+        return replace(self, train=train, test=test, loaded=loaded, unread_test=unread)
 
     def held_out(self, count: int, seed: int = 0) -> Dataset:
         """Return a set for validation: its `test` is drawn from `train`, which keeps the rest.
@@ -204,13 +273,22 @@ class Dataset:
         Raises:
             ModelError: A count that leaves a split empty.
         """
-        total = len(self.train)
+        total, generator = len(self.train), torch.Generator().manual_seed(seed)
         require_integer(f"data: {self.name}", "the number held out", count, 1, total - 1)
         drawn = torch.zeros(total, dtype=torch.bool)
-        drawn[_draw(self.train.labels, count, torch.Generator().manual_seed(seed))] = True
+        if self.has_classes and not self.per_step:
+            drawn[_stratified(self.train.labels, count, generator)] = True
+        else:
+            drawn[torch.randperm(total, generator=generator)[:count]] = True
         rest, out = (~drawn).nonzero().flatten(), drawn.nonzero().flatten()
         train, test = self.train.subset(rest), self.train.subset(out)
         return replace(self, train=train, test=test, is_held_out=True)
+
+    def with_test(self) -> Dataset:
+        """Return the set with its test split in place of the samples given for validation."""
+        if self.unread_test is None:
+            return self
+        return replace(self, test=self.unread_test, is_held_out=False, unread_test=None)
 
 
 def standard_scale(x: Tensor, over: tuple[int, ...] = (), correction: int = 0) -> Scale:
@@ -229,16 +307,9 @@ def least(*limits: int | None) -> int | None:
     return min((n for n in limits if n is not None), default=None)
 
 
-def require_samples(where: str, data: object) -> None:
-    """Raise ModelError unless `data` is a data set."""
-    if not isinstance(data, Dataset):
-        remedy = "Make one of arrays with lnm_codegen.train.from_arrays."
-        raise wrong(where, "data", type(data).__name__, "a Dataset", remedy)
-
-
 def warn_of_absent_classes(data: Dataset, limit: int | None, held_out: int = 0) -> None:
     """Show a warning if a limit leaves the training split without some classes of the set."""
-    if limit is None or limit > len(data.train) + held_out:
+    if limit is None or limit > len(data.train) + held_out or not data.has_classes:
         return
     labels = data.train.labels.flatten()
     counts = torch.bincount(labels[labels >= 0], minlength=data.classes)
@@ -249,10 +320,8 @@ def warn_of_absent_classes(data: Dataset, limit: int | None, held_out: int = 0) 
         warn_once(f"train: {problem}. Raise the limit, or shuffle samples of your own first.")
 
 
-def _draw(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Draw `count` rows, by class if each sample has one label; the largest remainders round up."""
-    if labels.dim() > 1:
-        return torch.randperm(len(labels), generator=generator)[:count]
+def _stratified(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Draw `count` rows by class; the largest remainders round up."""
     sizes = torch.bincount(labels)
     quota, remainder = sizes * count // len(labels), sizes * count % len(labels)
     spare = count - int(quota.sum())

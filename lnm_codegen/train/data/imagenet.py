@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lnm_codegen.train.data.dataset import LARGEST, Dataset, Scale, Split
+from lnm_codegen.train.data.dataset import LARGEST, Dataset, LabelledSplit, Scale, Split
 from lnm_codegen.train.data.store import (
     Folder,
     class_files,
@@ -86,7 +86,7 @@ def _split(
         pixels = _sized(image, size, short, numbers)
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
-    return Split(labels, read)
+    return LabelledSplit(labels, read)
 
 
 def _sized(image: Any, size: int, short: int, numbers: Sequence[float] | None) -> Any:

@@ -1,4 +1,4 @@
-"""Lookup of data sets by name."""
+"""Lookup of data sets by name, or by a function of a file or module of yours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import LnmError, ModelError
+from lnm_codegen.families.library import call_function
 from lnm_codegen.train.data.arrays import arrays
 from lnm_codegen.train.data.cifar import cifar10, cifar100
 from lnm_codegen.train.data.dataset import LARGEST, Dataset, Loaded
@@ -24,6 +25,7 @@ from lnm_codegen.train.data.mnist import (
     mnist_sequential,
 )
 from lnm_codegen.train.data.mnist1d import mnist1d
+from lnm_codegen.train.data.own import samples_of
 from lnm_codegen.train.data.series import time_series
 from lnm_codegen.train.data.synthetic import (
     delayed_xor,
@@ -32,7 +34,7 @@ from lnm_codegen.train.data.synthetic import (
     randman,
     yin_yang,
 )
-from lnm_codegen.train.names import require_dataset
+from lnm_codegen.train.names import is_reference, require_dataset
 from lnm_codegen.validation import require_integer, require_known
 
 SETS: Mapping[str, Callable[..., Dataset]] = {
@@ -70,8 +72,11 @@ def load(
     """Return a set.
 
     Args:
-        name: One of `DATASETS`.
-        folder: Folder of its files, or the file of `arrays`, for a set that reads files.
+        name: One of `DATASETS`; or file.py:function or module:function. That function is called
+            with the options, and returns a `Dataset`, (train, test) or (train, valid, test); see
+            `from_datasets`.
+        folder: Folder of its files, or the file of `arrays`, for a set that reads files. A function
+            takes it as its argument `folder`.
         limit: Largest number of samples in each split, for a quick try.
         options: Options of that set; its function in `SETS` describes them.
 
@@ -81,10 +86,13 @@ def load(
         ToolError: The files are missing or malformed, or a package is missing.
     """
     require_set_options(name, options)
-    make, where = SETS[name], f"data: {name}"
-    parameters = inspect.signature(make).parameters
+    where = f"data: {name}"
     if limit is not None:
         require_integer(where, "limit", limit, 1, LARGEST)
+    if is_reference(name):
+        return _of_function(name, None if folder is None else Path(folder), limit, options)
+    make = SETS[name]
+    parameters = inspect.signature(make).parameters
     if folder is not None:
         if "folder" not in parameters:
             raise ModelError(where, "the set reads no files", remedy="Leave out --data-dir.")
@@ -96,9 +104,26 @@ def load(
     return replace(make(limit=limit, **place, **options), loaded=Loaded(folder, limit, options))
 
 
+def _of_function(
+    name: str, folder: Path | None, limit: int | None, options: dict[str, Any]
+) -> Dataset:
+    """Return the samples of a function of the user."""
+    place = {} if folder is None else {"folder": folder}
+    try:
+        data = samples_of(f"what {name} returns", call_function(name, {**place, **options}))
+    except LnmError as error:
+        raise error.within("data") from error.__cause__
+    return replace(data.first(limit), name=name, loaded=Loaded(folder, limit, options))
+
+
 def require_set_options(name: str, options: Iterable[str]) -> None:
-    """Raise ModelError unless a set of this name has options of these names."""
-    parameters = inspect.signature(SETS[require_dataset(name)]).parameters
+    """Raise ModelError unless a set of this name has options of these names.
+
+    A function of the user refuses options when it is called.
+    """
+    if is_reference(require_dataset(name)):
+        return
+    parameters = inspect.signature(SETS[name]).parameters
     accepted = [word for word in parameters if word not in ("folder", "limit")]
     for word in options:
         require_known(f"data: {name}", "option", word, accepted)

@@ -119,14 +119,22 @@ class TrainConfig:
     network_arguments: Annotated[
         dict[str, Any], Option("Options of the network.", _TABLE, table="network", key="*")
     ] = field(default_factory=dict)
-    data: Annotated[str, Option("Data set; see docs/data.md.", _TEXT, "NAME", "data", "name")] = (
-        "digits"
-    )
+    data: Annotated[
+        str,
+        Option(
+            "Data set of docs/data.md, or file.py:function or module:function that returns yours.",
+            _TEXT,
+            "NAME",
+            "data",
+            "name",
+        ),
+    ] = "digits"
     data_dir: Annotated[
         Path | None, Option("Folder of the data set, or a file.", _PATH, "DIR", "data", "folder")
     ] = None
     data_arguments: Annotated[
-        dict[str, Any], Option("Further options of the data set.", _TABLE, table="data", key="*")
+        dict[str, Any],
+        Option("Further options of the data set or the function.", _TABLE, table="data", key="*"),
     ] = field(default_factory=dict)
     limit: Annotated[
         int | None,

@@ -21,12 +21,12 @@ from lnm_codegen.files import json_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.digest import definition_digest
 from lnm_codegen.train.data import Dataset
+from lnm_codegen.train.names import is_reference
 from lnm_codegen.train.runs.config import TrainConfig
 from lnm_codegen.validation import shown, wrong
 
 _GIVE = "In Python, give the samples of the run as data= of load_run, or of run to resume it."
-FEW = 4
-"""Samples of each split whose inputs are compared."""
+_RESTORE = "Restore what it gives, or train a new run."
 TOLERANCE = 1e-3
 """Largest difference of equal inputs, relative to their size. Machines differ in last bits."""
 
@@ -41,7 +41,7 @@ def origin_of(config: TrainConfig, neuron: Neuron, data: Dataset) -> dict[str, A
         "test": len(data.test),
         "sample": list(data.sample),
         "labels": _labels_digest(data),
-        "inputs": _summary(data).tolist(),
+        "inputs": None if _is_random(data) else _summary(data).tolist(),
         "mean": mean.tolist(),
         "deviation": deviation.tolist(),
     }
@@ -71,7 +71,8 @@ def require_named_data(origin: dict[str, Any]) -> None:
     found = origin.get("data")
     if isinstance(found, dict) and found.get("own"):
         problem = f"the run has samples of your own, {shown(found.get('name'))}"
-        raise ModelError("data", problem, remedy=f"{_GIVE} Or train with --data arrays, a file.")
+        remedy = f"{_GIVE} Or train with --data file.py:function, which is called again."
+        raise ModelError("data", problem, remedy=remedy)
 
 
 def with_scale(origin: dict[str, Any], data: Dataset) -> Dataset:
@@ -95,7 +96,9 @@ def require_same_data(origin: dict[str, Any], data: Dataset) -> None:
             f"the run has other samples: {name}, {train} to train and {test} to test, of shape"
             f" {sample}"
         )
-    elif found.get("labels") != _labels_digest(data):
+    elif (
+        None not in (digests := (found.get("labels"), _labels_digest(data))) and len({*digests}) > 1
+    ):
         problem = "the run has other labels"
     elif not _has_same_inputs(found, data):
         problem = "the run has other inputs"
@@ -103,7 +106,8 @@ def require_same_data(origin: dict[str, Any], data: Dataset) -> None:
         problem = "the run has another mean or deviation"
     else:
         return
-    raise ModelError(f"data: {data.name}", problem, remedy=_GIVE)
+    remedy = _RESTORE if is_reference(data.name) else _GIVE
+    raise ModelError(f"data: {data.name}", problem, remedy=remedy)
 
 
 def _neuron_digest(config: TrainConfig, neuron: Neuron) -> str | None:
@@ -113,29 +117,51 @@ def _neuron_digest(config: TrainConfig, neuron: Neuron) -> str | None:
     return definition_digest(neuron, with_surrogates="surrogate" not in config.arguments)
 
 
-def _labels_digest(data: Dataset) -> str:
+def _labels_digest(data: Dataset) -> str | None:
+    """Return the digest of all labels, or None if no reader knows them yet."""
     found = hashlib.sha256()
     for split in (data.train, data.test):
-        found.update(split.labels.detach().cpu().to(torch.int64).contiguous().numpy().tobytes())
+        if split.known_labels is None:
+            return None
+        labels = split.known_labels.detach().cpu().to(torch.int64).contiguous()
+        found.update(labels.numpy().tobytes())
     return found.hexdigest()
 
 
+def _is_random(data: Dataset, reads: int = 2) -> bool:
+    """Report whether the reads of a few samples differ, or fail."""
+    for split in (data.train, data.test):
+        first, *others = (split.few(seed) for seed in range(reads))
+        if first is None:
+            return True
+        for other in others:
+            if other is None or not all(map(torch.equal, first, other)):
+                return True
+    return False
+
+
 def _summary(data: Dataset) -> Tensor:
-    """Return three means over the first inputs of each split, (2, 3).
+    """Return three means over a few inputs of each split, (2, 3).
 
     They are the means of the inputs, of the inputs times a rising weight, and of their sizes.
+    Targets that are no classes count as inputs.
     """
     found = []
     for split in (data.train, data.test):
-        x = split.take(torch.arange(min(FEW, len(split)))).detach().cpu().double().flatten()
+        pair = split.few(0)
+        assert pair is not None, "a split without a digest is not compared"
+        values = pair[:1] if data.has_classes else pair
+        x = torch.cat([value.detach().cpu().double().flatten() for value in values])
         weight = torch.linspace(-1, 1, len(x), dtype=x.dtype)
         found.append(torch.stack([x.mean(), (weight * x).mean(), x.abs().mean()]))
     return torch.stack(found)
 
 
 def _has_same_inputs(found: dict[str, Any], data: Dataset) -> bool:
+    if found.get("inputs") is None or data.train.few(0) is None or data.test.few(0) is None:
+        return True
     summary = _summary(data)
-    return _is_close(found, "inputs", summary, summary[:, 2:])
+    return _is_close(found, "inputs", summary, summary[:, 2:]) or _is_random(data, 8)
 
 
 def _has_same_scale(found: dict[str, Any], data: Dataset) -> bool:

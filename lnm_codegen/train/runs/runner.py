@@ -14,8 +14,8 @@ from torch import Tensor
 from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.train.data import Dataset
-from lnm_codegen.train.data.dataset import least, require_samples, warn_of_absent_classes
+from lnm_codegen.train.data import Dataset, samples_of
+from lnm_codegen.train.data.dataset import least, warn_of_absent_classes
 from lnm_codegen.train.distributed import joined
 from lnm_codegen.train.engine import (
     Epoch,
@@ -69,7 +69,7 @@ def run(
     *,
     force: bool = False,
     resume: bool = False,
-    data: Dataset | None = None,
+    data: Dataset | tuple[Any, ...] | None = None,
     console: Console | None = None,
     title: str = "",
     lines: bool = True,
@@ -82,9 +82,11 @@ def run(
         force: Replace the run in a folder that is not empty.
         resume: Continue the run in `out` after its last complete epoch, with the results of an
             uninterrupted run. Start it if there is none.
-        data: Samples, say of `from_arrays`; by default those that `config` names. `limit` and
-            `validation` of the config apply to them, except in a `held_out` set. The run records
-            their name, and for samples of `load` its folder, limit and options.
+        data: Samples; by default those that `config` names. They are a pair (train, test) or a
+            triple (train, valid, test) of PyTorch data sets or loaders, or the result of
+            `from_datasets`, `from_arrays` or `load`. `limit` and `validation` of the config apply
+            to them, except in a `held_out` set. The run records their name, and for samples of
+            `load` its folder, limit and options.
         console: Console for progress; None prints nothing.
         title: Text before each line of progress.
         lines: Print a line per epoch.
@@ -98,6 +100,7 @@ def run(
             full.
     """
     if data is not None:
+        data = samples_of("train", data)
         config = _of_samples(config, data)
     with ExitStack() as stack:
         world = stack.enter_context(joined(config.device))
@@ -162,7 +165,6 @@ def run(
 
 def _of_samples(config: TrainConfig, data: Dataset) -> TrainConfig:
     """Return the config that names the samples: those of `load` with its arguments."""
-    require_samples("train", data)
     if data.loaded is None:
         same = data.name == config.data
         return config if same else replace(config, data=data.name, data_dir=None, data_arguments={})

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +18,7 @@ from torch import Tensor
 from lnm_codegen.errors import LnmError, ModelError, ToolError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.digest import definition_digest
-from lnm_codegen.train.data import Dataset
-from lnm_codegen.train.data.dataset import require_samples
+from lnm_codegen.train.data import Dataset, samples_of
 from lnm_codegen.train.engine import LARGEST_IN_HISTORY, dataset_of, network_of
 from lnm_codegen.train.models import Network
 from lnm_codegen.train.runs.checkpoint import HISTORY, MODEL, read_tensors
@@ -57,24 +57,26 @@ class Run:
     data: Dataset = field(repr=False)
 
 
-def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
+def load_run(folder: str | Path, data: Dataset | tuple[Any, ...] | None = None) -> Run:
     """Return the run of a folder that `lnm train` wrote.
 
-    A family that is a Python file or a module is imported, which runs its code.
+    A family or data that are a Python file or a module are imported, which runs their code. A
+    function that gives the data is called again.
 
     Args:
         folder: A folder with config.json and model.safetensors. Its neuron.toml defines the neuron
             if the file or module of the family is missing.
         data: Samples, of the run or others; by default those that the config names. These, and
             held-out samples of the same name, must be those of the run. All are normalised by the
-            mean and deviation of the run, whatever their own scale.
+            mean and deviation of the run, whatever their own scale. A tuple as in `run` must be the
+            samples of the run: its `limit` and `validation` apply to them.
 
     Raises:
         ModelError: No such folder; a file is missing, damaged or does not fit the other; the
             family or the data cannot be loaded, or are not those of the run.
     """
-    if data is not None:
-        require_samples("load_run", data)
+    given = None if data is None else samples_of("load_run", data)
+    is_tuple = given is not data
     place = Path(folder)
     if not place.is_dir():
         problem = "not a folder" if place.exists() else "no such folder"
@@ -88,20 +90,19 @@ def load_run(folder: str | Path, data: Dataset | None = None) -> Run:
     weights, origin = read_tensors("run", place / MODEL, _REMEDY), read_origin(path)
     neuron = _neuron_of_run(place, recorded)
     try:
-        given = data
-        if data is None:
+        if given is None:
             require_named_data(origin)
-            data = dataset_of(config)
-        data = with_scale(origin, data)
-        if given is None or (data.is_held_out and data.name == config.data):
-            require_same_data(origin, data)
-        network = network_of(config, data, neuron)
+        found = given if given is not None and not is_tuple else dataset_of(config, given)
+        found = with_scale(origin, found)
+        if given is None or is_tuple or (found.is_held_out and found.name == config.data):
+            require_same_data(origin, found)
+        network = network_of(config, found, neuron)
     except (ModelError, ToolError) as error:
         raise _of_run(path, error) from None
     _require_weights(f"run: {place / MODEL}", network.state_dict(), weights)
     network.load_state_dict(weights)
     network.eval()
-    return Run(place, config, network, data)
+    return Run(place, config, network, found)
 
 
 def _without_record(config: TrainConfig) -> TrainConfig:
@@ -149,6 +150,8 @@ def test_data(run: Run) -> Dataset:
     """
     if not run.data.is_held_out:
         return run.data
+    if run.data.unread_test is not None:
+        return run.data.with_test()
     if run.data.loaded is None:
         problem = f"the test set of {run.data.name} is unknown"
         remedy = "Give load_run the samples without held_out."

@@ -219,9 +219,13 @@ def test_own_samples_with_the_name_of_a_set_are_own(tmp_path: Path, name: str) -
 def test_other_objects_are_no_samples(tmp_path: Path) -> None:
     """The error names the function that makes a data set."""
     mine: Any = (X, Y)
-    with refused(ModelError, "train", "data is 'tuple'", "a Dataset", "from_arrays"):
+    with refused(
+        ModelError, "train: data: ndarray: train", "a ndarray, not a data set", "", "from_arrays"
+    ):
         run(CONFIG, data=mine)
-    with refused(ModelError, "load_run", "data is 'tuple'", "a Dataset", "from_arrays"):
+    with refused(
+        ModelError, "load_run: data: ndarray: train", "a ndarray, not a data set", "", "from_arrays"
+    ):
         load_run(tmp_path, data=mine)
 
 
