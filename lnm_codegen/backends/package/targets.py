@@ -147,7 +147,7 @@ TARGETS = {
         name="cuda",
     ),
     "triton": Target(
-        summary="Triton kernels for NVIDIA and AMD GPUs",
+        summary="Triton kernels for NVIDIA GPUs",
         requirements="PyTorch and Triton, and a GPU. With `TRITON_INTERPRET=1` in the environment,"
         " Triton's interpreter runs the kernels on a CPU, slowly, for trials and tests.",
         test_text="It is skipped without a GPU, unless `TRITON_INTERPRET=1` is set.",

@@ -1,7 +1,8 @@
-"""Triton backend: a standalone module for NVIDIA and AMD GPUs, fused over time.
+"""Triton backend: a standalone module for NVIDIA GPUs, fused over time.
 
 It writes one file: the step as functions, three kernels (forward, backward, reduction), `forward`
-and `backward` on buffers, and a differentiable function for use without this package.
+and `backward` on buffers, and a differentiable function for use without this package. Tests compile
+it for AMD GPUs too, and do not execute that.
 """
 
 from __future__ import annotations
