@@ -73,8 +73,9 @@ def kept_by(module: nn.Module) -> Iterator[str]:
     Those that a method other than `__init__` assigns: no parameters, no modules, and no buffers
     that a state_dict has.
     """
-    names = _assigned_in_calls(type(module))
-    if not names or _is_metric(type(module)):
+    kind: type = type(module)
+    names = _assigned_in_calls(kind)
+    if not names or _is_metric(kind):
         return
     buffers = {n: module._buffers[n] for n in module._non_persistent_buffers_set}
     for name, value in {**vars(module), **buffers}.items():

@@ -19,8 +19,8 @@ from lnm_codegen.nn.convert.recipe import Recipe
 from lnm_codegen.nn.convert.replace import replace_in
 from lnm_codegen.nn.convert.report import ConversionReport, LayerConversion
 from lnm_codegen.nn.layer import NeuronLayer
-from lnm_codegen.nn.load.warn import warn_once
-from lnm_codegen.validation import require_one_of, wrong
+from lnm_codegen.nn.load.warn import warn
+from lnm_codegen.validation import require_bool, require_one_of, wrong
 
 Model = TypeVar("Model", bound=nn.Module)
 Choice: TypeAlias = "Neuron | Callable[[nn.Module], Neuron | None] | None"
@@ -34,14 +34,21 @@ _RESET = (
     "init_hidden=True. Use lnm.nn.reset(model)."
 )
 _NOTHING = (
-    "convert: no layer of this {} was replaced. Accepted: spiking layers of SpikingJelly, snnTorch "
-    "and Norse. Print lnm.nn.conversion_report(model); write lnm.nn.NeuronLayer in place of other "
+    "no layer of this {} was replaced. Accepted: spiking layers of SpikingJelly, snnTorch and "
+    "Norse. Print lnm.nn.conversion_report(model); write lnm.nn.NeuronLayer in place of other "
     "activations, such as ReLU."
 )
+_INSIDE = "it is inside of another spiking layer. Convert it alone, and assign the result."
+_LISTED = 20
+"""Layers of one reason that a warning names."""
 
 
 def convert(
-    model: Model, neuron: Choice = None, *, carry_state: bool | None = None
+    model: Model,
+    neuron: Choice = None,
+    *,
+    carry_state: bool | None = None,
+    strict: bool = False,
 ) -> Model | NeuronLayer:
     """Replace the spiking layers of SpikingJelly, snnTorch and Norse in a model, in place.
 
@@ -50,8 +57,8 @@ def convert(
     parameters have the old names, values and order; one of the same shape stays the same object.
     What the user added to the old layer moves to it. A state_dict of the old model loads, unless
     `neuron` gives another neuron; that of Norse has no tensor of `p`, which keeps its values. A
-    layer that cannot be converted stays as it is; see `conversion_report`. A RuntimeWarning says
-    that no layer was replaced.
+    layer that cannot be converted stays as it is. One RuntimeWarning a call counts and names those
+    layers, or says that there was nothing to convert; `conversion_report` has the reasons.
 
     Args:
         model: A module, or a spiking layer itself.
@@ -60,6 +67,7 @@ def convert(
             dynamics, the new layer begins with them.
         carry_state: The option `carry_state` of every new layer. None is that of the old layers:
             True for SpikingJelly, False for snnTorch and Norse.
+        strict: Raise an error in place of the warning about layers that stay, and change nothing.
 
     Returns:
         The model; the new layer, if `model` is a spiking layer.
@@ -67,6 +75,7 @@ def convert(
     Raises:
         ModelError: `model` is not a module, `neuron` is or returns another thing, or `carry_state`
             is not a bool or None.
+        UnsupportedError: With `strict`, a spiking layer cannot be converted, or there is none.
 
     Example:
         >>> import torch, lnm_codegen as lnm
@@ -75,23 +84,33 @@ def convert(
         >>> print(lnm.nn.conversion_report(model))
         Layers: 1 exact, 0 approximate, 0 refused.
           1: spikingjelly.LIFNode -> lif, exact
+        Exact: while potentials are finite; after infinity or NaN, spikes may differ.
     """
     if not isinstance(model, nn.Module):
         raise wrong("convert", "model", model, "a torch.nn.Module")
     if not (neuron is None or isinstance(neuron, Neuron) or callable(neuron)):
         raise wrong("convert", "neuron", neuron, "an lnm.Neuron, or a function of the old layer")
     require_one_of("convert", "carry_state", carry_state, (None, True, False))
+    require_bool("convert", "strict", strict)
     conversion = _Conversion(model, neuron)
+    staying = conversion.staying(model)
+    problem = staying or _idle(model)
+    if strict and problem and not _is_converted(model):
+        remedy = "Replace them, or leave out strict=True." if staying else ""
+        raise UnsupportedError("convert", problem.rstrip("."), remedy=remedy)
     layers = [(old, library) for _, old, library in _spiking(model)]
     new = {id(old): conversion.layer(old, library) for old, library in layers}
-    if all(new[id(old)] is old for old, _ in layers):
-        warn_once(_NOTHING.format(type(model).__name__))
+    notes = [problem]
+    if any(vars(layer).get("init_hidden") for layer in new.values() if _is_ours(layer)):
+        notes.append(_RESET)
+    if any(notes):
+        warn("convert: " + " ".join(filter(None, notes)))
     for parent in list(model.modules()):
         replace_in(parent, new)
     for (old, library), layer in zip(layers, new.values(), strict=True):
         if layer is not old:
             move_hooks(old, layer)
-            _forget(old, library, layer)
+            _forget(old, library)
             if carry_state is not None:
                 layer.carry_state = carry_state  # type: ignore[assignment]
     _forget_caches(model)
@@ -151,6 +170,21 @@ class _Conversion:
                 self._recipes[key] = self._obstacle(old, recipe) or recipe
         return [key for key in layers if isinstance(self._recipes[key], str)]
 
+    def staying(self, model: nn.Module) -> str:
+        """Return a sentence that counts and names the spiking layers that stay, or ""."""
+        named: dict[str, list[str]] = {}
+        for path, module in model.named_modules():
+            library = library_of(module)
+            recipe = self._recipes.get(id(module), _INSIDE)
+            if library is not None and isinstance(recipe, str):
+                text = f"{library.name}.{type(module).__name__}: {recipe}"
+                named.setdefault(text, []).append(path or "(model)")
+        count = sum(map(len, named.values()))
+        all_ones = sum(_is_spiking(module) for module in model.modules())
+        lines = (f"{_listed(paths)} ({text.rstrip('.')})" for text, paths in named.items())
+        found = f"{count} of {all_ones} spiking layers stay as they are: {'; '.join(lines)}."
+        return found if named else ""
+
     def layer(self, old: nn.Module, library: Library) -> nn.Module:
         """Return the layer in the place of an old one, or the old one."""
         recipe = self._recipes[id(old)]
@@ -166,8 +200,7 @@ class _Conversion:
 
     def line(self, old: nn.Module, library: Library) -> LayerConversion:
         """Return the line of a layer that stays."""
-        recipe = self._recipes.get(id(old)) or self._found(old, library)  # one inside of another
-        return self._record(old, library, recipe)
+        return self._record(old, library, self._recipes.get(id(old), _INSIDE))
 
     def _obstacle(self, old: nn.Module, recipe: Recipe) -> str:
         """Return why a new layer cannot have all that belongs to the old one, or ""."""
@@ -191,7 +224,7 @@ class _Conversion:
         try:
             if given is None:
                 return library.known_recipe(old)
-            protocol = library.protocol_of(old, given)
+            protocol = library.known_protocol(old, given)
         except UnsupportedError as error:
             return described(error)
         try:
@@ -234,13 +267,41 @@ def _like(model: nn.Module) -> Tensor:
     return next((t for t in tensors if t.is_floating_point()), torch.empty(0))
 
 
-def _forget(old: nn.Module, library: Library, new: nn.Module) -> None:
-    """Remove an old layer from the list that snnTorch keeps, and warn of its reset."""
+def _idle(model: nn.Module) -> str:
+    """Return why a conversion has nothing to do, or ""."""
+    kind, modules = type(model).__name__, [*model.modules()]
+    if any(library_of(module) is not None for module in modules):
+        return ""
+    ours = sum(map(_is_ours, modules))
+    if ours:
+        return f"this {kind} is converted already: its {ours} spiking layers are of lnm.nn."
+    return _NOTHING.format(kind)
+
+
+def _is_converted(model: nn.Module) -> bool:
+    """Report whether all spiking layers of a model are ours, and there are some."""
+    spiking = [module for module in model.modules() if _is_spiking(module)]
+    return bool(spiking) and all(map(_is_ours, spiking))
+
+
+def _is_spiking(module: nn.Module) -> bool:
+    return _is_ours(module) or library_of(module) is not None
+
+
+def _listed(paths: list[str]) -> str:
+    more = [f"{len(paths) - _LISTED} more"] if len(paths) > _LISTED else []
+    return ", ".join([*paths[:_LISTED], *more])
+
+
+def _is_ours(module: nn.Module) -> bool:
+    return isinstance(module, NeuronLayer)
+
+
+def _forget(old: nn.Module, library: Library) -> None:
+    """Remove an old layer from the list that snnTorch keeps."""
     instances: list[Any] = getattr(type(old), "instances", [])
     if library.name == "snntorch":
         instances[:] = [one for one in instances if one is not old]
-        if getattr(new, "init_hidden", False):
-            warn_once(_RESET)
 
 
 def _forget_caches(model: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.convert import jelly, norse, snn
-from lnm_codegen.nn.convert.recipe import Protocol, Recipe
+from lnm_codegen.nn.convert.recipe import TRACE, Protocol, Recipe
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,20 @@ class Library:
         prefix: Module or package of its spiking layers.
         bases: Classes there from which the spiking layers derive; empty where every class is one.
         known: Names of classes that are converted.
+        remedies: Class that is not -> what to do about it.
         recipe_of: Function of a layer.
         protocol_of: Function of a layer and, where the user gives a neuron, that neuron.
+        calls_alike: Layers of other classes have the calls of `NeuronLayer` too.
     """
 
     name: str
     prefix: str
     bases: Collection[str]
     known: Collection[str]
+    remedies: Mapping[str, str]
     recipe_of: Callable[[Any], Recipe]
     protocol_of: Callable[[Any, Neuron | None], Protocol]
+    calls_alike: bool = False
 
     def owns(self, kind: type) -> bool:
         """Report whether a class is one of the library's."""
@@ -63,16 +67,34 @@ class Library:
                 return self.recipe_of(old)
             except ModelError as error:  # of a family, for a value out of its range
                 raise UnsupportedError(kind.__name__, error.problem, error.accepted) from None
-        base = next(base for base in kind.__mro__ if self.owns(base))
-        if base is not kind and base.__name__ in self.known:
-            problem = f"a subclass of {base.__name__} with code of its own"
-            raise UnsupportedError(kind.__name__, problem)
-        raise UnsupportedError(kind.__name__, f"no neuron for {base.__name__}", self.known)
+        raise self._refusal(kind)
+
+    def known_protocol(self, old: nn.Module, neuron: Neuron) -> Protocol:
+        """Return the calls of a layer for a neuron that the user gives.
+
+        Raises:
+            UnsupportedError: A class whose calls no layer here has.
+        """
+        base = next(base for base in type(old).__mro__ if self.owns(base))
+        if not (self.calls_alike or base.__name__ in self.known):
+            raise self._refusal(type(old))
+        return self.protocol_of(old, neuron)
+
+    def _refusal(self, kind: type) -> UnsupportedError:
+        """Return the error for a class that is not converted."""
+        bases = [base for base in kind.__mro__ if self.owns(base)]
+        if bases[0] is not kind and bases[0].__name__ in self.known:
+            problem = f"a subclass of {bases[0].__name__} with code of its own"
+            return UnsupportedError(kind.__name__, problem, remedy=TRACE)
+        found = (self.remedies[base.__name__] for base in bases if base.__name__ in self.remedies)
+        problem = f"no neuron for {bases[0].__name__}"
+        return UnsupportedError(kind.__name__, problem, remedy=next(found, TRACE))
 
 
 def described(error: UnsupportedError) -> str:
-    """Return the reason that a report has for an error."""
-    return f"{error.problem} (accepted: {error.accepted})" if error.accepted else error.problem
+    """Return the reason that a report has for an error, with its remedy."""
+    accepted = f" (accepted: {error.accepted})" if error.accepted else ""
+    return f"{error.problem}{accepted}" + (f". {error.remedy}" if error.remedy else "")
 
 
 _HARMLESS = {
@@ -86,15 +108,18 @@ LIBRARIES = (
         "spikingjelly",
         jelly.PREFIX,
         (),
-        tuple(jelly.NODES),
+        jelly.KNOWN,
+        jelly.REMEDIES,
         jelly.recipe_of,
         jelly.protocol_of,
+        calls_alike=True,
     ),
     Library(
         "snntorch",
         snn.PREFIX,
         ("SpikingNeuron", "LeakyParallel", "LeakyKernel"),
         tuple(snn.STATES),
+        snn.REMEDIES,
         snn.recipe_of,
         snn.protocol_of,
     ),
@@ -104,6 +129,7 @@ LIBRARIES = (
         ("SNN", "SNNCell", "SNNRecurrent", "SNNRecurrentCell", "CobaLIFCell", "LILinearCell",
          "LIFCorrelation"),
         tuple(norse.STATES),
+        norse.REMEDIES,
         norse.recipe_of,
         norse.protocol_of,
     ),

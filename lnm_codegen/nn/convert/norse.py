@@ -1,4 +1,4 @@
-"""Layers of Norse 1.x: LIFBoxCell, LIFCell, LIF, LICell, LI, LIBoxCell, IAF and Izhikevich.
+"""Layers of Norse 1.x without weights: those of `STATES`.
 
 They fire at >. A cell takes (x, state) and returns (out, state); without a state, each call begins
 anew. The others do the same with a sequence.
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lnm_codegen.language.binding import bind
+from lnm_codegen.language.functions import exp
 from lnm_codegen.language.neuron import Neuron, hard_reset, soft_reset
 from lnm_codegen.language.symbols import Declared, input, spike, state
 from lnm_codegen.nn.convert.broadcast import BroadcastLayer
@@ -30,6 +31,26 @@ from lnm_codegen.options import StepMode
 
 PREFIX = "norse.torch.module"
 """Package of the classes."""
+
+_RECURRENT = (
+    "It has weights. Its neuron without them is {}: put the weights in modules of their own, and "
+    "call the layer step by step."
+)
+_WEIGHTS = {
+    "LIFRecurrent": "that of norse.LIFCell", "LSNNRecurrent": "that of norse.LSNNCell",
+    "LIFAdExRecurrent": "that of norse.LIFAdExCell", "LIFExRecurrent": "that of norse.LIFExCell",
+    "IzhikevichRecurrent": "that of norse.IzhikevichCell", "LILinear": "that of norse.LICell",
+    "LIFRefracRecurrent": "lnm.get('refractory_lif', tau_syn=...)",
+}  # fmt: skip
+REMEDIES = {
+    f"{name}{cell}": _RECURRENT.format(neuron)
+    for name, neuron in _WEIGHTS.items()
+    for cell in ("", "Cell")
+} | {
+    "LIFRefracCell": "lnm.get('refractory_lif', tau_syn=...) has its spikes, and no gradient "
+    "through the refractory period.",
+}
+"""Class that is not converted -> what to do about it."""
 
 
 class NorseLayer(BroadcastLayer):
@@ -75,6 +96,12 @@ STATES = {
     "IAF": ("iaf", "IAFFeedForwardState"),
     "IzhikevichCell": ("izhikevich", "IzhikevichState"),
     "Izhikevich": ("izhikevich", "IzhikevichState"),
+    "LIFExCell": ("lif_ex", "LIFExFeedForwardState"),
+    "LIFEx": ("lif_ex", "LIFExFeedForwardState"),
+    "LIFAdExCell": ("lif_adex", "LIFAdExFeedForwardState"),
+    "LIFAdEx": ("lif_adex", "LIFAdExFeedForwardState"),
+    "LSNNCell": ("lsnn", "LSNNFeedForwardState"),
+    "LSNN": ("lsnn", "LSNNFeedForwardState"),
 }
 """Class -> module of `norse.torch.functional` and NamedTuple of its state."""
 
@@ -83,7 +110,12 @@ def protocol_of(old: Any, neuron: Neuron | None = None) -> Protocol:
     """Return the calls of a layer."""
     name = kind_of(old, STATES)
     step_mode: StepMode = "s" if name.endswith("Cell") else "m"
-    require(old, not getattr(old, "record_states", False), "record_states=True")
+    require(
+        old,
+        not getattr(old, "record_states", False),
+        "record_states=True",
+        "Set it to False, and set layer.record and layer.return_recorded=False afterwards.",
+    )
     states_of: Any = dict
     if neuron is None:
         module, kind = STATES[name]
@@ -97,18 +129,26 @@ def recipe_of(old: Any) -> Recipe:
     Raises:
         UnsupportedError: A parameter or an option without an equal here.
     """
-    made, names = NODES[kind_of(old, STATES).removesuffix("Cell")]
+    name = kind_of(old, STATES)
+    made, names = NODES[name.removesuffix("Cell")]
     fields = {n: getattr(old.p, n) for n in names}
     if made is _iaf and not isinstance(old.p.v_reset, nn.Parameter):
         fields["v_reset"] = torch.as_tensor(old.p.v_reset).detach()  # a call makes it require one
     own = kept(name_of(old), fields)
     neuron = made(old, own)
+    step = f"norse.torch.functional.{STATES[name][0]}"
+    found = f"{old.activation.__module__}.{old.activation.__name__}"
+    known = found.startswith(f"{step}.") and found.endswith("_feed_forward_step")
+    require(old, known, f"its step is {found}", f"Use that of {step}, with adjoint=False.")
+    fallback = getattr(old.state_fallback, "__name__", "")
+    require(old, fallback == "initial_state", "state_fallback is not the layer's own")
     return Recipe(neuron, protocol_of(old), own)
 
 
 def _start(old: Any, own: Kept, name: str) -> Declared:
     """Declare a parameter that is also the initial potential, without a gradient as in Norse."""
-    require(old, not own.learns(name), f"{name}, also the initial potential, requires a gradient")
+    problem = f"{name}, also an initial value, requires a gradient"
+    require(old, not own.learns(name), problem, f"Give {name}.detach() to the parameters.")
     return own.symbol(name)
 
 
@@ -138,6 +178,74 @@ def _lif(old: Any, own: Kept) -> Neuron:
         hard_reset(v, reset),
         surrogate=_slope(old).surrogate,
         name="norse_lif",
+    )
+
+
+def _lif_ex(old: Any, own: Kept) -> Neuron:
+    """Return the exponential LIF with a current, `_lif` with another charge of v.
+
+    charge   h = v + dt*tau_mem_inv*(v_leak - v + delta_T*exp((v - v_th)/delta_T) + i_new)
+    """
+    return _exponential(old, own, adapts=False)
+
+
+def _lif_adex(old: Any, own: Kept) -> Neuron:
+    """Return the adaptive exponential LIF, `_lif_ex` with an adaptation a.
+
+    charge   h = v + dt*tau_mem_inv*(v_leak - v + delta_T*exp((v - v_th)/delta_T) + i_new - a)
+             a' = a + dt*tau_ada_inv*(adaptation_current*(v - v_leak) - a)
+    reset    a' + adaptation_spike*spike
+    """
+    return _exponential(old, own, adapts=True)
+
+
+def _exponential(old: Any, own: Kept, adapts: bool) -> Neuron:
+    rest = _start(old, own, "v_leak")
+    v, i, x = state("v", init=rest), state("i"), input("x")
+    syn, mem, threshold, reset = (own.symbol(n) for n in _LIF if n != "v_leak")
+    sharpness = own.symbol("delta_T")
+    new = bind(i + x, "i_new")
+    drive = rest - v + sharpness * exp((v - threshold) / sharpness) + new
+    charge: dict[Any, Any] = {i: new - old.dt * syn * new}
+    resets = hard_reset(v, reset)
+    if adapts:
+        a = state("a")
+        drive -= a
+        coupling = own.symbol("adaptation_current")
+        charge[a] = a + old.dt * own.symbol("tau_ada_inv") * (coupling * (v - rest) - a)
+        resets |= {a: a + own.symbol("adaptation_spike") * spike}
+    return Neuron(
+        {v: v + old.dt * mem * drive} | charge,
+        _strict(v, threshold),
+        resets,
+        surrogate=_slope(old).surrogate,
+        name="norse_lif_adex" if adapts else "norse_lif_ex",
+    )
+
+
+def _lsnn(old: Any, own: Kept) -> Neuron:
+    """Return the neuron of an LSNN, whose threshold is b; the current charges v a step later.
+
+    charge   h = v + dt*tau_mem_inv*(v_leak - v + i);  i' = i - dt*tau_syn_inv*i + x
+             b' = b + dt*tau_adapt_inv*(v_th - b)
+    fire     spike = H(h - b'), at >
+    reset    v hard to v_reset;  b' + beta*spike
+    """
+    rest, base = _start(old, own, "v_leak"), _start(old, own, "v_th")
+    v, i, b, x = state("v", init=rest), state("i"), state("b", init=base), input("x")
+    syn, mem, adapt, reset, jump = (
+        own.symbol(n) for n in ("tau_syn_inv", "tau_mem_inv", "tau_adapt_inv", "v_reset", "beta")
+    )
+    return Neuron(
+        {
+            v: v + old.dt * mem * (rest - v + i),
+            i: i - old.dt * syn * i + x,
+            b: b + old.dt * adapt * (base - b),
+        },
+        _strict(v, b),
+        hard_reset(v, reset) | {b: b + jump * spike},
+        surrogate=_slope(old).surrogate,
+        name="norse_lsnn",
     )
 
 
@@ -228,8 +336,14 @@ def _izhikevich(old: Any, own: Kept) -> Neuron:
 _LIF = ("tau_syn_inv", "tau_mem_inv", "v_leak", "v_th", "v_reset")
 _BOX = ("tau_mem_inv", "v_leak", "v_th", "v_reset")
 _IZHIKEVICH = ("a", "b", "c", "d", "sq", "mn", "bias", "v_th", "tau_inv")
+_LSNN = (*_LIF, "tau_adapt_inv", "beta")
+_EX = (*_LIF, "delta_T")
+_ADEX = (*_EX, "tau_ada_inv", "adaptation_current", "adaptation_spike")
 NODES: dict[str, tuple[Callable[[Any, Kept], Neuron], tuple[str, ...]]] = {
     "LIF": (_lif, _LIF),
+    "LIFEx": (_lif_ex, _EX),
+    "LIFAdEx": (_lif_adex, _ADEX),
+    "LSNN": (_lsnn, _LSNN),
     "LIFBox": (_lif_box, _BOX),
     "IAF": (_iaf, ("v_reset", "v_th")),
     "LI": (_li, ("tau_syn_inv", "tau_mem_inv", "v_leak")),

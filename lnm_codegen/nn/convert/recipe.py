@@ -19,6 +19,12 @@ from lnm_codegen.options import StepMode
 NOTHING: Kept = kept("nothing", {})
 """No tensor."""
 
+TRACE = (
+    "Write its step as a function of tensors, and put lnm.nn.NeuronLayer(lnm.trace(step, ...)) in "
+    "its place."
+)
+"""Remedy for a neuron that no family has."""
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -62,8 +68,8 @@ def name_of(old: nn.Module) -> str:
 
 
 def kind_of(old: nn.Module, known: Collection[str]) -> str:
-    """Return the name of a layer's class, or of the known class that it derives from."""
-    return next(kind.__name__ for kind in type(old).__mro__ if kind.__name__ in known)
+    """Return the name of a layer's class, or of the known class that it derives from, or ""."""
+    return next((kind.__name__ for kind in type(old).__mro__ if kind.__name__ in known), "")
 
 
 def number_of(old: Any, name: str) -> float:
@@ -76,10 +82,10 @@ def optional_number(old: Any, name: str) -> float | None:
     return None if getattr(old, name) is None else number_of(old, name)
 
 
-def require(old: nn.Module, condition: Any, problem: str) -> None:
+def require(old: nn.Module, condition: Any, problem: str, remedy: str = "") -> None:
     """Raise UnsupportedError unless a condition holds."""
     if not condition:
-        raise UnsupportedError(name_of(old), problem)
+        raise UnsupportedError(name_of(old), problem, remedy=remedy)
 
 
 def symbol_of(neuron: Neuron, name: str) -> Declared:

@@ -7,6 +7,8 @@ from typing import Literal
 
 Status = Literal["exact", "approximate", "refused"]
 
+_FINITE = "Exact: while potentials are finite; after infinity or NaN, spikes may differ."
+
 
 @dataclass(frozen=True, slots=True)
 class LayerConversion:
@@ -14,7 +16,8 @@ class LayerConversion:
 
     Attributes:
         source: Library and class: "spikingjelly.LIFNode".
-        status: "exact": the same spikes and gradients up to rounding. "approximate": see `reason`.
+        status: "exact": the same spikes and gradients up to rounding, while potentials are finite.
+            After an infinite one, the old layer mostly has NaN. "approximate": see `reason`.
             "refused": the layer stays as it is, see `reason`.
         reason: Why the layer is not exact, or empty.
         neuron: Name of the new neuron, or empty where the layer is refused.
@@ -68,4 +71,5 @@ class ConversionReport:
         counts = ", ".join(f"{len(self.of(kind))} {kind}" for kind in kinds)
         open_ones = sum(not layer.converted and layer.status != "refused" for layer in self.layers)
         waiting = f" Not converted yet: {open_ones}." if open_ones else ""
-        return "\n".join([f"Layers: {counts}.{waiting}", *(f"  {one}" for one in self.layers)])
+        lines = [f"Layers: {counts}.{waiting}", *(f"  {one}" for one in self.layers)]
+        return "\n".join([*lines, *([_FINITE] if self.of("exact") else [])])

@@ -30,6 +30,7 @@ Formula: TypeAlias = Callable[[Arguments, Any], Any]
 """Slope at z of a surrogate with these arguments."""
 
 _RANDOM = "its gradient or its spike is random"
+_OTHER = "Give the layer another surrogate, such as atan."
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,10 @@ def jelly_slope(where: str, function: Any) -> Slope:
     if not kind.__module__.startswith("spikingjelly.activation_based.surrogate"):
         return slope_of(where, function)
     if not getattr(function, "spiking", True):
-        raise UnsupportedError(where, "its surrogate returns the primitive (spiking=False)")
+        problem = "its surrogate returns the primitive (spiking=False)"
+        raise UnsupportedError(where, problem, remedy="Set spiking=True.")
     if kind.__name__ == "PoissonPass":
-        raise UnsupportedError(where, f"surrogate {kind.__name__}: {_RANDOM}")
+        raise UnsupportedError(where, f"surrogate {kind.__name__}: {_RANDOM}", remedy=_OTHER)
     if kind.__name__ not in JELLY:
         return _measured(where, function)
     names = ("alpha", "beta", "w", "c", "n", "T_period", "leak", "k")
@@ -149,7 +151,7 @@ def snn_slope(where: str, function: Any) -> Slope:
         return slope_of(where, function)
     name = function.__qualname__.partition(".")[0]
     if name in ("SSO", "LSO"):
-        raise UnsupportedError(where, f"surrogate {name}: {_RANDOM}")
+        raise UnsupportedError(where, f"surrogate {name}: {_RANDOM}", remedy=_OTHER)
     if name not in SNN:
         return _measured(where, function)
     given = inspect.getclosurevars(function).nonlocals
@@ -187,10 +189,11 @@ def _measured(where: str, function: Any) -> Slope:
             spikes = [function(at).tolist() for _ in range(2)]
     except Exception as error:
         problem = f"its surrogate raised {type(error).__name__} on a tensor of five numbers"
-        raise UnsupportedError(where, problem) from error
+        raise UnsupportedError(where, problem, remedy=_OTHER) from error
     ties = {(0.0, 0.0, zero, 1.0, 1.0): zero == 0 for zero in (0.0, 1.0)}
     if spikes[0] != spikes[1] or tuple(spikes[0]) not in ties:
-        raise UnsupportedError(where, "its surrogate returns other values than 0 and 1")
+        problem = "its surrogate returns other values than 0 and 1"
+        raise UnsupportedError(where, problem, remedy=_OTHER)
     owner = getattr(function, "__self__", None)  # the class, for `Function.apply`
     named = owner if isinstance(owner, type) else function
     name = getattr(named, "__qualname__", type(function).__name__)

@@ -1,4 +1,4 @@
-"""Layers of snnTorch 1.x: Leaky, Synaptic and Lapicque.
+"""Layers of snnTorch 1.x: Leaky, Synaptic, Lapicque and Alpha.
 
 They fire at >. With the delayed reset, a step subtracts what the potential of the step before
 exceeded, so that the layer returns potentials above the threshold. `reset` in a formula is a
@@ -16,20 +16,38 @@ from torch.nn.parameter import is_lazy
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.binding import bind
-from lnm_codegen.language.functions import clip, where
+from lnm_codegen.language.functions import clip, log, where
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import input, spike, state
 from lnm_codegen.nn.convert.added import library_names
 from lnm_codegen.nn.convert.broadcast import BroadcastLayer
-from lnm_codegen.nn.convert.recipe import Protocol, Recipe, kind_of, require
+from lnm_codegen.nn.convert.recipe import TRACE, Protocol, Recipe, kind_of, require
 from lnm_codegen.nn.convert.slopes import TINY, Slope, snn_slope
 from lnm_codegen.nn.convert.values import Kept, kept
 
 PREFIX = "snntorch._neurons"
 """Package of the classes."""
 
-STATES = {"Leaky": ("mem",), "Lapicque": ("mem",), "Synaptic": ("syn", "mem")}
+STATES = {
+    "Leaky": ("mem",), "Lapicque": ("mem",), "Synaptic": ("syn", "mem"),
+    "Alpha": ("syn_exc", "syn_inh", "mem"),
+}  # fmt: skip
 """Class -> states that a call takes and returns, in order."""
+
+_STAYS = "It can stay: lnm.nn.reset resets it."
+_RECURRENT = (
+    "It has recurrent weights. Its neuron is lnm.get('{}'): write the weights in your forward, and "
+    "call the layer step by step."
+)
+_LSTM = f"It is an LSTM cell with a spike, and no neuron of one potential. {_STAYS}"
+_PARALLEL = "It has weights and no reset: its potential is a filter of its input. It can stay."
+REMEDIES = {
+    "RLeaky": _RECURRENT.format("leaky"), "RSynaptic": _RECURRENT.format("synaptic"),
+    "SLSTM": _LSTM, "SConv2dLSTM": _LSTM, "LeakyParallel": _PARALLEL, "LeakyKernel": _PARALLEL,
+    "LinearLeaky": _PARALLEL, "StateLeaky": "It has no reset: its potential is a filter of its "
+    "input. It can stay.", "AssociativeLeaky": _PARALLEL,
+}  # fmt: skip
+"""Class that is not converted -> what to do about it."""
 
 _CHARGES = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
 """Method of a layer that computes its charge -> reset in it."""
@@ -43,6 +61,7 @@ class SnnTorchLayer(BroadcastLayer):
 
         spk, mem = layer(x, mem)        Leaky, Lapicque
         spk, syn, mem = layer(x, syn, mem)        Synaptic
+        spk, syn_exc, syn_inh, mem = layer(x, syn_exc, syn_inh, mem)        Alpha
         spk = layer(x)        init_hidden; with output=True also the states
 
     A state that is not given is that of the last call. A state of another shape than x becomes 0.
@@ -86,7 +105,7 @@ class SnnTorchLayer(BroadcastLayer):
         empty = tuple(torch.zeros(0, device=device) for _ in self.passes)
         return empty[0] if len(empty) == 1 else empty
 
-    init_leaky = init_lapicque = init_synaptic = reset_mem
+    init_leaky = init_lapicque = init_synaptic = init_alpha = reset_mem
 
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool,
@@ -135,24 +154,41 @@ def recipe_of(old: Any) -> Recipe:
         UnsupportedError: An option without an equal here.
     """
     name = kind_of(old, STATES)
-    require(old, not old.inhibition, "inhibition lets the neurons of a layer compete")
-    require(old, not old.state_quant, "state_quant quantizes the states")
+    require(
+        old,
+        not old.inhibition,
+        "inhibition lets the neurons of a layer compete",
+        "Set inhibition=False, and select the spikes in your forward.",
+    )
+    require(
+        old,
+        not old.state_quant,
+        "state_quant quantizes the states",
+        "Set state_quant=False, and set layer.arithmetic = lnm.Fixed(...) after the conversion.",
+    )
     slope = snn_slope(name, old.spike_grad)
-    names = {"Leaky": ("beta",), "Synaptic": ("alpha", "beta"), "Lapicque": ("R", "C", "time_step")}
-    tensors = {n: getattr(old, n) for n in (*names[name], "threshold")}
+    tensors = {n: getattr(old, n) for n in (*_TENSORS[name], "threshold")}
     graded = kept(name, {"graded_spikes_factor": old.graded_spikes_factor})
     is_graded = not graded.is_only("graded_spikes_factor", 1)
     if is_graded:
         tensors["graded_spikes_factor"] = old.graded_spikes_factor
     if name == "Lapicque":
         learns = old.beta.requires_grad
-        require(old, not learns, "learn_beta: C keeps one graph of beta, for a single backward")
+        problem = "learn_beta: C keeps one graph of beta, for a single backward"
+        require(old, not learns, problem, "Use Leaky, whose beta can be learned.")
     tensors_kept = kept(name, tensors)
     neuron = _neuron(name, tensors_kept, *_resets_of(old), slope)
     saved = old.state_dict()
     known = (library_names(type(old)) & set(old._buffers) & set(saved)) - set(tensors)
     protocol = replace(protocol_of(old), buffers=tuple(n for n in old._buffers if n in known))
     return Recipe(neuron, protocol, tensors_kept, slope.reason)
+
+
+_TENSORS = {
+    "Leaky": ("beta",), "Synaptic": ("alpha", "beta"), "Lapicque": ("R", "C", "time_step"),
+    "Alpha": ("alpha", "beta"),
+}  # fmt: skip
+"""Class -> tensors of its charge."""
 
 
 def _resets_of(old: Any) -> tuple[str, str]:
@@ -166,9 +202,9 @@ def _resets_of(old: Any) -> tuple[str, str]:
     """
     function = old.state_function
     known = getattr(function, "__self__", None) is old and function.__name__ in _CHARGES
-    require(old, known, "state_function is not the layer's own")
+    require(old, known, "state_function is not the layer's own", TRACE)
     charge = _CHARGES[function.__name__]
-    if getattr(old, "reset_delay", True):
+    if getattr(old, "reset_delay", True) or kind_of(old, STATES) == "Alpha":
         return charge, "none"
     return charge, _AT_ONCE.get(int(old.reset_mechanism_val), "none")
 
@@ -187,21 +223,14 @@ def _neuron(name: str, old: Kept, mechanism: str, at_once: str, slope: Slope) ->
     syn = state("syn") if name == "Synaptic" else None
     mem, threshold = state("mem"), old.symbol("threshold")
     fired = mem > threshold if slope.strict else mem >= threshold
-    zero = mechanism == "zero"
-    charge: dict[Any, Any] = {}
-    if name == "Lapicque":
-        r, c, step = (old.symbol(n) for n in ("R", "C", "time_step"))
-        u = x * r * (1 / (r * c)) * step + (1 - step / (r * c)) * mem
-        u = where(fired, 0, u) if zero else u
-    elif syn is not None:
-        charge[syn] = clip(old.symbol("alpha"), 0, 1) * syn + x
-        u = clip(old.symbol("beta"), 0, 1) * mem + bind(charge[syn], "new_syn")
-        u = where(fired, 0, u) if zero else u
+    if name == "Alpha":
+        charge = _alpha(old, mem, x, where(fired, 1, 0), threshold, mechanism)
     else:
-        u = clip(old.symbol("beta"), 0, 1) * (where(fired, 0, mem) if zero else mem) + x
-    if mechanism == "subtract":
-        u = u - where(fired, threshold, 0)
-    charge[mem] = u
+        charge = {} if syn is None else {syn: clip(old.symbol("alpha"), 0, 1) * syn + x}
+        u = _sum(name, old, mem, x if syn is None else bind(charge[syn], "new_syn"))
+        if mechanism == "zero":
+            u = u.xreplace({mem: where(fired, 0, mem)}) if name == "Leaky" else where(fired, 0, u)
+        charge[mem] = u - where(fired, threshold, 0) if mechanism == "subtract" else u
     reset: dict[Any, Any] = {}
     if at_once != "none":
         before = state("reset_before")
@@ -218,3 +247,30 @@ def _neuron(name: str, old: Kept, mechanism: str, at_once: str, slope: Slope) ->
         surrogate=slope.surrogate,
         name=name.lower(),
     )
+
+
+def _sum(name: str, old: Kept, mem: Any, x: Any) -> Any:
+    """Return the charged potential of Leaky, Synaptic or Lapicque before a reset."""
+    if name == "Lapicque":
+        r, c, step = (old.symbol(n) for n in ("R", "C", "time_step"))
+        return x * r * (1 / (r * c)) * step + (1 - step / (r * c)) * mem
+    return clip(old.symbol("beta"), 0, 1) * mem + x
+
+
+def _alpha(old: Kept, mem: Any, x: Any, r: Any, threshold: Any, mechanism: str) -> dict[Any, Any]:
+    """Return the charge of Alpha, whose potential is a sum of two currents.
+
+    e = alpha*syn_exc + x;  i = beta*syn_inh - x, alpha and beta clamped to [0, 1]
+    m = (log(alpha)/(log(beta) - log(alpha)) + 1)*(e + i)
+    subtract: syn_exc = e - r*threshold;  syn_inh = i - r*i;  mem = m + r*syn_inh of before
+    zero: each of e, i and m times (1 - r)
+    """
+    exc, inh = state("syn_exc"), state("syn_inh")
+    alpha, beta = (clip(old.symbol(n), 0, 1) for n in ("alpha", "beta"))
+    e, i = bind(alpha * exc + x, "exc"), bind(beta * inh - x, "inh")
+    m = bind((log(alpha) / (log(beta) - log(alpha)) + 1) * (e + i), "sum")
+    if mechanism == "subtract":
+        return {exc: e - threshold * r, inh: i - i * r, mem: m + inh * r}
+    if mechanism == "zero":
+        return {exc: e - e * r, inh: i - i * r, mem: m - m * r}
+    return {exc: e, inh: i, mem: m}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import warnings
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,7 +15,7 @@ import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.convert.added import library_names
-from lnm_codegen.nn.convert.jelly import NODES
+from lnm_codegen.nn.convert.jelly import KNOWN
 from lnm_codegen.nn.convert.snn import STATES
 from tests.nn.convert.peers import eager
 from tests.refusals import refused
@@ -54,13 +55,127 @@ def test_a_model_without_spiking_layers_and_a_converted_one_are_left(jelly: Any)
     assert lnm.nn.convert(layer) is layer
 
 
+def warned(model: nn.Module, **options: Any) -> str:
+    """Return the only warning of a call, which points here."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        lnm.nn.convert(model, **options)
+    (one,) = seen
+    assert one.category is RuntimeWarning
+    assert one.filename == __file__
+    return str(one.message)
+
+
 @pytest.mark.parametrize("neuron", [None, lnm.get("lif")])
-def test_a_conversion_that_replaces_nothing_warns(neuron: Any, monkeypatch: Any) -> None:
+def test_a_conversion_that_replaces_nothing_warns(neuron: Any) -> None:
     """`convert` is not for a ReLU. It returned the model unchanged and said nothing."""
-    monkeypatch.setattr("lnm_codegen.nn.load.warn._WARNED", set())
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-    with pytest.warns(RuntimeWarning, match="^convert: no layer of this Sequential was replaced"):
-        assert lnm.nn.convert(model, neuron) is model
+    for _ in range(2):
+        text = warned(model, neuron=neuron)
+        assert text.startswith("convert: no layer of this Sequential was replaced")
+
+
+def test_layers_that_stay_are_counted_and_named_at_each_call(jelly: Any) -> None:
+    """Also where others were converted, and after another call of the process warned."""
+
+    def made() -> nn.Module:
+        psn = [jelly.PSN(T=2, surrogate_function=None) for _ in range(2)]
+        return nn.Sequential(jelly.LIFNode(), psn[0], nn.Sequential(psn[1], jelly.OTTTLIFNode()))
+
+    for _ in range(2):
+        model = made()
+        text = warned(model)
+        assert text.startswith("convert: 3 of 4 spiking layers stay as they are: 1, 2.0 (")
+        assert "1, 2.0 (spikingjelly.PSN: no neuron for PSN. It weights" in text
+        assert "; 2.1 (spikingjelly.OTTTLIFNode: " in text
+        assert warned(model) == text  # a second conversion leaves the same layers
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lnm.nn.convert(nn.Sequential(jelly.LIFNode()))  # nothing to say
+
+
+def test_a_warning_and_the_reset_of_snntorch_are_one() -> None:
+    """Each call warns at most once, so that a filter sees all of it or nothing."""
+    snn = pytest.importorskip("snntorch")
+    model = nn.Sequential(snn.Leaky(beta=0.9, init_hidden=True), snn.SLSTM(2, 2))
+    text = warned(model)
+    assert "convert: 1 of 2 spiking layers stay as they are: 1 (snntorch.SLSTM" in text
+    assert "snntorch.utils.reset and reset_hidden do not reset converted layers" in text
+
+
+def test_a_model_that_is_converted_already_is_said_to_be_so(jelly: Any) -> None:
+    model = nn.Sequential(jelly.LIFNode(), jelly.IFNode())
+    lnm.nn.convert(model)
+    expected = "convert: this Sequential is converted already: its 2 spiking layers are of lnm.nn."
+    assert warned(model) == warned(model, strict=True) == expected
+
+
+def test_strict_raises_and_changes_nothing(jelly: Any) -> None:
+    """States of layers that would be measured, and attributes, stay too."""
+    own = jelly.LIFNode(surrogate_function=OwnSurrogate())
+    model = nn.Sequential(own, jelly.PSN(T=2, surrogate_function=None))
+    own(torch.ones(1, 3))
+    before = [dict(vars(module)) for module in model.modules()]
+    layers = list(model)
+    v = own.v
+    problem = "1 of 2 spiking layers stay as they are: 1 (spikingjelly.PSN: no neuron for PSN"
+    with refused(lnm.UnsupportedError, "convert", problem, remedy="leave out strict=True"):
+        lnm.nn.convert(model, strict=True)
+    assert list(model) == layers
+    assert own.v is v
+    assert [dict(vars(module)) for module in model.modules()] == before
+    with refused(lnm.UnsupportedError, "convert", "no layer of this ReLU was replaced"):
+        lnm.nn.convert(nn.ReLU(), strict=True)
+    with refused(ModelError, "convert", "strict is 1"):
+        lnm.nn.convert(model, strict=1)  # type: ignore[call-overload]
+    assert isinstance(lnm.nn.convert(nn.Sequential(own), strict=True)[0], NeuronLayer)
+
+
+def test_a_layer_inside_of_one_that_stays_is_named(jelly: Any) -> None:
+    class Block(jelly.BaseNode):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = jelly.LIFNode()
+
+    model = nn.Sequential(Block())
+    text = warned(model)
+    assert text.startswith("convert: 2 of 2 spiking layers stay")
+    assert "0.inner (spikingjelly.LIFNode: it is inside of another spiking layer" in text
+    assert [line.status for line in lnm.nn.conversion_report(model).layers] == ["refused"] * 2
+
+
+def test_a_given_neuron_for_a_class_of_other_calls_is_refused() -> None:
+    """It raised StopIteration for a class of snnTorch, and took Leaky's calls for DeltaLeaky's."""
+    snn = pytest.importorskip("snntorch")
+    model = nn.Sequential(snn.SLSTM(2, 2), snn.DeltaLeaky(beta=0.9), snn.Leaky(beta=0.9))
+    lnm.nn.convert(model, lnm.get("lif"))
+    lines = lnm.nn.conversion_report(model).layers
+    assert [line.status for line in lines] == ["refused", "refused", "approximate"]
+
+
+REMEDIES = {
+    "spikingjelly": {
+        "PSN": "It can stay",
+        "OTTTLIFNode": "lnm.get('lif')",
+        "LIAFNode": "lnm.trace",
+    },
+    "snntorch": {"RLeaky": "lnm.get('leaky')", "DeltaLeaky": "lnm.trace", "SLSTM": "lnm.nn.reset"},
+    "norse": {"LIFRefracCell": "refractory_lif", "LSNNRecurrentCell": "that of norse.LSNNCell"},
+}
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_a_refusal_says_what_to_do(name: str) -> None:
+    module = {"spikingjelly": f"{name}.activation_based.neuron", "norse": "norse.torch"}
+    package = pytest.importorskip(module.get(name, name), exc_type=ImportError)
+    options: dict[str, tuple[Any, ...]] = {
+        "PSN": (2, None), "LIAFNode": (torch.relu, True), "RLeaky": (0.9, 1.0, False),
+        "DeltaLeaky": (1.0, 0.9), "SLSTM": (2, 2), "LSNNRecurrentCell": (2, 2),
+    }  # fmt: skip
+    for kind, words in REMEDIES[name].items():
+        (line,) = lnm.nn.conversion_report(getattr(package, kind)(*options.get(kind, ()))).layers
+        assert line.status == "refused"
+        assert words in line.reason
 
 
 def test_hooks_move_with_their_handles(jelly: Any) -> None:
@@ -103,8 +218,9 @@ def test_the_report_before_and_after(jelly: Any) -> None:
     assert str(before).splitlines() == [
         "Layers: 1 exact, 0 approximate, 1 refused. Not converted yet: 1.",
         "  0: spikingjelly.LIFNode -> lif, exact",
-        "  1: spikingjelly.PSN, refused: no neuron for PSN (accepted: IFNode, LIFNode, "
-        "ParametricLIFNode, QIFNode, EIFNode, KLIFNode, IzhikevichNode, CUBALIFNode)",
+        "  1: spikingjelly.PSN, refused: no neuron for PSN. It weights all time steps at once, and "
+        "keeps no potential from step to step. It can stay: lnm.nn.reset resets it.",
+        "Exact: while potentials are finite; after infinity or NaN, spikes may differ.",
     ]
     psn = net[1]
     lnm.nn.convert(net)
@@ -161,7 +277,7 @@ def test_a_subclass_is_converted_where_it_changes_no_code(jelly: Any) -> None:
     changed = Changed()
     assert lnm.nn.convert(changed) is changed
     (line,) = lnm.nn.conversion_report(changed).layers
-    assert line.reason == "a subclass of LIFNode with code of its own"
+    assert line.reason.startswith("a subclass of LIFNode with code of its own. Write its step")
 
 
 class Scaled(nn.Module):
@@ -242,14 +358,15 @@ def test_additions_that_clash_are_refused(jelly: Any) -> None:
 
 def test_names_of_the_libraries_are_no_additions(jelly: Any) -> None:
     """Every class that is converted, as the library makes it and after a call."""
-    for name in NODES:
-        layer = getattr(jelly, name)()
-        layer(torch.ones(2, 3))
+    options: dict[str, tuple[Any, ...]] = {"SimpleLIFNode": (2.0, True), "GatedLIFNode": (2,)}
+    for name in KNOWN:
+        layer = getattr(jelly, name)(*options.get(name, ()))
+        layer(torch.ones(2, 3) if name != "GatedLIFNode" else torch.ones(2, 1, 3, 1, 1))
         assert not set((*vars(layer), *layer._parameters, *layer._modules)) - library_names(
             type(layer)
         )
     for name in STATES:
-        more = {"alpha": 0.8} if name == "Synaptic" else {}
+        more = {"alpha": 0.95} if name in ("Synaptic", "Alpha") else {}
         layer = getattr(pytest.importorskip("snntorch"), name)(beta=0.9, init_hidden=True, **more)
         layer(torch.ones(2, 3))
         assert not {*vars(layer), *layer._buffers} - library_names(type(layer))

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import lnm_codegen as lnm
+from lnm_codegen.errors import ShapeError
 from lnm_codegen.nn import NeuronLayer
 from tests.nn.convert.peers import Run, assert_same, draw, eager, finished, pair, spikes
+from tests.refusals import refused
 
 neuron = pytest.importorskip("spikingjelly.activation_based.neuron", exc_type=ImportError)
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
@@ -75,7 +77,9 @@ def run(node: Any, x: Tensor, calls: int = 1) -> Run:
             outs += [node(step).unsqueeze(0) for step in part]
     if node.step_mode == "s" and getattr(node, "v_seq", None) is not None:
         voltages = [node.v_seq]
-    states = [node.v] + [getattr(node, n) for n in ("w", "c", "current") if _is_state(node, n)]
+    states = [node.v] + [
+        getattr(node, n) for n in ("w", "c", "current", "u", "m") if _is_state(node, n)
+    ]
     states += [torch.cat(voltages)] if voltages else []
     return finished(node, x, torch.cat(outs), tuple(states))
 
@@ -119,6 +123,99 @@ FEW: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("name", "options"), FEW)
 def test_spikes_states_and_gradients(name: str, options: dict[str, Any]) -> None:
     assert_converts(getattr(neuron, name)(**NAMES[name], **options), seed=1, calls=2)
+
+
+def counts(most: int, **options: Any) -> Any:
+    return surrogates().MultiLevelSpikeCount(most, **options)
+
+
+FURTHER: dict[str, Any] = {
+    "SimpleIFNode": lambda: neuron.SimpleIFNode(v_reset=-0.2),
+    "SimpleLIFNode": lambda: neuron.SimpleLIFNode(2.5, False, v_reset=0.1, detach_reset=True),
+    "TernaryIFNode": lambda: neuron.TernaryIFNode(store_v_seq=True),
+    "TernaryLIFNode": lambda: neuron.TernaryLIFNode(
+        tau=1.5, v_reset=0.2, v_threshold=0.6, surrogate_function=surrogates().ATan()
+    ),
+    "soft": lambda: neuron.TernaryLIFNode(
+        decay_input=False, v_reset=None, detach_reset=True, store_v_seq=True
+    ),
+    "ComplementaryLIFNode": lambda: neuron.ComplementaryLIFNode(tau=1.5),
+    "RAFNode": lambda: neuron.RAFNode(v_threshold=0.5, store_v_seq=True),
+    "RAFNode to 0.3": lambda: neuron.RAFNode(v_reset=-0.3, dt=0.5, v_threshold=0.4),
+    "ILIFNode": lambda: neuron.ILIFNode(store_v_seq=True),
+    "window": lambda: neuron.ILIFNode(
+        tau=2.0, v_threshold=0.5, surrogate_function=counts(3, grad_window=(-0.5, 2.5)),
+        detach_reset=True,
+    ),
+}  # fmt: skip
+"""Layers whose neuron is a family, or is made of one."""
+
+
+@pytest.mark.parametrize("step_mode", ["s", "m"])
+@pytest.mark.parametrize("name", FURTHER)
+def test_further_classes(name: str, step_mode: str) -> None:
+    node = FURTHER[name]()
+    node.step_mode = step_mode
+    assert spikes(run(copy.deepcopy(node).double(), draw(1, (T, *SHAPE), scale=1.5)))
+    assert_converts(node, seed=1, calls=2)
+
+
+def test_counts_at_a_half_are_rounded_to_even() -> None:
+    """Also where the gradient's window ends, and for potentials that decay to almost 0."""
+    node = neuron.ILIFNode(tau=2.0, step_mode="m")
+    x = torch.tensor([0.5, 1.5, 2.5, 3.5, 4.5, 0.0, 4.0, -1e-9, 1e-9]).double()
+    x = torch.stack([x, -x / 2, x]).unsqueeze(1)
+    peer, layer = pair(node)
+    expected = run(peer, x)
+    assert expected.out[0, 0].tolist() == [0, 2, 2, 4, 4, 0, 4, 0, 0]
+    assert_same(run(layer, x), expected)
+
+
+@pytest.mark.parametrize("decode", ["max-mem", "max-abs-mem", "mean-mem", "last_mem", None])
+@pytest.mark.parametrize("name", ["NonSpikingLIFNode", "NonSpikingIFNode"])
+def test_readouts(name: str, decode: str | None) -> None:
+    """They return one step, or a list of all, and begin each call anew."""
+    peer, layer = pair(getattr(neuron, name)(decode=decode))
+    assert isinstance(layer, NeuronLayer)
+    x = draw(2, (T, *SHAPE)) - 0.5
+
+    def outputs(node: Any) -> Run:
+        own = x.clone().requires_grad_()
+        found = [node(part) for part in own.chunk(2)]
+        assert isinstance(found[0], list) == (decode is None)
+        steps = [torch.stack(out) if isinstance(out, list) else out for out in found]
+        return finished(node, own, torch.stack(steps), ())
+
+    assert_same(outputs(layer), outputs(peer))
+
+
+@pytest.mark.parametrize("inplane", [None, 4])
+def test_gated_lif(inplane: int | None) -> None:
+    """Its conductances of the time steps stay the same parameter; a call begins without a spike."""
+    torch.manual_seed(0)
+    node = neuron.GatedLIFNode(T=3, inplane=inplane, init_tau=0.4)
+    names = [name for name, _ in node.named_parameters()]
+    peer, layer = pair(node)
+    assert isinstance(layer, NeuronLayer)
+    assert [name for name, _ in layer.named_parameters()] == names
+    layer.load_state_dict(peer.state_dict())
+    x = draw(3, (6, 3, 4, 2, 2), scale=1.5)
+
+    def outputs(gated: Any) -> Run:
+        own = x.clone().requires_grad_()
+        return finished(gated, own, torch.cat([gated(part) for part in own.chunk(2)]), (gated.v,))
+
+    expected = outputs(peer)
+    assert spikes(expected)
+    assert_same(outputs(layer), expected)
+    with refused(ShapeError, "glif", "x_seq is (2, 3, 4, 2, 2)", "(T, N, C, H, W) with T = 3"):
+        layer(x[:2])
+
+
+def test_a_given_neuron_in_place_of_a_readout_has_its_results() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), neuron.NonSpikingLIFNode(decode="last_mem"))
+    net = eager(lnm.nn.convert(net, lnm.get("li", tau=3.0)))
+    assert net(torch.rand(5, 2, 3)).shape == (2, 4)
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))

@@ -38,12 +38,24 @@ def _tensor(value: Any) -> Any:
 
 def made(name: str) -> nn.Module:
     """Return a layer with parameters of its own, in float64."""
-    from norse.torch.functional import izhikevich, leaky_integrator, leaky_integrator_box
+    from norse.torch.functional import (
+        izhikevich,
+        leaky_integrator,
+        leaky_integrator_box,
+        lif_adex,
+        lif_ex,
+        lsnn,
+    )
     from norse.torch.functional.reset import reset_subtract
 
     decays = {"tau_mem_inv": 130.0, "tau_syn_inv": 170.0, "v_leak": 0.1}
     li = leaky_integrator.LIParameters(**{n: _tensor(v) for n, v in decays.items()})
     spiking = decays | {"v_th": 0.8, "v_reset": -0.1}
+
+    def exponential(kind: Any, **more: float) -> Any:
+        fields = spiking | {"delta_T": 0.4} | more
+        return kind(**{n: _tensor(v) for n, v in fields.items()})
+
     without = {n: v for n, v in spiking.items() if n != "tau_syn_inv"}
     makers: dict[str, Any] = {
         "LIFBoxCell": lambda: norse.LIFBoxCell(box(**without)),
@@ -59,13 +71,34 @@ def made(name: str) -> nn.Module:
         "IAF": norse.IAF,
         "IzhikevichCell": lambda: norse.IzhikevichCell(izhikevich.tonic_spiking),
         "Izhikevich": lambda: norse.Izhikevich(izhikevich.phasic_bursting),
+        "LIFExCell": lambda: norse.LIFExCell(exponential(lif_ex.LIFExParameters)),
+        "LIFEx": lambda: norse.LIFEx(lif_ex.LIFExParameters(method="tanh", alpha=1.5)),
+        "LIFAdExCell": lambda: norse.LIFAdExCell(
+            exponential(
+                lif_adex.LIFAdExParameters,
+                tau_ada_inv=90.0,
+                adaptation_current=1.5,
+                adaptation_spike=0.3,
+            )
+        ),
+        "LIFAdEx": norse.LIFAdEx,
+        "LSNNCell": lambda: norse.LSNNCell(
+            lsnn.LSNNParameters(
+                **{
+                    n: _tensor(v)
+                    for n, v in {**spiking, "tau_adapt_inv": 90.0, "beta": 0.5}.items()
+                }
+            )
+        ),
+        "LSNN": norse.LSNN,
     }
     return makers[name]()  # type: ignore[no-any-return]
 
 
 NAMES = (
     "LIFBoxCell", "subtract", "LIFCell", "LIF", "LICell", "LI", "LIBoxCell", "IAFCell", "IAF",
-    "IzhikevichCell", "Izhikevich",
+    "IzhikevichCell", "Izhikevich", "LIFExCell", "LIFEx", "LIFAdExCell", "LIFAdEx", "LSNNCell",
+    "LSNN",
 )  # fmt: skip
 
 
@@ -81,7 +114,7 @@ def run(layer: Any, x: Tensor, calls: int = 1) -> Run:
     return finished(layer, x, torch.cat(outs), tuple(state))
 
 
-ROUNDED = ("LI", "Izhikevich", "IzhikevichCell")
+ROUNDED = ("LI", "Izhikevich", "IzhikevichCell", "LIFEx", "LIFAdEx", "LSNN")
 """Layers with float32 states or parameters in Norse."""
 
 
@@ -244,7 +277,8 @@ def test_a_checkpoint_of_norse_loads_and_one_of_ours_is_whole() -> None:
         (lambda: norse.LIFBoxCell(box(v_leak=nn.Parameter(torch.zeros(())))), "v_leak"),
         (lambda: norse.LIFCell(lif(tau_mem_inv=2 * nn.Parameter(torch.ones(())))), "computed from"),
         (lambda: norse.LIFRecurrentCell(3, 4), "no neuron for LIFRecurrentCell"),
-        (lambda: norse.LSNNCell(), "no neuron for LSNNCell"),
+        (lambda: norse.LSNNCell(adjoint=True), "its step is norse.torch.functional.adjoint"),
+        (lambda: norse.LIFRefracCell(), "no neuron for LIFRefracCell"),
     ],
 )
 def test_options_without_an_equal_are_refused(make: Any, problem: str) -> None:
