@@ -66,8 +66,7 @@ FEWER, MORE = 32, 64
 """Time steps of two runs, whole chunks of every kernel: their difference is counted."""
 COUNT_TRITON = f"""
 import json, sys
-from tests.backends.triton.interpreted import triton_checks
-count = triton_checks.bytes_per_step
+from tests.backends.triton.interpreted import bytes_per_step as count
 print(json.dumps({{case: count(case, "float32", {FEWER}, {MORE}) for case in sys.argv[1:]}}))
 """
 """A program for a process of its own: Triton's interpreter is chosen before Triton is imported."""

@@ -17,22 +17,23 @@ import numpy as np
 
 from tests.ptx.counters import WARP, Counters
 from tests.ptx.memory import (
+    ALIGNED,
     Allocation,
     Fault,
     Memory,
     Races,
-    indices,
     require_aligned,
+    require_inside,
     stamp,
 )
 from tests.ptx.operations import Operation, decode
-from tests.ptx.program import Kernel, Symbol, Type
+from tests.ptx.program import Kernel, Symbol, Type, up
 
 Array = np.ndarray
 
 GARBAGE = 0xFF
 """Each byte of registers, shared and local memory at first: NaN as a float, -1 as an integer."""
-WIDEST = 1 << 15
+WIDEST = 1 << 13
 """Threads of a group in lockstep; the blocks of a larger launch run in several groups."""
 
 
@@ -98,7 +99,7 @@ class Machine:
                 _run([Group(launched, here, range(w, w + WARP), held) for w in warps], order)
 
     def _shared(self, launched: Launch, blocks: Array) -> Allocation:
-        size = launched.shared * len(blocks)
+        size = up(launched.shared, ALIGNED) * len(blocks)
         data = np.full(size, GARBAGE, np.uint8)
         return Allocation(data, races=Races(size) if self.races else None)
 
@@ -158,13 +159,12 @@ class Group:
         self.thread = np.tile(np.arange(threads.start, threads.stop), len(blocks))
         self._number = self.block * launch.block + self.thread
         self._stamps = stamp(self.block, self.thread // WARP, np.zeros(self.count))
-        self._shared, self._row = shared, (self.block - blocks[0]) * launch.shared
-        self._local = Allocation(np.full(self.count * kernel.local, GARBAGE, np.uint8))
+        self._shared = shared
+        self._row = (self.block - blocks[0]) * up(launch.shared, ALIGNED)
+        self._local = Allocation(np.full(self.count * up(kernel.local, ALIGNED), GARBAGE, np.uint8))
         self._constants: dict[tuple[int, Type], Array] = {}
-        self.values = [
-            np.full(self.count, np.array(-1).astype(bool if kind.kind == "p" else f"u{kind.bytes}"))
-            for kind in kernel.registers
-        ]
+        garbage = {kind: self.constant(-1, kind).view(kind.held) for kind in set(kernel.registers)}
+        self.values = [garbage[kind] for kind in kernel.registers]  # an array is never changed
         self.carry = np.ones(self.count, np.uint8)
         self.waiting = np.full(self.count, -1)
         self._code = _decoded(kernel)
@@ -178,10 +178,7 @@ class Group:
         """Return a number in every thread."""
         key = (bits, kind)
         if key not in self._constants:
-            if kind.kind == "p":
-                number = np.array(bool(bits))
-            else:
-                number = np.array(bits & ((1 << kind.bits) - 1), np.uint64).astype(f"u{kind.bytes}")
+            number = np.array(bits & ((1 << kind.bits) - 1), np.uint64).astype(kind.held)
             self._constants[key] = np.full(self.count, number).view(kind.dtype)
         return self._constants[key]
 
@@ -205,12 +202,13 @@ class Group:
         """Return the bytes (threads, bytes) at addresses of the threads `lanes`."""
         if space == "param":
             raw = np.frombuffer(self.launch.params, np.uint8)
-            return raw[indices(addresses.astype(int), size, raw.size, space)]
+            require_inside(addresses.astype(int), size, raw.size, space)
+            return raw[addresses.astype(int)[:, None] + np.arange(size)]
         self._note(space, addresses, size, lanes)
         if space == "global":
             return self.launch.memory.load(addresses, size, self._stamps[lanes])
-        one, index = self._within(space, addresses, size, lanes)
-        return one.load(index, self._stamps[lanes][:, None])
+        one, offsets = self._within(space, addresses, size, lanes)
+        return one.load(offsets, size, self._stamps[lanes])
 
     def store(self, space: str, addresses: Array, raw: Array, lanes: Array | slice) -> None:
         """Write bytes, as `load` reads them."""
@@ -218,8 +216,8 @@ class Group:
         if space == "global":
             self.launch.memory.store(addresses, raw, self._stamps[lanes])
             return
-        one, index = self._within(space, addresses, raw.shape[1], lanes)
-        one.store(index, raw, self._stamps[lanes][:, None])
+        one, offsets = self._within(space, addresses, raw.shape[1], lanes)
+        one.store(offsets, raw, self._stamps[lanes])
 
     def add_each(self, addresses: Array, values: Array, lanes: Array) -> Array:
         """Add to numbers in global memory, one after another; return what each found."""
@@ -234,11 +232,12 @@ class Group:
         self, space: str, addresses: Array, size: int, lanes: Array | slice
     ) -> tuple[Allocation, Array]:
         require_aligned(addresses, size, space)
+        offsets = addresses.astype(int)
         limit = self.launch.shared if space == "shared" else self.launch.kernel.local
-        index = indices(addresses.astype(int), size, limit, space)
+        require_inside(offsets, size, limit, space)
         if space == "shared":
-            return self._shared, index + self._row[lanes][:, None]
-        return self._local, index + (np.arange(self.count)[lanes] * limit)[:, None]
+            return self._shared, offsets + self._row[lanes]
+        return self._local, offsets + np.arange(self.count)[lanes] * up(limit, ALIGNED)
 
     # ---- the order of execution ----
 

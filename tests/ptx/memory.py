@@ -18,8 +18,12 @@ MIDDLE = 1 << (REGION - 1)
 ALIGNMENT = 256
 """Bytes; the address of an allocation has the remainder of the memory that it stands for."""
 
+ALIGNED = 16
+"""Bytes of the largest access."""
 SEVERAL = (1 << 20) - 1
 """In place of a warp: several warps of the block."""
+NOBODY, BLOCKS = np.int64(-1), np.int64(-2)
+"""In place of a stamp: no access, and accesses of several blocks."""
 
 
 class Fault(Exception):
@@ -31,43 +35,66 @@ class Races:
 
     Within a block a barrier orders accesses. Between blocks of a launch nothing does. A warp has an
     order of its own: its threads are taken to run in step.
+
+    Notes are kept for granules, of which an access is one or more: 16 bytes at first, and as few as
+    the smallest access has.
+
+    Args:
+        size: Bytes.
+        lead: The remainder of their address.
     """
 
-    def __init__(self, size: int) -> None:
-        self._written = np.full(size, -1, np.int64)
-        self._read = np.full(size, -1, np.int64)
-        self._added = np.zeros(size, bool)
+    def __init__(self, size: int, lead: int = 0) -> None:
+        self._granule, self._lead = ALIGNED, lead % ALIGNED
+        count = -(-(size + self._lead) // ALIGNED)
+        self._written = np.full(count, NOBODY)
+        self._read = np.full(count, NOBODY)
+        self._added = np.zeros(count, bool)
 
-    def read(self, index: Array, stamps: Array) -> None:
-        """Note loads: `index` (accesses, bytes) by `stamps` (accesses, 1)."""
+    def read(self, offsets: Array, size: int, stamps: Array) -> None:
+        """Note loads of `size` bytes at aligned offsets, by the warps that `stamps` name."""
+        index, stamps = self._granules(offsets, size, stamps)
         self._require(self._written[index], stamps, "reads what another warp wrote")
         before = self._read[index]
         self._read[index] = stamps
-        # Of several readers, of this instruction or since the barrier, a mark remains.
+        # Of several readers, since the barrier or of this instruction, a mark remains.
         for other in (before, self._read[index]):
-            if (crowd := _unordered(other, stamps)).any():
-                same = _block(other) == _block(stamps)
-                mark = np.where(same, stamps | (SEVERAL << 20), np.int64(-2))
-                self._read[index[crowd]] = mark[crowd]
+            crowd = _unordered(other, stamps)
+            if crowd.any():
+                other, mine = other[crowd], stamps[crowd]
+                same = _block(other) == _block(mine)
+                self._read[index[crowd]] = np.where(same, mine | (SEVERAL << 20), BLOCKS)
 
-    def write(self, index: Array, stamps: Array, adds: bool = False) -> None:
+    def write(self, offsets: Array, size: int, stamps: Array, adds: bool = False) -> None:
         """Note stores, or integer additions, whose order changes nothing."""
-        for table, verb in ((self._written, "wrote"), (self._read, "read")):
-            before = table[index]
-            if adds and verb == "wrote":
-                before = np.where(self._added[index], -1, before)
-            self._require(before, stamps, f"writes what another warp {verb}")
+        index, stamps = self._granules(offsets, size, stamps)
+        wrote = self._written[index]
+        if adds:
+            wrote = np.where(self._added[index], NOBODY, wrote)
+        self._require(wrote, stamps, "writes what another warp wrote")
+        self._require(self._read[index], stamps, "writes what another warp read")
         self._written[index] = stamps
         self._added[index] = adds
         if not adds:
             self._require(self._written[index], stamps, "writes what another warp writes")
 
+    def _granules(self, offsets: Array, size: int, stamps: Array) -> tuple[Array, Array]:
+        """Return the granules of accesses, one after another, and the stamp of each."""
+        if size < self._granule:
+            parts, self._granule = self._granule // size, size
+            self._written, self._read, self._added = (
+                np.repeat(table, parts) for table in (self._written, self._read, self._added)
+            )
+        first, count = (offsets + self._lead) // self._granule, size // self._granule
+        if count == 1:
+            return first, stamps
+        return (first[:, None] + np.arange(count)).reshape(-1), np.repeat(stamps, count)
+
     @staticmethod
     def _require(before: Array, stamps: Array, problem: str) -> None:
-        if (wrong := _unordered(before, stamps)).any():
-            other = before[wrong]
-            same = other == -2
-            same |= _block(other) == _block(np.broadcast_to(stamps, before.shape)[wrong])
+        wrong = _unordered(before, stamps)
+        if wrong.any():
+            same = _block(before[wrong]) == _block(stamps[wrong])
             where = "since the last barrier" if same.all() else "of another block"
             raise Fault(f"race: {problem} {where}")
 
@@ -82,10 +109,13 @@ def _block(stamps: Array) -> Array:
 
 
 def _unordered(before: Array, stamps: Array) -> Array:
-    """Report whether accesses before these, -1 for none, are by others and have no order."""
+    """Report whether accesses before these are by others and have no order."""
+    others = (before != stamps) & (before != NOBODY)
+    if not others.any():
+        return others
     same_block = _block(before) == _block(stamps)
     same_epoch = (before ^ stamps) & ((1 << 20) - 1) == 0
-    return (before != -1) & (before != stamps) & (~same_block | same_epoch)
+    return others & (~same_block | same_epoch)
 
 
 @dataclass
@@ -96,19 +126,31 @@ class Allocation:
     address: int = 0
     races: Races | None = None
 
-    def load(self, index: Array, stamps: Array) -> Array:
-        """Return the bytes (accesses, bytes) at an index of this shape."""
+    def load(self, offsets: Array, size: int, stamps: Array) -> Array:
+        """Return the bytes (accesses, size) at aligned offsets."""
         if self.races is not None:
-            self.races.read(index, stamps)
-        return self.data[index]
+            self.races.read(offsets, size, stamps)
+        view, index = self._units(offsets, size)
+        return view[index].view(np.uint8)
 
-    def store(self, index: Array, raw: Array, stamps: Array) -> None:
-        """Write bytes, as `load` reads them."""
+    def store(self, offsets: Array, raw: Array, stamps: Array) -> None:
+        """Write bytes (accesses, size)."""
+        size = raw.shape[1]
         if self.races is not None:
-            self.races.write(index, stamps)
-        self.data[index] = raw
-        if (self.data[index] != raw).any():
+            self.races.write(offsets, size, stamps)
+        view, index = self._units(offsets, size)
+        units = np.ascontiguousarray(raw).view(view.dtype)
+        view[index] = units
+        if (view[index] != units).any():
             raise Fault("race: two threads of one instruction write different values to one byte")
+
+    def _units(self, offsets: Array, size: int) -> tuple[Array, Array]:
+        """Return the memory as units, and the units (accesses, units) of each access."""
+        unit = min(size, 8)
+        if self.address % unit:
+            unit = 1
+        view = self.data[: self.data.size // unit * unit].view(f"u{unit}")
+        return view, (offsets // unit)[:, None] + np.arange(size // unit)
 
 
 @dataclass
@@ -139,19 +181,19 @@ class Memory:
         """Begin a launch: what was before it has an order."""
         for one in self.allocations:
             if one is not None:
-                one.races = Races(one.data.size) if races else None
+                one.races = Races(one.data.size, one.address) if races else None
 
     def load(self, addresses: Array, size: int, stamps: Array) -> Array:
         """Return the bytes (accesses, bytes) at addresses."""
         raw = np.empty((addresses.size, size), np.uint8)
-        for one, lanes, index in self._located(addresses, size):
-            raw[lanes] = one.load(index, stamps[lanes, None])
+        for one, lanes, offsets in self._located(addresses, size):
+            raw[lanes] = one.load(offsets, size, stamps[lanes])
         return raw
 
     def store(self, addresses: Array, raw: Array, stamps: Array) -> None:
         """Write bytes, as `load` reads them."""
-        for one, lanes, index in self._located(addresses, raw.shape[1]):
-            one.store(index, raw[lanes], stamps[lanes, None])
+        for one, lanes, offsets in self._located(addresses, raw.shape[1]):
+            one.store(offsets, raw[lanes], stamps[lanes])
 
     def add_each(self, addresses: Array, values: Array, stamps: Array) -> Array:
         """Add to numbers one after another, as atomics do; return what each found.
@@ -162,21 +204,22 @@ class Memory:
         found, is_real = np.empty_like(values), values.dtype.kind == "f"
         if is_real and (values != np.rint(values)).any():
             raise Fault("an atomic sum of numbers that are not whole depends on the order")
-        for one, lanes, index in self._located(addresses, values.dtype.itemsize):
+        size = values.dtype.itemsize
+        for one, lanes, offsets in self._located(addresses, size):
             if one.races is not None:
-                one.races.write(index, stamps[lanes, None], adds=True)
-            for k, place in zip(np.arange(addresses.size)[lanes], index, strict=True):
-                number = one.data[place].view(values.dtype)
+                one.races.write(offsets, size, stamps[lanes], adds=True)
+            for k, offset in zip(np.arange(addresses.size)[lanes], offsets, strict=True):
+                number = one.data[offset : offset + size].view(values.dtype)
                 found[k], total = number[0], number + values[k]
                 if is_real and abs(total[0]) > 2.0 ** np.finfo(values.dtype).nmant:
                     raise Fault("an atomic sum beyond the whole numbers of its type")
-                one.data[place] = total.view(np.uint8)
+                number[:] = total
         return found
 
     def _located(
         self, addresses: Array, size: int
     ) -> list[tuple[Allocation, Array | slice, Array]]:
-        """Return the allocations with their accesses and the (accesses, bytes) indices in them."""
+        """Return the allocations with their accesses and the offsets in them."""
         require_aligned(addresses, size, "global")
         regions = addresses >> np.uint64(REGION)
         if (regions == regions[0]).all():
@@ -196,16 +239,16 @@ class Memory:
             where = "freed memory" if was else f"no allocation, at {int(addresses[0]):#x}"
             raise Fault(f"global access to {where}")
         offsets = addresses.astype(np.int64) - one.address
-        return one, lanes, indices(offsets, size, one.data.size, "global")
+        require_inside(offsets, size, one.data.size, "global")
+        return one, lanes, offsets
 
 
-def indices(offsets: Array, size: int, limit: int, space: str) -> Array:
-    """Return the indices (accesses, bytes) of accesses of `size` bytes, or raise Fault."""
+def require_inside(offsets: Array, size: int, limit: int, space: str) -> None:
+    """Raise Fault for an access of `size` bytes that is not within `limit` bytes."""
     lowest, highest = offsets.min(), offsets.max()
     if lowest < 0 or highest + size > limit:
         worst = lowest if lowest < 0 else highest
         raise Fault(f"{space} access of {size} bytes at byte {worst} of {limit}")
-    return offsets[:, None] + np.arange(size)
 
 
 def require_aligned(addresses: Array, size: int, space: str) -> None:

@@ -132,7 +132,7 @@ def writer(operand: Operand, kind: Type) -> Callable[[Group, Array, Array | None
     index, declared, dtype = operand.index, operand.type, kind.dtype
     if (declared.kind == "p") != (kind.kind == "p") or declared.bits < kind.bits:
         raise UnknownPtx(f"{operand.name} as {kind}")
-    held = dtype if kind.kind == "p" else np.dtype(f"u{kind.bytes}")
+    held = kind.held
     wide = held if declared.bits == kind.bits else np.dtype(f"{dtype.kind}{declared.bytes}")
 
     def write(g: Group, values: Array, mask: Array | None) -> None:
@@ -140,7 +140,7 @@ def writer(operand: Operand, kind: Type) -> Callable[[Group, Array, Array | None
         if wide is held:
             values = values.view(held)
         else:
-            values = values.astype(wide).view(f"u{declared.bytes}")
+            values = values.astype(wide).view(declared.held)
         g.values[index] = values if mask is None else np.where(mask, values, g.values[index])
 
     return write

@@ -40,6 +40,11 @@ class Type:
             {"u": "u", "s": "i", "b": "u", "f": "f", "bf": "u"}[self.kind] + str(self.bytes)
         )
 
+    @property
+    def held(self) -> np.dtype:
+        """The NumPy type in which a register holds it: unsigned, or bool."""
+        return np.dtype(bool) if self.kind == "p" else np.dtype(f"u{self.bytes}")
+
     def __str__(self) -> str:
         return "pred" if self.kind == "p" else f"{self.kind}{self.bits}"
 
@@ -274,13 +279,13 @@ class _Reader:
             if not found:
                 raise UnknownPtx(f"parameter {text!r}")
             size = type_of(found[2]).bytes
-            offset = _up(offset, int(found[1] or size))
+            offset = up(offset, int(found[1] or size))
             self.params[found[3]] = (offset, size * int(found[4] or 1))
             self.symbols[found[3]] = Symbol(found[3], "param", offset)
             offset += self.params[found[3]][1]
         statements = self._statements(body)
         for symbol in self.dynamic:  # dynamic shared memory comes last
-            self.sizes["shared"] = _up(self.sizes["shared"], 16)
+            self.sizes["shared"] = up(self.sizes["shared"], 16)
             self.symbols[symbol] = Symbol(symbol, "shared", self.sizes["shared"])
         code = tuple(self._instruction(text, scope) for text, scope in statements)
         sizes = self.sizes
@@ -332,7 +337,7 @@ class _Reader:
         if count == "":
             self.dynamic.append(name)
             return
-        place = _up(self.sizes[space], int(align or size))
+        place = up(self.sizes[space], int(align or size))
         self.symbols[name] = Symbol(name, space, place)
         self.sizes[space] = place + size * int(count or 1)
 
@@ -379,7 +384,8 @@ class _Reader:
             raise UnknownPtx(f"operand {word!r}") from None
 
 
-def _up(number: int, multiple: int) -> int:
+def up(number: int, multiple: int) -> int:
+    """Return the least multiple that is not less than a number."""
     return -(-number // multiple) * multiple
 
 

@@ -390,8 +390,8 @@ def test_races_between_warps_in_global_memory(machine: Machine) -> None:
         THREAD
         + """
         st.global.u32 [%d10], %r32; bar.sync 0;
-        xor.b32 %r0, %r32, {by}; mad.wide.u32 %d9, %r0, 4, %d20; ld.global.u32 %r1, [%d9]; bar.sync 0;
-        st.global.u32 [%d10], %r1; ret;
+        xor.b32 %r0, %r32, {by}; mad.wide.u32 %d9, %r0, 4, %d20; ld.global.u32 %r1, [%d9];
+        bar.sync 0; st.global.u32 [%d10], %r1; ret;
     """
     )
     made, out = kernel(text.format(by=32)), words(128)

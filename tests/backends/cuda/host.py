@@ -123,13 +123,19 @@ def host_kernels(neuron: lnm.Neuron, dtype: str) -> HostKernels:
 
 
 def struct(fields: tuple[Field, ...], values: dict[str, Any]) -> ctypes.Structure:
-    """Return the arguments of a kernel; arrays by their address, what is missing null or 0."""
+    """Return the arguments of a kernel; arrays by their address, what is missing null or 0.
+
+    The attribute `arrays` has the arrays by name, for a caller that gives them other addresses.
+    """
     kinds = [(n, ctypes.c_int64) for n in (*HEAD, *SIZES)]
     kinds += [(f.name, ctypes.c_int64 if f.kind == "int64_t" else ctypes.c_void_p) for f in fields]
     unknown = set(values) - {n for n, _ in kinds}
     assert not unknown, unknown
     kind = type("arguments", (ctypes.Structure,), {"_fields_": kinds})
-    return kind(**{n: v.ctypes.data if isinstance(v, np.ndarray) else v for n, v in values.items()})
+    arrays = {n: v for n, v in values.items() if isinstance(v, np.ndarray)}
+    made = kind(**(values | {n: array.ctypes.data for n, array in arrays.items()}))
+    made.arrays = arrays
+    return made
 
 
 class Memory:
