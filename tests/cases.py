@@ -213,6 +213,12 @@ ZOO: dict[str, Callable[[], lnm.Neuron]] = {
 `hodgkin_huxley` and `izhikevich` in mV need other arguments: `tests/nn/check` compares them.
 """
 
+BLOCKS: dict[str, Callable[[], lnm.Neuron]] = {
+    "lif-normalised": lambda: lnm.normalised(lnm.get("lif")),
+    "plif-shortcut": lambda: lnm.normalised(lnm.get("plif", per="channel"), shortcut=True),
+}
+"""Neurons with the normalisation before them, one with a shortcut; `tests/ptx` runs them."""
+
 FEW_OF_ZOO = ("clif", "leaky-at-once")
 """Further families that quick runs compare too."""
 

@@ -20,6 +20,7 @@ import lnm_codegen as lnm
 from lnm_codegen.ir import nodes as ir
 from tests.bounds import Num, Reference, bounded
 from tests.cases import (
+    BLOCKS,
     CASES,
     FEW,
     FEW_IN_C,
@@ -57,7 +58,7 @@ EMPTY = ((0, 2, 3, 4), (3, 0, 3, 4), (3, 2, 3, 0), (0, 0, 3, 4), (2, 2, 0, 4))
 
 @cache
 def neuron_of(case: str) -> lnm.Neuron:
-    return (CASES | ZOO)[case]()
+    return (CASES | ZOO | BLOCKS)[case]()
 
 
 @cache

@@ -49,7 +49,8 @@ class Counters:
         kernel: The kernel.
         traffic: True to count accesses to memory too.
         issued: By instruction, how many warps have issued it.
-        acted: By instruction, whether a thread's guard let it act.
+        acted: By instruction, whether a thread's guard let it act; of a branch, whether a thread
+            came to it.
         accesses: By instruction, its accesses to global and shared memory.
         launches: Number of launches.
     """

@@ -1,6 +1,6 @@
-"""Launches of generated CUDA kernels on NumPy arrays: NVRTC or nvcc compiles, a `Machine` executes.
+"""Launches of generated CUDA kernels on arrays: NVRTC or nvcc compiles, a `Machine` executes.
 
-Inside `compiled`, `run_host` of `tests/backends/cuda/host.py` runs PTX in place of C++ for the host.
+Inside `compiled`, `run_host` of `tests/backends/cuda/host.py` runs PTX in place of C++.
 """
 
 from __future__ import annotations
@@ -122,7 +122,3 @@ def compiled(machine: Machine, target: str = "sm_90") -> Iterator[None]:
 
     with mock.patch.object(HostKernels, "launch", launch):
         yield
-
-
-
-

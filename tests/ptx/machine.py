@@ -281,6 +281,7 @@ class Group:
                     return
                 whole, warps = _extent(mask)
             issued[at] += warps
+            acted[at] |= operation.jump is not None
             acting = None if whole else mask
             if instruction.guard is not None:
                 guard = self.values[instruction.guard.index]

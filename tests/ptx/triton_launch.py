@@ -18,6 +18,7 @@ from unittest import mock
 import numpy as np
 import torch
 
+from lnm_codegen.nn import select
 from tests.backends.triton.compiled import TARGETS
 from tests.ptx.machine import Machine
 from tests.ptx.memory import Memory
@@ -49,6 +50,7 @@ def cache_folder() -> Path:
 @contextmanager
 def compiled(machine: Machine, target: str = "sm_90") -> Iterator[None]:
     """Run generated Triton modules on a machine, from PTX for a target."""
+    import triton
     from triton import knobs
     from triton.backends.nvidia.compiler import CUDABackend
     from triton.runtime import driver
@@ -65,6 +67,9 @@ def compiled(machine: Machine, target: str = "sm_90") -> Iterator[None]:
     with (
         mock.patch.object(driver, "_active", _Driver(target)),
         mock.patch.object(JITFunction, "run", run),
+        # The function of a module, and a layer, take tensors on the CPU if Triton interprets.
+        mock.patch.object(triton, "JITFunction", _Driver),
+        mock.patch.object(select, "interpreting", return_value=True),
         mock.patch.object(CUDABackend, "make_cubin", return_value=b""),
         knobs.cache.scope(),
     ):

@@ -24,7 +24,7 @@ from lnm_codegen.nn.arguments import recording
 from tests.backends.triton.runs import Built, build, run, sizes_of
 from tests.backends.words import neurons as named_neurons
 from tests.cases import arguments
-from tests.strategies import neurons, shared
+from tests.strategies import Arguments, neurons, shared
 from tests.test_agree import (
     BITWISE,
     EMPTY,
@@ -144,6 +144,17 @@ def sharing(case: str, level: str) -> None:
             np.testing.assert_array_equal(array, others[word], err_msg=word)
 
 
+def narrowed(array: np.ndarray, dtype: str) -> np.ndarray:
+    """Return numbers rounded to a type, as float64."""
+    return torch.as_tensor(array).to(getattr(torch, dtype)).double().numpy()
+
+
+def held(a: Arguments, dtype: str) -> Arguments:
+    """Return arguments whose sequences the type holds."""
+    x_seq, grad_out = ([narrowed(x, dtype) for x in table] for table in (a.x_seq, a.grad_out))
+    return replace(a, x_seq=tuple(x_seq), grad_out=tuple(grad_out))
+
+
 def small_types(dtype: str) -> None:
     """Arguments that the type holds, arithmetic in float32, results rounded once.
 
@@ -153,17 +164,14 @@ def small_types(dtype: str) -> None:
     kind = getattr(torch, dtype)
     unit = float(torch.finfo(kind).eps) / (1 if dtype == "bfloat16" else 2)
 
-    def held(array: np.ndarray) -> np.ndarray:
-        return torch.as_tensor(array).to(kind).double().numpy()
-
     for case in ("lif", "lnm-4", "li", "dendrite"):
         neuron = neuron_of(case)
         shape = (17, 2, 3, 11)
         for seed in range(20):
             a = arguments(neuron, np.random.default_rng(seed), shape)
-            a = replace(a, x_seq=tuple(map(held, a.x_seq)), grad_out=tuple(map(held, a.grad_out)))
+            a = held(a, dtype)
             a, b = settle(neuron, a, np.random.default_rng(seed))
-            if all((held(x) == x).all() for x in a.x_seq):
+            if all((narrowed(x, dtype) == x).all() for x in a.x_seq):
                 break
         built = build(neuron, dtype)
         got = run(built, a)

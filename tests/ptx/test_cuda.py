@@ -1,0 +1,123 @@
+"""CUDA's PTX, executed: the checks that the kernels pass as C++ on the host, on PTX.
+
+The checks are the tests of `tests/backends/cuda/test_backend.py` themselves. Where C++ for the host
+computes exp and its kin otherwise, numbers are compared with bounds, and bits elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lnm_codegen.errors import UnsupportedError
+from tests.backends.cuda import test_backend as host
+from tests.backends.cuda.host import run_host
+from tests.ptx.cuda_launch import MISSING, compiled, compiler
+from tests.ptx.machine import Machine
+from tests.ptx.matrix import QUICK, SHAPES, TYPES, every, shapes, slow
+from tests.test_agree import BITWISE, check, neuron_of, reference
+
+pytestmark = [
+    pytest.mark.needs_cc,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(compiler() is None, reason=MISSING),
+]
+
+
+@every
+def test_numbers(case: str, dtype: str, target: str) -> None:
+    """The bits of the same source as C++ for the host, sums included; numbers within bounds."""
+    neuron = neuron_of(case)
+    for shape in shapes(case):
+        a, b = reference(case, shape)
+        for shift in (0, 1):
+            with compiled(Machine(), target):
+                got = run_host(neuron, a, dtype, shift=shift)
+            if dtype in ("float32", "float64"):
+                check(got, b, dtype)
+            if case in BITWISE:
+                host.same(got, run_host(neuron, a, dtype, shift=shift))
+
+
+@pytest.mark.parametrize("case", ["lif", *(pytest.param(c, marks=slow) for c in QUICK[1:])])
+def test_any_order_of_warps(case: str) -> None:
+    """The bits of lockstep, sums included, whatever the order of blocks and warps."""
+    a, _ = reference(case, SHAPES[0])
+    found = []
+    for machine in (Machine(), Machine("warps", seed=1), Machine("warps", seed=2)):
+        with compiled(machine):
+            found.append(run_host(neuron_of(case), a))
+    for other in found[1:]:
+        host.same(other, found[0])
+
+
+CHECKS: tuple[tuple[Callable[..., None], tuple[Any, ...]], ...] = (
+    *((host.test_bits_of_c, (case,)) for case in ("lif", "lnm-3")),
+    (host.test_float64, ("lnm-4",)),
+    *((host.test_sixteen_bits, ("lnm-4", dtype)) for dtype in TYPES[2:]),
+    *((host.test_every_sixteen_bit_number, (dtype,)) for dtype in TYPES[2:]),
+    (host.test_one_row_for_every_step, ()),
+    *((host.test_checkpoints_at_two_levels, (case,)) for case in ("lnm-3", "dendrite")),
+    (host.test_counts, ()),
+    (host.test_absent_ends, ()),
+    (host.test_sums_of_coarser_parameters, ()),
+    *((host.test_sums_against_float64, (case,)) for case in ("lnm-3", "lnm-4")),
+    *((host.test_small_tiles_compute_the_same, (tile,)) for tile in host.TILES),
+)
+"""Checks of the host, and their arguments."""
+QUICK_CHECKS = (host.test_counts,)
+
+
+@pytest.mark.parametrize(
+    ("function", "given"),
+    [pytest.param(f, g, id="-".join(map(str, (f.__name__, *g))),
+                  marks=() if f in QUICK_CHECKS else slow) for f, g in CHECKS],
+)  # fmt: skip
+def test_checks(function: Callable[..., None], given: tuple[Any, ...]) -> None:
+    """Layouts, edges, counts, tiles and the rest."""
+    with compiled(Machine()):
+        function(*given)
+
+
+@slow
+@pytest.mark.parametrize(("inner", "count"), [(600, 1), (100, 3), (50, 3), (1, 300), (2, 75)])
+@pytest.mark.parametrize("case", ["dendrite", "glif-steps"])
+def test_shared_numbers_of_a_further_input(case: str, inner: int, count: int) -> None:
+    """Bit-exact to the expanded input."""
+    neuron, a = neuron_of(case), host.drawn(case, (20, 2, 3, 100))
+    name = neuron.inputs[1].name
+    a.x_seq = (a.x_seq[0], host.shared(a.x_seq[1], inner, count))
+    with compiled(Machine()):
+        expected = run_host(neuron, a)
+        for shift in (0, 1):
+            host.same(run_host(neuron, a, shift=shift, sharing={name: (inner, count)}), expected)
+
+
+@slow
+def test_random_neurons() -> None:
+    """Random neurons from the front end's grammar."""
+    from hypothesis import assume, given
+    from hypothesis import strategies as st
+
+    from tests.strategies import neurons
+    from tests.test_agree import EPSILON, Unsettled, arguments, drawn, settle
+
+    @drawn(30)
+    @given(neurons(stops=True, binds=True), st.integers(0, 2**32 - 1))
+    def every(neuron: Any, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        try:
+            a, b = settle(neuron, arguments(neuron, rng, (3, 2, 3, 5)), rng, EPSILON["float32"])
+        except Unsettled:
+            assume(False)
+        try:
+            with compiled(Machine()):
+                got = run_host(neuron, a)
+        except UnsupportedError:
+            assume(False)
+        check(got, b, "float32")
+
+    every()

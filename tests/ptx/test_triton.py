@@ -1,0 +1,79 @@
+"""Triton's PTX, executed: the checks that Triton's interpreter runs, on what would run on a GPU.
+
+A check is a function of `tests/backends/triton/checks.py`; its docstring says what it pins. Quick
+runs have one target and float32, and cases whose kernels differ most.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("triton", reason="Triton is not installed")
+
+from tests.backends.triton import checks
+from tests.backends.triton.runs import build, run
+from tests.ptx.machine import Machine
+from tests.ptx.matrix import QUICK, SHAPES, TARGETS, every, shapes, slow
+from tests.ptx.triton_launch import compiled
+from tests.test_agree import BITWISE, check, neuron_of, reference
+
+CHECKS = (
+    "edges", "granularities", "small_types:bfloat16", "small_types:float16", "layouts",
+    "two_levels", "channels_last", "sharing:dendrite:4096", "sharing:dendrite:4",
+    "sharing:glif-steps:4096", "sharing:glif-steps:4", "counts", "non_finite", "function",
+    "words:0", "words:3", "words:5", "random_neurons:30",
+)  # fmt: skip
+
+
+@pytest.mark.timeout(900)
+@every
+def test_numbers(case: str, dtype: str, target: str) -> None:
+    """Every number within its own bound; without exp and its kin, the bits of NumPy.
+
+    16 bits: the bits of the float32 interpreter, rounded once to nearest even.
+    """
+    neuron, narrow = neuron_of(case), dtype in ("bfloat16", "float16")
+    for shape in shapes(case):
+        a, b = reference(case, shape)
+        if narrow:
+            a = checks.held(a, dtype)
+        with compiled(Machine(), target):
+            got = run(build(neuron, dtype), a)
+        if not narrow:
+            check(got, b, dtype)
+        if case in BITWISE and dtype != "float64":
+            expected = a.interpret(neuron, dtype="float32")
+            inputs = [s.name for s in neuron.inputs]
+            pairs = [(got.outputs[n], x) for n, x in expected.outputs.items()]
+            pairs += [(got.grads[n], expected.grads[n]) for n in inputs]
+            for mine, theirs in pairs:
+                np.testing.assert_array_equal(mine, checks.narrowed(theirs, dtype))
+            for name in got.states:
+                np.testing.assert_array_equal(got.states[name], expected.states[name])
+                np.testing.assert_array_equal(got.grads[name], expected.grads[name])
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("case", ["lif", *(pytest.param(c, marks=slow) for c in QUICK[1:])])
+def test_any_order_of_warps(case: str) -> None:
+    """The bits of lockstep, sums included, whatever the order of blocks and warps."""
+    a, _ = reference(case, SHAPES[0])
+    found = []
+    for machine in (Machine(), Machine("warps", seed=1), Machine("warps", seed=2)):
+        with compiled(machine):
+            found.append(run(build(neuron_of(case)), a).arrays())
+    for other in found[1:]:
+        for name, array in found[0].items():
+            np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+@slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("word", CHECKS)
+def test_checks(word: str, target: str) -> None:
+    """Layouts, edges, sharing, counts and the rest."""
+    name, *given = word.split(":")
+    with compiled(Machine(), target):
+        getattr(checks, name)(*given)
