@@ -1,7 +1,6 @@
 """Arithmetic of PTX on NumPy arrays that NumPy itself does not have, or has otherwise.
 
-Every function takes and returns arrays of one length. bfloat16 is held as bits, in uint16. A NaN is
-a NaN: its payload is not that of a GPU.
+Every function takes and returns arrays of one length. bfloat16 is held as bits, in uint16.
 """
 
 from __future__ import annotations
@@ -175,6 +174,20 @@ def _halves(a: Array) -> tuple[Array, Array]:
     scaled = 134217729.0 * a  # 2**27 + 1
     high = scaled - (scaled - a)
     return high, a - high
+
+
+NAN = {
+    np.dtype(np.float32): np.array(0x7FFFFFFF, "u4").view("f4"),
+    np.dtype(np.float64): np.array(0x7FF8000000000000, "u8").view("f8"),
+}
+"""The NaN that arithmetic returns. For float64 PTX leaves it open."""
+
+
+def flushed(a: Array) -> Array:
+    """Return float32 numbers with 0 of the same sign in place of subnormal ones."""
+    if a.dtype != np.float32:
+        return a  # the result of a comparison
+    return np.where(np.abs(a) < np.finfo(np.float32).tiny, np.copysign(np.float32(0), a), a)
 
 
 def least(a: Array, b: Array, keeps_nan: bool = False) -> Array:

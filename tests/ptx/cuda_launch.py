@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 import shutil
 import subprocess
 import tempfile
@@ -23,11 +24,14 @@ from lnm_codegen.backends.cuda.backend import FLAGS, Cuda
 from lnm_codegen.backends.cuda.plan import Launch
 from lnm_codegen.backends.plan import FAR
 from lnm_codegen.files import write_whole
-from tests.backends.cuda.host import HostKernels
+from lnm_codegen.language.neuron import Neuron
+from tests.backends.cuda.host import HostKernels, host_kernels, struct
+from tests.backends.cuda.host import Memory as Arrays
 from tests.ptx.machine import Machine
 from tests.ptx.memory import Memory
 from tests.ptx.program import Kernel, parse
 from tests.ptx.triton_launch import cache_folder
+from tests.strategies import rows_of
 
 
 @cache
@@ -122,3 +126,31 @@ def compiled(machine: Machine, target: str = "sm_90") -> Iterator[None]:
 
     with mock.patch.object(HostKernels, "launch", launch):
         yield
+
+
+def reduced(neuron: Neuron, dtype: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Return the gradients that the second launch of a backward alone makes of drawn numbers.
+
+    It reads what the first launch would have written for a shape (T, N, C, *), which may be as
+    large as no test runs: every path of the sums is reached.
+    """
+    kernels, memory = host_kernels(neuron, dtype), Arrays(dtype)
+    cuda, (steps, _, channels, *inner) = kernels.cuda, shape
+    sizes = {"time_steps": steps, "neurons": math.prod(shape[1:]), "sample": math.prod(shape[2:])}
+    sizes |= {"channels": channels, "inner": math.prod(inner)}
+    if not cuda.by_rows:
+        sizes |= {"sample": 1, "channels": 1, "inner": sizes["neurons"]}
+    rng = np.random.default_rng(math.prod(shape))
+    grads, values = {}, dict(sizes)
+    for p in neuron.params:
+        size = rows_of(p.per, shape) + (() if p.size is None else (p.size,))
+        values[p.name] = memory.numbers(np.broadcast_to(p.init, size) + rng.uniform(0, 0.1, size))
+        if p.learnable:
+            values[f"grad_{p.name}"] = grads[p.name] = memory.empty(size, memory.real)
+    count = cuda.backward_workspace(steps, sizes["neurons"], sizes["sample"]) // cuda.real_bytes
+    workspace = memory.empty((count,), memory.real, True)
+    workspace[:] = rng.standard_normal(count)
+    launches = cuda.backward_launches(sizes["neurons"], sizes["sample"], sizes["channels"])
+    kernels.launch(launches[1], struct(cuda.plan.backward_fields, values), workspace)
+    memory.check()
+    return grads

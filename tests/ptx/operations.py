@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -79,6 +80,7 @@ def operation(
     return entered
 
 
+@cache  # a kernel with one instruction changed has the others of the kernel
 def decode(instruction: Instruction) -> Operation:
     """Return the meaning of an instruction.
 
@@ -170,11 +172,33 @@ def rounded(i: Instruction) -> Type:
 
     Without .rn the assembler may fuse a product and a sum.
     """
-    if words_of(i, "rn") != ["rn"]:
+    if "rn" not in words_of(i, "rn", "ftz"):
         raise UnknownPtx("a rounding that the assembler may leave out")
     if i.type.kind != "f" or i.type.bits == 16:
         raise UnknownPtx(f"type {i.type}")
     return i.type
+
+
+def flushing(i: Instruction, function: Callable[..., Array]) -> Callable[..., Array]:
+    """Return a function that takes and returns 0 for subnormal numbers, if .ftz asks for it."""
+    if "ftz" not in i.words:
+        return function
+    if i.type != F32:
+        raise UnknownPtx(f"modifier .ftz of {i.type}")
+    flush = arithmetic.flushed
+    return lambda *given: flush(function(*map(flush, given)))
+
+
+def computed(i: Instruction, function: Callable[..., Array]) -> Callable[..., Array]:
+    """Return a function whose NaN is one, whatever those of its operands; and as `flushing`."""
+    function = flushing(i, function)
+
+    def with_one_nan(*given: Array) -> Array:
+        found = function(*given)
+        is_nan = np.isnan(found)
+        return np.where(is_nan, arithmetic.NAN[found.dtype], found) if is_nan.any() else found
+
+    return with_one_nan
 
 
 # ---- integers and floating point ----
@@ -187,10 +211,11 @@ _SIMPLE: dict[str, Callable[..., Array]] = {
 
 @operation("add", "sub")
 def _sum(i: Instruction) -> Step:
-    kind = rounded(i) if i.type.kind == "f" else i.type
-    if kind.kind != "f":
-        words_of(i)
-    return pure(i, kind, (kind, kind), _SIMPLE[i.name])
+    kind, function = i.type, _SIMPLE[i.name]
+    if kind.kind == "f":
+        return pure(i, rounded(i), (kind, kind), computed(i, function))
+    words_of(i)
+    return pure(i, kind, (kind, kind), function)
 
 
 @operation("and", "or", "xor", "not")
@@ -203,8 +228,9 @@ def _bits(i: Instruction) -> Step:
 
 @operation("neg", "abs")
 def _sign(i: Instruction) -> Step:
-    words_of(i)
-    return pure(i, i.type, (i.type,), np.negative if i.name == "neg" else np.absolute)
+    words_of(i, "ftz")
+    function = np.negative if i.name == "neg" else np.absolute
+    return pure(i, i.type, (i.type,), flushing(i, function))
 
 
 @operation("copysign")
@@ -225,7 +251,7 @@ def _extreme(i: Instruction) -> Step:
 @operation("div")
 def _quotient(i: Instruction) -> Step:
     if i.type.kind == "f":
-        return pure(i, rounded(i), (i.type, i.type), np.divide)
+        return pure(i, rounded(i), (i.type, i.type), computed(i, np.divide))
     words_of(i)
     return _dividing(i, arithmetic.divide)
 
@@ -256,13 +282,13 @@ def _dividing(i: Instruction, function: Callable[[Array, Array], Array]) -> Step
 @operation("rcp", "sqrt")
 def _root(i: Instruction) -> Step:
     kind = rounded(i)
-    return pure(i, kind, (kind,), np.sqrt if i.name == "sqrt" else np.reciprocal)
+    return pure(i, kind, (kind,), computed(i, np.sqrt if i.name == "sqrt" else np.reciprocal))
 
 
 @operation("fma")
 def _fma(i: Instruction) -> Step:
     kind = rounded(i)
-    return pure(i, kind, (kind,) * 3, arithmetic.fma)
+    return pure(i, kind, (kind,) * 3, computed(i, arithmetic.fma))
 
 
 @operation("mul", "mad", "madc")
@@ -270,7 +296,7 @@ def _product(i: Instruction) -> Step:
     """The product, or its lower or upper half; then a sum, with a carry in or out."""
     kind = i.type
     if kind.kind == "f":
-        return pure(i, rounded(i), (kind, kind), np.multiply)
+        return pure(i, rounded(i), (kind, kind), computed(i, np.multiply))
     words = words_of(i, "lo", "hi", "wide", "cc")
     if "wide" in words:
         if "cc" in words or i.name == "madc":
@@ -361,9 +387,9 @@ def _compared(word: str, kind: Type) -> Callable[[Array, Array], Array]:
 
 @operation("setp")
 def _compare(i: Instruction) -> Step:
-    comparison, *logic = words_of(i, *_ORDER, *_LOGIC, "num", "nan", "equ", "neu", "ltu", "leu",
-                                  "gtu", "geu")  # fmt: skip
-    compared, kind = _compared(comparison, i.type), i.type
+    known = (*_ORDER, *_LOGIC, "num", "nan", "equ", "neu", "ltu", "leu", "gtu", "geu", "ftz")
+    comparison, *logic = (word for word in words_of(i, *known) if word != "ftz")
+    compared, kind = flushing(i, _compared(comparison, i.type)), i.type
     first, second = (reader(o, kind) for o in i.operands[1:3])
     targets = i.operands[0].items if isinstance(i.operands[0], Parts) else (i.operands[0],)
     writes = [writer(target, PRED) for target in targets]
@@ -439,6 +465,8 @@ _NARROW: dict[str, Callable[[Array], Array]] = {
 
 def _conversion(target: Type, kind: Type, words: list[str]) -> Callable[[Array], Array]:
     """Return a conversion; where it rounds, its modifier must say how."""
+    if words in (["rni", "ftz"], ["rzi", "ftz"]) and kind.kind == "f":
+        words = words[:1]  # a subnormal number, which .ftz takes for 0, becomes 0 anyhow
     match target.kind, kind.kind, words:
         case "bf", "f", ["rn"] if kind.bits == 32:
             return arithmetic.bfloat16

@@ -15,7 +15,7 @@ import pytest
 from lnm_codegen.errors import UnsupportedError
 from tests.backends.cuda import test_backend as host
 from tests.backends.cuda.host import run_host
-from tests.ptx.cuda_launch import MISSING, compiled, compiler
+from tests.ptx.cuda_launch import MISSING, compiled, compiler, reduced
 from tests.ptx.machine import Machine
 from tests.ptx.matrix import QUICK, SHAPES, TYPES, every, shapes, slow
 from tests.test_agree import BITWISE, check, neuron_of, reference
@@ -52,6 +52,18 @@ def test_any_order_of_warps(case: str) -> None:
             found.append(run_host(neuron_of(case), a))
     for other in found[1:]:
         host.same(other, found[0])
+
+
+@pytest.mark.parametrize("case", ["lnm-2", pytest.param("lnm-4", marks=slow)])
+def test_sums_of_large_layers(case: str) -> None:
+    """The second launch alone, on as many partial sums as no test makes: the bits of the host."""
+    neuron = neuron_of(case)
+    for shape in ((1, 1, 1, 1), (1, 70000, 8, 67), (1, 400, 40, 1500), (1, 7, 5, 3, 11)):
+        expected = reduced(neuron, "float32", shape)
+        with compiled(Machine()):
+            got = reduced(neuron, "float32", shape)
+        for name, array in expected.items():
+            np.testing.assert_array_equal(got[name], array, err_msg=name)
 
 
 CHECKS: tuple[tuple[Callable[..., None], tuple[Any, ...]], ...] = (

@@ -406,6 +406,42 @@ def test_floats(name: str, kind: str) -> None:
     compare(f"{name}.{kind} {operands}", kind, (kind,) * count, lambda *given: function(f, *given))
 
 
+def test_arithmetic_has_one_nan() -> None:
+    """Threads that add in another order write the same bits."""
+    table = drawn(("f32", "f32"))
+    arrays = [("f32", bits(column, 32)) for column in table]
+    for name in ("add.rn", "mul.rn", "div.rn"):
+        got = computed(f"{name}.f32 {{0}}, {{1}}, {{2}}", "f32", *arrays)
+        nan = (got & 0x7FFFFFFF) > F32.infinity
+        assert nan.any()
+        assert (got[nan] == 0x7FFFFFFF).all()
+
+
+@pytest.mark.parametrize("name", ["add.rn", "sub.rn", "mul.rn", "fma.rn", "neg", "abs"])
+def test_floats_that_are_flushed(name: str) -> None:
+    """With .ftz a subnormal number is 0 of its sign, before and after."""
+    count, function = FLOATS[name]
+
+    def flushed(a: int | None) -> int | None:
+        is_small = a is not None and F32.size(a) < 1 << F32.fraction
+        return a & 1 << 31 if a is not None and is_small else a
+
+    operands = ", ".join(f"{{{k}}}" for k in range(count + 1))
+    compare(
+        f"{name}.ftz.f32 {operands}", "f32", ("f32",) * count,
+        lambda *given: flushed(function(F32, *map(flushed, given))),
+    )  # fmt: skip
+    for word in ("eq", "ltu", "ge"):
+        order, unordered = ORDER[word[:2]], word.endswith("u")
+
+        def expected(a: int, b: int, order=order, unordered=unordered) -> int:  # type: ignore[no-untyped-def]
+            if F32.is_nan(a) or F32.is_nan(b):
+                return unordered
+            return order(*(key(F32, flushed(x)) for x in (a, b)))
+
+        compare(f"setp.{word}.ftz.f32 {{0}}, {{1}}, {{2}}", "pred", ("f32", "f32"), expected)
+
+
 @pytest.mark.parametrize("kind", ["f32", "f64"])
 def test_sums_that_lie_between(kind: str) -> None:
     """A product that cancels but for its last bits, or lies just beside a tie of the sum."""
@@ -494,6 +530,8 @@ def test_conversions_to_whole_numbers(kind: str) -> None:
                 return min(max(function(key(f, a)), low), high)
 
             compare(f"cvt.{word}.{target}.{kind} {{0}}, {{1}}", target, (kind,), expected)
+            if kind == "f32" and word in ("rni", "rzi"):
+                compare(f"cvt.{word}.ftz.{target}.f32 {{0}}, {{1}}", target, (kind,), expected)
 
         def whole(a: int, function=function) -> int | None:  # type: ignore[no-untyped-def]
             if f.is_nan(a) or f.is_infinite(a):
@@ -540,13 +578,14 @@ def test_a_narrow_result_fills_a_wide_register() -> None:
 # ---- the table ----
 
 UNKNOWN = (
-    "ex2.approx.f32 %f0, %f1", "add.f32 %f0, %f1, %f2", "add.rn.ftz.f32 %f0, %f1, %f2",
+    "ex2.approx.f32 %f0, %f1", "add.f32 %f0, %f1, %f2", "add.rn.ftz.f64 %g0, %g1, %g2",
     "mul.f32 %f0, %f1, %f2", "fma.rz.f32 %f0, %f1, %f2, %f3", "div.full.f32 %f0, %f1, %f2",
     "add.sat.s32 %r0, %r1, %r2", "mul.24.lo.s32 %r0, %r1, %r2", "ld.f32 %f0, [%d0]",
     "bar.sync 1", "bar.arrive 0, 64", "cvt.rz.f32.f64 %f0, %g0", "cvt.s32.f32 %r0, %f0",
     "atom.global.exch.b32 %r0, [%d0], %r1", "mov.b64 %d0, %r1", "mov.b32 %f0, 0d3FF0000000000000",
     "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%r0, %r1, %r2, %r3}, [%r4]",
-    "setp.lo.s32 %p0, %r0, %r1", "and.s32 %r0, %r1, %r2", "st.param.b32 [k_0], %r0",
+    "cvt.rmi.ftz.s32.f32 %r0, %f0", "setp.lo.s32 %p0, %r0, %r1", "and.s32 %r0, %r1, %r2",
+    "st.param.b32 [k_0], %r0",
     "madc.lo.u64 %d0, %d1, %d2, %d3", "cvta.to.shared.u64 %d0, %d1", "call foo",
 )  # fmt: skip
 
