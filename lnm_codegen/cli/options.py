@@ -87,7 +87,7 @@ def x_option(note: str) -> Any:
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?")
-_WORD = re.compile(r"[A-Za-z_.~/][\w./~-]*", re.ASCII)
+_WORD = re.compile(r"[A-Za-z_.~/][\w./~:-]*", re.ASCII)
 _CALL = re.compile(r"(\w+)(?:\((.*)\))?", re.ASCII)
 _WORDS = {"true": True, "false": False, "none": None}
 _EXAMPLES = {

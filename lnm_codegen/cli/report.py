@@ -19,6 +19,7 @@ from lnm_codegen.cli.options import (
 )
 from lnm_codegen.cli.output import print_heading, print_json, print_table
 from lnm_codegen.cli.runs import arrays_of_run, read_run, specs_of
+from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.validation import require_integer, require_one_of
 
 if TYPE_CHECKING:
@@ -122,6 +123,9 @@ def _report(run: Run, format_: str, device: Device | None, seeds: int) -> Networ
     specs = specs_of(run, format_)
     arrays = arrays_of_run(run, specs)
     tested = test_data(run)
+    if not tested.has_classes:
+        problem = f"data {run.config.data!r} have targets that are no classes"
+        raise UnsupportedError(f"run: {run.folder}", problem, "data with classes")
     batches = tested.batches(tested.test, 128)
     mismatch = measure_mismatch(run.network, specs, batches, count_correct)
     measured = {} if device is None else measured_arrays(arrays, device, seeds)

@@ -119,6 +119,9 @@ def real_of(run: Run, name: str | None = None) -> RealNetwork:
     """
     from lnm_codegen.deploy.integers.convert import real_network
 
+    if not run.data.has_classes:
+        problem = f"data {run.config.data!r} have targets that are no classes"
+        raise UnsupportedError("network", problem, "data with a class for each sample")
     if run.data.per_step:
         problem = f"data {run.config.data!r} have a label for each time step"
         raise UnsupportedError("network", problem, "data with a label for each sample")

@@ -1,6 +1,7 @@
 """Lookup of neurons by name, from a text definition, or from a Python file.
 
-`call_function` runs other functions of a user's file or module, such as one that returns samples.
+`call_function` and `function_of` take other functions of a user's file or module, such as one that
+returns samples, or a loss function.
 """
 
 from __future__ import annotations
@@ -143,27 +144,43 @@ def _from_python(
 
 
 def call_function(reference: str, arguments: Mapping[str, Any]) -> Any:
-    """Return what a function of a file or module of the user returns.
-
-    A run folder records the reference and the arguments, and readers of the folder call the
-    function again. A folder of unknown origin could name `shutil:rmtree` with a path. So the
-    function must be written in the file or module that the reference names, and that must be
-    neither part of Python nor of an installed package.
+    """Return what a function of a file or module of the user returns; see `function_of`.
 
     Args:
         reference: `file.py:function` or `module:function`.
         arguments: Arguments of the function, by name.
 
     Raises:
-        ModelError: No such function, one written elsewhere, an argument that it does not take, or
-            an exception of the user's code, with file and line.
+        ModelError: As for `function_of`; an argument that the function does not take, or an
+            exception of the user's code, with file and line.
     """
+    with _own_function(reference) as (module, function):
+        _require_arguments(reference, function, arguments)
+        return _guarded(module, reference, "calling it", function, **arguments)
+
+
+def function_of(reference: str) -> Callable[..., Any]:
+    """Return a function of a file or module of the user.
+
+    A run folder records the reference, and readers of the folder call the function again. A folder
+    of unknown origin could name `shutil:rmtree` with a path. So the function must be written in
+    the file or module that the reference names, and that must be neither part of Python nor of an
+    installed package.
+
+    Raises:
+        ModelError: No such function, or one written elsewhere.
+    """
+    with _own_function(reference) as (_, function):
+        return function
+
+
+@contextmanager
+def _own_function(reference: str) -> Iterator[tuple[ModuleType, Callable[..., Any]]]:
     place, _, name = reference.rpartition(":")
     with _imported(place) as module:
         function = _member(module, place, name)
         _require_own(reference, module, function)
-        _require_arguments(reference, function, arguments)
-        return _guarded(module, reference, "calling it", function, **arguments)
+        yield module, function
 
 
 def _require_own(reference: str, module: ModuleType, function: Any) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError, UnsupportedError
@@ -23,6 +24,7 @@ from lnm_codegen.language.display import brief
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.hooks import evaluating
 from lnm_codegen.train.history import layer_history
+from lnm_codegen.train.losses import IGNORED
 from lnm_codegen.train.runs.config import clamp_of
 from lnm_codegen.train.runs.saved import Run
 from lnm_codegen.train.stability.modes import ROWS
@@ -36,7 +38,8 @@ class NetworkAnalysis:
     Attributes:
         samples: Number of samples.
         correct: Number of correct predictions on them.
-        predictions: Number of predictions: one per sample, or one per labelled step.
+        predictions: Number of predictions: one per sample, or one per labelled step. 0 for a run
+            with a metric of its own, or with targets that are no classes.
         layers: Neuron layers, first to last.
         energy: Energy of an inference, on the same samples.
     """
@@ -48,9 +51,9 @@ class NetworkAnalysis:
     energy: EnergyReport
 
     @property
-    def accuracy(self) -> float:
-        """Share of correct predictions."""
-        return self.correct / max(self.predictions, 1)
+    def accuracy(self) -> float | None:
+        """Share of correct predictions; None without predictions."""
+        return self.correct / self.predictions if self.predictions else None
 
     @property
     def diversity(self) -> str:
@@ -179,7 +182,8 @@ def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnal
         raise ModelError("analyze", f"{run.folder} has no neuron layer")
     paths = {id(module): name for name, module in run.network.named_modules()}
     run.network.eval()
-    recorded = record(run.network, layers, samples_of(run, limit))
+    has_accuracy = run.data.has_classes and run.config.metric is None
+    recorded = record(run.network, layers, samples_of(run, limit), has_accuracy)
     counts = energy(run.network, samples_of(run, limit))
     history = read_history(run.folder)
     found = [
@@ -203,10 +207,16 @@ def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnal
 
 
 def samples_of(run: Run, limit: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches of the test split, up to the limit."""
+    """Yield batches of the test split, up to the limit.
+
+    Targets that are no classes become a label -100 for each sample.
+    """
     left = limit
     axis = 1 if run.data.kind == "sequence" else 0
-    for x, labels in run.data.batches(run.data.test, batch_size(run.data)):
+    for x, targets in run.data.batches(run.data.test, batch_size(run.data)):
+        labels = targets
+        if not run.data.has_classes:
+            labels = torch.full((run.data.count(targets),), IGNORED)
         number = labels.shape[-1] if left is None else min(left, labels.shape[-1])
         if number == 0:
             return

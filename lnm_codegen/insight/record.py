@@ -144,7 +144,8 @@ class RunRecord:
         layers: Activity of each layer; None for one without state or one that did not run.
         samples: Number of samples.
         correct: Number of correct predictions, counted as in training.
-        predictions: Number of predictions: one per sample, or one per labelled step.
+        predictions: Number of predictions: one per sample, or one per labelled step. 0 where the
+            targets are no classes.
     """
 
     layers: tuple[Activity | None, ...]
@@ -154,7 +155,10 @@ class RunRecord:
 
 
 def record(
-    network: nn.Module, layers: Iterable[NeuronLayer], batches: Iterable[tuple[Tensor, Tensor]]
+    network: nn.Module,
+    layers: Iterable[NeuronLayer],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    has_accuracy: bool = True,
 ) -> RunRecord:
     """Run a network without gradients and record its neuron layers.
 
@@ -164,6 +168,7 @@ def record(
         network: A network in eval mode. It calls its layers on sequences or step by step.
         layers: Neuron layers of the network.
         batches: Inputs and labels (N,) or (T, N).
+        has_accuracy: The labels are classes, of which correct predictions are counted.
     """
     layers = tuple(layers)
     hooks = [_Recorder(layer) if layer.neuron.states else None for layer in layers]
@@ -174,7 +179,8 @@ def record(
             reset(network)
             for _, hook in running:
                 hook.begin()
-            correct, total = count_correct(network(x), labels)
+            outputs = network(x)
+            correct, total = count_correct(outputs, labels) if has_accuracy else (0, 0)
             right, count = right + correct, count + total
             samples += labels.shape[-1]
     found = tuple(None if hook is None else hook.result() for hook in hooks)

@@ -50,6 +50,8 @@ def sample_interval(correct: int, predictions: int, samples: int) -> tuple[float
 
 def accuracy_text(found: RunAnalysis) -> str:
     """Return the accuracy with its number of samples, and its interval if it has one."""
+    if found.accuracy is None:
+        return f"not reported, on {found.samples} {found.split} samples"
     samples = f"{100 * found.accuracy:.2f} % of {found.samples} {found.split} samples"
     interval = accuracy_interval(found)
     if interval is None:

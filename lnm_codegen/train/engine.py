@@ -16,7 +16,7 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import BackendName
 from lnm_codegen.train.data import Dataset, Split, load, require_set_options
 from lnm_codegen.train.distributed import World
-from lnm_codegen.train.losses import count_correct
+from lnm_codegen.train.losses import Objective, objective_of
 from lnm_codegen.train.metrics import counting
 from lnm_codegen.train.models import Network, build, require_network_options
 from lnm_codegen.train.runs.config import TrainConfig, clamp_of, neuron_of
@@ -36,33 +36,48 @@ class Epoch:
         number: 1 for the first.
         loss: Mean loss over the predictions that `train_accuracy` counts, without the penalty.
         train_accuracy: Share of correct predictions on the training samples during the pass; one
-            prediction per sample, or per time step if each step has a label.
-        test_accuracy: Share of correct predictions on the test samples after the epoch; None if
-            the epoch was not tested. With `validation` it is the validation accuracy.
+            prediction per sample, or per time step if each step has a label. None where a `metric`
+            takes its place, and for targets that are no classes.
+        test_accuracy: Share of correct predictions on the test samples after the epoch; None also
+            if the epoch was not tested. With `validation` it is the validation accuracy.
         rates: Spikes per neuron and time step in each neuron layer, on the test samples.
         outside: Share of the charged potentials of each neuron layer that a clamp v_min holds,
             diverged or NaN, on the test samples.
         seconds: Duration of the training, without the test.
         unstable: Unstable rows of each neuron layer, after the last epoch of a run; else empty.
+        test_loss: Mean loss on the test samples, of a loss function of your own; else None.
+        train_metric: Mean of the `metric` over the batches, weighted by their samples; None
+            without a metric.
+        test_metric: The same on the test samples.
     """
 
     number: int
     loss: float
-    train_accuracy: float
+    train_accuracy: float | None
     test_accuracy: float | None
     rates: tuple[float, ...]
     outside: tuple[float, ...]
     seconds: float
     unstable: tuple[Unstable, ...] = ()
+    test_loss: float | None = None
+    train_metric: float | None = None
+    test_metric: float | None = None
+
+    @property
+    def is_tested(self) -> bool:
+        """The network was tested after the epoch."""
+        return any(v is not None for v in (self.test_accuracy, self.test_loss, self.test_metric))
 
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """Results of a network on a split: see `Epoch`."""
+    """Results of a network on a split: see `Epoch`. `accuracy` is None if there is a metric."""
 
-    accuracy: float
+    accuracy: float | None
     rates: tuple[float, ...]
     outside: tuple[float, ...]
+    loss: float | None = None
+    metric: float | None = None
 
 
 def dataset_of(config: TrainConfig, data: Dataset | None = None) -> Dataset:
@@ -148,7 +163,7 @@ def fit(
         ModelError: A loss or gradient is not finite. The network keeps its state before that step.
     """
     trainer = Trainer(config, network, data) if trainer is None else trainer
-    world = trainer.world
+    world, objective = trainer.world, trainer.objective
     for number in range(trainer.epoch + 1, config.epochs + 1):
         began, sums = time.perf_counter(), [0.0, 0.0, 0.0]
         network.train()
@@ -156,26 +171,37 @@ def fit(
             data.train, config.batch, trainer.shuffle, config.augment, world.rank, world.size
         )
         for x, labels in batches:
-            loss, correct, predictions = trainer.step(x, labels)
-            added = (loss * predictions, correct, predictions)
+            loss, score, predictions = trainer.step(x, labels)
+            added = (loss * predictions, score, predictions)
             sums = [a + b for a, b in zip(sums, added, strict=True)]
             if on_batch is not None:
                 on_batch(trainer.done, trainer.total, loss)
         seconds = time.perf_counter() - began
-        loss_sum, all_correct, all_predictions = world.summed(sums)
+        loss_sum, all_scores, all_predictions = world.summed(sums)
         trainer.end_epoch()
         tested, every = None, config.evaluate_every
         if number == config.epochs or (every and number % every == 0):
             clamp = clamp_of(config)
-            tested = evaluate(trainer.averaged, data, data.test, config.batch, clamp, world)
-        loss_mean, accuracy = (s / max(all_predictions, 1.0) for s in (loss_sum, all_correct))
+            tested = evaluate(
+                trainer.averaged, data, data.test, config.batch, clamp, world, objective
+            )
+        loss_mean, mean_score = (s / max(all_predictions, 1.0) for s in (loss_sum, all_scores))
+        accuracy, metric = _reported(objective, mean_score)
         if tested is None:
-            yield Epoch(number, loss_mean, accuracy, None, (), (), seconds)
+            yield Epoch(number, loss_mean, accuracy, None, (), (), seconds, train_metric=metric)
         else:
-            results = (tested.accuracy, tested.rates, tested.outside)
             layers = trainer.averaged.neurons if number == config.epochs else ()
-            unstable = tuple(count_unstable(layer) for layer in layers)
-            yield Epoch(number, loss_mean, accuracy, *results, seconds, unstable)
+            yield Epoch(
+                number, loss_mean, accuracy, tested.accuracy, tested.rates, tested.outside,
+                seconds, tuple(count_unstable(layer) for layer in layers),
+                test_loss=tested.loss, train_metric=metric, test_metric=tested.metric,
+            )  # fmt: skip
+
+
+def _reported(objective: Objective, score: float) -> tuple[float | None, float | None]:
+    """Return a mean score as accuracy and as metric; what it is not is None."""
+    metric = None if objective.metric is None else score
+    return (score if objective.has_accuracy else None), metric
 
 
 def evaluate(
@@ -185,8 +211,9 @@ def evaluate(
     batch: int = 256,
     clamp: float | None = None,
     world: World | None = None,
+    objective: Objective | None = None,
 ) -> Tested:
-    """Return accuracy, firing rates and shares outside the interval on a split.
+    """Return score, firing rates and shares outside the interval on a split.
 
     Args:
         network: Any network; it is put into eval mode.
@@ -195,23 +222,31 @@ def evaluate(
         batch: Number of samples per forward pass.
         clamp: Lower clamp of the potential; None counts only diverged potentials as outside.
         world: The processes that share the work.
+        objective: Loss and score; by default the accuracy.
     """
     world = World() if world is None else world
+    objective = objective_of(TrainConfig(), data) if objective is None else objective
     network.eval()
-    correct, predictions = 0, 0
+    losses, scores, predictions = 0.0, 0.0, 0
     with torch.no_grad(), counting(network.neurons, clamp) as counts:
         for x, labels in data.batches(split, batch, rank=world.rank, world=world.size):
             if labels.numel():
-                logits = network(x.to(world.device))
-                found = count_correct(logits, labels.to(world.device))
-                correct, predictions = correct + found[0], predictions + found[1]
+                logits, labels = network(x.to(world.device)), labels.to(world.device)
+                score, number = objective.score(logits, labels)
+                scores, predictions = scores + score, predictions + number
+                if objective.is_own:
+                    losses += float(objective.loss(logits, labels)) * number
     layers = [n for c in counts for n in (c.fired, c.outside, c.seen)]
-    correct_sum, predictions_sum, *sums = world.summed([correct, predictions, *layers])
+    all_losses, all_scores, total, *sums = world.summed([losses, scores, predictions, *layers])
+    total = max(total, 1.0)
+    accuracy, metric = _reported(objective, all_scores / total)
     fired, outside, each = sums[0::3], sums[1::3], [max(s, 1.0) for s in sums[2::3]]
     return Tested(
-        correct_sum / max(predictions_sum, 1.0),
+        accuracy,
         tuple(f / s for f, s in zip(fired, each, strict=True)),
         tuple(o / s for o, s in zip(outside, each, strict=True)),
+        all_losses / total if objective.is_own else None,
+        metric,
     )
 
 

@@ -1,23 +1,169 @@
 """Loss functions of logits (N, C) or (T, N, C), and counts of correct predictions.
 
-A function that gets logits or labels of another shape raises ShapeError.
+A function that gets logits or labels of another shape raises ShapeError. `objective_of` gives the
+loss and the score of a run, which may be functions of your own.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from lnm_codegen.errors import ShapeError
-from lnm_codegen.train.runs.config import LOSSES
+from lnm_codegen.errors import LnmError, ModelError, ShapeError, reason
+from lnm_codegen.families.library import function_of
+from lnm_codegen.train.runs.config import FUNCTION, LOSSES, TrainConfig
 from lnm_codegen.validation import require_one_of, wrong
+
+if TYPE_CHECKING:
+    from lnm_codegen.train.data import Dataset
+
+Function = Callable[[Tensor, Tensor], Any]
+"""(outputs, targets) -> a number of the whole batch."""
 
 IGNORED = -100
 """The label of a time step without one, as in `cross_entropy`."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss that a run minimises, and the score that it reports.
+
+    Attributes:
+        function: Loss function (outputs, targets) -> scalar, the mean over the batch.
+        is_own: The loss function is the user's, so that its values on test samples are reported.
+        metric: Function that is reported in place of the accuracy, or None.
+        has_classes: Targets are classes.
+        per_step: Targets have a first axis of time steps.
+    """
+
+    function: Function
+    is_own: bool = False
+    metric: Function | None = None
+    has_classes: bool = True
+    per_step: bool = False
+
+    @property
+    def has_accuracy(self) -> bool:
+        """The score is the share of correct predictions."""
+        return self.has_classes and self.metric is None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Fields of an epoch that only this objective gives."""
+        metrics = ("train_metric", "test_metric") if self.metric is not None else ()
+        return (*(("test_loss",) if self.is_own else ()), *metrics)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of a batch.
+
+        Raises:
+            ModelError: The user's function fails, or returns anything but a number with a gradient.
+        """
+        if not self.is_own:
+            found: Tensor = self.function(outputs, targets)
+            return found
+        value = _called("loss", self.function, outputs, targets)
+        accepted, remedy = "a tensor of one number, the mean over the batch", ""
+        if isinstance(value, Tensor) and value.numel() == 1 and value.is_floating_point():
+            if value.requires_grad or not (torch.is_grad_enabled() and outputs.requires_grad):
+                return value.reshape(())
+            problem = "it returns a tensor without a gradient"
+            remedy = "Compute it from the outputs with PyTorch, without .item(), .detach(), argmax."
+        elif isinstance(value, Tensor):
+            problem = f"it returns {value.dtype} of shape {tuple(value.shape)}"
+            remedy = "Take the mean of it."
+        else:
+            problem = f"it returns a {type(value).__name__}"
+        raise ModelError("train: loss", problem, accepted, remedy)
+
+    def count(self, targets: Tensor) -> int:
+        """Return the number of terms of the mean loss: samples, or labelled steps of samples."""
+        if self.has_classes and targets.dim() > 1:
+            return int((targets != IGNORED).sum())
+        return targets.shape[1 if self.per_step else 0]
+
+    def score(self, outputs: Tensor, targets: Tensor) -> tuple[float, int]:
+        """Return the sum of the scores of a batch, and `count`. Without a score the sum is 0."""
+        if self.has_accuracy:
+            return count_correct(outputs, targets)
+        number = self.count(targets)
+        if self.metric is None:
+            return 0.0, number
+        value = _called("metric", self.metric, outputs, targets)
+        try:
+            return float(value) * number, number
+        except (TypeError, ValueError, RuntimeError):
+            have = f"it returns {type(value).__name__}"
+            shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+            accepted = "one number, the mean over the batch"
+            raise ModelError("train: metric", have + shape, accepted) from None
+
+
+def objective_of(
+    config: TrainConfig, data: Dataset, loss: Function | None = None, metric: Function | None = None
+) -> Objective:
+    """Return the objective of a run.
+
+    Args:
+        config: Its `loss` and `metric` name functions.
+        data: The samples.
+        loss: Function of `run(loss=...)`, which the loss "function" of a config stands for.
+        metric: The same for the metric.
+
+    Raises:
+        ModelError: A function is missing, or targets are no classes and the loss takes classes.
+    """
+    is_own = config.loss not in LOSSES
+    if is_own and config.label_smoothing:
+        accepted = "0 with a loss function of your own"
+        raise wrong("train", "label_smoothing", config.label_smoothing, accepted)
+    if not is_own and not data.has_classes:
+        found = data.train.few(0)
+        shape = "" if found is None else f" are {found[1].dtype} of shape {found[1].shape[1:]} and"
+        problem = f"the labels of {data.name}{shape} are no classes".replace("torch.", "")
+        problem = problem.replace("Size(", "(").replace("([", "(").replace("])", ")")
+        accepted = "an integer for each sample, or for each time step"
+        remedy = "Give a loss function: loss= of run, or loss = file.py:function in [train]."
+        raise ModelError("train", problem, accepted, remedy)
+    own = _own_function("loss", config.loss, loss) if is_own else None
+    return Objective(
+        own or loss_of(config.loss, config.tet_weight, config.label_smoothing),
+        own is not None,
+        None if config.metric is None else _own_function("metric", config.metric, metric),
+        data.has_classes,
+        data.per_step,
+    )
+
+
+def _own_function(word: str, name: str, given: Function | None) -> Function:
+    """Return a function of the user, given or named."""
+    if name != FUNCTION:
+        try:
+            return function_of(name)
+        except LnmError as error:
+            raise error.within(f"train: {word}") from error.__cause__
+    if given is None:
+        problem = f"the {word} of the run is a function that was given in Python"
+        remedy = f"Give {word}= of run, or name it in [train]: {word} = file.py:function."
+        raise ModelError("train", problem, remedy=remedy)
+    return given
+
+
+def _called(word: str, function: Function, outputs: Tensor, targets: Tensor) -> Any:
+    try:
+        return function(outputs, targets)
+    except LnmError:
+        raise
+    except Exception as error:
+        shapes = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
+        problem = f"with {shapes} it raised {type(error).__name__}: {reason(error)}"
+        raise ModelError(f"train: {word}", problem) from error
 
 
 def loss_of(

@@ -82,12 +82,16 @@ def epoch_text(epoch: Epoch, epochs: int, split: str = "test") -> str:
     Rates are spikes per neuron and time step, layer by layer. `outside` is the largest share of
     potentials outside the interval in any layer; 0 is left out.
     """
-    text = (
-        f"epoch {epoch.number:>{len(str(epochs))}}/{epochs}  loss {epoch.loss:.4f}"
-        f"  train {100 * epoch.train_accuracy:5.1f} %"
+    text = f"epoch {epoch.number:>{len(str(epochs))}}/{epochs}  loss {epoch.loss:.4f}"
+    parts = (
+        ("train", epoch.train_accuracy, None, epoch.train_metric),
+        (split, epoch.test_accuracy, epoch.test_loss, epoch.test_metric),
     )
-    if epoch.test_accuracy is not None:
-        text += f"  {split} {100 * epoch.test_accuracy:5.1f} %"
+    for word, accuracy, loss, metric in parts:
+        text += "" if loss is None else f"  {word} loss {loss:.4f}"
+        text += "" if accuracy is None else f"  {word} {100 * accuracy:5.1f} %"
+        text += "" if metric is None else f"  {word} metric {metric:.4f}"
+    if epoch.is_tested:
         text += f"  rates {' '.join(f'{r:.3f}' for r in epoch.rates)}"
         if any(epoch.outside):
             text += f"  outside {percent(max(epoch.outside))}"
@@ -125,9 +129,12 @@ class TensorBoardEvents:
         """Write the metrics of an epoch."""
         if self._writer is None:
             return
-        values = {"loss": epoch.loss, "accuracy/train": epoch.train_accuracy}
-        if epoch.test_accuracy is not None:
-            values["accuracy/test"] = epoch.test_accuracy
+        found = {
+            "loss": epoch.loss, "loss/test": epoch.test_loss,
+            "accuracy/train": epoch.train_accuracy, "accuracy/test": epoch.test_accuracy,
+            "metric/train": epoch.train_metric, "metric/test": epoch.test_metric,
+        }  # fmt: skip
+        values = {name: value for name, value in found.items() if value is not None}
         values |= {f"firing_rate/{k + 1}": r for k, r in enumerate(epoch.rates)}
         values |= {f"outside/{k + 1}": r for k, r in enumerate(epoch.outside)}
         for name, value in values.items():

@@ -16,7 +16,7 @@ from lnm_codegen.families.common import LOWEST
 from lnm_codegen.nn import pack_spikes
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.distributed import World
-from lnm_codegen.train.losses import IGNORED, count_correct, loss_of, require_reduction
+from lnm_codegen.train.losses import Objective, objective_of, require_reduction
 from lnm_codegen.train.models import Network, parameter_groups
 from lnm_codegen.train.optimiser import (
     clipped,
@@ -49,17 +49,24 @@ class Trainer:
         network: The network, on the world's device; it is trained in place.
         data: The training samples.
         world: This process among the others.
+        objective: Loss and score; by default those of the config.
 
     Attributes:
         epoch: Number of complete epochs.
         done: Number of steps so far.
         total: Number of steps of the whole run.
+        objective: Loss and score.
         shuffle: Random numbers for order and augmentation.
         intervals: Interval of the potential of each layer at the beginning of the run.
     """
 
     def __init__(
-        self, config: TrainConfig, network: Network, data: Dataset, world: World | None = None
+        self,
+        config: TrainConfig,
+        network: Network,
+        data: Dataset,
+        world: World | None = None,
+        objective: Objective | None = None,
     ) -> None:
         self.config, self.network = config, network
         self.world = World() if world is None else world
@@ -81,7 +88,7 @@ class Trainer:
                 require_projectable(layer, config.project, low, config.project_radius)
         self._schedule = schedule_of(config, self._optimizer, per_epoch)
         require_reduction(config.loss, config.network_arguments)
-        self._loss = loss_of(config.loss, config.tet_weight, config.label_smoothing)
+        self.objective = objective_of(config, data) if objective is None else objective
         self._average: AveragedModel | None = None
         if config.ema:
             average = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
@@ -100,25 +107,25 @@ class Trainer:
             return self.network
         return cast(Network, self._average.module)
 
-    def step(self, x: Tensor, labels: Tensor) -> tuple[float, int, int]:
+    def step(self, x: Tensor, labels: Tensor) -> tuple[float, float, int]:
         """Train on one batch.
 
         Returns:
-            Mean loss without the penalty, number of correct predictions, number of predictions.
+            Mean loss without the penalty, sum of the scores, number of predictions; see
+            `Objective.score`.
 
         Raises:
             DivergedError: The loss or a gradient is not finite; nothing has changed then.
         """
         device = self.world.device
         x, labels = x.to(device), labels.to(device)
-        count = labels.shape[-1]  # labels are (N,), or (T, N)
+        count = self.objective.count(labels)
         _copy(self._buffers, self._before)
         logits = self._logits(x)
         whole = min(self.config.batch, self._samples - self._steps_this_epoch() * self.config.batch)
-        if labels.dim() > 1:  # the mean is over labelled time steps
-            count = int((labels != IGNORED).sum())
+        if self.objective.has_classes and labels.dim() > 1:  # the mean is over labelled time steps
             whole = max(int(self.world.summed([count])[0]), 1)
-        loss = self._loss(logits, labels) if count else 0.0 * logits.sum()
+        loss = self.objective.loss(logits, labels) if count else 0.0 * logits.sum()
         self._optimizer.zero_grad()
         scaled = self._scaler.scale(loss * self.world.share(count, whole))
         torch.autograd.backward(scaled + self._scaler.scale(self.penalty()))
@@ -136,7 +143,7 @@ class Trainer:
         self.done += 1
         if finite:
             self._after_step()
-        return mean, *count_correct(logits.detach(), labels)
+        return mean, *self.objective.score(logits.detach(), labels)
 
     def _logits(self, x: Tensor) -> Tensor:
         """Run the network in the precision of the config."""

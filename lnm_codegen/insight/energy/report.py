@@ -212,6 +212,8 @@ def _batches(data: Any, size: int | None, limit: int | None) -> Iterator[tuple[T
     pairs = data
     if hasattr(data, "batches"):
         pairs = data.batches(data.test, batch_size(data) if size is None else size)
+        if not data.has_classes:
+            pairs = ((x, y.new_zeros(data.count(y))) for x, y in pairs)
     seen = 0
     for x, labels in pairs:
         whole = labels.shape[-1]

@@ -247,6 +247,10 @@ class Dataset:
                 labels = labels.transpose(0, 1).contiguous() if self.per_step else labels
             yield x.to(torch.float32).sub(mean).div_(std), labels
 
+    def count(self, labels: Tensor) -> int:
+        """Return the number of samples of a batch with these labels or targets."""
+        return labels.shape[1 if self.per_step else 0]
+
     def first(self, limit: int | None) -> Dataset:
         """Return a set of the first `limit` samples of each split, or of all."""
         loaded = self.loaded

@@ -30,6 +30,8 @@ from lnm_codegen.validation import (
 )
 
 LOSSES = ("mean", "tet")
+FUNCTION = "function"
+"""The loss or the metric of a run that got a function in Python."""
 Validator = Callable[[str, str, Any], object]
 """Argument validation: (place, name, value) raises ModelError."""
 
@@ -62,6 +64,16 @@ def _require_clip(where: str, name: str, value: Any) -> None:
         require_number(where, name, value, above=0)
 
 
+def _require_loss(where: str, name: str, value: Any) -> None:
+    if not (isinstance(value, str) and ":" in value):
+        require_one_of(where, name, value, (*LOSSES, FUNCTION, "file.py:function"))
+
+
+def _require_metric(where: str, name: str, value: Any) -> None:
+    if not (value is None or value == FUNCTION or (isinstance(value, str) and ":" in value)):
+        raise wrong(where, name, value, "file.py:function, or None")
+
+
 _TEXT = partial(require_type, kind=str, accepted="text")
 _TABLE = partial(require_type, kind=Mapping, accepted="a dict of options by name")
 _PATH = partial(require_type, kind=str | Path | None, accepted="a path, or None")
@@ -76,7 +88,6 @@ _SHARE = partial(require_number, low=0, below=1)
 _INSIDE = partial(require_number, above=0, below=1)
 _NUMBER_OR_NONE = partial(require_number, optional=True)
 _POSITIVE_OR_NONE = partial(require_number, above=0, optional=True)
-_LOSS = _one_of(*LOSSES)
 _OPTIMIZER = _one_of("adam", "adamw", "sgd")
 _SCHEDULE = _one_of("cosine", "constant")
 _PRECISION = _one_of("float32", "bfloat16", "float16")
@@ -151,8 +162,21 @@ class TrainConfig:
         ),
     ] = False
     loss: Annotated[
-        str, Option("Cross entropy of mean logits (mean), or of each time step (tet).", _LOSS)
+        str,
+        Option(
+            "Cross entropy of mean logits (mean), or of each time step (tet); or your function of "
+            "(outputs, targets), file.py:function.",
+            _require_loss,
+        ),
     ] = "mean"
+    metric: Annotated[
+        str | None,
+        Option(
+            "Function of (outputs, targets) that is reported in place of the accuracy, "
+            "file.py:function.",
+            _require_metric,
+        ),
+    ] = None
     tet_weight: Annotated[float, Option("Lambda of the loss tet, from 0, below 1.", _SHARE)] = 0.05
     label_smoothing: Annotated[
         float, Option("Share of the target spread over all classes, from 0, below 1.", _SHARE)

@@ -120,7 +120,11 @@ class RunFolder:
             raise unusable(self.path, error) from None
 
     def save_metrics(
-        self, epochs: Sequence[Epoch], layers: int, counted: Sequence[int] = ()
+        self,
+        epochs: Sequence[Epoch],
+        layers: int,
+        counted: Sequence[int] = (),
+        further: Sequence[str] = (),
     ) -> None:
         """Write metrics.csv: a row per epoch, numbers as the shortest text that reads back.
 
@@ -128,19 +132,20 @@ class RunFolder:
             epochs: The epochs so far.
             layers: Number of neuron layers.
             counted: Indices of the layers with a column of diverging rows.
+            further: Further fields of an epoch, each a column at the end.
         """
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         rates = [f"firing_rate_{k + 1}" for k in range(layers)]
         outside = [f"outside_{k + 1}" for k in range(layers)]
         names = ("epoch", "loss", "train_accuracy", "test_accuracy", *rates, *outside, "seconds")
-        rows.writerow([*names, *(f"diverging_{k + 1}" for k in counted)])
+        rows.writerow([*names, *(f"diverging_{k + 1}" for k in counted), *further])
         for e in epochs:
             tested = (*e.rates, *e.outside) or ("",) * (2 * layers)
-            accuracy = "" if e.test_accuracy is None else e.test_accuracy
             found = [e.unstable[k].diverging if e.unstable else "" for k in counted]
-            first = (e.number, e.loss, e.train_accuracy, accuracy, *tested, round(e.seconds, 3))
-            rows.writerow([*first, *found])
+            found += [getattr(e, name) for name in further]
+            accuracies = (e.train_accuracy, e.test_accuracy)
+            rows.writerow([e.number, e.loss, *accuracies, *tested, round(e.seconds, 3), *found])
         self._write("metrics.csv", text.getvalue())
 
     def save_tensors(

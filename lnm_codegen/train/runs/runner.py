@@ -26,6 +26,7 @@ from lnm_codegen.train.engine import (
     torch_settings,
 )
 from lnm_codegen.train.figure import run_figure
+from lnm_codegen.train.losses import Function, objective_of
 from lnm_codegen.train.models import Network
 from lnm_codegen.train.progress import ProgressBar, TensorBoardEvents, summary_writer
 from lnm_codegen.train.runs.checkpoint import (
@@ -37,7 +38,7 @@ from lnm_codegen.train.runs.checkpoint import (
     without_prefix,
 )
 from lnm_codegen.train.runs.claim import claimed
-from lnm_codegen.train.runs.config import TrainConfig, neuron_of
+from lnm_codegen.train.runs.config import FUNCTION, TrainConfig, neuron_of
 from lnm_codegen.train.runs.definition import definition_text, with_definition
 from lnm_codegen.train.runs.folder import EVENTS, RunFolder
 from lnm_codegen.train.runs.free import is_taken
@@ -52,6 +53,7 @@ from lnm_codegen.train.runs.origin import (
 from lnm_codegen.train.runs.saved import load_neurons
 from lnm_codegen.train.stability.modes import Unstable, is_counted
 from lnm_codegen.train.trainer import Trainer
+from lnm_codegen.validation import wrong
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ def run(
     force: bool = False,
     resume: bool = False,
     data: Dataset | tuple[Any, ...] | None = None,
+    loss: Function | None = None,
+    metric: Function | None = None,
     console: Console | None = None,
     title: str = "",
     lines: bool = True,
@@ -87,6 +91,11 @@ def run(
             `from_datasets`, `from_arrays` or `load`. `limit` and `validation` of the config apply
             to them, except in a `held_out` set. The run records their name, and for samples of
             `load` its folder, limit and options.
+        loss: Loss function (outputs, targets) -> scalar, the mean over a batch, in place of that
+            of the config. Targets are labels, as `Dataset.batches` gives them, or any numbers. The
+            run reports the loss on the test samples too.
+        metric: Function (outputs, targets) -> number, the mean over a batch. It is reported in
+            place of the accuracy. Targets that are no classes have no accuracy.
         console: Console for progress; None prints nothing.
         title: Text before each line of progress.
         lines: Print a line per epoch.
@@ -102,6 +111,7 @@ def run(
     if data is not None:
         data = samples_of("train", data)
         config = _of_samples(config, data)
+    config = _of_functions(config, loss, metric)
     with ExitStack() as stack:
         world = stack.enter_context(joined(config.device))
         folder = None if out is None else RunFolder(Path(out))
@@ -118,6 +128,7 @@ def run(
         data = _samples_of(config, data, folder if resume else None)
         if world.leads and is_limited:
             warn_of_absent_classes(data, config.limit, config.validation or 0)
+        objective = objective_of(config, data, loss, metric)
         stack.enter_context(torch_settings(config, world.device))
         saved = None if folder is None or not resume else read_checkpoint(folder.path)
         if folder is None or saved is None:
@@ -128,7 +139,7 @@ def run(
         world.require_same_epoch(-1 if saved is None else saved[1]["epoch"])
         if saved is None and config.neurons_from is not None:
             load_neurons(network, neuron, Path(config.neurons_from), config.neurons_order)
-        trainer = Trainer(config, network, data, world)
+        trainer = Trainer(config, network, data, world, objective)
         written = folder if world.leads else None
         record = _Record(written, trainer)
         if saved is None:
@@ -173,6 +184,23 @@ def _of_samples(config: TrainConfig, data: Dataset) -> TrainConfig:
     return replace(config, data=data.name, data_dir=folder, data_arguments=options, limit=limit)
 
 
+def _of_functions(
+    config: TrainConfig, loss: Function | None, metric: Function | None
+) -> TrainConfig:
+    """Return the config that says which functions were given in Python."""
+    for word, value in (("loss", loss), ("metric", metric)):
+        if value is None:
+            continue
+        if not callable(value):
+            raise wrong("run", word, value, "a function (outputs, targets)")
+        named = getattr(config, word)
+        if named not in (getattr(TrainConfig, word), FUNCTION):
+            problem = f"{word} is a function, and the config names {named!r}"
+            raise ModelError("run", problem, remedy="Give one of them.")
+        config = replace(config, **{word: FUNCTION})
+    return config
+
+
 def _samples_of(config: TrainConfig, data: Dataset | None, resumed: RunFolder | None) -> Dataset:
     """Return the samples of a run; named ones of a resumed run have its mean and deviation."""
     if data is not None or resumed is None or not is_taken(resumed.path):
@@ -198,9 +226,16 @@ def _run_one_sample(trainer: Trainer, data: Dataset) -> None:
     generator = torch.Generator() if augment else None
     batches = (data.batches(data.train, 1, generator, augment), data.batches(data.test, 1))
     trainer.network.eval()
-    with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]), torch.no_grad():
-        for x, _ in map(next, batches):
-            trainer.network(x.to(device))
+    objective = trainer.objective
+    with (
+        torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]),
+        torch.set_grad_enabled(objective.is_own),  # whose gradient is checked
+    ):
+        for x, labels in map(next, batches):
+            outputs = trainer.network(x.to(device))
+            if objective.is_own or objective.metric is not None:
+                objective.loss(outputs, labels.to(device))
+                objective.score(outputs.detach(), labels.to(device))
         trainer.penalty()
 
 
@@ -257,7 +292,8 @@ class _Record:
     def _save_metrics(self, folder: RunFolder) -> None:
         layers = self._trainer.network.neurons
         counted = [k for k, layer in enumerate(layers) if is_counted(layer)]
-        folder.save_metrics(self.epochs, len(layers), counted)
+        columns = self._trainer.objective.columns
+        folder.save_metrics(self.epochs, len(layers), counted, columns)
 
     def history(self) -> dict[str, Tensor]:
         """Return `<layer>.<parameter>` -> (epochs + 1, *shape)."""

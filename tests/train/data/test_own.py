@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,8 @@ from lnm_codegen.insight.analysis import analyze_run
 from lnm_codegen.train import TrainConfig, from_arrays, from_datasets, load, load_run, run
 from lnm_codegen.train.runs.saved import test_data as data_of_test
 from tests.refusals import refused
+from tests.train.data.event_files import some_events, write_npz
+from tests.train.data.idx_files import write_fashion
 
 CONFIG = TrainConfig(
     family="lif", network="feedforward", network_arguments={"hidden": [4]}, epochs=2, batch=4,
@@ -439,3 +444,50 @@ def test_functions_of_python_and_packages_are_not_called(place: str) -> None:
     reference = f"{place}:{names.get(place, 'random_split')}"
     with refused(ModelError, f"data: {reference}", "a function of Python or of an installed"):
         load(reference)
+
+
+LIBRARIES = """
+from spikingjelly.datasets.n_mnist import NMNIST
+from torchvision.datasets import MNIST
+from torchvision.transforms import Compose, RandomCrop, ToTensor
+
+def events(folder):
+    return [NMNIST(folder, train, "frame", 4, "number") for train in (True, False)]
+
+def images(folder):
+    random = Compose([RandomCrop(28, padding=2), ToTensor()])
+    return MNIST(folder, True, random), MNIST(folder, False, ToTensor())
+"""
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+def test_classes_of_spikingjelly_and_torchvision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They train unchanged on made files, from the command line, and readers read the run."""
+    if importlib.util.find_spec("torchaudio") is None:  # which SpikingJelly imports
+        monkeypatch.setitem(sys.modules, "torchaudio", ModuleType("torchaudio"))
+    file = tmp_path / "mine.py"
+    file.write_text(LIBRARIES)
+    for split, count in (("train", 3), ("test", 2)):
+        for k in range(2 * count):
+            place = tmp_path / "nmnist" / "events_np" / split / str(k % 2) / f"{k}.npz"
+            write_npz(place, some_events(60, 34, seed=k))
+    write_fashion(tmp_path / "MNIST" / "raw", gz=False, side=28)
+    network = ["--network", "feedforward", "--net", "hidden=4", "--family", "lif", "--epochs", "1"]
+    for name, folder, shape, classes in (
+        ("events", tmp_path / "nmnist", (4, 2, 34, 34), 2),
+        ("images", tmp_path, (1, 28, 28), 10),
+    ):
+        out = tmp_path / name
+        data = ["--data", f"{file}:{name}", "--data-dir", str(folder), "--out", str(out)]
+        for verb in (["train", *network, *data], ["analyze", str(out)]):
+            found = CliRunner().invoke(app, verb)
+            assert found.exit_code == 0, found.output
+        saved = load_run(out)
+        assert (saved.data.sample, saved.data.classes) == (shape, classes)
+        x, y = next(saved.data.batches(saved.data.train, 100))
+        if name == "events":  # every event is in a frame, and the folders are the classes
+            assert x.sum().item() == 60 * len(y)
+            assert y.tolist() == [0, 0, 0, 1, 1, 1]
