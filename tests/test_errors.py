@@ -88,7 +88,8 @@ MESSAGES: list[tuple[type[lnm.LnmError], Callable[[Path], object], str]] = [
     (
         lnm.ModelError,
         lambda _: lnm.train.load("minst"),
-        f"data: no set 'minst'. Accepted: {', '.join(DATASETS)}. Did you mean 'mnist'?",
+        f"data: no set 'minst'. Accepted: {', '.join(DATASETS)}, file.py:function, module:function."
+        " Did you mean 'mnist'?",
     ),
     (
         lnm.ModelError,

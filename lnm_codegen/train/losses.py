@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,17 +17,13 @@ from torch.nn.functional import cross_entropy
 
 from lnm_codegen.errors import LnmError, ModelError, ShapeError, reason
 from lnm_codegen.families.library import function_of
+from lnm_codegen.train.data.dataset import IGNORED as IGNORED
+from lnm_codegen.train.data.dataset import Dataset
 from lnm_codegen.train.runs.config import FUNCTION, LOSSES, TrainConfig
 from lnm_codegen.validation import require_one_of, wrong
 
-if TYPE_CHECKING:
-    from lnm_codegen.train.data import Dataset
-
 Function = Callable[[Tensor, Tensor], Any]
 """(outputs, targets) -> a number of the whole batch."""
-
-IGNORED = -100
-"""The label of a time step without one, as in `cross_entropy`."""
 
 
 @dataclass(frozen=True)

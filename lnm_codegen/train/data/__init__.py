@@ -6,6 +6,7 @@ executes the content of a file.
 
 from lnm_codegen.train.data.arrays import from_arrays as from_arrays
 from lnm_codegen.train.data.dataset import Dataset as Dataset
+from lnm_codegen.train.data.dataset import LabelledSplit as LabelledSplit
 from lnm_codegen.train.data.dataset import Split as Split
 from lnm_codegen.train.data.load import load as load
 from lnm_codegen.train.data.load import require_set_options as require_set_options

@@ -15,8 +15,14 @@ from torch import Tensor
 
 from lnm_codegen.errors import ModelError, ToolError, reason
 from lnm_codegen.files import DAMAGED_ARRAYS, unreadable
-from lnm_codegen.train.data.dataset import Dataset, Kind, Scale, memory_split, standard_scale
-from lnm_codegen.train.losses import IGNORED
+from lnm_codegen.train.data.dataset import (
+    IGNORED,
+    Dataset,
+    Kind,
+    Scale,
+    memory_split,
+    standard_scale,
+)
 from lnm_codegen.validation import require_known, wrong
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")

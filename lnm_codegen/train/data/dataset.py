@@ -27,6 +27,8 @@ Augment = Callable[[Tensor, Tensor], Tensor]
 READ_AT_ONCE = 4096
 FEW = 4
 """Samples of a split that represent it in a comparison."""
+IGNORED = -100
+"""The label of a time step without one, as in `cross_entropy`."""
 LARGEST = 2**31
 """The largest integer that an option of a set accepts."""
 

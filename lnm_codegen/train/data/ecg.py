@@ -17,9 +17,8 @@ import numpy as np
 import torch
 
 from lnm_codegen.errors import ToolError
-from lnm_codegen.train.data.dataset import Dataset, Split, memory_split
+from lnm_codegen.train.data.dataset import IGNORED, Dataset, Split, memory_split
 from lnm_codegen.train.data.store import damaged, missing
-from lnm_codegen.train.losses import IGNORED
 from lnm_codegen.validation import require_one_of, require_package
 
 

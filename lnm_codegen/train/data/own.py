@@ -20,8 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from lnm_codegen.errors import LnmError, ModelError, reason
 from lnm_codegen.nn.load.warn import warn_once
-from lnm_codegen.train.data.dataset import FEW, LARGEST, READ_AT_ONCE, Dataset, Kind, Split
-from lnm_codegen.train.losses import IGNORED
+from lnm_codegen.train.data.dataset import FEW, IGNORED, LARGEST, READ_AT_ONCE, Dataset, Kind, Split
 from lnm_codegen.validation import (
     counted,
     require_bool,
@@ -101,7 +100,8 @@ def from_datasets(
     form = replace(form, classes=outputs)
     made = {word: split.checked(form) for word, split in splits.items()}
     for word, first in firsts.items():
-        form.pair(first, f"{where}: {word}", 0)
+        _, label = form.pair(first, f"{where}: {word}", 0)
+        form.require_in_range(label[None], f"{where}: {word}", [0])
     held_out = "valid" in made
     return Dataset(
         title,
@@ -186,17 +186,17 @@ class _Form:
         return x.movedim(-1, 0) if self.time_last else x
 
     def label(self, value: Any, where: str, row: int) -> Tensor:
-        """Return a label or a target."""
+        """Return a label or a target. `require_in_range` checks many labels at once."""
         y = _target(f"{where}: sample {row}", value)
         if tuple(y.shape) != self.target or (self.has_classes and y.is_floating_point()):
             have = f"the label is {y.dtype} of shape {tuple(y.shape)}".replace("torch.", "")
-            accepted = f"shape {self.target}, as in the first training sample"
+            kind = "integers" if self.has_classes else "numbers"
+            accepted = f"{kind} of shape {self.target}, as in the first training sample"
             raise ModelError(f"{where}: sample {row}", have, accepted)
-        self.require_in_range(y, f"{where}: sample {row}")
-        return y
+        return y if self.has_classes else y.float()
 
-    def require_in_range(self, labels: Tensor, where: str) -> None:
-        """Raise ModelError for a label that is no class."""
+    def require_in_range(self, labels: Tensor, where: str, rows: Sequence[int]) -> None:
+        """Raise ModelError for a label (n, *) that is no class. The message names its row."""
         if not self.has_classes:
             return
         bad = labels < 0
@@ -208,7 +208,10 @@ class _Form:
             high = "" if self.classes is None else f" to {self.classes - 1}"
             accepted = f"0{high}" + f", or {IGNORED} for none" * self.per_step
             remedy = "Number the classes from 0, or give classes= of from_datasets."
-            raise wrong(where, "the label", int(labels[bad].flatten()[0]), accepted, remedy)
+            row = rows[int(bad.reshape(len(bad), -1).any(1).nonzero()[0])]
+            raise wrong(
+                f"{where}: sample {row}", "the label", int(labels[bad][0]), accepted, remedy
+            )
 
 
 class _Samples(Split):
@@ -236,12 +239,13 @@ class _Samples(Split):
                 for row, item in zip(rows.tolist(), self._read(rows, 0), strict=True)
             ]
             self._labels = torch.stack(found) if found else torch.zeros(0, dtype=torch.int64)
+            self._form.require_in_range(self._labels, self._where, self._rows.tolist())
         return self._labels
 
     def checked(self, form: _Form) -> _Samples:
         """Return the split with a form that knows the number of classes."""
         if self._labels is not None:
-            form.require_in_range(self._labels, self._where)
+            form.require_in_range(self._labels, self._where, self._rows.tolist())
         return _Samples(self._samples, form, self._where, self._rows, self._labels)
 
     def subset(self, rows: Tensor) -> Split:
@@ -272,7 +276,9 @@ class _Samples(Split):
             target = torch.zeros(0, *self._form.target)
             empty = torch.zeros(0, *self._form.sample)
             return empty, target.long() if self._form.has_classes else target
-        return torch.stack([x for x, _ in found]), torch.stack([y for _, y in found])
+        labels = torch.stack([y for _, y in found])
+        self._form.require_in_range(labels, self._where, own.tolist())
+        return torch.stack([x for x, _ in found]), labels
 
     def _read(self, rows: Tensor, seed: int) -> list[Any]:
         """Return samples as the data set gives them, with random numbers that follow a seed."""
@@ -386,7 +392,8 @@ class _Batches(Split):
             have = f"a batch has the shapes {tuple(inputs.shape)} and {tuple(labels.shape)}"
             accepted = f"(N, *{form.shape}) and (N, *{form.target})"
             raise ModelError(self._where, have, accepted, "Pad sequences to one length.")
-        form.require_in_range(labels, self._where)
+        form.require_in_range(labels, f"{self._where}: a batch", range(len(labels)))
+        labels = labels if form.has_classes else labels.float()
         return inputs.movedim(-1, 1) if form.time_last else inputs, labels
 
     def _no_indices(self) -> ModelError:

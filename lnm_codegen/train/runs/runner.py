@@ -197,7 +197,8 @@ def _of_functions(
         if named not in (getattr(TrainConfig, word), FUNCTION):
             problem = f"{word} is a function, and the config names {named!r}"
             raise ModelError("run", problem, remedy="Give one of them.")
-        config = replace(config, **{word: FUNCTION})
+        said: dict[str, Any] = {word: FUNCTION}
+        config = replace(config, **said)
     return config
 
 

@@ -162,7 +162,7 @@ def test_named_classes_spare_a_reading_of_all_labels() -> None:
         (lambda k: (X[k, 0], 0), ["shape (3,)", "(C, H, W)", "Add an axis"]),
         (lambda k: (X[k, : 5 - k % 2], 0), ["the input has the shape (4, 3)", "(5, 3)", "Pad"]),
         (lambda k: (X[k], -1), ["the label is -1", "0", "Number the classes from 0"]),
-        (lambda k: (X[k], k % 2 + 0.5 if k else 0), ["the label is float32", "shape ()"]),
+        (lambda k: (X[k], k % 2 + 0.5 if k else 0), ["label is float32", "integers of shape ()"]),
         (lambda k: 1 / 0, ["reading sample 0 raised ZeroDivisionError: division by zero"]),
     ],
 )
@@ -212,7 +212,9 @@ def test_what_is_no_data_set(train: Any, words: list[str]) -> None:
 
 def test_labels_beyond_the_classes() -> None:
     train, test = pair()
-    with refused(ModelError, "data: TensorDataset: test", "label is 5", "0 to 2", "classes="):
+    with refused(
+        ModelError, "data: TensorDataset: test: sample 3", "label is 5", "0 to 2", "classes="
+    ):
         from_datasets(train, TensorDataset(X[:4], torch.tensor([0, 0, 0, 5])))
     late = from_datasets(TensorDataset(X[:4], torch.tensor([0, 0, 0, 6])), test, classes=5)
     with refused(ModelError, "data: TensorDataset: train: sample 3", "the label is 6", "0 to 4"):
