@@ -1,10 +1,12 @@
-"""Repetition of final runs: train them again and print each accuracy with that of the table.
+"""Repetition of final runs: train them again and print each accuracy with those of the table.
 
     python experiments/again.py mnist1d_feedforward --row "LIF, hard" --seed 3
+    python experiments/again.py mnist1d_feedforward --row "LIF, hard" --seed 11    a further seed
     python experiments/again.py ecg_qtdb --data-dir folder --jobs 2
 
-It writes no result. energy.py, dynamics.py and `lnm analyze` read the run folders that it leaves
-in experiments/runs. A run whose folder is complete is not trained again.
+A seed that the plan lacks is trained in the setting that the search chose. No result is written.
+energy.py, dynamics.py and `lnm analyze` read the run folders in experiments/runs. A run whose
+folder is complete is not trained again.
 """
 
 from __future__ import annotations
@@ -12,19 +14,19 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import statistics
 import sys
 from pathlib import Path
 
-import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from lnm_codegen.errors import DivergedError, LnmError
 from lnm_codegen.nn import keep_pages
+from lnm_codegen.train.comparison.plan import PlannedRun
+from lnm_codegen.train.comparison.queue import ComparisonRuns
 
 sys.path.insert(0, str(Path(__file__).parent))
-import results
-from plan import Job, Plan, read_plan, selected
-from run import at_least_one, complete, folder_of, train
+import places
 
 
 def main() -> None:
@@ -32,25 +34,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("plan", help="a TOML file of this folder, without .toml")
     parser.add_argument("--row", help="a row, or a text in the names of several rows")
-    parser.add_argument("--seed", type=int, help="only runs of this seed")
-    parser.add_argument("--jobs", type=at_least_one, default=1, help="processes of one thread")
+    parser.add_argument("--seed", type=int, help="only runs of this seed, or of a further one")
+    parser.add_argument("--jobs", type=int, default=1, help="processes of one thread")
     parser.add_argument("--data-dir", type=Path, help="folder of the data, if they need one")
     options = parser.parse_args()
-    plan = read_plan(options.plan)
-    selected_jobs = repeatable(plan, options.row, options.seed)
-    if not selected_jobs:
-        parser.error(f"the table of {plan.name} has no final run of this row and seed")
-    for job in selected_jobs:
-        if complete(job):
-            print(f"{named(job)}: not trained again, its run folder is complete: {folder_of(job)}")
-    jobs = [job for job in selected_jobs if not complete(job)]
+    runs = places.runs(options.plan, options.data_dir)
+    try:
+        selected = repeatable(runs, options.row, options.seed)
+    except LnmError as error:
+        sys.exit(str(error))
+    if not selected:
+        parser.error(f"the table of {options.plan} has no final run of this row and seed")
+    for one in selected:
+        if runs.is_complete(one):
+            said = f"not trained again, its run folder is complete: {runs.folder_of(one)}"
+            print(f"{named(runs, one)}: {said}")
+    left = [one for one in selected if not runs.is_complete(one)]
     if options.jobs == 1:
-        repeat(plan, jobs, options.data_dir)
+        repeat(runs, left)
         return
     context = multiprocessing.get_context("spawn")
     workers = [
-        context.Process(target=repeat, args=(plan, jobs, options.data_dir))
-        for _ in range(min(options.jobs, len(jobs)))
+        context.Process(target=repeat, args=(runs, left))
+        for _ in range(min(options.jobs, len(left)))
     ]
     for worker in workers:
         worker.start()
@@ -59,37 +65,57 @@ def main() -> None:
     sys.exit(any(worker.exitcode for worker in workers))
 
 
-def repeatable(plan: Plan, row: str | None, seed: int | None) -> list[Job]:
-    """Return the selected final runs that have an accuracy in the table."""
-    found = results.read(plan.name)
-    whole = {r.key for r in found if not r.values["failed"]}
-    jobs = plan.finals(results.best_settings(plan, found))
-    return [job for job in selected(plan, jobs, row, seed) if job.key in whole]
+def repeatable(runs: ComparisonRuns, row: str | None, seed: int | None) -> list[PlannedRun]:
+    """Return the selected final runs with an accuracy in the table, or those of a further seed."""
+    plan, best = runs.plan, runs.best()
+    rows = [name for name in plan.names(row) if name in best]
+    selected = [r for r in runs.ended() if r.row in rows and seed in (None, r.seed)]
+    if row is not None and seed is not None:
+        further = [name for name in rows if seed not in plan.row(name).seeds]
+        selected += [plan.run_of(name, "final", best[name], seed) for name in further]
+    return selected
 
 
-def repeat(plan: Plan, jobs: list[Job], data_dir: Path | None) -> None:
-    """Train each of `jobs` that no other process has trained or is training."""
-    torch.set_num_threads(1)
-    recorded = {r.key: r.accuracy for r in results.read(plan.name)}
-    for job in jobs:
-        folder_of(job).parent.mkdir(parents=True, exist_ok=True)
+def repeat(runs: ComparisonRuns, left: list[PlannedRun]) -> None:
+    """Train each of these runs that no other process has trained or is training."""
+    finals = [r for r in runs.results.read() if r.phase == "final" and not r.values["failed"]]
+    for one in left:
         try:
-            with FileLock(f"{folder_of(job)}.lock", timeout=0):
-                if complete(job):
+            with runs.lock_of(one).acquire(timeout=0):
+                if runs.is_complete(one):
                     continue
-                accuracy = train(plan, job, data_dir).epochs[-1].test_accuracy or 0.0
+                accuracy = runs.train(one).epochs[-1].test_accuracy or 0.0
         except Timeout:
             continue
         except DivergedError as error:
-            print(f"{named(job)}: {error}", flush=True)
+            print(f"{named(runs, one)}: {error}", flush=True)
             continue
         except LnmError as error:
-            sys.exit(f"{named(job)}: {error}")
-        print(f"{named(job)}: {accuracy:.4f}, in the table {recorded[job.key]:.4f}", flush=True)
+            sys.exit(f"{named(runs, one)}: {error}")
+        same = {r.seed: r.accuracy for r in finals if r.row == one.row}
+        said = f"{accuracy:.4f}, in the table {same.get(one.seed, float('nan')):.4f}"
+        if one.seed not in same:
+            said = place(accuracy, list(same.values()))
+        print(f"{named(runs, one)}: {said}", flush=True)
 
 
-def named(job: Job) -> str:
-    return f"{job.plan} {job.row} seed {job.seed}"
+def place(accuracy: float, others: list[float]) -> str:
+    """Return an accuracy in percent, with the place that it has among others."""
+    said = f"{100 * accuracy:.1f}"
+    if not others:
+        return f"{said}; the table has no seed of this row"
+    low, high, mean = (100 * f(others) for f in (min, max, statistics.mean))
+    one = len(others) == 1
+    spread = "" if one else f", standard deviation {100 * statistics.stdev(others):.1f}"
+    below = sum(other < accuracy for other in others)
+    return (
+        f"{said}; the table has n = {len(others)}, {low:.1f} to {high:.1f},"
+        f" mean {mean:.1f}{spread}; {below} of them are below"
+    )
+
+
+def named(runs: ComparisonRuns, one: PlannedRun) -> str:
+    return f"{runs.plan.name} {one.row} seed {one.seed}"
 
 
 if __name__ == "__main__":

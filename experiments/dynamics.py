@@ -23,13 +23,12 @@ from typing import Any
 
 from lnm_codegen.insight import CLASSES, analyze_run
 from lnm_codegen.insight.figures import grid_figure, png
+from lnm_codegen.train.comparison.plan import PlannedRun
 from lnm_codegen.train.runs.saved import load_run
 
 sys.path.insert(0, str(Path(__file__).parent))
-import results
+import places
 from page import lines_of
-from plan import Job, read_plan
-from run import complete, folder_of
 
 SAMPLES = 200
 """Test samples of a network, enough for the potentials that it visits."""
@@ -43,40 +42,39 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, metavar="FILE.png", help="draw one network instead")
     options = parser.parse_args()
     if options.figure is not None:
-        job = next(whole(options.plan, options.rows), None)
-        if job is None:
+        first = next(whole(options.plan, options.rows), None)
+        if first is None:
             parser.error(f"no run folder of {options.plan} is complete: again.py makes them")
-        found = analyze_run(load_run(folder_of(job)), SAMPLES)
+        found = analyze_run(load_run(first[1]), SAMPLES)
         options.figure.write_bytes(png(grid_figure(found)))
-        print(f"{options.figure}: {job.row}, seed {job.seed}. {found.diversity}")
+        print(f"{options.figure}: {first[0].row}, seed {first[0].seed}. {found.diversity}")
     else:
         count(options.plan, options.rows)
         print("\n".join(table(options.plan)))
 
 
 def path_of(plan: str) -> Path:
-    return results.FOLDER / f"{plan}.dynamics.csv"
+    return places.RESULTS / f"{plan}.dynamics.csv"
 
 
-def whole(name: str, rows: str) -> Iterator[Job]:
-    """Yield the final jobs of some rows that have a result and a complete run folder."""
-    plan, found = read_plan(name), results.read(name)
-    ended = {r.key for r in found if not r.values["failed"]}
-    for job in plan.finals(results.best_settings(plan, found)):
-        if job.row.startswith(rows) and job.key in ended and complete(job):
-            yield job
+def whole(name: str, rows: str) -> Iterator[tuple[PlannedRun, Path]]:
+    """Yield the final runs of some rows that have a result, with their complete folders."""
+    runs = places.runs(name)
+    for one in runs.ended():
+        if one.row.startswith(rows) and runs.is_complete(one):
+            yield one, runs.folder_of(one)
 
 
 def count(name: str, rows: str) -> None:
     """Analyse every such run that is not yet in the table, and add its lines."""
     known = {(line["row"], line["seed"]) for line in lines_of(path_of(name))}
     lines: list[dict[str, Any]] = list(lines_of(path_of(name)))
-    for job in whole(name, rows):
-        if (job.row, str(job.seed)) in known:
+    for one, folder in whole(name, rows):
+        if (one.row, str(one.seed)) in known:
             continue
-        for k, layer in enumerate(analyze_run(load_run(folder_of(job)), SAMPLES).layers, 1):
+        for k, layer in enumerate(analyze_run(load_run(folder), SAMPLES).layers, 1):
             counts = {label: layer.classes.get(label, 0) for label in CLASSES}
-            lines.append({"row": job.row, "seed": job.seed, "layer": k, **counts})
+            lines.append({"row": one.row, "seed": one.seed, "layer": k, **counts})
     text = io.StringIO()
     out = csv.DictWriter(text, ("row", "seed", "layer", *CLASSES), lineterminator="\n")
     out.writeheader()
@@ -90,7 +88,7 @@ def table(name: str) -> list[str]:
     layers = sorted({line["layer"] for line in lines}, key=int)
     head = ["neuron", "seeds", *(f"layer {k}" for k in layers)]
     shown = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
-    order = [row.name for row in read_plan(name).rows]
+    order = [row.name for row in places.read_plan(name).rows]
     for row in sorted({line["row"] for line in lines}, key=order.index):
         mine = [line for line in lines if line["row"] == row]
         cells = [shares([line for line in mine if line["layer"] == k]) for k in layers]

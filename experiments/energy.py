@@ -17,10 +17,8 @@ from pathlib import Path
 from lnm_codegen.insight.energy.table import as_csv, energy_rows
 
 sys.path.insert(0, str(Path(__file__).parent))
-import results
+import places
 from page import lines_of
-from plan import read_plan
-from run import complete, folder_of
 
 OVERHEADS = ("fp32", "int8", "lemaire")
 HEAD = (
@@ -41,18 +39,15 @@ def main() -> None:
 
 
 def path_of(plan: str) -> Path:
-    return results.FOLDER / f"{plan}.energy.csv"
+    return places.RESULTS / f"{plan}.energy.csv"
 
 
 def count(name: str, against: str, limit: int | None) -> None:
     """Count every final run with a complete folder, seed by seed, and write the lines."""
-    plan, found = read_plan(name), results.read(name)
-    jobs = plan.finals(results.best_settings(plan, found))
-    whole = {r.key for r in found if not r.values["failed"]}
-    rows = []
-    for seed in plan.seeds:
-        ended = [j for j in jobs if j.seed == seed and j.key in whole and complete(j)]
-        mine = {j.row: folder_of(j) for j in ended}
+    runs, rows = places.runs(name), []
+    ended = [one for one in runs.ended() if runs.is_complete(one)]
+    for seed in runs.plan.seeds:
+        mine = {one.row: runs.folder_of(one) for one in ended if one.seed == seed}
         if against in mine:
             base = mine.pop(against)
             lines = energy_rows(list(mine.values()), base, limit)
@@ -69,7 +64,7 @@ def table(plan: str) -> list[str]:
     """Return the table of a plan: means over seeds."""
     lines = lines_of(path_of(plan))
     head = [f"| {' | '.join(HEAD)} |", f"|{' --- |' * len(HEAD)}"]
-    order = [row.name for row in read_plan(plan).rows]
+    order = [row.name for row in places.read_plan(plan).rows]
     names = sorted({line["run"] for line in lines}, key=order.index)
     return head + [row([line for line in lines if line["run"] == name]) for name in names]
 

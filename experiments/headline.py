@@ -9,13 +9,11 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
-import claims
 import figures
+import places
 from comparison import (
     LEVEL,
     SEEDS,
-    Compared,
-    Shown,
     differences,
     parts,
     reference_of,
@@ -24,9 +22,11 @@ from comparison import (
     task_of,
 )
 from outcome import degrees_above, linked, listed
-from plan import read_plan
 from summary import is_highest, p_equals, searched
 from tasks import FREE, TASKS, Task
+
+from lnm_codegen.train.comparison.statistics import difference, holm
+from lnm_codegen.train.comparison.table import Compared, ComparisonRow
 
 TASK = task_of("mnist1d_feedforward")
 ROWS = {
@@ -43,7 +43,7 @@ PAGE = "docs/results.md"
 MARKS = {name: TASK.published[name] for name in ("GRU", "CNN")}
 
 
-def rows() -> list[Shown]:
+def rows() -> list[ComparisonRow]:
     """Return the rows of the figure."""
     whole = {row.name: row for row in shown(TASK) if row.complete}
     return [replace(whole[name], name=label) for name, label in ROWS.items()]
@@ -58,15 +58,15 @@ def lines() -> list[str]:
     """Return the lines of the README: the figure, the result, and how to repeat a run of it."""
     *others, ours = rows()
     best = max(others, key=lambda row: row.mean)
-    tested = (claims.difference(ours.values, row.values) for row in others)
+    tested = (difference(ours.values, row.values) for row in others)
     known = [part for part in tested if part is not None]
-    corrected = claims.holm([part.p for part in known])
+    corrected = holm([part.p for part in known])
     part, p = known[others.index(best)], corrected[others.index(best)]
     said = [f"{row.name}: {row.test} (n = {row.n})" for row in (*others, ours)]
     marks = ", ".join(f"{name} {mark}" for name, mark in MARKS.items())
     tried = [
         f"{part} of the figure: experiment [{name}](experiments/{name}.toml)."
-        f" {searched(read_plan(name))}."
+        f" {searched(places.read_plan(name))}."
         for name, part in parts_of([row.plan.name for row in (*others, ours)])
     ]
     seed = ours.ended[0].seed
@@ -127,7 +127,7 @@ def elsewhere() -> list[str]:
     return [f"* {item}" for item in said]
 
 
-def of_degrees(task: Task, rows: list[Shown], compared: Compared) -> str:
+def of_degrees(task: Task, rows: list[ComparisonRow], compared: Compared) -> str:
     """Return sentences on a task that compares degrees of the polynomial."""
     panels = {parts(row)[0] for row in rows}
     return (
@@ -136,12 +136,12 @@ def of_degrees(task: Task, rows: list[Shown], compared: Compared) -> str:
     )
 
 
-def highest(rows: list[Shown]) -> Shown:
+def highest(rows: list[ComparisonRow]) -> ComparisonRow:
     """Return the complete row with the highest mean."""
     return max((row for row in rows if row.complete), key=lambda row: row.mean)
 
 
-def above(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> str:
+def above(task: Task, rows: list[ComparisonRow], compared: Compared, taken: ComparisonRow) -> str:
     """Return sentences on the rows above the reference, and on the one with fewest parameters."""
     base = reference_of(task, rows)
     assert base is not None
@@ -155,14 +155,16 @@ def above(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> st
     )
 
 
-def not_apart(best: Shown, taken: Shown) -> str:
+def not_apart(best: ComparisonRow, taken: ComparisonRow) -> str:
     """Return a sentence on the best row and the row to take, if they are two."""
     if best.name == taken.name:
         return ""
     return f" {best.name} is not separated from {taken.name}, which has fewer parameters."
 
 
-def lead(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> list[str]:
+def lead(
+    task: Task, rows: list[ComparisonRow], compared: Compared, taken: ComparisonRow
+) -> list[str]:
     """Return a sentence on LNM with two states and the best other row of the same experiment."""
     others = [
         place
@@ -187,7 +189,7 @@ def lead(task: Task, rows: list[Shown], compared: Compared, taken: Shown) -> lis
     ]
 
 
-def at_the_end(row: Shown) -> str:
+def at_the_end(row: ComparisonRow) -> str:
     """Return a caveat on a row whose best learning rate is the highest that was tried."""
     if not any(is_highest(row, rate) for rate in ("lr", "lr_neuron")):
         return ""
@@ -206,7 +208,7 @@ def best_published(task: Task) -> str:
     return f" The highest published accuracy is {mark} % ({name}{how})."
 
 
-def leaders(rows: list[Shown], taken: Shown) -> str:
+def leaders(rows: list[ComparisonRow], taken: ComparisonRow) -> str:
     """Return a clause on the rows with two states that learn, of the experiment of `taken`."""
     two = [
         row

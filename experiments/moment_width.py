@@ -21,12 +21,12 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.engine import dataset_of, network_of
 
 sys.path.insert(0, str(Path(__file__).parent))
-from plan import read_plan
+import places
 
 
 def main() -> None:
     """Print the numbers of each layer and the mean of the widths."""
-    config = read_plan("mnist1d_ablations").rows[0].config
+    config = places.read_plan("mnist1d_ablations").rows[0].config
     data = dataset_of(config)
     network = network_of(config, data)
     widths: list[float] = []

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from comparison import (
     LEVEL,
     SEEDS,
-    Compared,
-    Shown,
     differences,
     parts,
     reference_of,
@@ -18,7 +16,8 @@ from comparison import (
 )
 from tasks import TASKS, Task
 
-from lnm_codegen.train.runs.config import TrainConfig, clamp_of, neuron_of
+from lnm_codegen.train.comparison.table import Compared, ComparisonRow
+from lnm_codegen.train.runs.config import clamp_of, neuron_of
 
 LEARNING = ("lr_neuron", "penalty", "project")
 """Fields of [train] that act on the parameters of a neuron; 0 or none is left out."""
@@ -29,7 +28,7 @@ def cells(words: Sequence[str]) -> str:
     return f"| {' | '.join(words)} |"
 
 
-def verdict(task: Task, rows: Sequence[Shown], compared: Compared) -> list[str]:
+def verdict(task: Task, rows: Sequence[ComparisonRow], compared: Compared) -> list[str]:
     """Return the outcome in words, of complete rows alone."""
     if not compared:
         return ["**Outcome.** Too few rows are complete for a comparison."]
@@ -50,9 +49,9 @@ def verdict(task: Task, rows: Sequence[Shown], compared: Compared) -> list[str]:
     return [*lines, "", f"**Use** {taken.name}: {use_of(taken)}."]
 
 
-def use_of(row: Shown) -> str:
+def use_of(row: ComparisonRow) -> str:
     """Return the Python call that makes the neuron of a row, and how it was trained."""
-    config = config_of(row)
+    config = row.config
     arguments = dict(config.arguments)
     if (clamp := clamp_of(config)) is not None:
         arguments["v_min"] = clamp
@@ -65,18 +64,12 @@ def use_of(row: Shown) -> str:
     return f"`lnm.get({', '.join(words)})`, trained with {listed(said)}"
 
 
-def config_of(row: Shown) -> TrainConfig:
-    """Return the config of a row's final runs, without their seed."""
-    found = next(r for r in row.plan.rows if r.name == row.row)
-    return found.settings[row.ended[0].setting]
-
-
 def listed(words: Sequence[str]) -> str:
     """Return words with commas, and "and" before the last."""
     return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
-def degrees_above(rows: Sequence[Shown], compared: Compared) -> str:
+def degrees_above(rows: Sequence[ComparisonRow], compared: Compared) -> str:
     """Return the polynomials that are above degree 1 of the same neuron as a sentence."""
     above = [rows[k] for k, (part, p) in compared.items() if p < LEVEL and part.mean > 0]
     if not above:

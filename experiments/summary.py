@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from claims import Difference
-from comparison import LEVEL, Shown, differences, parts, reference_of, row_of, shown, task_of
-from outcome import cells, config_of, listed, verdict
-from plan import Plan, read_plan
+import places
+from comparison import LEVEL, differences, parts, reference_of, shown, task_of
+from outcome import cells, listed, verdict
 from tasks import Task
 
+from lnm_codegen.train.comparison.plan import ComparisonPlan
+from lnm_codegen.train.comparison.statistics import MeanDifference
+from lnm_codegen.train.comparison.table import ComparisonRow, difference_text, p_text, row_of
 from lnm_codegen.train.runs.config import clamp_of
 from lnm_codegen.validation import counted
 
@@ -49,8 +51,8 @@ def long_table(name: str) -> list[str]:
         part = compared.get(place)
         middle = (REFERENCE if row is base else "", "")
         if part is not None:
-            middle = (signed(part[0]), p_text(part[1]))
-        parameters = f"{int(row.ended[0].values['parameters']):,}"
+            middle = (difference_text(part[0]), p_text(part[1]))
+        parameters = f"{row.parameters:,}"
         end = (parameters, *((spikes(task, row),) if task.steps else ()))
         lines.append(cells((row.name, letters[row.plan.name], row.n, row.test, *middle, *end)))
     return lines + [
@@ -62,13 +64,18 @@ def long_table(name: str) -> list[str]:
 def variants(name: str) -> list[str]:
     """Return a table of a task's rows of each granularity: per channel and per layer."""
     task = task_of(name)
-    plan = read_plan(task.plan)
-    rows = [row_of(row.name, plan, row.name) for row in plan.rows if by_granularity(row.name)[0]]
+    plan, known = places.read_plan(task.plan), places.records(task.plan)
+    rows = [row_of(plan, known, row.name) for row in plan.rows if by_granularity(row.name)[0]]
     rows = [row for row in rows if row.ended]
     missing = sum(task.is_variant(row.name) for row in plan.rows) - sum(
         task.is_variant(row.name) for row in rows if row.complete
     )
-    lines = matrix({by_granularity(row.name): f"{row.test_so_far} ({row.n})" for row in rows})
+    lines = matrix(
+        {
+            by_granularity(row.name): f"{row.test if row.complete else f'{row.mean:.1f}'} ({row.n})"
+            for row in rows
+        }
+    )
     return [*lines, *(["", f"{counted(missing, 'row')} not complete yet."] if missing else [])]
 
 
@@ -88,20 +95,20 @@ def matrix(texts: Mapping[tuple[str, str], str]) -> list[str]:
     ]
 
 
-def side(part: tuple[Difference, float] | None) -> str:
+def side(part: tuple[MeanDifference, float] | None) -> str:
     """Return ", above" or ", below" for a row that is separated from its base."""
     if part is None or part[1] >= LEVEL:
         return ""
     return ", above" if part[0].mean > 0 else ", below"
 
 
-def lettered(rows: Sequence[Shown]) -> dict[str, str]:
+def lettered(rows: Sequence[ComparisonRow]) -> dict[str, str]:
     """Return plan -> letter, in the order of the rows."""
     plans = dict.fromkeys(row.plan.name for row in rows)
     return {plan: chr(ord("A") + k) for k, plan in enumerate(plans)}
 
 
-def against(task: Task, rows: Sequence[Shown]) -> str:
+def against(task: Task, rows: Sequence[ComparisonRow]) -> str:
     """Return the heading of the column of differences."""
     if task.degrees:
         return "difference from degree 1, points (95 % interval)"
@@ -111,25 +118,15 @@ def against(task: Task, rows: Sequence[Shown]) -> str:
     return f"difference from {base.name}, points (95 % interval)"
 
 
-def signed(part: Difference) -> str:
-    """Return a difference with its interval."""
-    return f"{part.mean:+.1f} ({part.low:+.1f} to {part.high:+.1f})"
-
-
-def p_text(p: float) -> str:
-    """Return a p-value with two digits, or its bound."""
-    return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
-
-
 def p_equals(p: float) -> str:
     """Return a p-value for a sentence: "p = 0.0088", or "p < 0.0001"."""
     text = p_text(p)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
-def spikes(task: Task, row: Shown) -> str:
+def spikes(task: Task, row: ComparisonRow) -> str:
     """Return the mean number of spikes of an inference."""
-    config = next(r.config for r in row.plan.rows if r.name == row.row)
+    config = row.config
     widths = config.network_arguments["hidden"]
     each = [
         sum(float(rate) * w for rate, w in zip(r.values["rates"].split(), widths, strict=True))
@@ -138,7 +135,7 @@ def spikes(task: Task, row: Shown) -> str:
     return f"{task.steps * statistics.mean(each):,.0f}"
 
 
-def alt(task: Task, rows: Sequence[Shown]) -> str:
+def alt(task: Task, rows: Sequence[ComparisonRow]) -> str:
     """Return the text that stands for the figure."""
     if task.degrees:
         return "Test accuracy of each neuron in percent, with a panel for each task of the table"
@@ -147,7 +144,7 @@ def alt(task: Task, rows: Sequence[Shown]) -> str:
     return f"Test accuracy in percent: {'; '.join(ours + marks)}"
 
 
-def labelled(rows: Sequence[Shown]) -> list[Shown]:
+def labelled(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
     """Return the rows with the letter of the experiment in names that occur twice."""
     names, letters = [row.name for row in rows], lettered(rows)
     return [
@@ -158,7 +155,7 @@ def labelled(rows: Sequence[Shown]) -> list[Shown]:
     ]
 
 
-def notes(task: Task, rows: Sequence[Shown]) -> list[str]:
+def notes(task: Task, rows: Sequence[ComparisonRow]) -> list[str]:
     """Return the experiments behind the table, and the line on the rows that lack runs."""
     lines = [f"* {letter}: {experiment(plan, rows)}" for plan, letter in lettered(rows).items()]
     if task.degrees:
@@ -172,7 +169,7 @@ def notes(task: Task, rows: Sequence[Shown]) -> list[str]:
     present = {row.name for row in rows if row.plan.name == task.plan}
     missing = [
         row.name
-        for row in read_plan(task.plan).rows
+        for row in places.read_plan(task.plan).rows
         if row.name not in present and not task.is_variant(row.name)
     ]
     if missing:
@@ -192,7 +189,7 @@ HELD = 0.1
 """Least share of potentials at a clamp that is reported."""
 
 
-def at_the_end(task: Task, rows: Sequence[Shown]) -> list[str]:
+def at_the_end(task: Task, rows: Sequence[ComparisonRow]) -> list[str]:
     """Return a line on the rows whose best rate is the highest of several that were tried."""
     said, base = [], reference_of(task, rows)
     for rate in ("lr", "lr_neuron"):
@@ -203,14 +200,14 @@ def at_the_end(task: Task, rows: Sequence[Shown]) -> list[str]:
     return [f"* Best at the highest rate that was tried: {'; '.join(said)}."] if said else []
 
 
-def is_highest(row: Shown, rate: str) -> bool:
+def is_highest(row: ComparisonRow, rate: str) -> bool:
     """Report whether the search chose the highest of several values of a rate."""
-    settings = next(r for r in row.plan.rows if r.name == row.row).settings
+    settings = row.plan.row(row.row).settings
     tried = [getattr(setting, rate) for setting in settings]
     return min(tried) < max(tried) == tried[row.ended[0].setting]
 
 
-def held(rows: Sequence[Shown]) -> list[str]:
+def held(rows: Sequence[ComparisonRow]) -> list[str]:
     """Return a line on the rows whose clamp below holds many potentials of a layer."""
     shares = {row.name: held_share(row) for row in labelled(rows)}
     found = {name: share for name, share in shares.items() if share >= HELD}
@@ -222,15 +219,15 @@ def held(rows: Sequence[Shown]) -> list[str]:
     return [f"* A clamp holds {where}, {said}."]
 
 
-def held_share(row: Shown) -> float:
+def held_share(row: ComparisonRow) -> float:
     """Return the share of potentials that a clamp below holds, in the layer with most; else 0."""
-    if clamp_of(config_of(row)) is None:
+    if clamp_of(row.config) is None:
         return 0.0
     layers = zip(*(map(float, r.values["outside"].split()) for r in row.ended), strict=True)
     return max(map(statistics.mean, layers))
 
 
-def experiment(name: str, rows: Sequence[Shown]) -> str:
+def experiment(name: str, rows: Sequence[ComparisonRow]) -> str:
     """Return what a reader must know of an experiment: search, epochs, seeds, processors."""
     mine = [row for row in rows if row.plan.name == name]
     plan = mine[0].plan
@@ -243,7 +240,7 @@ def experiment(name: str, rows: Sequence[Shown]) -> str:
     return f"{link}. {searched(plan)}. Final runs: {epochs} epochs, {seeds}, {' and '.join(made)}."
 
 
-def searched(plan: Plan) -> str:
+def searched(plan: ComparisonPlan) -> str:
     """Return the size of a plan's search."""
     counts = {len(row.settings) for row in plan.rows}
     if counts == {1}:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from plan import read_plan
+import places
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ class Task:
 
     def sources(self) -> dict[str, tuple[tuple[str, str], ...]]:
         """Return every row of the table with its (plan, row), the present experiment first."""
-        names = [row.name for row in read_plan(self.plan).rows if not self.is_variant(row.name)]
+        names = [
+            row.name for row in places.read_plan(self.plan).rows if not self.is_variant(row.name)
+        ]
         present = {name: ((self.plan, name),) for name in names}
         present_first = [*present, *(name for name in self.earlier if name not in present)]
         return {name: present.get(name, ()) + self.earlier.get(name, ()) for name in present_first}

@@ -15,17 +15,17 @@ import energy
 import figures
 import headline
 import outcome
-import results
 import summary
 import table
-from comparison import Shown, shown
+from comparison import shown
 from page import filled
-from plan import read_plan
 from tasks import TASKS, Task
+
+from lnm_codegen.train.comparison.table import ComparisonRow
 
 ROOT = Path(__file__).parent.parent
 KINDS: dict[str, Callable[[str, str | None], list[str]]] = {
-    "table": lambda name, against: table.table(read_plan(name), results.read(name), against),
+    "table": lambda name, against: table.table(name, against),
     "summary": lambda name, _: summary.table(name),
     "limits": lambda name, _: summary.limits(name),
     "variants": lambda name, _: summary.variants(name),
@@ -47,7 +47,7 @@ def main() -> None:
             print(path.relative_to(ROOT))
 
 
-def figure(task: Task, rows: Sequence[Shown]) -> str:
+def figure(task: Task, rows: Sequence[ComparisonRow]) -> str:
     """Return the figure of a task."""
     subject, named = "test accuracy", summary.labelled(rows)
     if task.degrees:

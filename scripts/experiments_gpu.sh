@@ -4,7 +4,7 @@
 #   DATA=folder          CIFAR-10 in any layout of docs/data.md
 #   GPU_PYTHON, WHEELS   the interpreter, see scripts/gpu_python.sh
 #   PLAN=gpu_cifar10     another plan of experiments/
-#   EXPERIMENT_ARGS=     passed to experiments/run.py, such as --minutes 25
+#   EXPERIMENT_ARGS=     passed to lnm compare, such as --minutes 25
 #   LIMIT=seconds        the run is stopped then, and the table is printed; by default it has no limit
 #   ARCHIVE=file.tar.gz  the table and the run folders without weights, written at the end
 #
@@ -17,14 +17,16 @@ readonly NAME=experiments-gpu PLAN=${PLAN:-gpu_cifar10}
 # shellcheck source=scripts/gpu_python.sh
 . scripts/gpu_python.sh
 
+readonly RESULTS="experiments/results/$PLAN.csv" RUNS="experiments/runs/$PLAN"
 status=0
 # shellcheck disable=SC2086  # words of EXPERIMENT_ARGS are arguments
-timeout --kill-after=10 "$((${LIMIT:-0} > 0 ? LIMIT - SECONDS : 0))" "$RUN" experiments/run.py "$PLAN" --data-dir "$DATA" \
-  ${EXPERIMENT_ARGS:-} || status=$?
+timeout --kill-after=10 "$((${LIMIT:-0} > 0 ? LIMIT - SECONDS : 0))" "$RUN" -m lnm_codegen.cli compare "experiments/$PLAN.toml" \
+  --results "$RESULTS" --out "$RUNS" --data-dir "$DATA" ${EXPERIMENT_ARGS:-} || status=$?
 left=()
-for path in "experiments/results/$PLAN.csv" "experiments/runs/$PLAN"; do
+for path in "$RESULTS" "$RUNS"; do
   [ ! -e "$path" ] || left+=("$path")
 done
 [ -z "${ARCHIVE:-}" ] || [ ${#left[@]} -eq 0 ] || tar -czf "$ARCHIVE" --exclude='*.safetensors' "${left[@]}"
-"$RUN" experiments/table.py "$PLAN" --against "resnet18, T = 4, LIF"
+"$RUN" -m lnm_codegen.cli compare "experiments/$PLAN.toml" --results "$RESULTS" --out "$RUNS" --table \
+  --reference "resnet18, T = 4, LIF"
 exit $status

@@ -31,6 +31,7 @@ VERBS = {
     "explain": "lnm_codegen.cli.explain:explain",
     "bench": "lnm_codegen.cli.bench:bench",
     "train": "lnm_codegen.cli.train:train",
+    "compare": "lnm_codegen.cli.compare:compare",
     "analyze": "lnm_codegen.cli.analyze:analyze",
     "quantize": "lnm_codegen.cli.quantize:quantize",
     "verify": "lnm_codegen.cli.verify:verify",

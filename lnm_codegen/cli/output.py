@@ -46,7 +46,12 @@ def print_heading(text: str) -> None:
 
 def print_json(value: object) -> None:
     """Print standard JSON: a number that is not finite becomes null."""
-    typer.echo(json.dumps(_plain(value), indent=2, allow_nan=False))
+    typer.echo(json_text(value), nl=False)
+
+
+def json_text(value: object) -> str:
+    """Return what `print_json` prints."""
+    return json.dumps(_plain(value), indent=2, allow_nan=False) + "\n"
 
 
 def _plain(value: Any) -> Any:

@@ -10,9 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 __all__ = [
-    "MODELS", "Certificate", "ConvNet", "Dataset", "Epoch", "Network", "Run", "RunResult",
-    "TrainConfig", "build", "certificate", "charge_curve", "clamp_parameters", "curves_figure",
-    "fit", "from_arrays", "from_datasets", "load", "load_run", "project", "run", "slope_penalty",
+    "MODELS", "Certificate", "ComparisonPlan", "ComparisonTable", "ConvNet", "Dataset", "Epoch",
+    "Network", "Run", "RunResult", "RunSelection", "TrainConfig", "accuracy_figure", "build",
+    "certificate", "charge_curve", "clamp_parameters", "compare", "curves_figure", "fit",
+    "from_arrays", "from_datasets", "load", "load_run", "plan_of", "project", "read_plan", "run",
+    "slope_penalty",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

@@ -1,5 +1,12 @@
 """Public names of `lnm_codegen.train`."""
 
+from lnm_codegen.train.comparison.figure import accuracy_figure as accuracy_figure
+from lnm_codegen.train.comparison.plan import ComparisonPlan as ComparisonPlan
+from lnm_codegen.train.comparison.plan import plan_of as plan_of
+from lnm_codegen.train.comparison.plan import read_plan as read_plan
+from lnm_codegen.train.comparison.queue import RunSelection as RunSelection
+from lnm_codegen.train.comparison.queue import compare as compare
+from lnm_codegen.train.comparison.table import ComparisonTable as ComparisonTable
 from lnm_codegen.train.data import Dataset as Dataset
 from lnm_codegen.train.data import from_arrays as from_arrays
 from lnm_codegen.train.data import from_datasets as from_datasets

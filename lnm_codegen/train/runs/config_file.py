@@ -51,21 +51,30 @@ def read_toml(path: Path) -> TrainConfig:
         ModelError: No such file, no TOML, or a key or value that is not accepted; the message
             names file, table and key.
     """
+    return config_of_tables(toml_of(path), str(path))
+
+
+def config_of_tables(tables: Mapping[str, Any], where: str) -> TrainConfig:
+    """Return the config of the tables of an experiment file. Messages begin with `where`.
+
+    Raises:
+        ModelError: A key or value is not accepted.
+    """
     flat: dict[str, Any] = {}
-    for name, table in toml_of(path).items():
-        require_known(str(path), "table", name, TABLES)
+    for name, table in tables.items():
+        require_known(where, "table", name, TABLES)
         if not isinstance(table, dict):
-            raise wrong(str(path), name, table, "a table")
+            raise wrong(where, name, table, "a table")
         for key, given in table.items():
             value = None if given == "none" else given
             if key not in TABLES[name] and name in OPEN_TABLES:
                 flat.setdefault(OPEN_TABLES[name], {})[key] = value
             else:
-                require_known(f"{path}: {name}", "key", key, TABLES[name])
+                require_known(f"{where}: {name}", "key", key, TABLES[name])
                 flat[TABLES[name][key]] = value
     if "v_min" in flat:
         place_v_min(flat)
-    return config_of(flat, str(path))
+    return config_of(flat, where)
 
 
 def place_v_min(flat: dict[str, Any]) -> None:

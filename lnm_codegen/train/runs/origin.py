@@ -39,6 +39,7 @@ def origin_of(config: TrainConfig, neuron: Neuron, data: Dataset) -> dict[str, A
         "own": data.loaded is None,
         "train": len(data.train),
         "test": len(data.test),
+        "held_out": data.is_held_out,
         "sample": list(data.sample),
         "labels": _labels_digest(data),
         "inputs": None if _is_random(data) else _summary(data).tolist(),
@@ -76,8 +77,13 @@ def require_named_data(origin: dict[str, Any]) -> None:
 
 
 def with_scale(origin: dict[str, Any], data: Dataset) -> Dataset:
-    """Return samples normalised by the mean and deviation of the run, if it records them."""
+    """Return samples normalised by the mean and deviation of the run, if it records them.
+
+    A set with samples for validation has its test split, if the run tested on that.
+    """
     found = origin.get("data")
+    if isinstance(found, dict) and found.get("held_out") is False:
+        data = data.with_test()
     if not isinstance(found, dict) or "mean" not in found:
         return data
     mean, deviation = (_numbers(found, word).float() for word in ("mean", "deviation"))

@@ -1,0 +1,118 @@
+"""`lnm compare`: neurons over seeds and settings, from a plan to a table and a figure."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lnm_codegen.cli.options import JsonOption, require_place, require_suffix, write_file
+from lnm_codegen.cli.output import json_text, print_json, print_table
+from lnm_codegen.files import write_all
+
+
+def compare(
+    plan: Annotated[
+        Path, typer.Argument(metavar="PLAN.toml", help="Neurons, searched settings and seeds.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of runs, table and figure. [default: runs/PLAN]"),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="Results. [default: results.csv in the folder]"),
+    ] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", help="Number of processes.")] = 1,
+    row: Annotated[
+        str | None, typer.Option(metavar="ROW", help="A row, or a text in names of several rows.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Only final runs of this seed.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(metavar="N", help="Only the first N seeds of the plan.")
+    ] = None,
+    phase: Annotated[
+        str | None, typer.Option(metavar="PHASE", help="Only this phase: search or final.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(metavar="N", help="Begin no run after N minutes.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the data, if they need one.")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="ROW", help="Row that the others are compared with; the plan's."),
+    ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write the figure here: .svg, .pdf or .png."),
+    ] = None,
+    table: Annotated[
+        bool, typer.Option("--table", help="Print the table of the results so far; run nothing.")
+    ] = False,
+    search: Annotated[
+        bool, typer.Option("--search", help="Print every searched setting; run nothing.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Compare neurons over seeds, on any data that `lnm train` takes.
+
+    Searches the settings of each neuron on held-out samples, trains the best one with each seed on
+    all training samples, and tests it once. May be stopped at any moment: the same command goes on.
+    Writes a run folder for each run, results.csv, table.md, table.json and figure.svg. If a row
+    names a Python file, that file is run.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep between layers
+    if figure is not None:
+        require_suffix("compare", "--figure", figure, ".svg", ".pdf", ".png")
+        require_place("compare", "--figure", figure)
+    from lnm_codegen.train.comparison.figure import accuracy_figure, figure_data
+    from lnm_codegen.train.comparison.queue import RunSelection, runs_of
+    from lnm_codegen.train.comparison.queue import compare as run_all
+    from lnm_codegen.train.comparison.table import search_table, table_of
+
+    runs = runs_of(plan, out, results, data_dir=data_dir)
+    if search:
+        header, lines = search_table(runs.plan, runs.results.read())
+        if json:
+            print_json([dict(zip(header, line, strict=True)) for line in lines])
+        else:
+            print_table(header, lines)
+        return
+    if table:
+        found = table_of(runs.plan, runs.results.read(), reference)
+    else:
+        from lnm_codegen.nn import keep_pages
+
+        keep_pages()  # each step allocates and frees the same tensors
+        try:
+            found = run_all(
+                runs.plan, runs.out, results=runs.results.path, data_dir=data_dir,
+                selection=RunSelection(row, seed, seeds, phase), reference=reference, jobs=jobs,
+                minutes=minutes, progress=True,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            typer.echo("stopped. The same command goes on.", err=True)
+            raise typer.Exit(130) from None
+    drawn = any(r.ended for r in found.rows)
+    files: dict[Path, str | bytes] = {Path("table.md"): found.markdown()}
+    files[Path("table.json")] = json_text(found.as_dict())
+    if drawn:
+        files[Path("figure.svg")] = figure_data(lambda: accuracy_figure(found.rows))
+    written = write_all("compare", runs.out, files, "Give another folder with --out.")
+    if figure is not None and drawn:
+        data = figure_data(lambda: accuracy_figure(found.rows), figure.suffix[1:].lower())
+        write_file("compare", "--figure", figure, data)
+        written.append(figure)
+    if json:
+        print_json({**found.as_dict(), "files": [str(file) for file in written]})
+        return
+    print_table(found.header, found.cells())
+    typer.echo("")
+    for line in (*found.notes(), *map(str, written)):
+        typer.echo(line)

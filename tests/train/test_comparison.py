@@ -1,0 +1,658 @@
+"""Comparison of neurons: plans, a queue that survives interruption, results, statistics, table."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import mpmath
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
+
+import lnm_codegen as lnm
+from lnm_codegen.errors import ModelError, ToolError
+from lnm_codegen.train import (
+    ComparisonPlan,
+    ComparisonTable,
+    RunSelection,
+    accuracy_figure,
+    compare,
+    load,
+    load_run,
+    plan_of,
+    read_plan,
+)
+from lnm_codegen.train.comparison import queue, results
+from lnm_codegen.train.comparison.figure import figure_data
+from lnm_codegen.train.comparison.queue import ComparisonRuns, runs_of
+from lnm_codegen.train.comparison.results import COLUMNS, ResultFile, best_settings
+from lnm_codegen.train.comparison.statistics import difference, half_width, holm, mean_text
+from lnm_codegen.train.comparison.table import search_table, table_of
+from lnm_codegen.train.runs.config import neuron_of
+from lnm_codegen.train.trainer import Trainer
+
+VALUES = st.lists(st.integers(0, 1000).map(lambda k: k / 10), min_size=2, max_size=10)
+
+TINY = """
+[data]
+name = "digits-rows"
+limit = 60
+[network]
+name = "feedforward"
+hidden = [8]
+[train]
+epochs = 2
+batch = 20
+evaluate_every = 0
+backend = "torch"
+[search]
+seeds = [7]
+validation = 20
+epochs = 1
+[final]
+seeds = [0, 1]
+[[row]]
+name = "LIF, {v_reset}"
+family = "lif"
+vary = { v_reset = [0.0, "none"] }
+[[row]]
+name = "LNM degree {degree}"
+family = "lnm"
+vary = { degree = [1, 2] }
+settings = [{ lr = 1e-2, "network.gain" = 2.0 }, { lr = 2e-2, decay = 0.6 }]
+[[row]]
+name = "diverges"
+family = "lnm"
+v_min = "none"
+v_reset = "none"
+theta = [0.0, 5.0, 9.0, 9.0]
+"""
+FROZEN = """
+[[row]]
+name = "LNM degree 1, frozen"
+family = "lnm"
+degree = 1
+lr_neuron = 0.0
+neurons_from = "row:LNM degree 1"
+"""
+FROZEN_SEARCH = FROZEN + "settings = [{ lr = 1e-2 }, { lr = 2e-2, decay = 0.6 }]\n"
+SHORT = TINY.partition("[[row]]")[0]
+"""The plan without rows."""
+
+
+def plan_file(folder: Path, text: str = TINY) -> Path:
+    path = folder / "tiny.toml"
+    path.write_text(text)
+    return path
+
+
+def tiny(folder: Path, text: str = TINY) -> ComparisonRuns:
+    return runs_of(plan_file(folder, text), folder / "runs")
+
+
+def in_order(path: Path) -> list[tuple[object, ...]]:
+    """Return what must not depend on processes and interruptions, in the order of the keys."""
+    found = ResultFile(path).read()
+    columns = ("accuracy", "train_accuracy", "loss", "rates", "outside", "failed", "config")
+    return sorted((*r.key, *(r.values[c] for c in columns)) for r in found)
+
+
+# --- plans
+
+
+def test_the_shortest_plan(tmp_path: Path) -> None:
+    path = plan_file(
+        tmp_path, '[final]\nseeds = 3\n[[row]]\nfamily = "lif"\n[[row]]\nfamily = "plif"\n'
+    )
+    plan = read_plan(path)
+    assert [row.name for row in plan.rows] == ["lif", "plif"]
+    assert (plan.seeds, plan.reference, plan.searches()) == ((0, 1, 2), "lif", [])
+    assert plan.rows[1].config.family == "plif"
+    assert plan.rows[0].config.evaluate_every == 0
+    assert plan == plan_of(
+        {"final": {"seeds": 3}, "row": [{"vary": {"family": ["lif", "plif"]}}]}, "tiny"
+    )
+
+
+def test_rows_and_settings(tmp_path: Path) -> None:
+    plan = tiny(tmp_path).plan
+    assert [row.name for row in plan.rows] == [
+        "LIF, hard", "LIF, soft", "LNM degree 1", "LNM degree 2", "diverges"
+    ]  # fmt: skip
+    soft, second = plan.rows[1].config, plan.rows[3].settings
+    assert soft.arguments == {"v_reset": None}
+    assert second[0].network_arguments == {"hidden": (8,), "gain": 2.0}
+    assert second[1].arguments == {"degree": 2, "decay": 0.6}
+    jobs = plan.searches()
+    assert [(j.row[-1], j.setting) for j in jobs] == [("1", 0), ("2", 0), ("1", 1), ("2", 1)]
+    assert {(j.config.validation, j.config.epochs, j.config.seed) for j in jobs} == {(20, 1, 7)}
+
+
+def test_a_row_has_fewer_seeds_than_its_plan(tmp_path: Path) -> None:
+    """`seeds` belongs to a row, or to an element of `vary`."""
+    forms = '{ name = "hard", v_reset = 0.0 }, { name = "soft", v_reset = "none", seeds = 1 }'
+    plan = tiny(tmp_path, TINY.replace('0.0, "none"', forms)).plan
+    assert [row.seeds for row in plan.rows[:3]] == [(0, 1), (0,), (0, 1)]
+    chosen = {"LIF, hard": 0, "LIF, soft": 0}
+    found = [(job.row, job.seed) for job in plan.finals(chosen)]
+    assert found == [("LIF, hard", 0), ("LIF, soft", 0), ("LIF, hard", 1)]
+    assert len(plan.finals(chosen, 1)) == 2
+
+
+def test_a_clamp_of_two_states_is_an_argument(tmp_path: Path) -> None:
+    """A row of two states trained without its v_min, since training has one for one state alone."""
+    row = '[[row]]\nname = "two"\nfamily = "lnm"\nstates = 2\nv_min = -4.0\n'
+    settings = 'settings = [{ lr = 1e-2 }, { v_min = -3.0 }, { v_min = "none" }]'
+    first, second, third = tiny(tmp_path, TINY + row + settings).plan.rows[-1].settings
+    assert first.arguments == {"states": 2, "v_min": -4.0}
+    assert second.arguments == {"states": 2, "v_min": -3.0}
+    assert third.arguments == {"states": 2}
+    expected = lnm.get("lnm", states=2, v_min=-4.0)
+    assert str(neuron_of(first).charge) == str(expected.charge)
+
+
+LIF = '[[row]]\nfamily = "lif"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[trian]\nlr = 1\n" + LIF, r"no table 'trian'\. .* Did you mean 'train'\?"),
+        ("[final]\nsedds = 3\n" + LIF, r"final: no key 'sedds'\. .* Did you mean 'seeds'\?"),
+        ("[final]\n" + LIF, r"final: no seeds\. Accepted: seeds = 3, or a list of integers\."),
+        ("[final]\nseeds = [4, 4]\n" + LIF, r"final: seed 4 is given twice\."),
+        ("[final]\nseeds = [-1]\n" + LIF, r"final: seeds is \[-1\]\. Accepted: "),
+        ("[final]\nseeds = 0\n" + LIF, r"final: seeds is 0\. Accepted: "),
+        ("[final]\nseeds = 2\n", r"no row\. Add "),
+        ("final = 2\n" + LIF, r"final is 2\. Accepted: a table \[final\]\."),
+        ("seeds = 2\n" + LIF, r"no table 'seeds'\."),
+        ("[final]\nseeds = 2\n[[row]]\nname = 'x'\n", r"row 1: no neuron\. Give its family"),
+        ("[final]\nseeds = 2\n" + LIF + LIF, r"the row 'lif' occurs twice\. Give each row a name"),
+        (
+            f"[final]\nseeds = 2\n{LIF}name = 'a b'\n{LIF}name = 'a-b'\n",
+            r"rows 'a b' and 'a-b' differ in punctuation alone\.",
+        ),
+        (
+            f"[final]\nseeds = 2\n{LIF}lr_nueron = 0.1\n",
+            r"lif: no key 'lr_nueron'\. Accepted: an argument of lif, a field of \[train\], .*"
+            r" Did you mean 'lr_neuron'\?",
+        ),
+        (f"[final]\nseeds = 2\n{LIF}lr = 'x'\n", r"lif: lr is 'x'\. Accepted: a number\."),
+        (f"[final]\nseeds = 2\n{LIF}seed = 1\n", r"lif: seed is given\. Give seeds in \[final\]"),
+        (f"[final]\nseeds = 2\n[train]\nseed = 1\n{LIF}", r"train: seed is given\."),
+        (f"[final]\nseeds = 2\n[train]\nepoch = 1\n{LIF}", r"train: no key 'epoch'\."),
+        (f"[final]\nseeds = 2\n{LIF}seeds = 3\n", r"lif: seeds is 3\. Accepted: .* from 1 to 2"),
+        (f"[final]\nseeds = 2\n{LIF}vary = {{ tau = 2.0 }}\n", r"row 1: vary\.tau is 2\.0\."),
+        (f"[final]\nseeds = 2\n{LIF}settings = []\n", r"row 1: settings is \[\]\."),
+        (f"[final]\nseeds = 2\n{LIF}'net.x' = 1\n", r"the table of a key is 'net'\. Accepted: "),
+        (f"[final]\nseeds = 2\n{LIF}name = 'x {{tau}}'\n", r"no word of vary 'tau'\."),
+        (
+            f"[final]\nseeds = 2\nreference = 'LIF'\n{LIF}",
+            r"final: reference: no row 'LIF'\. Accepted: lif\. Did you mean 'lif'\?",
+        ),
+        (
+            f"[final]\nseeds = 2\n{LIF}neurons_from = 'row:nope'\n",
+            r"lif: neurons_from: no row 'nope'\.",
+        ),
+        (
+            f"[final]\nseeds = 2\n{LIF}neurons_from = 'row:lif'\n",
+            r"lif: neurons_from leads back to 'lif'\.",
+        ),
+        (
+            f"[search]\nvalidation = 9\nepochs = 1\n[train]\nwarmup = 1\n[final]\nseeds = 2\n{LIF}"
+            "settings = [{ lr = 0.1 }, { lr = 0.2 }]\n",
+            r"search: train: warmup is 1\.",
+        ),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_plan_is_one_line(text: str, said: str, tmp_path: Path) -> None:
+    path = plan_file(tmp_path, text)
+    with pytest.raises(ModelError, match=rf"^{path}: .*{said}" if "row 1" not in said else said):
+        read_plan(path)
+    with pytest.raises(ModelError) as caught:
+        compare(path, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_are_known_before_the_first_run(tmp_path: Path) -> None:
+    """Neurons, networks and data sets of every row, and a seed that the plan lacks."""
+    for old, new, said in (
+        ('"digits-rows"', '"digit-rows"', "tiny: LIF, hard: data: no set 'digit-rows'"),
+        ('"feedforward"', '"forward"', "tiny: LIF, hard: models: no network 'forward'"),
+        ("theta = [0.0, 5", "thet = [0.0, 5", "diverges: no key 'thet'"),
+        ("degree = [1, 2]", "degree = [1, 0]", "tiny: LNM degree 0: lnm: degree is 0"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            compare(plan_file(tmp_path, TINY.replace(old, new)), tmp_path / "out")
+    path = plan_file(tmp_path)
+    with pytest.raises(ModelError, match=r"^compare: tiny: no row 'nothing'\. Accepted: LIF, hard"):
+        compare(path, tmp_path / "out", selection=RunSelection("nothing"))
+    with pytest.raises(ModelError, match=r"seed 9 is not in the plan\. Accepted: 0, 1\."):
+        compare(path, tmp_path / "out", selection=RunSelection(seed=9))
+    with pytest.raises(ModelError, match=r"no setting is chosen for 'LNM degree 2', whose search"):
+        compare(path, tmp_path / "out", selection=RunSelection("degree 2", seed=1))
+    with pytest.raises(ModelError, match=r"^compare: phase is 'test'\."):
+        RunSelection(phase="test")
+    with pytest.raises(ModelError, match=r"^compare: jobs is 0\."):
+        compare(path, tmp_path / "out", jobs=0)
+    assert not (tmp_path / "out").exists()
+
+
+# --- the queue
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> ComparisonRuns:
+    """Return the runs of the plan, all made."""
+    runs = tiny(tmp_path_factory.mktemp("whole"))
+    compare(runs.plan, runs.out)
+    return runs
+
+
+def test_searches_then_the_best_setting_with_each_seed(whole: ComparisonRuns) -> None:
+    plan, found = whole.plan, whole.results.read()
+    assert len(found) == 4 + 10 == len({r.key for r in found})
+    chosen = best_settings(plan, found)
+    for row in ("LNM degree 1", "LNM degree 2"):
+        accuracies = {r.setting: r.accuracy for r in found if r.row == row and r.phase == "search"}
+        assert accuracies[chosen[row]] == max(accuracies.values())
+        assert {r.setting for r in found if r.row == row and r.phase == "final"} == {chosen[row]}
+    failed = [r for r in found if r.values["failed"]]
+    assert {r.row for r in failed} == {"diverges"}
+    assert failed[0].values["failed"].startswith("train: the gradient of layers.0.neuron.theta is")
+    assert whole.waiting(RunSelection()) == []
+    config = json.loads((whole.folder_of(plan.searches()[0]) / "config.json").read_text())["config"]
+    assert (config["validation"], config["epochs"], config["threads"]) == (20, 1, 1)
+    before = whole.results.path.read_bytes()
+    compare(plan, whole.out)
+    assert whole.results.path.read_bytes() == before
+    assert len(whole.ended()) == 8
+    assert all(whole.is_complete(run) for run in whole.ended())
+
+
+def test_a_selection(tmp_path: Path) -> None:
+    runs = tiny(tmp_path, SHORT + LIF + "[[row]]\nfamily = 'plif'\n")
+    runs.work(RunSelection("plif", seeds=1), progress=False)
+    assert [r.key for r in runs.results.read()] == [("plif", "final", 0, 0)]
+    runs.work(RunSelection(seed=1), minutes=0.0)
+    runs.work(RunSelection(phase="search"))
+    assert len(runs.results.read()) == 1
+    table = compare(runs.plan, runs.out, selection=RunSelection(seed=1))
+    assert [r.key[::3] for r in runs.results.read()] == [("plif", 0), ("lif", 1), ("plif", 1)]
+    assert [row.complete for row in table.rows] == [False, True]
+
+
+def test_no_run_is_lost_or_doubled_by_interruptions(
+    whole: ComparisonRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a step, between the end of a run and its result, and within the line of a result."""
+    runs = tiny(tmp_path)
+    step, add, steps = Trainer.step, ResultFile.add, [0]
+
+    def counted(*arguments: object) -> object:
+        steps[0] += 1
+        if steps[0] % 12 == 0:
+            raise KeyboardInterrupt
+        return step(*arguments)  # type: ignore[arg-type]
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def torn(self: ResultFile, *arguments: object) -> None:
+        add(self, *arguments)  # type: ignore[arg-type]
+        self.path.write_bytes(self.path.read_bytes()[:-30])
+        raise KeyboardInterrupt
+
+    interruptions = [(Trainer, "step", counted)] * 3
+    interruptions += [(ResultFile, "add", stopped), (ResultFile, "add", torn)]  # type: ignore[list-item]
+    for place, name, instead in interruptions:
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, instead)
+            with pytest.raises(KeyboardInterrupt):
+                compare(runs.plan, runs.out)
+    compare(runs.plan, runs.out)
+    assert in_order(runs.results.path) == in_order(whole.results.path)
+
+
+@pytest.mark.slow
+def test_killed_processes(whole: ComparisonRuns, tmp_path: Path) -> None:
+    """Two processes, killed twice as soon as there is one more file, give the same results."""
+    runs = tiny(tmp_path)
+    command = [sys.executable, "-m", "lnm_codegen.cli", "compare", str(tmp_path / "tiny.toml")]
+    command += ["--out", str(runs.out), "--jobs", "2"]
+    for _ in range(2):
+        before = set(runs.out.glob("*/checkpoint.safetensors"))
+        process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE)
+        while set(runs.out.glob("*/checkpoint.safetensors")) == before and process.poll() is None:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert len(runs.results.read()) < 14
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "diverged" in done.stdout
+    assert in_order(runs.results.path) == in_order(whole.results.path)
+    assert (
+        json.loads((runs.out / "table.json").read_text()) == compare(runs.plan, whole.out).as_dict()
+    )
+
+
+def test_a_killed_process_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from concurrent.futures.process import BrokenProcessPool
+
+    class Broken:
+        def __init__(self, *_: object, **__: object) -> None: ...
+        def __enter__(self) -> Broken:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def submit(self, *_: object) -> Broken:
+            return self
+
+        def result(self) -> None:
+            raise BrokenProcessPool
+
+    monkeypatch.setattr(queue, "ProcessPoolExecutor", Broken)
+    with pytest.raises(ToolError, match=r"^compare: a process was killed\. Give the same command"):
+        compare(plan_file(tmp_path), tmp_path / "runs", jobs=2)
+
+
+def test_a_run_that_cannot_start_has_no_result(tmp_path: Path) -> None:
+    path = plan_file(tmp_path, TINY.replace('"digits-rows"', '"ecg-qtdb"'))
+    with pytest.raises(ToolError, match=r"^data: ecg-qtdb: .*nope does not exist"):
+        compare(path, tmp_path / "runs", data_dir=tmp_path / "nope")
+    with pytest.raises(ToolError, match=r"^tiny: LNM degree 1: data: ecg-qtdb: "):
+        compare(path, tmp_path / "runs", data_dir=tmp_path)
+    assert not (tmp_path / "runs" / "results.csv").exists()
+
+
+SEARCHED = LIF + "settings = [{ lr = 1e-2 }, { lr = 2e-2 }]\n"
+OWN = """
+import torch
+from torch.utils.data import TensorDataset
+
+def triple():
+    random = torch.Generator().manual_seed(0)
+    x, y = torch.rand(90, 8, 8, generator=random), torch.arange(90) % 3
+    return tuple(TensorDataset(x[k : k + 30], y[k : k + 30]) for k in (0, 30, 60))
+"""
+
+
+def test_samples_in_python(tmp_path: Path) -> None:
+    """`data` takes what `run` takes; the plan then names none."""
+    text = SHORT.replace('name = "digits-rows"\nlimit = 60\n', "") + LIF
+    data = load("digits-rows", limit=60)
+    table = compare(plan_file(tmp_path, text), tmp_path / "runs", data=data)
+    named = compare(plan_file(tmp_path, SHORT + LIF), tmp_path / "named")
+    assert table.rows[0].values == named.rows[0].values
+
+
+def test_no_search_reads_the_test_samples(tmp_path: Path) -> None:
+    """Without held-out samples it does not begin; of a triple, it has the second part."""
+    plan = plan_file(tmp_path, SHORT.replace("validation = 20\n", "") + SEARCHED)
+    with pytest.raises(ModelError, match=r"^tiny: lif: search: .* no sample is held out\."):
+        compare(plan, tmp_path / "none")
+    own = tmp_path / "own.py"
+    own.write_text(OWN)
+    text = SHORT.replace("validation = 20\n", "").replace("digits-rows", f"{own}:triple")
+    runs = tiny(tmp_path, text + SEARCHED)
+    compare(runs.plan, runs.out)
+    found = [*runs.plan.searches(), *runs.plan.finals(runs.best())]
+    samples = [load_run(runs.folder_of(run)).data for run in found]
+    assert [data.is_held_out for data in samples] == [run.phase == "search" for run in found]
+    train, valid, test = samples[0].train, samples[0].test, samples[-1].test
+    assert torch.equal(samples[0].with_test().test.few(0)[0], test.few(0)[0])  # type: ignore[index]
+    assert not torch.equal(valid.few(0)[0], test.few(0)[0])  # type: ignore[index]
+    again = compare(runs.plan, tmp_path / "again", data=samples[0])
+    assert again.as_dict() == compare(runs.plan, runs.out).as_dict()
+    assert len(train) == 30
+    held_out = load("digits-rows", limit=60).held_out(20)
+    with pytest.raises(ModelError, match=r"^tiny: lif: data: the samples have no test split\."):
+        compare(plan, tmp_path / "held", data=held_out)
+
+
+def test_a_run_that_starts_from_another(tmp_path: Path) -> None:
+    """Of the same seed, in a search from its best setting, so that no held-out sample was seen."""
+    runs = tiny(tmp_path, TINY + FROZEN_SEARCH)
+    assert [j.row for j in runs.plan.searches()].count("LNM degree 1, frozen") == 2
+    runs.work(RunSelection("LNM degree 1, frozen", phase="search"))
+    assert runs.results.read() == []  # the row that it starts from has no setting yet
+    runs.work(RunSelection("degree 1"), progress=False)
+    best = runs.best()["LNM degree 1"]
+    for job in (*runs.plan.searches(), *runs.plan.finals(runs.best())):
+        if job.row == "LNM degree 1, frozen":
+            config = json.loads((runs.folder_of(job) / "config.json").read_text())["config"]
+            first = Path(config["neurons_from"])
+            assert first.name == f"LNM-degree-1_{job.phase}{best}_seed{job.seed}"
+
+
+def test_a_plan_that_changed_is_refused(whole: ComparisonRuns) -> None:
+    """A setting, an option, or the number of settings; rows and seeds may be added."""
+    for old, new, said in (
+        ("decay = 0.6", "decay = 0.7", "LNM degree 1, setting 1: the result is of 'lr = "),
+        ("epochs = 2", "epochs = 3", "setting 0: the result is of epochs = 2, the plan has 3"),
+        ("hidden = [8]", "hidden = [9]", r"network_arguments = {.*'hidden': \[8\]"),
+        ("validation = 20", "validation = 10", "the result is of validation = 20, the plan has 10"),
+        (", { lr = 2e-2, decay = 0.6 }", "", "setting 1: .*, the plan has no such setting"),
+    ):
+        changed = plan_file(whole.out.parent, TINY.replace(old, new))
+        with pytest.raises(ModelError, match=f"^tiny: .*{said}"):
+            compare(changed, whole.out)
+    more = TINY.replace("seeds = [0, 1]", "seeds = [0, 1, 2]") + LIF
+    same = runs_of(plan_file(whole.out.parent, more), whole.out)
+    assert len(same.waiting(RunSelection())) == 5 + 3
+    threads = plan_file(whole.out.parent, TINY.replace("batch = 20", "batch = 20\nthreads = 2"))
+    assert runs_of(threads, whole.out).waiting(RunSelection()) == []
+
+
+# --- results
+
+
+def test_lines_of_an_earlier_version(whole: ComparisonRuns, tmp_path: Path) -> None:
+    """The file gains the column at the next result; old lines count, by their settings."""
+    lines = whole.results.path.read_text().splitlines()
+    old = [line.rpartition(',"{')[0] for line in lines[1:]]
+    file = ResultFile(tmp_path / "old.csv")
+    file.path.write_text("\n".join([",".join(COLUMNS[:-1]), *old[:-1]]) + "\n")
+    assert [r.key for r in file.read()] == [r.key for r in whole.results.read()][:-1]
+    changed = plan_of(__import__("tomllib").loads(TINY.replace("epochs = 2", "epochs = 3")), "tiny")
+    assert best_settings(changed, file.read()) == whole.best()
+    last = whole.results.read()[-1]
+    file.add(whole.plan.run_of(*last.key), last.values["shown"], {"failed": "x"})
+    assert file.path.read_text().startswith(",".join(COLUMNS) + "\n")
+    assert [r.key for r in file.read()] == [r.key for r in whole.results.read()]
+    assert [r.values["config"] == "" for r in file.read()] == [True] * 13 + [False]
+
+
+def test_a_header_that_was_not_finished(whole: ComparisonRuns, tmp_path: Path) -> None:
+    file = ResultFile(tmp_path / "new.csv")
+    file.path.write_text("row,pha")
+    assert file.read() == []
+    run = whole.plan.searches()[0]
+    file.add(run, "", {"accuracy": 0.5})
+    assert [r.key for r in file.read()] == [run.key]
+    file.path.write_text("a,b\n1,2\n")
+    with pytest.raises(ModelError, match=r"not results of lnm compare: it has other columns\."):
+        file.read()
+
+
+def test_a_result_has_no_commit_without_git(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without git does not lose the result of a run."""
+    monkeypatch.setenv("PATH", "")
+    assert results.ResultFile(tmp_path / "x.csv")._commit() == ""
+
+
+# --- statistics
+
+
+def by_hand(a: list[float], b: list[float]) -> tuple[float, float, float]:
+    """Return Welch's t, its degrees of freedom and p: by the incomplete beta function."""
+    parts = [statistics.variance(v) / len(v) for v in (a, b)]
+    t = (statistics.mean(a) - statistics.mean(b)) / math.sqrt(sum(parts))
+    df = sum(parts) ** 2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1))
+    p = mpmath.betainc(df / 2, 0.5, 0, df / (df + t * t), regularized=True)
+    return t, df, float(p)
+
+
+def test_the_interval_of_a_difference() -> None:
+    a, b = [27.5, 21.0, 19.0, 23.6, 17.0], [27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8]
+    t, df, p = by_hand(a, b)
+    found = difference(a, b)
+    assert found is not None
+    half = abs(found.mean / t) * quantile(df)
+    assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half))
+    assert found.p == pytest.approx(p)
+
+
+def quantile(df: float) -> float:
+    """Return the 97.5 % quantile of Student's t by bisection of its distribution."""
+    low, high = 0.0, 100.0
+    for _ in range(80):
+        middle = (low + high) / 2
+        tail = mpmath.betainc(df / 2, 0.5, 0, df / (df + middle**2), regularized=True)
+        low, high = (middle, high) if tail > 0.05 else (low, middle)
+    return low
+
+
+@given(VALUES, VALUES)
+def test_a_difference_is_that_of_the_formulas(a: list[float], b: list[float]) -> None:
+    one, other = difference(a, b), difference(b, a)
+    if one is None or other is None:
+        assert len(set(a)) == len(set(b)) == 1
+        return
+    assert one.low <= one.mean <= one.high
+    assert (one.mean, one.low, one.p) == pytest.approx((-other.mean, -other.high, other.p))
+    assert one.p == pytest.approx(by_hand(a, b)[2], rel=1e-6, abs=1e-300)
+    if abs(one.p - 0.05) > 1e-6:
+        assert (one.low <= 0 <= one.high) == (one.p > 0.05)
+
+
+@given(VALUES)
+def test_the_interval_of_a_mean(values: list[float]) -> None:
+    assume(len(set(values)) > 1)
+    half = half_width(values)
+    assert half is not None
+    low, high = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert half == pytest.approx((high - low) / 2)
+    assert half_width(values[:1]) is None
+    assert half_width([3.0, 3.0]) == 0.0
+    assert half_width([0.0, 2.0]) == pytest.approx(12.7062047)  # t of one degree of freedom
+
+
+def test_holm() -> None:
+    """The example of three tests: 3 * 0.01, then 2 * 0.03, and never less than before."""
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_lies_between_no_correction_and_that_of_bonferroni(ps: list[float]) -> None:
+    """It keeps the order, and its smallest p is Bonferroni's."""
+    corrected = holm(ps)
+    for p, q in zip(ps, corrected, strict=True):
+        assert p <= q <= min(1.0, len(ps) * p) + 1e-12
+    assert min(corrected) == min(1.0, len(ps) * min(ps))
+    order = sorted(range(len(ps)), key=ps.__getitem__)
+    assert sorted(corrected) == [corrected[k] for k in order]
+
+
+# --- table
+
+
+def filled(folder: Path, accuracies: dict[str, list[float | None]]) -> ComparisonTable:
+    """Return the table of rows with these accuracies; None is a run that diverged."""
+    rows = [{"name": name, "family": "lif"} for name in accuracies]
+    seeds = max(map(len, accuracies.values()))
+    plan: ComparisonPlan = plan_of({"final": {"seeds": seeds}, "row": rows}, "filled")
+    file = ResultFile(folder / "filled.csv")
+    for name, found in accuracies.items():
+        for seed, accuracy in enumerate(found):
+            values = {"accuracy": accuracy, "parameters": 1234}
+            failed = {"failed": "NaN"}
+            run = plan.run_of(name, "final", 0, seed)
+            file.add(run, "", failed if accuracy is None else values)
+    return table_of(plan, file.read())
+
+
+def test_the_table(tmp_path: Path) -> None:
+    a, b, c = [0.9, 0.91, 0.92], [0.8, 0.81, 0.83], [0.91, 0.9, 0.93]
+    table = filled(
+        tmp_path,
+        {"a": list(a), "b": list(b), "c": list(c), "few": [0.5], "bad": [None] * 3, "none": []},
+    )
+    assert table.reference == "a"
+    tests = [difference([100 * v for v in x], [100 * v for v in a]) for x in (b, c)]
+    ps = holm([test.p for test in tests if test is not None])
+    assert {k: p for k, (_, p) in table.compared.items()} == pytest.approx({1: ps[0], 2: ps[1]})
+    lines = table.markdown().splitlines()
+    assert lines[0].startswith("| neuron | n | test, % | difference from a, points (95 % interval)")
+    assert lines[2] == "| a | 3 | 91.0 ± 2.5 | reference |  | 1,234 |  |  |"
+    found = table.compared[1][0]
+    assert lines[3] == (
+        f"| b | 3 | {mean_text([80, 81, 83])} | {found.mean:+.1f} ({found.low:+.1f} to"
+        f" {found.high:+.1f}) | {ps[0]:.2g} | 1,234 |  |  |"
+    )
+    assert lines[5] == "| few | 1 of 3 | 50.0 |  |  | 1,234 |  |  |"
+    assert lines[6] == "| bad | 0 of 3, 3 diverged |  |  |  |  |  |  |"
+    assert "3 runs diverged, and no mean includes them." in lines
+    said = "Not complete, and not compared: few (1 of 3); bad (0 of 3, 3 diverged); none (0 of 3)."
+    assert said in lines
+    plain = table.as_dict()
+    assert plain["rows"][1]["difference"] == {**vars(found), "holm": ps[0]}
+    assert plain["rows"][3]["half_width"] is None
+    assert plain["rows"][1]["accuracies"] == {"0": 80.0, "1": 81.0, "2": 83.0}
+    assert json.loads(json.dumps(plain)) == plain
+
+
+def test_equal_values_have_no_test(tmp_path: Path) -> None:
+    table = filled(tmp_path, {"a": [0.5, 0.5], "b": [0.5, 0.5], "c": [0.6, 0.6]})
+    assert not table.compared
+    assert table.cells()[2][:4] == ("c", "2", "60.0 ± 0.0", "")
+
+
+def test_held_out_accuracies(whole: ComparisonRuns) -> None:
+    found = whole.results.read()
+    table = table_of(whole.plan, found, "LIF, soft")
+    assert set(table.validation) == {"LNM degree 1", "LNM degree 2"}
+    best = max(r.accuracy for r in found if (r.row, r.phase) == ("LNM degree 1", "search"))
+    assert table.validation["LNM degree 1"] == 100 * best
+    assert table.cells()[2][-2] == whole.plan.rows[2].shown[whole.best()["LNM degree 1"]]
+    header, lines = search_table(whole.plan, found)
+    assert header == ("neuron", "setting", "held out", "train")
+    assert [line[0] for line in lines] == ["LNM degree 1"] * 2 + ["LNM degree 2"] * 2
+    with pytest.raises(ModelError, match=r"^compare: tiny: no row 'x'\."):
+        table_of(whole.plan, found, "x")
+
+
+def test_the_figure(tmp_path: Path) -> None:
+    """A point for each seed, the mean, and the text; a name is no formula."""
+    table = filled(tmp_path, {"a$_$": [0.9, 0.91], "b": [0.8, None], "few": [0.7], "none": []})
+
+    def drawn() -> bytes:
+        return figure_data(lambda: accuracy_figure(table.rows, {"GRU": 91, "old": 10}))
+
+    text = drawn()
+    assert text == drawn()
+    found = {e.text for e in ElementTree.fromstring(text).iter() if e.tag.endswith("}text")}
+    assert {"a$_$", "b", "few", "90.5 ± 6.4, n = 2", "80.0, n = 1, 1 diverged"} <= found
+    assert not any("old" in (word or "") for word in found)
+    (axis,) = accuracy_figure(table.rows).axes
+    assert sorted(axis.lines[1].get_xdata()) == pytest.approx([90, 91])
+    assert axis.lines[4].get_markerfacecolor() == "white"  # it lacks a seed
+    assert figure_data(lambda: accuracy_figure(table.rows), "pdf").startswith(b"%PDF")
+    with pytest.raises(ModelError, match=r"^accuracy_figure: no row has a result"):
+        accuracy_figure(table.rows[3:])
