@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
 import lnm_codegen as lnm
-from lnm_codegen.errors import ModelError, ToolError
+from lnm_codegen.errors import ModelError, ToolError, UnsupportedError
 from lnm_codegen.train import (
     ComparisonPlan,
     ComparisonTable,
@@ -387,6 +387,16 @@ def triple():
     x, y = torch.rand(90, 8, 8, generator=random), torch.arange(90) % 3
     return tuple(TensorDataset(x[k : k + 30], y[k : k + 30]) for k in (0, 30, 60))
 """
+
+
+def test_a_run_without_an_accuracy_is_refused(tmp_path: Path) -> None:
+    """It would count as 0 %."""
+    (tmp_path / "own.py").write_text("def error(outputs, targets):\n    return 0.5\n")
+    metric = f'metric = "{tmp_path / "own.py"}:error"\n'
+    text = SHORT.replace("batch = 20\n", f"batch = 20\n{metric}") + LIF
+    with pytest.raises(UnsupportedError, match=r"^tiny: lif: compare: runs are compared by acc"):
+        compare(plan_file(tmp_path, text), tmp_path / "runs")
+    assert not (tmp_path / "runs" / "results.csv").exists()
 
 
 def test_samples_in_python(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lnm_codegen.analysis.canvas import require_matplotlib
-from lnm_codegen.errors import DivergedError, LnmError, ModelError, ToolError
+from lnm_codegen.errors import DivergedError, LnmError, ModelError, ToolError, UnsupportedError
 from lnm_codegen.files import unwritable
 from lnm_codegen.nn import keep_pages
 from lnm_codegen.train.comparison.plan import ComparisonPlan, PlannedRun, read_plan
@@ -191,6 +191,10 @@ class ComparisonRuns:
                     self.train(first)
             config = replace(config, neurons_from=self.folder_of(first))
         data = self._samples(planned, config)
+        if config.metric is not None or not data.has_classes:
+            problem = "runs are compared by accuracy, and this one has none"
+            accepted = "labels that are classes, and no metric of your own"
+            raise UnsupportedError("compare", problem, accepted)
         return run(config, self.folder_of(planned), resume=True, data=data)
 
     def _samples(self, planned: PlannedRun, config: TrainConfig) -> Dataset:
@@ -241,7 +245,7 @@ def _values(result: RunResult) -> dict[str, Any]:
     last, seconds = result.epochs[-1], [e.seconds for e in result.epochs]
     return {
         "accuracy": round(last.test_accuracy or 0.0, 6),
-        "train_accuracy": round(last.train_accuracy, 6), "loss": round(last.loss, 6),
+        "train_accuracy": round(last.train_accuracy or 0.0, 6), "loss": round(last.loss, 6),
         "rates": " ".join(f"{r:.5f}" for r in last.rates),
         "outside": " ".join(f"{r:.3g}" for r in last.outside),
         "parameters": sum(p.numel() for p in result.network.parameters()),
