@@ -103,7 +103,11 @@ def train(
     ] = None,
     data_settings: Annotated[
         list[str] | None,
-        typer.Option("--data-set", metavar="KEY=VALUE", help="An option of the set; repeat it."),
+        typer.Option(
+            "--data-set",
+            metavar="KEY=VALUE",
+            help="An option of the set, or an argument of your function; repeat it.",
+        ),
     ] = None,
     train_settings: Annotated[
         list[str] | None,
