@@ -188,3 +188,38 @@ def test_sequences_that_continue():
             x = torch.rand(4, N, 5, generator=torch.Generator().manual_seed(k)) * 2
             assert torch.equal(layer(x), peer(x))
         functional.reset_net(nn.Sequential(layer, peer))
+
+
+CONTAINERS = ("MultiStepContainer", "StepModeContainer", "TLastMultiStepContainer")
+RECURRENT = ("ElementWiseRecurrentContainer", "LinearRecurrentContainer")
+
+
+@pytest.mark.parametrize("name", [*CONTAINERS, *RECURRENT])
+def test_containers_of_spikingjelly_need_single_step_layers(name: str) -> None:
+    """A layer in them computes what SpikingJelly's own does; another mode is refused."""
+    functional, _, neuron, surrogate = modules()
+    from spikingjelly.activation_based import layer
+
+    def made(node: Any) -> Any:
+        torch.manual_seed(0)
+        kind = getattr(layer, name)
+        if name == "ElementWiseRecurrentContainer":
+            return kind(node, torch.add, step_mode="m")
+        if name == "LinearRecurrentContainer":
+            return kind(node, 4, 4, step_mode="m")
+        more = (True, "m") if name == "StepModeContainer" else ()
+        return kind(*more, nn.Linear(4, 4), node)
+
+    own = NeuronLayer(lnm.get("lif"), backend="torch", step_mode="s")
+    peer = made(neuron.LIFNode(surrogate_function=surrogate.ATan(2.0)))
+    net = made(own)
+    x = torch.rand(6, N, 4) * 4
+    x = x.permute(1, 2, 0) if name.startswith("TLast") else x
+    for _ in range(2):
+        torch.testing.assert_close(net(x), peer(x))
+        functional.reset_net(peer)
+        lnm.nn.reset(net)
+    functional.set_step_mode(net, "m")
+    assert own.step_mode == "s"
+    with pytest.raises((ValueError, AssertionError)):
+        made(NeuronLayer(lnm.get("lif"), backend="torch"))

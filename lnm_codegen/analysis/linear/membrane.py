@@ -5,6 +5,8 @@
     spike where v >= threshold, then v <- reset
 
 The coefficients are expressions of parameters, and one spike is the output; or no spike, and v.
+A charge that reads `where(v >= threshold, 0, v)` in place of v, as that of snnTorch's Leaky with
+reset_mechanism="zero", has the same spikes: the reset is that of the step before.
 """
 
 from __future__ import annotations
@@ -21,9 +23,13 @@ from lnm_codegen.analysis.linear.step import Values, kernels_of
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.names import Names
-from lnm_codegen.language.functions import Where, min
+from lnm_codegen.language.functions import Where, min, replaced
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import Declared, is_spike
+
+_MOST_BOUND = 8
+_TINY = sympy.Rational(1, 10**20)
+"""Largest difference from the threshold that stands for none."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +80,18 @@ class _Reader:
     def __init__(self, neuron: Neuron, loose: bool) -> None:
         self._neuron, self._loose = neuron, loose
         self._found: dict[str, sympy.Expr] = {}
+        self._bound: dict[sympy.Expr, sympy.Expr] = {}
+        self._late = False  # the reset is in the next charge
 
     def _refuse(self, problem: str, accepted: str) -> UnsupportedError:
         return UnsupportedError(self._neuron.name, problem, accepted)
 
     def membrane(self) -> Membrane:
         neuron = self._neuron
-        if neuron.bindings:
-            raise self._refuse("it has bound values", "plain expressions")
+        if len(neuron.bindings) > _MOST_BOUND:
+            raise self._refuse(f"it has {len(neuron.bindings)} bound values", "plain expressions")
+        for name, definition in neuron.bindings:
+            self._bound[name] = replaced(definition, self._bound)
         if len(neuron.inputs) != 1 or len(neuron.states) > 2:
             problem = f"{len(neuron.inputs)} inputs and {len(neuron.states)} states"
             raise self._refuse(problem, "one input, and at most two states")
@@ -91,7 +101,7 @@ class _Reader:
         if v is None and neuron.states:
             raise self._refuse("the spike depends on x alone", "a spike that depends on a state")
         if v is not None:
-            self._charge(v, current)
+            self._charge(v, current, strict)
             self._reset_unless_loose(v)
             if not self._loose:
                 self._found["start"] = self._start(v)
@@ -110,7 +120,7 @@ class _Reader:
             return out, False
         if len(neuron.fire) > 1:
             raise self._refuse(f"{len(neuron.fire)} spikes", "one spike")
-        z, strict = _inclusive(neuron.fire[0][1])
+        z, strict = _inclusive(replaced(neuron.fire[0][1], self._bound))
         poly = self._affine(z, "fire")
         read = [s for s in (*neuron.states, *neuron.inputs) if poly.coeff_monomial(s) != 0]
         if len(read) != 1 or poly.coeff_monomial(read[0]) != 1:
@@ -127,6 +137,8 @@ class _Reader:
 
     def _affine(self, expr: sympy.Expr, phase: str) -> Any:
         symbols = (*self._neuron.states, *self._neuron.inputs)
+        if self._bound:
+            expr = sympy.expand(replaced(expr, self._bound))
         # SymPy's Float(1) is not equal to 1.
         decimals = {f: sympy.Rational(repr(float(f))) for f in expr.atoms(sympy.Float)}
         try:
@@ -137,10 +149,11 @@ class _Reader:
             raise self._refuse(f"{phase} is {_short(expr)}", "an affine function of states and x")
         return poly
 
-    def _charge(self, v: Declared, current: Declared | None) -> None:
+    def _charge(self, v: Declared, current: Declared | None, strict: bool) -> None:
         charges = dict(self._neuron.charge)
         x = self._neuron.inputs[0]
-        poly = self._affine(charges.get(v, v), f"the charge of {v}")
+        charge = self._without_late_reset(charges.get(v, v), v, strict)
+        poly = self._affine(charge, f"the charge of {v}")
         found = self._found
         found["decay"], found["drift"] = poly.coeff_monomial(v), poly.coeff_monomial(1)
         found["gain"] = poly.coeff_monomial(x)
@@ -157,6 +170,23 @@ class _Reader:
         found["gain"] = sympy.cancel(found["gain"] / gain)
         found["current_decay"], found["current_gain"] = decay, gain
 
+    def _without_late_reset(self, charge: sympy.Expr, v: Declared, strict: bool) -> sympy.Expr:
+        """Return a charge with v in place of `where(v > threshold, 0, v)`, if it has that alone."""
+        threshold = self._found.get("threshold")
+        late = [w for w in charge.atoms(Where) if v in getattr(w.operands[0], "free_symbols", ())]
+        if threshold is None or not late:
+            return charge
+        kind = sympy.StrictGreaterThan if strict else sympy.GreaterThan
+        (condition, then, kept), *others = [w.operands for w in late]
+        known = isinstance(condition, kind) and (condition.lhs, condition.rhs) == (v, threshold)
+        alone = v not in replaced(charge, {late[0]: sympy.Integer(0)}).free_symbols
+        if others or not known or then != 0 or kept != v or not alone:
+            problem = f"the charge of {v} resets it a step late: {_short(charge)}"
+            accepted = "a hard reset to a number, as that of Leaky with reset_mechanism='zero'"
+            raise self._refuse(problem, accepted)
+        self._late = True
+        return replaced(charge, {late[0]: v})
+
     def _reset_unless_loose(self, v: Declared) -> None:
         try:
             self._reset(v)
@@ -166,6 +196,9 @@ class _Reader:
 
     def _reset(self, v: Declared) -> None:
         resets = dict(self._neuron.reset)
+        if self._late and not resets:
+            self._found["reset"] = sympy.Integer(0)
+            return
         for state in resets:
             if state is not v:
                 raise self._refuse(f"the reset of {state} is {resets[state]}", f"a reset of {v}")
@@ -195,14 +228,18 @@ class _Reader:
 
 
 def _inclusive(z: sympy.Expr) -> tuple[sympy.Expr, bool]:
-    """Return z of a spike, and whether it is `where(a > b, z, min(z, 0) - tiny)`, z = a - b."""
+    """Return z of a spike, and whether it occurs at z > 0 alone.
+
+    Then z is `where(a > b, z, min(z, 0) - tiny)`, z = a - b, or z - tiny.
+    """
     if not isinstance(z, Where):
-        return z, False
+        tiny, rest = (-z).as_coeff_Add()
+        return (-rest, True) if 0 < tiny <= _TINY else (z, False)
     condition, then, orelse = z.operands
     if isinstance(condition, sympy.StrictGreaterThan):
         tiny = sympy.expand(min(then, 0) - orelse)
         if sympy.expand(condition.lhs - condition.rhs - then) == 0 and tiny.is_positive:
-            return then, bool(tiny <= sympy.Rational(1, 10**20))
+            return then, bool(tiny <= _TINY)
     return z, False
 
 

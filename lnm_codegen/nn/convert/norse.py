@@ -62,6 +62,12 @@ class NorseLayer(BroadcastLayer):
     """
 
     states_of: Callable[..., Any] = dict
+    returns_states = True
+
+    @property
+    def needs_states(self) -> bool:
+        """Whether a call without a state begins anew."""
+        return not self.carry_state
 
     def forward(self, input_tensor: Tensor, state: Any = None) -> Any:  # type: ignore[override]
         """Run one step, or a sequence."""

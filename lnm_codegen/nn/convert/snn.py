@@ -74,6 +74,7 @@ class SnnTorchLayer(BroadcastLayer):
     init_hidden: bool = False
     output: bool = False
     fixed: tuple[str, ...] = ()
+    returns_states = True
     _checkpoint_remedy = "Leave the layer out, or give the call every state (init_hidden=False)."
 
     def forward(  # type: ignore[override]

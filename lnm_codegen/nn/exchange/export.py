@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lnm_codegen.errors import ModelError, UnsupportedError, reason
+from lnm_codegen.nn.convert.broadcast import BroadcastLayer
 from lnm_codegen.nn.exchange.known import NAMES, WHERE, known
 from lnm_codegen.nn.exchange.layers import Shape
 from lnm_codegen.nn.exchange.metadata import KEY, described
@@ -23,6 +24,7 @@ from lnm_codegen.nn.exchange.primitives import primitive_of
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import NormModule
 from lnm_codegen.nn.norm.layer import NormNeuron
+from lnm_codegen.nn.parameters import values_of
 
 Array = NDArray[Any]
 
@@ -174,8 +176,7 @@ class Exporter:
     def _neuron(self, where: str, name: str, layer: NeuronLayer, shape: Shape) -> Any:
         if layer.arithmetic is not None:
             raise UnsupportedError(where, "it computes in integers", "a layer without arithmetic")
-        if layer.step_mode != "m":
-            raise UnsupportedError(where, f"step_mode is {layer.step_mode!r}", "'m'")
+        recorded, layer = layer, _expanded(layer, shape)
         reports: dict[str, Any] = {"discretisation": "forward Euler", "exact": True}
         try:
             found = primitive_of(where, layer, shape, self._dt, self._nir)
@@ -183,7 +184,7 @@ class Exporter:
             if not self._approximate:
                 require_output(where, layer)  # else approximate=True is no remedy
                 raise
-            x_seq = self._input(where, name, layer)
+            x_seq = self._input(where, name, recorded)
             found = nearest_of(where, layer, x_seq, shape, self._dt, self._nir)
             reports |= {"exact": False, "why": error.problem}
             reports |= self._difference(where, layer, found.node, x_seq, shape)
@@ -205,7 +206,8 @@ class Exporter:
         steps = self._record.inputs.get(path, [])
         if not steps:
             raise UnsupportedError(where, "the layer did not run on the sample")
-        x_seq = torch.cat(steps)
+        join = torch.stack if layer.step_mode == "s" else torch.cat
+        x_seq = join(steps)
         if isinstance(layer, NormNeuron):
             more = self._record.shortcuts.get(path, [])
             inputs = layer.normalised_inputs(x_seq, *([torch.cat(more)] if more else []))
@@ -232,6 +234,20 @@ class Exporter:
             "primitive_rate": float(theirs.mean()),
             "samples": ours.numel(),
         }
+
+
+def _expanded(layer: NeuronLayer, shape: Shape) -> NeuronLayer:
+    """Return a layer whose parameters per neuron have all axes of a sample."""
+    if not isinstance(layer, BroadcastLayer) or not layer.broadcast:
+        return layer
+    values = values_of(layer)
+    dtype = next(iter(values.values())).dtype
+    plain = NeuronLayer(layer.neuron, shape=shape, backend="torch", dtype=dtype)
+    with torch.no_grad():
+        for name, value in values.items():
+            more = max(0, value.dim() - len(shape))  # axes of length 1
+            getattr(plain, name).copy_(value.reshape(value.shape[more:]))
+    return plain
 
 
 def _numbers(where: str, norm: NormModule, kind: str) -> tuple[Array, Array]:

@@ -123,6 +123,8 @@ def fields_of(
         return {"r": gain / dt}
     if not membrane.current:
         return {"tau": dt / (1 - decay), "r": gain / (1 - decay), "v_leak": drift / (1 - decay)}
+    if not np.isfinite(gain).all():  # of Norse, whose current is read before it decays
+        raise UnsupportedError(where, f"{membrane.current} keeps nothing in a step", "tau_syn > dt")
     own = found["current_decay"]
     _require_decay(where, membrane.current, own)
     if (own == 1).any():

@@ -11,8 +11,9 @@ from torch import Tensor
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.exchange.layers import Shape
 
-Layout: TypeAlias = Literal["steps", "merged", "once"]
-"""Axes before the features: (T, N), (T*N,), or (N,) of a value that is the same at each step."""
+Layout: TypeAlias = Literal["steps", "merged", "once", "step"]
+"""Axes before the features: (T, N), (T*N,), (N,) of a value that is the same at each step, or (N,)
+of one time step."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class FrameSignal:
         shape: Its features.
         layout: Its axes before them.
         repeated: It has the axis T, and is the same at each step.
+        time: Index of its time step, of layout "step".
     """
 
     sources: tuple[str, ...]
     shape: Shape
     layout: Layout
     repeated: bool = False
+    time: int = 0
 
     def of_node(self, name: str, shape: Shape) -> FrameSignal:
         """Return the output of a node with this input."""
@@ -64,7 +67,8 @@ class Frame:
 
         The second result is (start, end) where features are merged, or None.
         """
-        layouts: tuple[Layout, ...] = ("once",) if signal.layout == "once" else ("steps", "merged")
+        alone = signal.layout in ("once", "step")
+        layouts: tuple[Layout, ...] = (signal.layout,) if alone else ("steps", "merged")
         for layout in layouts:
             if shape == (*self.lead(layout), *signal.shape):
                 return replace(signal, layout=layout), None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,7 @@ from lnm_codegen.nn.exchange.metadata import FORMAT, KEY
 from lnm_codegen.nn.exchange.package import nir_package
 from lnm_codegen.nn.exchange.parts import ForwardRecord
 from lnm_codegen.nn.exchange.read import network_of
-from lnm_codegen.nn.exchange.record import record
+from lnm_codegen.nn.exchange.record import WholeSequence, record
 from lnm_codegen.nn.exchange.signals import Layout
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.validation import require_bool, require_number, wrong
@@ -51,7 +52,9 @@ def to_nir(
 
     Args:
         model: A module from (T, N, *) to (T, N, *): modules, reshapes that keep T and N, and sums.
-            A network for images (N, *) is written with the image as input of each step.
+            A network for images (N, *) is written with the image as input of each step. Models of
+            snnTorch and Norse, after `convert`, may loop over time in their forward, or take one
+            step (N, *); states that they return after the output are left out.
         sample: An input.
         dt: Length of a time step in the graph's unit of time, > 0.
         approximate: Write the nearest primitive where a neuron is none.
@@ -83,26 +86,56 @@ def to_nir(
 def _recorded(model: nn.Module, sample: Tensor) -> tuple[ForwardRecord, nn.Module]:
     """Return the record of a copy of the model on the CPU, and the copy.
 
-    The sample is a sequence (T, N, *) if the model accepts it as one, else an image (N, *).
+    The sample is a sequence (T, N, *) if the model accepts it as one, else an image (N, *). A model
+    with single-step layers may also take one step, and is then called on each step of the sample.
     """
     require_plain(model)
-    first: LnmError | None = None
     dtype = _dtype_of(model)
-    layouts: tuple[Layout, ...] = ("steps", "once")
-    for layout in layouts:
+    attempts: list[tuple[Layout, Any]] = [("steps", None), ("once", None)]
+    loops = any(isinstance(m, NeuronLayer) and m.step_mode == "s" for m in model.modules())
+    if loops:
+        attempts.append(("steps", _step_by_step))
+    failed: list[tuple[int, LnmError]] = []  # recorded nodes, and what ended an attempt
+    for layout, run in attempts:
         ran = copy.deepcopy(model).to("cpu", dtype).eval()
         for module in ran.modules():
             if isinstance(module, NeuronLayer) and module.backend not in ("auto", "c"):
                 module.backend = "torch"  # backends of a GPU refuse tensors of the CPU
+        found = ForwardRecord(())
         try:
-            return record(ran, sample.detach().to("cpu", dtype, copy=True), layout), ran
+            x = sample.detach().to("cpu", dtype, copy=True)
+            return record(ran, x, layout, found, run), ran
+        except WholeSequence as error:
+            failed.append((-1, error))
         except LnmError as error:
-            first = first or error
-        except (RuntimeError, ValueError, IndexError) as error:  # of the model itself
+            failed.append((len(found.calls), error))
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:  # of the model itself
             problem = f"the model refuses the sample: {str(error).splitlines()[0].rstrip('.')}"
-            first = first or ShapeError(WHERE, problem, "an input of the model")
-    assert first is not None
-    raise first
+            failed.append((0, ShapeError(WHERE, problem, "an input of the model")))
+    raise max(failed, key=lambda attempt: attempt[0])[1] if loops else failed[0][1]
+
+
+def _step_by_step(model: nn.Module, sample: Tensor) -> Any:
+    """Return the outputs of a model that takes one time step, called on each step of a sample.
+
+    States that a call returns after its output are given to the next call, if it accepts them.
+    """
+    outs: list[Tensor] = []
+    states: tuple[Any, ...] = ()
+    for x in sample.unbind(0):
+        result = model(x, *states)
+        out, *rest = result if isinstance(result, tuple) else (result,)
+        outs.append(out)
+        states = tuple(rest) if _accepts(model, x, *rest) else ()
+    return torch.stack(outs)
+
+
+def _accepts(model: nn.Module, *inputs: Any) -> bool:
+    try:
+        inspect.signature(model.forward).bind(*inputs)
+    except TypeError:
+        return False
+    return True
 
 
 def _dtype_of(model: nn.Module) -> torch.dtype:

@@ -344,7 +344,6 @@ MODULES = [
     (ShiftedLayer(lnm.get("lif"), backend="torch"), "a ShiftedLayer, a subclass of NeuronLayer"),
     (ShiftedNorm(3), "a ShiftedNorm, a subclass of BatchNorm1d"),
     (NeuronLayer(lnm.get("lif"), arithmetic=lnm.Fixed(16, 12), backend="torch"), "in integers"),
-    (NeuronLayer(lnm.get("lif"), backend="torch", step_mode="s"), "step_mode is 's'"),
     (
         nn.Sequential(nn.Flatten(0, 1), nn.BatchNorm1d(3), nn.Unflatten(0, (12, 3))),
         "something else",
