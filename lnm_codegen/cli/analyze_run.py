@@ -87,9 +87,10 @@ def _compared(run: Run, found: RunAnalysis, baseline: Run, samples: int | None) 
     from lnm_codegen.insight.analysis import samples_of
     from lnm_codegen.insight.compare import compare_energy
     from lnm_codegen.insight.energy.report import energy
+    from lnm_codegen.train.models import neurons_of
 
     counts = energy(baseline.network, samples_of(baseline, samples))
-    neurons = [r.network.neurons[0].neuron for r in (run, baseline)]
+    neurons = [neurons_of(r.network)[0].neuron for r in (run, baseline)]
     return compare_energy(found.energy, neurons[0], counts, neurons[1], baseline.folder)
 
 

@@ -16,6 +16,7 @@ from lnm_codegen.compiler.formats import load_spec
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.language.names import require_name
 from lnm_codegen.train.names import short_name
+from lnm_codegen.train.runs.config import OWN
 
 if TYPE_CHECKING:
     from lnm_codegen.deploy.arrays import LayerArray
@@ -106,8 +107,9 @@ def run_sources(folder: Path, text: str) -> dict[Path, Source]:
 
     run = read_run(folder)
     found = arrays_of_run(run, specs_of(run, text))
-    name, data = run.network.neurons[0].neuron.name, run.config.data
-    title = f"{name} trained on {data}: neuron arrays"
+    from lnm_codegen.train.models import names_of
+
+    title = f"{names_of(run.network)} trained on {run.config.data}: neuron arrays"
     return sources_of(found, title, f"the run `{run.folder.resolve().name}`", Path("verilog"))
 
 
@@ -117,7 +119,9 @@ def real_of(run: Run, name: str | None = None) -> RealNetwork:
     Raises:
         UnsupportedError: It has no form in integers.
     """
+    from lnm_codegen.deploy.integers.chains import chained, require_outputs
     from lnm_codegen.deploy.integers.convert import real_network
+    from lnm_codegen.train.models import Network, names_of
 
     if not run.data.has_classes:
         problem = f"data {run.config.data!r} have targets that are no classes"
@@ -125,11 +129,20 @@ def real_of(run: Run, name: str | None = None) -> RealNetwork:
     if run.data.per_step:
         problem = f"data {run.config.data!r} have a label for each time step"
         raise UnsupportedError("network", problem, "data with a label for each sample")
-    neuron = run.network.neurons[0].neuron.name
-    data = short_name(run.config.data)
-    default = re.sub(r"\W", "_", f"{data}_{neuron}", flags=re.ASCII).lower()
+    of = f"{short_name(run.config.data)}_{names_of(run.network)}"
+    default = re.sub(r"\W+", "_", of, flags=re.ASCII).lower()
     title = require_name("--name", name) if name is not None else default
-    return real_network(title, run.network, run.network.chain(), run.data.sample)
+    if isinstance(run.network, Network):
+        return real_network(title, run.network, run.network.chain(), run.data.sample)
+    samples, _ = next(run.data.batches(run.data.test, IMAGES))
+    network, chain = chained(run.network, samples, None)
+    if run.data.kind == "image" and chain.time_steps is None:
+        problem = f"a {type(run.network).__name__} that receives images (N, C, H, W)"
+        accepted = "a network with a method chain(), whose Chain has time_steps"
+        raise UnsupportedError("network", problem, accepted)
+    real = real_network(title, network, chain, run.data.sample)
+    require_outputs(network, chain, samples)
+    return real
 
 
 def run_rows(run: Run) -> list[tuple[str, str]]:
@@ -137,11 +150,19 @@ def run_rows(run: Run) -> list[tuple[str, str]]:
     config = run.config
     return [
         ("run", f"`{run.folder.resolve().name}`"),
-        ("neuron", _call(config.family, config.arguments)),
+        ("neuron", _neurons(run)),
         ("network", _call(config.network, config.network_arguments)),
         ("data", _call(config.data, config.data_arguments)),
         ("training", f"{config.epochs} epochs, seed {config.seed}"),
     ]
+
+
+def _neurons(run: Run) -> str:
+    from lnm_codegen.train.models import names_of
+
+    if run.config.family == OWN:
+        return f"`{names_of(run.network)}`"
+    return _call(run.config.family, run.config.arguments)
 
 
 def _call(name: str, arguments: Mapping[str, object]) -> str:

@@ -23,7 +23,7 @@ from lnm_codegen.cli.options import (
     surrogate_table,
 )
 from lnm_codegen.errors import LnmError, ModelError
-from lnm_codegen.train.names import require_names, short_name
+from lnm_codegen.train.names import is_reference, require_names, short_name
 from lnm_codegen.train.runs.config import OPTIONS, TrainConfig
 from lnm_codegen.train.runs.config_file import (
     FIELD_TYPES,
@@ -160,7 +160,8 @@ def train(
     given |= _taken("--data-set", tables["data_arguments"], TABLES["data"], given)
     base = read_toml(config) if config else _base(out, resume, bool(given or any(tables.values())))
     whole = _merged(base, given, tables)
-    stem = Path(whole.family.replace(":", "-")).stem
+    own = short_name(whole.network) if is_reference(whole.network) else None
+    stem = own or Path(whole.family.replace(":", "-")).stem
     folder = out or Path("runs") / f"{stem}-{short_name(whole.data)}-seed{whole.seed}"
     require_names(with_definition(whole, folder) if resume else whole)
     if not resume and os.environ.get("RANK", "0") == "0":
@@ -219,11 +220,17 @@ def _base(out: Path | None, resume: bool, changed: bool) -> TrainConfig:
     found = None
     if resume and out is not None:
         from lnm_codegen.train.runs.folder import RunFolder  # loads PyTorch
-        from lnm_codegen.train.runs.origin import read_origin, require_named_data
+        from lnm_codegen.train.runs.origin import (
+            read_origin,
+            require_named_data,
+            require_named_network,
+        )
 
         found = RunFolder(out).resumable(None)
         if found is not None:
-            require_named_data(read_origin(out / "config.json"))
+            origin = read_origin(out / "config.json")
+            require_named_network(origin, found)
+            require_named_data(origin)
     if resume and found is None and not changed:
         problem = "no run named" if out is None else f"{out} holds no run"
         raise ModelError("--resume", problem, remedy="Name the folder of a run with --out.")
@@ -263,6 +270,7 @@ def _clamp(text: str) -> float | None:
 def _run(config: TrainConfig, folder: Path, force: bool, resume: bool, console: Console) -> None:
     """Train, and print what the neurons learned."""
     from lnm_codegen.nn import keep_pages
+    from lnm_codegen.train.models import neurons_of
     from lnm_codegen.train.runs.runner import run
     from lnm_codegen.train.stability.curve import learned_text
     from lnm_codegen.train.stability.modes import unstable_text
@@ -273,7 +281,7 @@ def _run(config: TrainConfig, folder: Path, force: bool, resume: bool, console: 
     except KeyboardInterrupt:
         typer.echo(_stopped(config, folder), err=True)
         raise typer.Exit(130) from None
-    for k, layer in enumerate(result.network.neurons, 1):
+    for k, layer in enumerate(neurons_of(result.network), 1):
         console.print(f"layer {k}: {learned_text(layer)}", highlight=False)
     if text := unstable_text(result.epochs[-1].unstable):
         console.print(f"{text}; see lnm analyze {shlex.quote(str(folder))}", highlight=False)

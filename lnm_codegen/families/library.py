@@ -143,20 +143,34 @@ def _from_python(
         return _neuron(module, reference, target, arguments)
 
 
-def call_function(reference: str, arguments: Mapping[str, Any]) -> Any:
+def call_function(
+    reference: str,
+    arguments: Mapping[str, Any],
+    offered: Mapping[str, Callable[[], Any]] | None = None,
+) -> Any:
     """Return what a function of a file or module of the user returns; see `function_of`.
+
+    With `offered`, a class may stand for the function.
 
     Args:
         reference: `file.py:function` or `module:function`.
         arguments: Arguments of the function, by name.
+        offered: Further arguments, each with a function that returns its value. They are given
+            where the signature names them and `arguments` does not.
 
     Raises:
         ModelError: As for `function_of`; an argument that the function does not take, or an
             exception of the user's code, with file and line.
     """
-    with _own_function(reference) as (module, function):
-        _require_arguments(reference, function, arguments)
-        return _guarded(module, reference, "calling it", function, **arguments)
+    with _own_function(reference, or_class=offered is not None) as (module, function):
+        named = inspect.signature(function).parameters
+        more = {
+            word: value()
+            for word, value in (offered or {}).items()
+            if word in named and word not in arguments
+        }
+        _require_arguments(reference, function, {**arguments, **more})
+        return _guarded(module, reference, "calling it", function, **arguments, **more)
 
 
 def function_of(reference: str) -> Callable[..., Any]:
@@ -175,20 +189,24 @@ def function_of(reference: str) -> Callable[..., Any]:
 
 
 @contextmanager
-def _own_function(reference: str) -> Iterator[tuple[ModuleType, Callable[..., Any]]]:
+def _own_function(
+    reference: str, or_class: bool = False
+) -> Iterator[tuple[ModuleType, Callable[..., Any]]]:
     place, _, name = reference.rpartition(":")
     with _imported(place) as module:
-        function = _member(module, place, name)
-        _require_own(reference, module, function)
+        kinds = "function or class" if or_class else "family, function or neuron"
+        function = _member(module, place, name, kinds)
+        _require_own(reference, module, function, or_class)
         yield module, function
 
 
-def _require_own(reference: str, module: ModuleType, function: Any) -> None:
+def _require_own(reference: str, module: ModuleType, function: Any, or_class: bool) -> None:
     """Raise ModelError unless a function is written in a module that is not installed."""
     accepted = "a function that is written in the file or module that you name"
-    if not inspect.isfunction(function) or function.__module__ != module.__name__:
+    is_function = inspect.isfunction(function) or (or_class and inspect.isclass(function))
+    if not is_function or function.__module__ != module.__name__:
         kind = type(function).__name__
-        problem = "it is imported there" if inspect.isfunction(function) else f"a {kind}"
+        problem = "it is imported there" if is_function else f"a {kind}"
         raise ModelError(reference, problem, accepted, "Write a function that returns it.")
     file = Path(getattr(module, "__file__", None) or "").resolve()
     library = Path(sysconfig.get_path("stdlib")).resolve()
@@ -309,19 +327,27 @@ def _line(module: ModuleType | None, error: BaseException | None) -> str:
     return f"{file}:{numbers[-1]}" if numbers else ""
 
 
-def _member(module: ModuleType, place: str, name: str) -> Any:
+def _member(
+    module: ModuleType, place: str, name: str, kinds: str = "family, function or neuron"
+) -> Any:
     members = vars(module)
     if name in members:
         return members[name]
-    found = [key for key, value in members.items() if _is_offered(module, key, value)]
-    accepted = found or "none; it has no family, function or neuron"
+    offers = [key for key, value in members.items() if _is_offered(module, key, value)]
+    classes = [k for k, v in members.items() if inspect.isclass(v) and _is_written(module, k, v)]
+    found = offers + classes * ("class" in kinds)
+    accepted = found or f"none; it has no {kinds}"
     raise ModelError(place, f"no {name!r} in it", accepted, did_you_mean(name, found))
 
 
 def _is_offered(module: ModuleType, key: str, value: Any) -> bool:
     """Report whether a member is a public family or neuron, or a function written there."""
-    own = inspect.isfunction(value) and value.__module__ == module.__name__
-    return not key.startswith("_") and (own or isinstance(value, Family | Neuron))
+    own = inspect.isfunction(value) and _is_written(module, key, value)
+    return own or (not key.startswith("_") and isinstance(value, Family | Neuron))
+
+
+def _is_written(module: ModuleType, key: str, value: Any) -> bool:
+    return not key.startswith("_") and value.__module__ == module.__name__
 
 
 def _neuron(module: ModuleType, reference: str, target: Any, arguments: dict[str, Any]) -> Neuron:

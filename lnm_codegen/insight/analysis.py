@@ -7,7 +7,7 @@ has: the content of `lnm analyze RUN`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.hooks import evaluating
 from lnm_codegen.train.history import layer_history
 from lnm_codegen.train.losses import IGNORED
+from lnm_codegen.train.models import names_of, neurons_of
 from lnm_codegen.train.runs.config import clamp_of
 from lnm_codegen.train.runs.saved import Run
 from lnm_codegen.train.stability.modes import ROWS
@@ -177,7 +178,7 @@ def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnal
     if limit is not None:
         require_integer("analyze", "limit", limit)
     require_integer("analyze", "rows", rows)
-    layers = run.network.neurons
+    layers = neurons_of(run.network)
     if not layers:
         raise ModelError("analyze", f"{run.folder} has no neuron layer")
     paths = {id(module): name for name, module in run.network.named_modules()}
@@ -193,8 +194,8 @@ def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnal
     config = run.config.as_json() | {"v_min": clamp_of(run.config)}
     return RunAnalysis(
         folder=run.folder,
-        network=f"{type(run.network).__name__} of {layers[0].neuron.name} on {run.data.name}",
-        equations=brief(layers[0].neuron),
+        network=f"{type(run.network).__name__} of {names_of(run.network)} on {run.data.name}",
+        equations=_equations(layers),
         config=config,
         split="held-out" if run.data.is_held_out else "test",
         samples=recorded.samples,
@@ -204,6 +205,14 @@ def analyze_run(run: Run, limit: int | None = None, rows: int = ROWS) -> RunAnal
         layers=tuple(found),
         energy=counts,
     )
+
+
+def _equations(layers: Sequence[NeuronLayer]) -> tuple[str, ...]:
+    """Return the equations of a network's neurons, with their names if there are several."""
+    found = dict.fromkeys((x.neuron.name, brief(x.neuron)) for x in layers)
+    if len(found) == 1:
+        return next(iter(found))[1]
+    return tuple(f"{name}: {line}" for name, lines in found for line in lines)
 
 
 def samples_of(run: Run, limit: int | None) -> Iterator[tuple[Tensor, Tensor]]:

@@ -255,11 +255,11 @@ class Neuron:
         }
 
 
-def require_one_port(where: str, neuron: Neuron) -> None:
+def require_one_port(where: str, neuron: Neuron, remedy: str = "") -> None:
     """Raise ModelError unless a neuron has one input and one output."""
     if len(neuron.inputs) != 1 or len(neuron.output) != 1:
         problem = f"{neuron.name} has {len(neuron.inputs)} inputs and {len(neuron.output)} outputs"
-        raise ModelError(where, problem, "a neuron with one of each")
+        raise ModelError(where, problem, "a neuron with one of each", remedy)
 
 
 def _granularities(neuron: Neuron, per: Any) -> dict[str, Granularity]:

@@ -13,8 +13,8 @@ __all__ = [
     "MODELS", "Certificate", "ComparisonPlan", "ComparisonTable", "ConvNet", "Dataset", "Epoch",
     "Network", "Run", "RunResult", "RunSelection", "TrainConfig", "accuracy_figure", "build",
     "certificate", "charge_curve", "clamp_parameters", "compare", "curves_figure", "fit",
-    "from_arrays", "from_datasets", "load", "load_run", "plan_of", "project", "read_plan", "run",
-    "slope_penalty",
+    "from_arrays", "from_datasets", "load", "load_run", "neurons_of", "plan_of", "project",
+    "read_plan", "run", "slope_penalty",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from lnm_codegen.train.figure import curves_figure as curves_figure
 from lnm_codegen.train.models import MODELS as MODELS
 from lnm_codegen.train.models import Network as Network
 from lnm_codegen.train.models import build as build
+from lnm_codegen.train.models import neurons_of as neurons_of
 from lnm_codegen.train.models.conv import ConvNet as ConvNet
 from lnm_codegen.train.runs.config import TrainConfig as TrainConfig
 from lnm_codegen.train.runs.runner import RunResult as RunResult

@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lnm_codegen.errors import LnmError, ModelError
+from lnm_codegen.train.models import Network
 from lnm_codegen.validation import wrong
 
 _GROUPS: list[object] = []
@@ -44,7 +45,8 @@ class World:
         if self.size == 1:
             return network
         ids = None if self.device.type == "cpu" else [self.device.index]
-        return DistributedDataParallel(network, device_ids=ids)
+        is_own = not isinstance(network, Network)  # it may have parameters that a batch ignores
+        return DistributedDataParallel(network, device_ids=ids, find_unused_parameters=is_own)
 
     def share(self, count: int, whole: int) -> float:
         """Return the factor of a mean over `count` of the batch's `whole` samples."""

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
 import torch
+from torch import nn
 
+from lnm_codegen.analysis.charge import lower_clamp
 from lnm_codegen.errors import LnmError, ModelError, reason
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.nn import reset
 from lnm_codegen.options import BackendName
 from lnm_codegen.train.data import Dataset, Split, load, require_set_options
 from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import Objective, objective_of
 from lnm_codegen.train.metrics import counting
-from lnm_codegen.train.models import Network, build, require_network_options
+from lnm_codegen.train.models import Network, build, neurons_of, require_network_options
+from lnm_codegen.train.models.own import Made, make, require_no_family
+from lnm_codegen.train.names import is_reference
 from lnm_codegen.train.runs.config import TrainConfig, clamp_of, neuron_of
 from lnm_codegen.train.stability.modes import Unstable, count_unstable
 from lnm_codegen.train.trainer import Trainer
@@ -105,8 +110,36 @@ def dataset_of(config: TrainConfig, data: Dataset | None = None) -> Dataset:
     return data.held_out(config.validation) if config.validation and not data.is_held_out else data
 
 
+def make_network(
+    config: TrainConfig,
+    data: Dataset,
+    neuron: Callable[[], Neuron],
+    given: nn.Module | None = None,
+) -> Made:
+    """Return the network of a run: a built-in one, one of a file or module, or `given`.
+
+    Args:
+        config: See `network_of`.
+        data: See `network_of`.
+        neuron: Function that returns the neuron of the config. It is called if the network takes
+            a neuron.
+        given: A network of the user, with its weights.
+
+    Raises:
+        ModelError: As of `network_of` and `models.own.make`.
+    """
+    if given is not None:
+        require_no_family(config, f"network: {config.network}")
+        return Made(given, takes_neuron=False)
+    if is_reference(config.network):
+        with torch.random.fork_rng(devices=_gpus()):
+            torch.manual_seed(config.seed)
+            return make(config, data, neuron)
+    return Made(network_of(config, data, neuron()), takes_neuron=True)
+
+
 def network_of(config: TrainConfig, data: Dataset, neuron: Neuron | None = None) -> Network:
-    """Return a network whose weights depend only on the config; PyTorch's own seed stays.
+    """Return a built-in network whose weights depend only on the config; PyTorch's seed stays.
 
     Args:
         config: Its network, neuron, seed and backend.
@@ -145,7 +178,7 @@ def _gpus() -> list[int]:
 
 def fit(
     config: TrainConfig,
-    network: Network,
+    network: nn.Module,
     data: Dataset,
     on_batch: OnBatch | None = None,
     trainer: Trainer | None = None,
@@ -154,7 +187,7 @@ def fit(
 
     Args:
         config: The config of the run.
-        network: `network_of(config, data)`.
+        network: `network_of(config, data)`, or any module with neuron layers; see `models.own`.
         data: Samples.
         on_batch: Function of the number of finished steps, their total, and the last loss.
         trainer: A trainer to continue with; by default a new one.
@@ -181,16 +214,16 @@ def fit(
         trainer.end_epoch()
         tested, every = None, config.evaluate_every
         if number == config.epochs or (every and number % every == 0):
-            clamp = clamp_of(config)
+            clamps = clamps_of(config, trainer.averaged)
             tested = evaluate(
-                trainer.averaged, data, data.test, config.batch, clamp, world, objective
+                trainer.averaged, data, data.test, config.batch, clamps, world, objective
             )
         loss_mean, mean_score = (s / max(all_predictions, 1.0) for s in (loss_sum, all_scores))
         accuracy, metric = _reported(objective, mean_score)
         if tested is None:
             yield Epoch(number, loss_mean, accuracy, None, (), (), seconds, train_metric=metric)
         else:
-            layers = trainer.averaged.neurons if number == config.epochs else ()
+            layers = neurons_of(trainer.averaged) if number == config.epochs else ()
             yield Epoch(
                 number, loss_mean, accuracy, tested.accuracy, tested.rates, tested.outside,
                 seconds, tuple(count_unstable(layer) for layer in layers),
@@ -204,23 +237,36 @@ def _reported(objective: Objective, score: float) -> tuple[float | None, float |
     return (score if objective.has_accuracy else None), metric
 
 
+def clamps_of(config: TrainConfig, network: nn.Module) -> list[float | None]:
+    """Return the lower clamp of the potential of each neuron layer, or None without one.
+
+    That of the config applies to a built-in network. A layer of the user's own has its own.
+    """
+    layers = neurons_of(network)
+    if isinstance(network, Network):
+        return [clamp_of(config)] * len(layers)
+    return [lower_clamp(layer.neuron) if layer.neuron.states else None for layer in layers]
+
+
 def evaluate(
-    network: Network,
+    network: nn.Module,
     data: Dataset,
     split: Split,
     batch: int = 256,
-    clamp: float | None = None,
+    clamps: Sequence[float | None] = (),
     world: World | None = None,
     objective: Objective | None = None,
 ) -> Tested:
     """Return score, firing rates and shares outside the interval on a split.
 
     Args:
-        network: Any network; it is put into eval mode.
+        network: Any network; it is put into eval mode. States that its layers keep are reset
+            before each batch.
         data: The data set of the split.
         split: The samples to test on.
         batch: Number of samples per forward pass.
-        clamp: Lower clamp of the potential; None counts only diverged potentials as outside.
+        clamps: Lower clamp of the potential of each neuron layer; None counts only diverged
+            potentials as outside, which is the default for every layer.
         world: The processes that share the work.
         objective: Loss and score; by default the accuracy.
     """
@@ -228,16 +274,19 @@ def evaluate(
     objective = objective_of(TrainConfig(), data) if objective is None else objective
     network.eval()
     losses, scores, predictions = 0.0, 0.0, 0
-    with torch.no_grad(), counting(network.neurons, clamp) as counts:
+    layers = neurons_of(network)
+    with torch.no_grad(), counting(layers, clamps or [None] * len(layers)) as counts:
         for x, labels in data.batches(split, batch, rank=world.rank, world=world.size):
             if labels.numel():
+                reset(network)
                 logits, labels = network(x.to(world.device)), labels.to(world.device)
                 score, number = objective.score(logits, labels)
                 scores, predictions = scores + score, predictions + number
                 if objective.is_own:
                     losses += float(objective.loss(logits, labels)) * number
-    layers = [n for c in counts for n in (c.fired, c.outside, c.seen)]
-    all_losses, all_scores, total, *sums = world.summed([losses, scores, predictions, *layers])
+    reset(network)
+    counted = [n for c in counts for n in (c.fired, c.outside, c.seen)]
+    all_losses, all_scores, total, *sums = world.summed([losses, scores, predictions, *counted])
     total = max(total, 1.0)
     accuracy, metric = _reported(objective, all_scores / total)
     fired, outside, each = sums[0::3], sums[1::3], [max(s, 1.0) for s in sums[2::3]]
@@ -273,7 +322,7 @@ def torch_settings(config: TrainConfig, device: torch.device) -> Iterator[None]:
             torch.backends.cudnn.benchmark = cudnn
 
 
-def learned_parameters(network: Network) -> dict[str, torch.Tensor]:
+def learned_parameters(network: nn.Module) -> dict[str, torch.Tensor]:
     """Return a copy of the neurons' learned parameters, `<layer>.<parameter>`.
 
     A parameter of more than `LARGEST_IN_HISTORY` elements, per neuron of a large layer, is left
@@ -281,7 +330,7 @@ def learned_parameters(network: Network) -> dict[str, torch.Tensor]:
     """
     return {
         f"{k}.{name}": value.detach().cpu().clone()
-        for k, layer in enumerate(network.neurons)
+        for k, layer in enumerate(neurons_of(network))
         for name, value in layer.named_parameters()
         if value.numel() <= LARGEST_IN_HISTORY
     }

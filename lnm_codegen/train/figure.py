@@ -24,13 +24,13 @@ from lnm_codegen.plot.poles import draw_poles
 from lnm_codegen.plot.style import QUIET, WARM
 from lnm_codegen.plot.subject import MOST_CURVES, step_of
 from lnm_codegen.train.history import draw_history, layer_history
-from lnm_codegen.train.models import Network
+from lnm_codegen.train.models import neurons_of
 from lnm_codegen.train.stability.curve import learned_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, FigureBase
-    from torch import Tensor
+    from torch import Tensor, nn
 
 LIF_DECAY = 0.5
 _MOST_PARAMETERS, _HEIGHT = 6, 1.5
@@ -40,7 +40,7 @@ _ROWS, _NEAR = "#56B4E9", 8.0
 
 
 def run_figure(
-    name: str, network: Network, history: Mapping[str, Tensor], v_min: float | None = LOWEST
+    name: str, network: nn.Module, history: Mapping[str, Tensor], v_min: float | None = LOWEST
 ) -> Figure:
     """Draw a column per neuron layer: its curve, and below each learned parameter over epochs.
 
@@ -56,7 +56,7 @@ def run_figure(
     Raises:
         ToolError: matplotlib is not installed.
     """
-    layers = [layer_history(history, k, layer) for k, layer in enumerate(network.neurons)]
+    layers = [layer_history(history, k, layer) for k, layer in enumerate(neurons_of(network))]
     words = list(dict.fromkeys(word for layer in layers for word in layer))[:_MOST_PARAMETERS]
     if not words:
         return curves_figure({name: network}, v_min)
@@ -79,7 +79,7 @@ def run_figure(
     return whole
 
 
-def curves_figure(networks: Mapping[str, Network], v_min: float | None = LOWEST) -> Figure:
+def curves_figure(networks: Mapping[str, nn.Module], v_min: float | None = LOWEST) -> Figure:
     """Draw a row per network and a column per neuron layer.
 
     Args:
@@ -89,24 +89,27 @@ def curves_figure(networks: Mapping[str, Network], v_min: float | None = LOWEST)
     Raises:
         ToolError: matplotlib is not installed.
     """
-    columns = max(len(n.neurons) for n in networks.values())
+    columns = max(len(neurons_of(n)) for n in networks.values())
     figure = new_figure("train", 4.2 * columns, 3.6 * len(networks) + 0.4)
     _draw_curves(figure, networks, v_min)
     return figure
 
 
-def _draw_curves(figure: FigureBase, networks: Mapping[str, Network], v_min: float | None) -> None:
-    columns = max(len(n.neurons) for n in networks.values())
+def _draw_curves(
+    figure: FigureBase, networks: Mapping[str, nn.Module], v_min: float | None
+) -> None:
+    columns = max(len(neurons_of(n)) for n in networks.values())
     axes = figure.subplots(len(networks), columns, squeeze=False)
     for row, (name, network) in zip(axes, networks.items(), strict=True):
+        layers = neurons_of(network)
         for k, axis in enumerate(row):
-            if k >= len(network.neurons):
+            if k >= len(layers):
                 axis.set_axis_off()
                 continue
-            draw_curve(axis, network.neurons[k], v_min)
-            learned = textwrap.fill(learned_text(network.neurons[k]), 52)
+            draw_curve(axis, layers[k], v_min)
+            learned = textwrap.fill(learned_text(layers[k]), 52)
             axis.set_title(f"{name}, layer {k + 1}\n{learned}", fontsize=9, parse_math=False)
-    if axes[0][0].get_legend() is None:
+    if axes[0][0].get_legend() is None and axes[0][0].get_legend_handles_labels()[0]:
         axes[0][0].legend(fontsize=8, loc="upper left")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,9 @@ class Counts:
 
 
 @contextmanager
-def counting(layers: Sequence[NeuronLayer], clamp: float | None) -> Iterator[list[Counts]]:
+def counting(
+    layers: Sequence[NeuronLayer], clamps: Sequence[float | None]
+) -> Iterator[list[Counts]]:
     """Count in each of `layers` while the context is open.
 
     The kernels of a second layer with the same parameters and input count the potentials, so a
@@ -46,11 +48,18 @@ def counting(layers: Sequence[NeuronLayer], clamp: float | None) -> Iterator[lis
 
     Args:
         layers: Layers of a network that runs in eval mode without gradients.
-        clamp: Lower clamp, which holds potentials; None counts only those that diverged.
+        clamps: Lower clamp of each layer, which holds potentials; None counts only those that
+            diverged.
     """
     counts = [Counts() for _ in layers]
-    hooks = [(layer, _Counter(one, clamp)) for layer, one in zip(layers, counts, strict=True)]
-    with hooked(hooks, with_kwargs=True):
+    hooks = [
+        (layer, _Counter(one, clamp))
+        for layer, one, clamp in zip(layers, counts, clamps, strict=True)
+    ]
+    with ExitStack() as stack:
+        stack.enter_context(hooked(hooks, with_kwargs=True))
+        for layer, hook in hooks:
+            stack.callback(layer.register_forward_pre_hook(hook.before).remove)
         yield counts
 
 
@@ -60,8 +69,13 @@ class _Counter:
     def __init__(self, counts: Counts, clamp: float | None) -> None:
         self._counts = counts
         self._twin: NeuronLayer | None = None
+        self._before: dict[str, Tensor] = {}
         low = -HIGH if clamp is None else clamp
         self._interval = (float(torch.nextafter(torch.tensor(low), torch.tensor(HIGH))), HIGH)
+
+    def before(self, layer: NeuronLayer, _: Any) -> None:
+        """Note the states with which a call begins."""
+        self._before = layer.state
 
     def __call__(self, layer: NeuronLayer, inputs: Any, named: dict[str, Any], out: Any) -> None:
         spikes: Tensor = out[0] if isinstance(out, tuple) else out
@@ -78,5 +92,7 @@ class _Counter:
                 layer.neuron, channels=shape[0], shape=shape, backend=layer.backend,
                 step_mode=layer.step_mode, record=("stats",), interval=self._interval,
             )  # fmt: skip
+        if layer.step_mode == "s" or layer.carry_state:
+            named = {"state": self._before, **named}
         *_, recorded = functional_call(self._twin, values_of(layer), inputs, named)
         self._counts.outside += recorded["stats"]["outside"]

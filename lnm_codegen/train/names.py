@@ -30,13 +30,26 @@ def require_dataset(name: str) -> str:
     Raises:
         ModelError: No such set, or a file or module that does not exist.
     """
+    return _require_name("data", "set", name, DATASETS, "function")
+
+
+def require_network(name: str) -> str:
+    """Return the name of a network, or a reference to a network of yours; or raise ModelError.
+
+    Raises:
+        ModelError: No such network, or a file or module that does not exist.
+    """
+    return _require_name("models", "network", name, NETWORKS, "Net")
+
+
+def _require_name(where: str, word: str, name: str, known: tuple[str, ...], member: str) -> str:
     if not is_reference(name):
-        accepted = (*DATASETS, "file.py:function", "module:function")
-        return require_known("data", "set", name, accepted)
+        accepted = (*known, f"file.py:{member}", f"module:{member}")
+        return require_known(where, word, name, accepted)
     if is_missing(name):
         place = name.rpartition(":")[0]
-        remedy = "Name a file of the current folder or a whole path, file.py:function."
-        raise ModelError(f"data: {name}", f"{place} does not exist", remedy=remedy)
+        remedy = f"Name a file of the current folder or a whole path, file.py:{member}."
+        raise ModelError(f"{where}: {name}", f"{place} does not exist", remedy=remedy)
     return name
 
 
@@ -51,15 +64,11 @@ def short_name(name: str) -> str:
     return f"{Path(place).name.removesuffix('.py')}-{function}" if colon else name
 
 
-def require_network(name: str) -> str:
-    """Return the name of a network, or raise ModelError."""
-    return require_known("models", "network", name, NETWORKS)
-
-
 def require_names(config: TrainConfig) -> None:
     """Refuse a config whose data set, network, neuron or folder of data does not exist.
 
-    A neuron of a Python file or module is left to the run, so that its code runs once.
+    A neuron of a Python file or module is left to the run, so that its code runs once. So is the
+    neuron of a network of yours, which may take none.
 
     Raises:
         ModelError: No such data set, network or family, or arguments that the family refuses.
@@ -71,5 +80,5 @@ def require_names(config: TrainConfig) -> None:
         problem = f"{config.data_dir} does not exist"
         remedy = "Name a folder with --data-dir; docs/data.md lists its layouts."
         raise ToolError(f"data: {config.data}", problem, remedy=remedy)
-    if ":" not in config.family:
+    if not is_reference(config.family) and not is_reference(config.network):
         neuron_of(config)

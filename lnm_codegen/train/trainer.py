@@ -13,11 +13,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lnm_codegen.analysis.plane.linear import linear_part
 from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.families.common import LOWEST
-from lnm_codegen.nn import pack_spikes
+from lnm_codegen.nn import pack_spikes, reset
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import Objective, objective_of, require_reduction
-from lnm_codegen.train.models import Network, parameter_groups
+from lnm_codegen.train.models import Network, neurons_of, parameter_groups
+from lnm_codegen.train.models.own import require_trainable
 from lnm_codegen.train.optimiser import (
     clipped,
     load_optimizer,
@@ -46,7 +47,8 @@ class Trainer:
 
     Args:
         config: The config of the run.
-        network: The network, on the world's device; it is trained in place.
+        network: The network, on the world's device; it is trained in place. Lazy parameters of a
+            network of the user get their sizes.
         data: The training samples.
         world: This process among the others.
         objective: Loss and score; by default those of the config.
@@ -57,19 +59,26 @@ class Trainer:
         total: Number of steps of the whole run.
         objective: Loss and score.
         shuffle: Random numbers for order and augmentation.
+        neurons: The neuron layers of the network.
         intervals: Interval of the potential of each layer at the beginning of the run.
+
+    Raises:
+        ModelError: The network, the penalty or the projection does not fit the config or the
+            samples.
     """
 
     def __init__(
         self,
         config: TrainConfig,
-        network: Network,
+        network: nn.Module,
         data: Dataset,
         world: World | None = None,
         objective: Objective | None = None,
     ) -> None:
-        self.config, self.network = config, network
+        self.config, self.network, self.neurons = config, network, neurons_of(network)
         self.world = World() if world is None else world
+        if not isinstance(network, Network):
+            require_trainable(network, data, config)
         self._samples = len(data.train)
         self._require_batches(data)
         per_epoch = math.ceil(self._samples / config.batch)
@@ -80,11 +89,11 @@ class Trainer:
         self._groups = parameter_groups(network)
         v_min = config.arguments.get("v_min", config.v_min)
         given = v_min if is_number(v_min) and v_min != LOWEST else None
-        self.intervals = [interval_of(layer, given) for layer in network.neurons]
+        self.intervals = [interval_of(layer, given) for layer in self.neurons]
         self._require_intervals()
         self._optimizer = optimizer_of(config, network)
         if config.project is not None:
-            for layer, (low, _) in zip(network.neurons, self.intervals, strict=True):
+            for layer, (low, _) in zip(self.neurons, self.intervals, strict=True):
                 require_projectable(layer, config.project, low, config.project_radius)
         self._schedule = schedule_of(config, self._optimizer, per_epoch)
         require_reduction(config.loss, config.network_arguments)
@@ -101,11 +110,11 @@ class Trainer:
             self._run = torch.compile(self._run, dynamic=False)  # type: ignore[assignment]
 
     @property
-    def averaged(self) -> Network:
+    def averaged(self) -> nn.Module:
         """The network to test and to save: the moving average, if there is one."""
         if self._average is None:
             return self.network
-        return cast(Network, self._average.module)
+        return self._average.module
 
     def step(self, x: Tensor, labels: Tensor) -> tuple[float, float, int]:
         """Train on one batch.
@@ -121,6 +130,7 @@ class Trainer:
         x, labels = x.to(device), labels.to(device)
         count = self.objective.count(labels)
         _copy(self._buffers, self._before)
+        reset(self.network)
         logits = self._logits(x)
         whole = min(self.config.batch, self._samples - self._steps_this_epoch() * self.config.batch)
         if self.objective.has_classes and labels.dim() > 1:  # the mean is over labelled time steps
@@ -163,7 +173,7 @@ class Trainer:
         clamp_parameters(self.network)
         if self.config.project is not None:
             radius = self.config.project_radius
-            for layer, (low, _) in zip(self.network.neurons, self.intervals, strict=True):
+            for layer, (low, _) in zip(self.neurons, self.intervals, strict=True):
                 project(layer, self.config.project, v_min=low, r_max=radius)
         if self._average is not None:
             self._average.update_parameters(self.network)
@@ -223,7 +233,7 @@ class Trainer:
         """Return the weighted penalty on steep slopes, a term of the loss."""
         if not self.config.penalty:
             return torch.zeros((), device=self.world.device)
-        layers = zip(self.network.neurons, self.intervals, strict=True)
+        layers = zip(self.neurons, self.intervals, strict=True)
         allowed = self.config.penalty_slope
         terms = [slope_penalty(layer, *interval, allowed) for layer, interval in layers]
         return self.config.penalty * torch.stack(terms).sum()
@@ -253,7 +263,8 @@ class Trainer:
                 "Choose another batch.",
             )
         steps = getattr(self.network, "time_steps", None) or data.sample[0]
-        has_batch_norm = any(getattr(m, "batch_norm", False) for m in self.network.modules())
+        modules = self.network.modules() if isinstance(self.network, Network) else ()
+        has_batch_norm = any(getattr(m, "batch_norm", False) for m in modules)
         if last // world.size == 1 == steps and has_batch_norm:
             raise self._without_statistics()
 
@@ -287,12 +298,12 @@ class Trainer:
         """Return the remedy for the likely cause."""
         if x.is_floating_point() and not bool(torch.isfinite(x).all()):
             return "Some samples of the batch are not finite: correct the data."
-        if not any(p.requires_grad for n in self.network.neurons for p in n.parameters()):
+        if not any(p.requires_grad for n in self.neurons for p in n.parameters()):
             return "Lower lr or clip."
         config = self.config
         if takes_clamp(config.family, config.arguments) and clamp_of(config) is None:
             return "Lower lr_neuron, or give v_min, such as -2."
-        parts = (linear_part(n.neuron) for n in self.network.neurons)
+        parts = (linear_part(n.neuron) for n in self.neurons)
         if config.project is None and any(p and p.scaled is not None for p in parts):
             return "Lower lr_neuron, or give project, such as 1.0."
         return "Lower lr_neuron or lr."

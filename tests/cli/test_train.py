@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from torch import nn
 
 from lnm_codegen.analysis.charge import lower_clamp
 from lnm_codegen.cli import run
@@ -155,7 +156,7 @@ def test_the_name_of_a_folder_is_no_markup(
 ) -> None:
     """Brackets and colons are printed as they are; a command has the name in quotes."""
     monkeypatch.chdir(tmp_path)
-    network = SimpleNamespace(neurons=())
+    network = nn.Identity()
     result = SimpleNamespace(network=network, epochs=[SimpleNamespace(unstable=())])
     monkeypatch.setattr("lnm_codegen.train.stability.modes.unstable_text", lambda _: "unstable")
     monkeypatch.setattr("lnm_codegen.train.runs.runner.run", lambda *_, **__: result)

@@ -12,6 +12,7 @@ from lnm_codegen.insight.compare import compare_energy
 from lnm_codegen.insight.energy.cost import CONVENTIONS
 from lnm_codegen.insight.energy.report import EnergyReport, energy, overhead
 from lnm_codegen.insight.energy.resnet19 import resnet19, resnet19_overhead
+from lnm_codegen.train.models import neurons_of
 from lnm_codegen.train.runs.saved import Run, load_run
 
 
@@ -56,7 +57,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _row(run: Run, report: EnergyReport, base: Run, counts: EnergyReport) -> dict[str, Any]:
-    neuron, other = (r.network.neurons[0].neuron for r in (run, base))
+    neuron, other = (neurons_of(r.network)[0].neuron for r in (run, base))
     compare_energy(report, neuron, counts, other, base.folder)  # refuses another network
     row: dict[str, Any] = {
         "run": str(run.folder), "family": run.config.family, "data": run.config.data,

@@ -17,13 +17,14 @@ from lnm_codegen.nn.select import BACKENDS
 from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import Network as Network
 from lnm_codegen.train.models.base import Task as Task
+from lnm_codegen.train.models.base import names_of as names_of
+from lnm_codegen.train.models.base import neurons_of as neurons_of
 from lnm_codegen.train.models.base import parameter_groups as parameter_groups
 from lnm_codegen.train.models.conv import conv_net
 from lnm_codegen.train.models.resnet import RESNET18, RESNET19, RESNET20, RESNET34, ResNet
 from lnm_codegen.train.models.sequence import FeedForward, Recurrent
 from lnm_codegen.train.models.transformer import Transformer
 from lnm_codegen.train.models.vgg import VGG11, VGGSNN, Vgg
-from lnm_codegen.train.names import require_network
 from lnm_codegen.validation import require_known, require_one_of
 
 MODELS: dict[str, Callable[..., Network]] = {
@@ -75,7 +76,7 @@ def build(
 
 def require_network_options(name: str, options: Iterable[str]) -> None:
     """Raise ModelError unless a network of this name has options of these names."""
-    known = options_of(require_network(name))
+    known = options_of(require_known("models", "network", name, MODELS))
     for word in options:
         require_known(name, "option", word, known)
 

@@ -13,6 +13,7 @@ from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.nn import NeuronLayer, NormNeuron, fuse
 from lnm_codegen.nn.chain import Chain
 from lnm_codegen.nn.fusion.pair import Pair
+from lnm_codegen.train.runs.config import ONE_PORT
 from lnm_codegen.validation import (
     require_bool,
     require_integer,
@@ -131,6 +132,22 @@ class FrameNetwork(Network):
         return logits
 
 
+def neurons_of(network: nn.Module) -> tuple[NeuronLayer, ...]:
+    """Return the neuron layers of a network, first to last.
+
+    Those of the readout of a `Network` are left out. A network of the user has all of them, in the
+    order of `named_modules`.
+    """
+    if isinstance(network, Network):
+        return network.neurons
+    return tuple(m for m in network.modules() if isinstance(m, NeuronLayer))
+
+
+def names_of(network: nn.Module) -> str:
+    """Return the names of the neurons of a network, each once: "lif", or "lif and li"."""
+    return " and ".join(dict.fromkeys(layer.neuron.name for layer in neurons_of(network)))
+
+
 def parameter_groups(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Return the weights, and separately the parameters of the neurons.
 
@@ -189,7 +206,7 @@ def require_frames(
     where: str, neuron: Neuron, task: Task, time_steps: int | None
 ) -> tuple[Shape, int | None]:
     """Return (C, H, W) of one step, and T of an image; or raise ModelError."""
-    require_one_port(where, neuron)
+    require_one_port(where, neuron, ONE_PORT)
     if len(task.features) != 3:
         accepted = "images (C, H, W) or event frames (T, C, H, W)"
         raise wrong(where, "the shape of one step", task.features, accepted)

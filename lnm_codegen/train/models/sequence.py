@@ -35,6 +35,7 @@ from lnm_codegen.train.models.base import (
 )
 from lnm_codegen.train.models.dense import NORMS, Dense, Readout, linear_of
 from lnm_codegen.train.models.recurrence import Stage, run_stages
+from lnm_codegen.train.runs.config import ONE_PORT
 from lnm_codegen.validation import require_integers, require_number, require_one_of, wrong
 
 
@@ -72,7 +73,7 @@ class FeedForward(Network):
         fused: bool = True,
     ) -> None:
         super().__init__()
-        require_one_port(self.name, neuron)
+        require_one_port(self.name, neuron, ONE_PORT)
         self.widths = hidden = require_integers(self.name, "hidden", hidden)
         norm = "none" if norm is None else require_one_of(self.name, "norm", norm, tuple(NORMS))
         require_one_of(self.name, "readout", readout, ("li", "linear"))

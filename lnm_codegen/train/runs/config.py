@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
+from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.families.common import LOWEST
 from lnm_codegen.families.library import require_reference, resolve, resolve_recorded
@@ -32,6 +33,10 @@ from lnm_codegen.validation import (
 LOSSES = ("mean", "tet")
 FUNCTION = "function"
 """The loss or the metric of a run that got a function in Python."""
+ONE_PORT = "Train it in a network of your own, --network file.py:Net; see docs/networks.md."
+"""Remedy for a neuron with several inputs or outputs, which no built-in network takes."""
+OWN = "own"
+"""The family in the config of a run whose network has neurons of its own."""
 Validator = Callable[[str, str, Any], object]
 """Argument validation: (place, name, value) raises ModelError."""
 
@@ -125,7 +130,14 @@ class TrainConfig:
         ),
     ] = LOWEST
     network: Annotated[
-        str, Option("Network; see docs/networks.md.", _TEXT, "NAME", "network", "name")
+        str,
+        Option(
+            "Network of docs/networks.md, or file.py:Net or module:Net, a module of yours.",
+            _TEXT,
+            "NAME",
+            "network",
+            "name",
+        ),
     ] = "conv"
     network_arguments: Annotated[
         dict[str, Any], Option("Options of the network.", _TABLE, table="network", key="*")
@@ -316,8 +328,8 @@ def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
         recorded: The config is that of a run folder; see `library.resolve_recorded`.
 
     Raises:
-        ModelError: No such family, arguments that it does not take, or a neuron without exactly
-            one input and one output.
+        ModelError: No such family, arguments that it does not take, or, for a built-in network, a
+            neuron without exactly one input and one output.
     """
     arguments = dict(config.arguments)
     surrogate = arguments.get("surrogate")
@@ -326,6 +338,10 @@ def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
     if (clamp := clamp_of(config)) is not None:
         arguments["v_min"] = clamp
     family = config.family
+    if family == OWN:
+        problem = "the neurons of this run are those of its network"
+        raise ModelError("train", problem, remedy="Name a family.")
     neuron = resolve_recorded(family, arguments) if recorded else resolve(family, **arguments)
-    require_one_port("train", neuron)
+    if ":" not in config.network:
+        require_one_port("train", neuron, ONE_PORT)
     return neuron

@@ -33,8 +33,9 @@ from lnm_codegen import __version__
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import write_whole
 from lnm_codegen.train.engine import Epoch
+from lnm_codegen.train.models.own import require_no_family, with_own_neurons
 from lnm_codegen.train.runs import checkpoint
-from lnm_codegen.train.runs.config import TrainConfig
+from lnm_codegen.train.runs.config import OWN, TrainConfig
 from lnm_codegen.train.runs.config_file import read_json
 from lnm_codegen.train.runs.definition import DEFINITION
 from lnm_codegen.train.runs.free import FILES, is_taken, require_free, unfinished, unusable
@@ -61,6 +62,8 @@ class RunFolder:
     def resumable(self, config: TrainConfig | None) -> TrainConfig | None:
         """Return the config of the run in the folder, or None if the folder is empty.
 
+        `config` may have the default family where the network of the run has neurons of its own.
+
         Raises:
             ModelError: The folder holds something else, or a run of another config than `config`.
         """
@@ -73,6 +76,9 @@ class RunFolder:
             raise ModelError("train", problem, remedy=checkpoint.REMEDY)
         if config is None:
             return found
+        if found.family == OWN:
+            require_no_family(config, f"network: {config.network}")
+            config = with_own_neurons(config)
         want, have = (json.loads(_json(c.as_json())) for c in (config, found))
         for name, value in want.items():
             if have[name] != value:

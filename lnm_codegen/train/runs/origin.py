@@ -1,4 +1,4 @@
-"""Origin of a run: the definition of its neuron and its samples, in config.json.
+"""Origin of a run: the definitions of its neurons and its samples, in config.json.
 
 A config only names both. The file of a neuron may be edited after the run, and `run(data=...)`
 takes any samples. So `load_run` and `--resume` compare what they load with the origin. A run of an
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
@@ -21,6 +21,7 @@ from lnm_codegen.files import json_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.digest import definition_digest
 from lnm_codegen.train.data import Dataset
+from lnm_codegen.train.models.own import neuron_digests
 from lnm_codegen.train.names import is_reference
 from lnm_codegen.train.runs.config import TrainConfig
 from lnm_codegen.validation import shown, wrong
@@ -31,8 +32,20 @@ TOLERANCE = 1e-3
 """Largest difference of equal inputs, relative to their size. Machines differ in last bits."""
 
 
-def origin_of(config: TrainConfig, neuron: Neuron, data: Dataset) -> dict[str, Any]:
-    """Return the origin of a run, for JSON. A built-in family needs no digest."""
+def origin_of(
+    config: TrainConfig,
+    neuron: Neuron | None,
+    data: Dataset,
+    network: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the origin of a run, for JSON. A built-in family needs no digest.
+
+    Args:
+        config: The config of the run.
+        neuron: Its neuron; None for a network that has neurons of its own.
+        data: Its samples.
+        network: `network_origin` of a network of the user.
+    """
     mean, deviation = data.scale
     samples = {
         "name": data.name,
@@ -46,7 +59,47 @@ def origin_of(config: TrainConfig, neuron: Neuron, data: Dataset) -> dict[str, A
         "mean": mean.tolist(),
         "deviation": deviation.tolist(),
     }
-    return {"neuron": _neuron_digest(config, neuron), "data": samples}
+    digest = None if neuron is None else _neuron_digest(config, neuron)
+    return {"neuron": digest, "network": network, "data": samples}
+
+
+def network_origin(network: nn.Module, is_named: bool) -> dict[str, Any]:
+    """Return the origin of a network of the user.
+
+    Args:
+        network: The network.
+        is_named: The config names its file or module.
+    """
+    return {"own": not is_named, "neurons": neuron_digests(network)}
+
+
+def require_named_network(origin: dict[str, Any], config: TrainConfig) -> None:
+    """Raise ModelError if the network of a run was given in Python, so that no config names it."""
+    found = origin.get("network")
+    if isinstance(found, dict) and found.get("own"):
+        raise ModelError(
+            "network",
+            f"the run has a network of your own, a {config.network}",
+            remedy="In Python, give it as network= of load_run, or of run to resume it. Or train"
+            " with --network file.py:Net.",
+        )
+
+
+def require_same_network(origin: dict[str, Any], config: TrainConfig, network: nn.Module) -> None:
+    """Raise ModelError if the neuron layers of a network of the user have changed."""
+    found = origin.get("network")
+    have = found.get("neurons") if isinstance(found, dict) else None
+    if not isinstance(have, dict):
+        return
+    where, want = f"network: {config.network}", neuron_digests(network)
+    remedy = "Restore the network, or train a new run."
+    for path in (*have, *want):
+        if path not in want or path not in have:
+            owner = "the run has" if path in have else "the network has, and the run has not,"
+            raise ModelError(where, f"{owner} a neuron layer {path!r}", remedy=remedy)
+        if have[path] != want[path]:
+            problem = f"the neuron of {path!r} has changed since the run began"
+            raise ModelError(where, problem, remedy=remedy)
 
 
 def read_origin(path: Path) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.nn import reset
 from lnm_codegen.train.data import Dataset, samples_of
 from lnm_codegen.train.data.dataset import least, warn_of_absent_classes
 from lnm_codegen.train.distributed import joined
@@ -22,12 +23,14 @@ from lnm_codegen.train.engine import (
     dataset_of,
     fit,
     learned_parameters,
-    network_of,
+    make_network,
     torch_settings,
 )
 from lnm_codegen.train.figure import run_figure
 from lnm_codegen.train.losses import Function, objective_of
 from lnm_codegen.train.models import Network
+from lnm_codegen.train.models.own import with_own_neurons
+from lnm_codegen.train.names import is_reference
 from lnm_codegen.train.progress import ProgressBar, TensorBoardEvents, summary_writer
 from lnm_codegen.train.runs.checkpoint import (
     HISTORY,
@@ -43,10 +46,13 @@ from lnm_codegen.train.runs.definition import definition_text, with_definition
 from lnm_codegen.train.runs.folder import EVENTS, RunFolder
 from lnm_codegen.train.runs.free import is_taken
 from lnm_codegen.train.runs.origin import (
+    network_origin,
     origin_of,
     read_origin,
     require_named_data,
+    require_named_network,
     require_same_data,
+    require_same_network,
     require_same_neuron,
     with_scale,
 )
@@ -58,10 +64,14 @@ from lnm_codegen.validation import wrong
 
 @dataclass(frozen=True)
 class RunResult:
-    """Result of a run: the trained network and its epochs."""
+    """Result of a run: the trained network and its epochs.
+
+    The network is a `Network` of `MODELS`, or a module of yours. Its neuron layers are
+    `neurons_of(network)`.
+    """
 
     config: TrainConfig
-    network: Network = field(repr=False)
+    network: Any = field(repr=False)
     epochs: tuple[Epoch, ...]
 
 
@@ -74,6 +84,7 @@ def run(
     data: Dataset | tuple[Any, ...] | None = None,
     loss: Function | None = None,
     metric: Function | None = None,
+    network: nn.Module | None = None,
     console: Console | None = None,
     title: str = "",
     lines: bool = True,
@@ -96,15 +107,17 @@ def run(
             run reports the loss on the test samples too.
         metric: Function (outputs, targets) -> number, the mean over a batch. It is reported in
             place of the accuracy. Targets that are no classes have no accuracy.
+        network: A network of yours, any module with neuron layers; it is trained in place. By
+            default the one that `config` names. See docs/networks.md.
         console: Console for progress; None prints nothing.
         title: Text before each line of progress.
         lines: Print a line per epoch.
 
     Raises:
-        ModelError: The config does not fit the data or the neuron; a resumed run was trained with
-            another definition of its neuron or on other samples; the folder is taken, in use by
-            another run, or cannot be written; or training diverged, and a run folder keeps the
-            last good epoch.
+        ModelError: The config does not fit the data, the network or the neuron; a resumed run was
+            trained with another definition of its neurons or on other samples; the folder is taken,
+            in use by another run, or cannot be written; or training diverged, and a run folder
+            keeps the last good epoch.
         ToolError: The data are missing, matplotlib is not installed (with `out`), or the disk is
             full.
     """
@@ -112,6 +125,8 @@ def run(
         data = samples_of("train", data)
         config = _of_samples(config, data)
     config = _of_functions(config, loss, metric)
+    if network is not None:
+        config = _of_network(config, network)
     with ExitStack() as stack:
         world = stack.enter_context(joined(config.device))
         folder = None if out is None else RunFolder(Path(out))
@@ -131,20 +146,25 @@ def run(
         objective = objective_of(config, data, loss, metric)
         stack.enter_context(torch_settings(config, world.device))
         saved = None if folder is None or not resume else read_checkpoint(folder.path)
-        if folder is None or saved is None:
-            neuron = neuron_of(config, recorded=folder is not None)  # the folder must load again
-        else:
-            neuron = _neuron_of_run(config, folder, data)
-        network = network_of(config, data, neuron).to(world.device)
+        made, neuron = _made(config, data, network, folder, is_resumed=saved is not None)
+        is_own = not isinstance(made, Network)
+        config = config if neuron is not None else with_own_neurons(config)
+        network = made.to(world.device)
         world.require_same_epoch(-1 if saved is None else saved[1]["epoch"])
         if saved is None and config.neurons_from is not None:
+            if neuron is None:
+                raise _without_neuron(config)
             load_neurons(network, neuron, Path(config.neurons_from), config.neurons_order)
         trainer = Trainer(config, network, data, world, objective)
+        if saved is not None and folder is not None:
+            require_same_network(read_origin(folder.path / "config.json"), config, network)
         written = folder if world.leads else None
         record = _Record(written, trainer)
         if saved is None:
             _run_one_sample(trainer, data)
-            record.begin(origin_of(config, neuron, data), definition_text(config, neuron))
+            own = network_origin(network, is_reference(config.network)) if is_own else None
+            definition = None if neuron is None else definition_text(config, neuron)
+            record.begin(origin_of(config, neuron, data, own), definition)
         else:
             record.load(*saved)
         split = "held out" if data.is_held_out else "test"
@@ -211,14 +231,60 @@ def _samples_of(config: TrainConfig, data: Dataset | None, resumed: RunFolder | 
     return with_scale(origin, dataset_of(config))
 
 
-def _neuron_of_run(config: TrainConfig, folder: RunFolder, data: Dataset) -> Neuron:
-    """Return the neuron of a run to resume, after a comparison of it and of the samples."""
+def _of_network(config: TrainConfig, network: Any) -> TrainConfig:
+    """Return the config that names a network of the user by its class."""
+    if not isinstance(network, nn.Module):
+        accepted = "a torch.nn.Module, or None for the network that the config names"
+        raise wrong("train", "network", network, accepted)
+    if config.network_arguments:
+        problem = f"options of a network, {config.network_arguments}, with network= a module"
+        raise ModelError("train", problem, remedy="Leave out network_arguments.")
+    return replace(config, network=type(network).__name__)
+
+
+def _made(
+    config: TrainConfig,
+    data: Dataset,
+    given: nn.Module | None,
+    folder: RunFolder | None,
+    *,
+    is_resumed: bool,
+) -> tuple[nn.Module, Neuron | None]:
+    """Return the network of a run and the neuron with which it was made.
+
+    A resumed run is compared with its folder: neuron and samples.
+    """
+    found: list[Neuron] = []
+
+    def neuron() -> Neuron:
+        if folder is None or not is_resumed:
+            found.append(neuron_of(config, recorded=folder is not None))  # it must load again
+        else:
+            found.append(_neuron_of_run(config, folder))
+        return found[0]
+
+    if is_resumed and folder is not None:
+        origin = read_origin(folder.path / "config.json")
+        if given is None:
+            require_named_network(origin, config)
+        require_same_data(origin, data)
+    made = make_network(config, data, neuron, given)
+    return made.network, found[0] if made.takes_neuron else None
+
+
+def _neuron_of_run(config: TrainConfig, folder: RunFolder) -> Neuron:
+    """Return the neuron of a run to resume, after a comparison with that of the run."""
     defined = with_definition(config, folder.path)
     neuron = neuron_of(defined, recorded=True)
     origin = read_origin(folder.path / "config.json")
     require_same_neuron(origin, config, neuron, defined.family)
-    require_same_data(origin, data)
     return neuron
+
+
+def _without_neuron(config: TrainConfig) -> ModelError:
+    problem = "the network has neurons of its own, and neurons_from copies those of one family"
+    remedy = f"Let {config.network} take neuron=, or load its state_dict yourself."
+    return ModelError("train: neurons_from", problem, remedy=remedy)
 
 
 def _run_one_sample(trainer: Trainer, data: Dataset) -> None:
@@ -233,6 +299,7 @@ def _run_one_sample(trainer: Trainer, data: Dataset) -> None:
         torch.set_grad_enabled(objective.is_own),  # whose gradient is checked
     ):
         for x, labels in map(next, batches):
+            reset(trainer.network)
             outputs = trainer.network(x.to(device))
             if objective.is_own or objective.metric is not None:
                 objective.loss(outputs, labels.to(device))
@@ -291,7 +358,7 @@ class _Record:
         self._folder.save_tensors(HISTORY, self.history())
 
     def _save_metrics(self, folder: RunFolder) -> None:
-        layers = self._trainer.network.neurons
+        layers = self._trainer.neurons
         counted = [k for k, layer in enumerate(layers) if is_counted(layer)]
         columns = self._trainer.objective.columns
         folder.save_metrics(self.epochs, len(layers), counted, columns)

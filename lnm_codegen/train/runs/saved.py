@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lnm_codegen.errors import LnmError, ModelError, ToolError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.digest import definition_digest
 from lnm_codegen.train.data import Dataset, samples_of
-from lnm_codegen.train.engine import LARGEST_IN_HISTORY, dataset_of, network_of
-from lnm_codegen.train.models import Network
+from lnm_codegen.train.engine import LARGEST_IN_HISTORY, dataset_of, make_network
+from lnm_codegen.train.models import Network, neurons_of
+from lnm_codegen.train.models.own import require_trainable
+from lnm_codegen.train.names import is_reference
 from lnm_codegen.train.runs.checkpoint import HISTORY, MODEL, read_tensors
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of
 from lnm_codegen.train.runs.config_file import read_json
@@ -28,7 +30,9 @@ from lnm_codegen.train.runs.definition import with_definition
 from lnm_codegen.train.runs.origin import (
     read_origin,
     require_named_data,
+    require_named_network,
     require_same_data,
+    require_same_network,
     require_same_neuron,
     with_scale,
 )
@@ -46,22 +50,27 @@ class Run:
         folder: The run folder.
         config: The config of the training. It lacks a surrogate given as an object: the network's
             output does not depend on it.
-        network: The network with its weights, in eval mode.
+        network: The network with its weights, in eval mode: a `Network` of `MODELS`, or a module
+            of yours. Its neuron layers are `neurons_of(network)`.
         data: The samples that the config names, or those that were given, with the mean and
             deviation of the training.
     """
 
     folder: Path
     config: TrainConfig
-    network: Network = field(repr=False)
+    network: Any = field(repr=False)
     data: Dataset = field(repr=False)
 
 
-def load_run(folder: str | Path, data: Dataset | tuple[Any, ...] | None = None) -> Run:
+def load_run(
+    folder: str | Path,
+    data: Dataset | tuple[Any, ...] | None = None,
+    network: nn.Module | None = None,
+) -> Run:
     """Return the run of a folder that `lnm train` wrote.
 
-    A family or data that are a Python file or a module are imported, which runs their code. A
-    function that gives the data is called again.
+    A family, a network or data that are a Python file or a module are imported, which runs their
+    code. A function that gives the network or the data is called again.
 
     Args:
         folder: A folder with config.json and model.safetensors. Its neuron.toml defines the neuron
@@ -70,10 +79,12 @@ def load_run(folder: str | Path, data: Dataset | tuple[Any, ...] | None = None) 
             held-out samples of the same name, must be those of the run. All are normalised by the
             mean and deviation of the run, whatever their own scale. A tuple as in `run` must be the
             samples of the run: its `limit` and `validation` apply to them.
+        network: A network of yours for the weights of the run, as `run(network=...)` had it; it is
+            changed in place. By default the one that the config names.
 
     Raises:
         ModelError: No such folder; a file is missing, damaged or does not fit the other; the
-            family or the data cannot be loaded, or are not those of the run.
+            family, the network or the data cannot be loaded, or are not those of the run.
     """
     given = None if data is None else samples_of("load_run", data)
     is_tuple = given is not data
@@ -88,7 +99,10 @@ def load_run(folder: str | Path, data: Dataset | tuple[Any, ...] | None = None) 
         problem = f"{place} holds no complete epoch: no {MODEL} in it"
         raise ModelError("run", problem, remedy=_REMEDY)
     weights, origin = read_tensors("run", place / MODEL, _REMEDY), read_origin(path)
-    neuron = _neuron_of_run(place, recorded)
+    if network is None:
+        require_named_network(origin, config)
+    is_ours = network is None and not is_reference(config.network)
+    neuron = _neuron_of_run(place, recorded) if is_ours else None
     try:
         if given is None:
             require_named_data(origin)
@@ -96,9 +110,17 @@ def load_run(folder: str | Path, data: Dataset | tuple[Any, ...] | None = None) 
         found = with_scale(origin, found)
         if given is None or is_tuple or (found.is_held_out and found.name == config.data):
             require_same_data(origin, found)
-        network = network_of(config, found, neuron)
+        if network is None:
+            network = make_network(
+                config, found, lambda: neuron or _neuron_of_run(place, recorded)
+            ).network
+        if not isinstance(network, Network):
+            require_trainable(network, found, config)
+            require_same_network(origin, config, network)
     except (ModelError, ToolError) as error:
-        raise _of_run(path, error) from None
+        if error.where.startswith("run: "):
+            raise
+        raise _of_run(path, error, "" if is_ours else _file_remedy(config.network)) from None
     _require_weights(f"run: {place / MODEL}", network.state_dict(), weights)
     network.load_state_dict(weights)
     network.eval()
@@ -120,7 +142,7 @@ def _neuron_of_run(place: Path, recorded: TrainConfig) -> Neuron:
         neuron = neuron_of(defined, recorded=True)
         require_same_neuron(read_origin(path), recorded, neuron, defined.family)
     except (ModelError, ToolError) as error:
-        raise _of_run(path, error, _family_remedy(defined.family)) from None
+        raise _of_run(path, error, _file_remedy(defined.family)) from None
     return neuron
 
 
@@ -130,9 +152,9 @@ def _of_run(path: Path, error: LnmError, remedy: str = "") -> ModelError:
     return ModelError(whole, error.problem, error.accepted, remedy or error.remedy)
 
 
-def _family_remedy(family: str) -> str:
-    """Return the remedy for a family in a file that is missing, or an empty text."""
-    file = Path(family.partition(":")[0])
+def _file_remedy(reference: str) -> str:
+    """Return the remedy for a family or network in a missing file, or an empty text."""
+    file = Path(reference.partition(":")[0])
     if file.suffix not in (".py", ".toml") or file.exists():
         return ""
     if file.is_absolute():
@@ -175,7 +197,9 @@ def _require_weights(where: str, want: Mapping[str, Tensor], have: Mapping[str, 
             raise ModelError(where, f"{name!r} is not finite", remedy=_REMEDY)
 
 
-def load_neurons(network: Network, neuron: Neuron, run: Path, order: Sequence[int] | None) -> None:
+def load_neurons(
+    network: nn.Module, neuron: Neuron, run: Path, order: Sequence[int] | None
+) -> None:
     """Copy the learned neuron parameters of another run into `network`.
 
     Args:
@@ -196,13 +220,14 @@ def load_neurons(network: Network, neuron: Neuron, run: Path, order: Sequence[in
         remedy = "Make its parameters learnable; lr_neuron = 0 keeps those of the run."
         raise ModelError(where, problem, remedy=remedy)
     history = read_tensors(where, run / HISTORY, "Name a folder that lnm train wrote.")
-    count = len(network.neurons)
+    neurons = neurons_of(network)
+    count = len(neurons)
     layers = tuple(range(count)) if order is None else tuple(order)
     if len(layers) != count:
         accepted = f"{count} numbers, one for each layer"
         raise ModelError("train", f"neurons_order is {layers}", accepted)
     taken: list[tuple[Tensor, Tensor]] = []
-    for k, (layer, source) in enumerate(zip(network.neurons, layers, strict=True)):
+    for k, (layer, source) in enumerate(zip(neurons, layers, strict=True)):
         for name, value in layer.named_parameters():
             found = history.get(f"{source}.{name}")
             if found is None and value.numel() > LARGEST_IN_HISTORY:

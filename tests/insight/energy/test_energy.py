@@ -289,10 +289,11 @@ class Joined(nn.Module):
     def __init__(self, join: Any, weights: nn.Module) -> None:
         super().__init__()
         self.first, self.second = (NeuronLayer(lnm.get("if"), backend="torch") for _ in range(2))
-        self.join, self.weights, self.spikes = join, weights, ()
+        self.join, self.weights = join, weights
+        self.spikes: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        self.spikes = self.first(x), self.second(x * 2)
+        self.spikes[:] = self.first(x), self.second(x * 2)
         return self.weights(self.join(*self.spikes))
 
 

@@ -223,7 +223,7 @@ def test_counts_outside_the_interval(backend: str, data: Dataset) -> None:
         seen.append(total)
 
     handles = [layer.register_forward_hook(keep) for layer in network.neurons]
-    with torch.no_grad(), counting(network.neurons, -2.0) as counts:
+    with torch.no_grad(), counting(network.neurons, [-2.0] * len(network.neurons)) as counts:
         network(x)
     for handle in handles:
         handle.remove()
@@ -238,7 +238,7 @@ def test_without_a_clamp_only_diverged_potentials_count(values: list[float]) -> 
     layer = NeuronLayer(lnm.Neuron(charge={v: x}, fire=v - 1), backend="torch")
     x_seq = torch.tensor(values).reshape(1, 1, -1)
     for clamp, least in ((None, -HIGH), (-2.0, -2.0)):
-        with torch.no_grad(), counting((layer,), clamp) as counts:
+        with torch.no_grad(), counting((layer,), [clamp]) as counts:
             layer(x_seq)
         inside = (x_seq > least) & (x_seq <= HIGH)
         assert counts[0].outside == int((~inside).sum())
@@ -661,7 +661,7 @@ def test_spikes_of_either_sign_are_counted(data: Dataset) -> None:
     fired = []
     for layer in network.neurons:
         layer.register_forward_hook(lambda *args: fired.append(float((args[2] != 0).sum())))
-    with counting(network.neurons, -2.0) as counts:
+    with counting(network.neurons, [-2.0] * len(network.neurons)) as counts:
         network(x)
     assert [c.fired for c in counts] == fired
     assert all(fired)
@@ -673,7 +673,7 @@ def test_an_output_that_is_no_spike_has_no_rate() -> None:
     for output, rate in ((v, 0), (lnm.spike * v, 2)):
         neuron = lnm.Neuron(charge={v: x}, fire=v - 1, output={"out": output})
         layer = NeuronLayer(neuron, backend="torch")
-        with torch.no_grad(), counting((layer,), None) as counts:
+        with torch.no_grad(), counting((layer,), [None]) as counts:
             layer(torch.tensor([0.5, 0.0, 2.0, 3.0, -2.0]).reshape(1, 1, 5))
         assert (counts[0].fired, counts[0].seen) == (rate, 5)
 
