@@ -33,8 +33,8 @@ from typing import Any
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.files import toml_of
-from lnm_codegen.train.names import require_names
-from lnm_codegen.train.runs.config import TrainConfig
+from lnm_codegen.train.names import is_reference, require_names
+from lnm_codegen.train.runs.config import OWN, TrainConfig
 from lnm_codegen.train.runs.config_file import config_of, config_of_tables, place_v_min
 from lnm_codegen.validation import (
     did_you_mean,
@@ -283,9 +283,12 @@ def _rows(
         for key, value in zip(vary, values, strict=True):
             is_named = _is_table(value) and "name" in value
             chosen |= {k: v for k, v in value.items() if k != "name"} if is_named else {key: value}
+        if "family" not in chosen and is_reference(str(chosen.get("network", base.network))):
+            chosen |= {"family": OWN, "v_min": None}  # the network has its neurons
         if not isinstance(chosen.get("family"), str):
             problem = "no neuron" if "family" not in chosen else f"family is {chosen['family']!r}"
-            raise ModelError(place, problem, remedy='Give its family, such as family = "lif".')
+            remedy = 'Give its family, such as family = "lif", or network = "file.py:Net".'
+            raise ModelError(place, problem, remedy=remedy)
         title = _named(
             place, _default_name(chosen["family"], words) if name is None else name, words
         )
