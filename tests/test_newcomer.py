@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-
 MINE = """\
 import torch
 from torch import nn
