@@ -122,4 +122,5 @@ def test_the_plans_of_the_page_are_read(tmp_path: Path) -> None:
         ["lif", "plif"],
         ["LIF, tau = 2.0", "LIF, tau = 4.0", "LNM of two states"],
         ["mine", "lif"],
+        ["fast", "slow"],
     ]
