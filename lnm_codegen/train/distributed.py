@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -47,6 +48,13 @@ class World:
         ids = None if self.device.type == "cpu" else [self.device.index]
         is_own = not isinstance(network, Network)  # it may have parameters that a batch ignores
         return DistributedDataParallel(network, device_ids=ids, find_unused_parameters=is_own)
+
+    def local(self, network: Any) -> AbstractContextManager[object]:
+        """Return a context in which a backward of a `wrapped` network averages no gradients.
+
+        The next backward outside averages their sum.
+        """
+        return nullcontext() if self.size == 1 else network.no_sync()
 
     def share(self, count: int, whole: int) -> float:
         """Return the factor of a mean over `count` of the batch's `whole` samples."""

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lnm_codegen.analysis.charge import lower_clamp
 from lnm_codegen.errors import LnmError, ModelError, reason
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import reset
 from lnm_codegen.options import BackendName
+from lnm_codegen.train.chunks import Readout, carrying, chunks
 from lnm_codegen.train.data import Dataset, Split, load, require_set_options
 from lnm_codegen.train.distributed import World
-from lnm_codegen.train.losses import Objective, objective_of
+from lnm_codegen.train.losses import Objective, count_correct, objective_of
 from lnm_codegen.train.metrics import counting
 from lnm_codegen.train.models import Network, build, neurons_of, require_network_options
 from lnm_codegen.train.models.own import Made, make, require_no_family
@@ -216,8 +217,9 @@ def fit(
         if number == config.epochs or (every and number % every == 0):
             clamps = clamps_of(config, trainer.averaged)
             tested = evaluate(
-                trainer.averaged, data, data.test, config.batch, clamps, world, objective
-            )
+                trainer.averaged, data, data.test, config.batch, clamps, world, objective,
+                config.tbptt,
+            )  # fmt: skip
         loss_mean, mean_score = (s / max(all_predictions, 1.0) for s in (loss_sum, all_scores))
         accuracy, metric = _reported(objective, mean_score)
         if tested is None:
@@ -256,6 +258,7 @@ def evaluate(
     clamps: Sequence[float | None] = (),
     world: World | None = None,
     objective: Objective | None = None,
+    tbptt: int | None = None,
 ) -> Tested:
     """Return score, firing rates and shares outside the interval on a split.
 
@@ -269,6 +272,8 @@ def evaluate(
             potentials as outside, which is the default for every layer.
         world: The processes that share the work.
         objective: Loss and score; by default the accuracy.
+        tbptt: Steps of a chunk, whose memory a test then needs, with equal results; None for the
+            whole sequence at once.
     """
     world = World() if world is None else world
     objective = objective_of(TrainConfig(), data) if objective is None else objective
@@ -278,8 +283,13 @@ def evaluate(
     with torch.no_grad(), counting(layers, clamps or [None] * len(layers)) as counts:
         for x, labels in data.batches(split, batch, rank=world.rank, world=world.size):
             if labels.numel():
+                x, labels = x.to(world.device), labels.to(world.device)
+                if tbptt is not None and tbptt < len(x):
+                    score, number = _count_in_chunks(network, x, labels, tbptt)
+                    scores, predictions = scores + score, predictions + number
+                    continue
                 reset(network)
-                logits, labels = network(x.to(world.device)), labels.to(world.device)
+                logits = network(x)
                 score, number = objective.score(logits, labels)
                 scores, predictions = scores + score, predictions + number
                 if objective.is_own:
@@ -297,6 +307,19 @@ def evaluate(
         all_losses / total if objective.is_own else None,
         metric,
     )
+
+
+def _count_in_chunks(network: nn.Module, x: Tensor, labels: Tensor, tbptt: int) -> tuple[int, int]:
+    """Return `count_correct` of a batch of sequences, in chunks of `tbptt` steps."""
+    readout, correct, predictions, so_far = Readout(network), 0, 0, x
+    with carrying(network):
+        for part, own in chunks(x, labels, tbptt):
+            logits = network(part)
+            so_far = readout.add(logits, len(part))
+            if labels.dim() > 1:
+                found = count_correct(logits, own)
+                correct, predictions = correct + found[0], predictions + found[1]
+    return (correct, predictions) if labels.dim() > 1 else count_correct(so_far, labels)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ from lnm_codegen.validation import require_one_of, wrong
 
 Function = Callable[[Tensor, Tensor], Any]
 """(outputs, targets) -> a number of the whole batch."""
+LEVEL = 1.0
+"""The default target of every logit in the second term of `tet`."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,41 @@ def loss_of(
     return loss
 
 
+def chunk_loss(
+    name: str,
+    logits: Tensor,
+    so_far: Tensor,
+    labels: Tensor,
+    shares: tuple[float, float],
+    tet_weight: float = 0.05,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Return the part of a sequence's loss that a chunk of its time steps adds.
+
+    With labels per step, and for "tet", the parts of all chunks sum to the loss of the sequence.
+    Otherwise a part is the loss of the readout so far, times the chunk's share of the steps.
+
+    Args:
+        name: As for `loss_of`.
+        logits: Logits of the chunk, (T, N, C), or (N, C) of a network that reduces them.
+        so_far: Logits (N, C), reduced over time until the end of the chunk.
+        labels: (N,), or (T, N) of the chunk.
+        shares: Shares of the chunk in the time steps, and in the labels.
+        tet_weight: As for `loss_of`.
+        label_smoothing: As for `loss_of`.
+    """
+    steps, labelled = shares
+    if name == "mean" and labels.dim() == 1:
+        return mean_logit(so_far, labels, smoothing=label_smoothing) * steps
+    found = 0.0 * logits.sum()
+    if labelled:
+        found = per_step(logits, labels, smoothing=label_smoothing) * labelled
+    if name == "mean":
+        return found
+    pull = (logits - LEVEL).square().mean()
+    return (1 - tet_weight) * found + tet_weight * pull * steps
+
+
 def require_reduction(name: str, options: Mapping[str, Any]) -> None:
     """Raise ModelError for the loss "tet" if options of a network name a reduction but "mean".
 
@@ -229,7 +266,7 @@ def tet(
     *,
     smoothing: float = 0.0,
     regulariser: float = 0.05,
-    level: float = 1.0,
+    level: float = LEVEL,
 ) -> Tensor:
     """Return the loss of temporal efficient training (Deng et al. 2022, arXiv 2202.11946).
 

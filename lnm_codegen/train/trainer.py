@@ -14,9 +14,16 @@ from lnm_codegen.analysis.plane.linear import linear_part
 from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.families.common import LOWEST
 from lnm_codegen.nn import pack_spikes, reset
+from lnm_codegen.train.chunks import Readout, carrying, chunks, detach, require_chunks
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.distributed import World
-from lnm_codegen.train.losses import Objective, objective_of, require_reduction
+from lnm_codegen.train.losses import (
+    Objective,
+    chunk_loss,
+    count_correct,
+    objective_of,
+    require_reduction,
+)
 from lnm_codegen.train.models import Network, neurons_of, parameter_groups
 from lnm_codegen.train.models.own import require_trainable
 from lnm_codegen.train.optimiser import (
@@ -79,6 +86,8 @@ class Trainer:
         self.world = World() if world is None else world
         if not isinstance(network, Network):
             require_trainable(network, data, config)
+        if config.tbptt is not None:
+            require_chunks(network, data, config)
         self._samples = len(data.train)
         self._require_batches(data)
         per_epoch = math.ceil(self._samples / config.batch)
@@ -130,19 +139,16 @@ class Trainer:
         x, labels = x.to(device), labels.to(device)
         count = self.objective.count(labels)
         _copy(self._buffers, self._before)
-        reset(self.network)
-        logits = self._logits(x)
         whole = min(self.config.batch, self._samples - self._steps_this_epoch() * self.config.batch)
         if self.objective.has_classes and labels.dim() > 1:  # the mean is over labelled time steps
             whole = max(int(self.world.summed([count])[0]), 1)
-        loss = self.objective.loss(logits, labels) if count else 0.0 * logits.sum()
         self._optimizer.zero_grad()
-        scaled = self._scaler.scale(loss * self.world.share(count, whole))
-        torch.autograd.backward(scaled + self._scaler.scale(self.penalty()))
+        cuts = self.config.tbptt is not None and self.config.tbptt < len(x)
+        run = self._in_chunks if cuts else self._at_once
+        mean, *scores = run(x, labels, count, self.world.share(count, whole))
         self._scaler.unscale_(self._optimizer)
         finite = clipped(self._groups, self.config.clip)
         self._skipped = 0 if finite else self._skipped + 1
-        mean = loss.item()
         if not (finite and math.isfinite(self.world.summed([mean])[0])):
             _copy(self._before, self._buffers)  # the forward pass moved normalisation statistics
             # A float16 gradient may overflow: the scaler then skips the step and lowers its scale.
@@ -153,7 +159,51 @@ class Trainer:
         self.done += 1
         if finite:
             self._after_step()
-        return mean, *self.objective.score(logits.detach(), labels)
+        return mean, scores[0], int(scores[1])
+
+    def _at_once(
+        self, x: Tensor, labels: Tensor, count: int, share: float
+    ) -> tuple[float, float, int]:
+        """Add the gradients of a batch; return its mean loss and its score."""
+        reset(self.network)
+        logits = self._logits(x)
+        loss = self.objective.loss(logits, labels) if count else 0.0 * logits.sum()
+        scaled = self._scaler.scale(loss * share)
+        torch.autograd.backward(scaled + self._scaler.scale(self.penalty()))
+        return loss.item(), *self.objective.score(logits.detach(), labels)
+
+    def _in_chunks(
+        self, x: Tensor, labels: Tensor, count: int, share: float
+    ) -> tuple[float, float, int]:
+        """Do the same as `_at_once`, chunk by chunk; see `chunks` and `chunk_loss`."""
+        config, readout, so_far = self.config, Readout(self.network), x
+        mean, correct, predictions, done = 0.0, 0, 0, 0
+        with carrying(self.network):
+            for part, own in chunks(x, labels, config.tbptt):
+                done += len(part)
+                is_last = done == len(x)
+                with nullcontext() if is_last else self.world.local(self._run):
+                    logits = self._logits(part)
+                    so_far = readout.add(logits, len(part))
+                    found, steps = (0, 0), len(part) / len(x)
+                    shares = steps, steps
+                    if own.dim() > 1:
+                        found = count_correct(logits.detach(), own)
+                        shares = steps, found[1] / max(count, 1)
+                    loss = chunk_loss(
+                        config.loss, logits, so_far, own, shares,
+                        config.tet_weight, config.label_smoothing,
+                    )  # fmt: skip
+                    scaled = self._scaler.scale(loss * share)
+                    if is_last:
+                        scaled = scaled + self._scaler.scale(self.penalty())
+                    torch.autograd.backward(scaled)
+                detach(self.network)
+                mean += loss.item()
+                correct, predictions = correct + found[0], predictions + found[1]
+        if labels.dim() == 1:
+            correct, predictions = count_correct(so_far.detach(), labels)
+        return mean, correct, predictions
 
     def _logits(self, x: Tensor) -> Tensor:
         """Run the network in the precision of the config."""

@@ -78,9 +78,10 @@ class Loop(torch.autograd.Function):
     """Every stage at every step.
 
     The inputs are the plans, the bound of gradients carried back over time
-    (`Recurrent.carry_limit`), the current of stage 0 (T, N, H), then the tensors of each stage,
-    `Learnable`. The outputs are the spikes of each stage, then the current of each.
-    Only the spikes of the last stage are differentiable.
+    (`Recurrent.carry_limit`), for each stage the spikes (N, H) that U multiplies at the first step
+    or None, the current of stage 0 (T, N, H), then the tensors of each stage, `Learnable`. The
+    outputs are the spikes of each stage, the current of each, then the states of each after the
+    last step. Only the spikes of the last stage are differentiable.
     """
 
     @staticmethod
@@ -88,6 +89,7 @@ class Loop(torch.autograd.Function):
         ctx: Any,
         plans: tuple[StagePlan, ...],
         carry_limit: float | None,
+        before: tuple[Tensor | None, ...],
         current_seq: Tensor,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
@@ -104,30 +106,32 @@ class Loop(torch.autograd.Function):
         for t in range(steps):
             for k, plan in enumerate(plans):
                 x, (weight, back), bias = xs[k][t], transposed[k], learnable[k].bias
+                fed = spikes[plan.source][t - 1] if t else before[k]
                 if weight is not None and bias is not None:
                     torch.addmm(bias, spikes[k - 1][t], weight, out=x)
-                    if back is not None and t:
-                        x.addmm_(spikes[plan.source][t - 1], back)
-                elif back is not None and t:
-                    torch.addmm(given[t], spikes[plan.source][t - 1], back, out=x)
+                    if back is not None and fed is not None:
+                        x.addmm_(fed, back)
+                elif back is not None and fed is not None:
+                    torch.addmm(given[t], fed, back, out=x)
                 else:
                     x.copy_(given[t])
                 plan.kernels.forward(plan.sizes, rows[k].forward(t))
         sequences = [a for own in seqs for a in (own.x, own.spikes, *own.states)]
-        save_call(ctx, (plans, len(tensors), carry_limit), *tensors, *sequences)
+        save_call(ctx, (plans, len(tensors), carry_limit, before), *tensors, *sequences)
         found = [*(own.spikes for own in seqs), *(own.x for own in seqs)]
+        found += [state[-1].clone() for own in seqs for state in own.states]
         ctx.mark_non_differentiable(*(a for a in found if a is not seqs[-1].spikes))
         return tuple(found)
 
     @staticmethod
     def backward(ctx: Any, *grads_out: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the backward kernels, from the last step to the first."""
-        (plans, count, carry_limit), given = saved_call(ctx, grads_out, "Recurrent")
+        (plans, count, carry_limit, before), given = saved_call(ctx, grads_out, "Recurrent")
         saved: list[Any] = [None if a is None else a.contiguous() for a in given]
         tensors, sequences = saved[:count], saved[count:]
         grad_seq = grads_out[len(plans) - 1]
         if grad_seq is None:
-            return (None, None, None, *(None for _ in tensors))
+            return (None, None, None, None, *(None for _ in tensors))
         learnable, seqs = _learnable(plans, tensors), []
         for own in learnable:
             end = 2 + len(own.start)
@@ -157,10 +161,10 @@ class Loop(torch.autograd.Function):
                 adjoints[k].step(t, grad)
                 if limit is not None:
                     adjoints[k].clamp(t, limit)
-        found: list[Tensor | None] = [None, None, adjoints[0].x]
+        found: list[Tensor | None] = [None, None, None, adjoints[0].x]
         for k, (plan, own, adjoint) in enumerate(zip(plans, learnable, adjoints, strict=True)):
             below = seqs[k - 1].spikes if own.weight is not None else None
-            found += adjoint.weights(own, below, seqs[plan.source].spikes)
+            found += adjoint.weights(own, below, seqs[plan.source].spikes, before[k])
             found += [*adjoint.parameters(), *adjoint.starts(own)]
         return tuple(found)
 
@@ -230,13 +234,17 @@ class _Adjoint:
         for carried in (self.rows[t], *(self._after if t else ())):
             carried.clamp_(-limit, limit)
 
-    def weights(self, own: Learnable, below: Tensor | None, source: Tensor) -> list[Tensor | None]:
-        """Return the gradients of W, b and U."""
+    def weights(
+        self, own: Learnable, below: Tensor | None, source: Tensor, before: Tensor | None
+    ) -> list[Tensor | None]:
+        """Return the gradients of W, b and U, which multiplied `before` at the first step."""
         x, weight, back = self.x.flatten(0, 1), None, None
         if below is not None:
             weight = x.t() @ below.flatten(0, 1)
         if own.back is not None:
             back = self.x[1:].flatten(0, 1).t() @ source[:-1].flatten(0, 1)
+            if before is not None:
+                back = back.addmm_(self.x[0].t(), before)
         return [weight, None if own.bias is None else x.sum(0), back]
 
     def parameters(self) -> list[Tensor | None]:

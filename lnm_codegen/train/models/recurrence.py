@@ -11,7 +11,8 @@ with T = 1. `loop.py` calls the C kernels themselves. In other cases (backend "t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +44,20 @@ class Stage(NamedTuple):
     source: int = 0
 
 
+Memory: TypeAlias = dict[int, Tensor]
+"""Index of a stage -> its spikes at the last step of the call before, (N, H)."""
+
+
 def run_stages(
-    stages: Sequence[Stage], current_seq: Tensor, carry_limit: float | None = None
+    stages: Sequence[Stage],
+    current_seq: Tensor,
+    carry_limit: float | None = None,
+    memory: Memory | None = None,
 ) -> Tensor:
     """Return the spikes (T, N, H) of the last stage.
+
+    Layers with `carry_state` begin with the states, and with the spikes in `memory`, of the call
+    before. Gradients do not pass from call to call.
 
     The loop calls no module. Modules with forward hooks are called once after it, with their whole
     inputs: neurons with the current including feedback, U with the spikes except the last step's.
@@ -56,26 +67,35 @@ def run_stages(
         stages: First to last.
         current_seq: (T, N, H) of stage 0, without its feedback.
         carry_limit: See `Recurrent`.
+        memory: The last spikes; changed in place where layers carry their states.
 
     Raises:
-        UnsupportedError: A layer keeps its states from call to call.
+        UnsupportedError: Some layers keep their states from call to call, or one is single-step.
     """
+    carries = memory is not None and all(s.neuron.carry_state for s in stages)
     for stage in stages:
-        if stage.neuron.step_mode == "s" or stage.neuron.carry_state:
-            problem = "a layer of a recurrent network keeps its states from call to call"
-            accepted = "step_mode='m' and carry_state=False"
+        if stage.neuron.step_mode == "s" or stage.neuron.carry_state is not carries:
+            problem = "a layer of a recurrent network is single-step, or alone keeps its states"
+            accepted = "step_mode='m', and carry_state=True for all layers or for none"
             remedy = "Set them on every layer in network.neurons."
             raise UnsupportedError(stage.neuron.neuron.name, problem, accepted, remedy)
+    start: list[dict[str, Any]] = [stage.neuron.state for stage in stages]
+    last = dict(memory or {}) if carries and all(start) else {}
     run = _run_kernels if all(_uses_c(s.neuron, current_seq) for s in stages) else _run_layers
-    spikes, currents = run(stages, current_seq, carry_limit)
+    spikes, currents = run(stages, current_seq, carry_limit, last)
+    if carries and memory is not None and len(current_seq):
+        memory.update((k, own[-1].detach()) for k, own in enumerate(spikes))
     with torch.no_grad():
         for k, stage in enumerate(stages):
             if stage.feed is not None and _is_hooked(stage.feed):
                 stage.feed(spikes[k - 1])
             if _is_hooked(stage.neuron) or stage.neuron.record:
-                stage.neuron(currents[k].detach())
+                stage.neuron(currents[k].detach(), state=start[k] if carries else None)
             if stage.back is not None and _is_hooked(stage.back):
-                stage.back(spikes[stage.source][:-1])
+                before = spikes[stage.source][:-1]
+                if stage.source in last:
+                    before = torch.cat([last[stage.source][None], before])
+                stage.back(before)
     return spikes[-1]
 
 
@@ -95,9 +115,12 @@ def _uses_c(layer: NeuronLayer, x: Tensor) -> bool:
 
 
 def _run_layers(
-    stages: Sequence[Stage], current_seq: Tensor, carry_limit: float | None
+    stages: Sequence[Stage], current_seq: Tensor, carry_limit: float | None, last: Memory
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Run the loop through the layers; return spikes and currents of each stage."""
+    """Run the loop through the layers; return spikes and currents of each stage.
+
+    `last` are spikes of the step before the first one.
+    """
     bound = None if carry_limit is None else _GradientBound(carry_limit)
     states: list[Any] = [None] * len(stages)
     spikes: list[list[Tensor]] = [[] for _ in stages]
@@ -106,8 +129,9 @@ def _run_layers(
         for k, stage in enumerate(stages):
             if stage.feed is not None:
                 x = linear(spikes[k - 1][t], stage.feed.weight, stage.feed.bias)
-            if stage.back is not None and t:
-                x = x + linear(spikes[stage.source][t - 1], stage.back.weight)
+            before = spikes[stage.source][t - 1] if t else last.get(stage.source)
+            if stage.back is not None and before is not None:
+                x = x + linear(before.to(x.dtype), stage.back.weight)
             if bound is not None:
                 x = bound.hooked(x)
             out, states[k], *_ = stage.neuron.forward(x[None], state=states[k], return_state=True)
@@ -115,6 +139,8 @@ def _run_layers(
                 states[k] = {name: bound.hooked(v) for name, v in states[k].items()}
             spikes[k].append(out[0])
             currents[k].append(x)
+    for stage in stages:
+        stage.neuron.detach()
     if not spikes[-1]:  # T = 0
         batch = current_seq.shape[1]
         nothing = [current_seq.new_empty(0, batch, _width(s, current_seq)) for s in stages]
@@ -148,9 +174,12 @@ class _GradientBound:
 
 
 def _run_kernels(
-    stages: Sequence[Stage], current_seq: Tensor, carry_limit: float | None
+    stages: Sequence[Stage], current_seq: Tensor, carry_limit: float | None, last: Memory
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Run the loop on the C kernels; return spikes and currents of each stage."""
+    """Run the loop on the C kernels; return spikes and currents of each stage.
+
+    `last` are spikes of the step before the first one.
+    """
     plans: list[StagePlan] = []
     tensors: list[Tensor | None] = []
     dtype = current_seq.dtype
@@ -160,7 +189,8 @@ def _run_kernels(
         step = current_seq.new_empty(1, current_seq.shape[1], width)
         values = {n: p.to(REAL[dtype]) for n, p in values_of(stage.neuron).items()}
         _, layout = readable(neuron.step_params, step)
-        start = start_states(neuron, step, {}, list(values.values()), previous={})
+        kept = stage.neuron.state
+        start = start_states(neuron, step, kept, list(values.values()), previous=kept)
         kernels = kernels_of(neuron, "c", dtype)
         plans.append(StagePlan(kernels, layout.sizes, width, stage.source))
         weights = (None, None) if feed is None else (feed.weight, feed.bias)
@@ -168,5 +198,13 @@ def _run_kernels(
         tensors += [None if w is None else w.to(dtype) for w in given]
         tensors += [values[p.name].contiguous() for p in neuron.step_params]
         tensors += start
-    found = Loop.apply(tuple(plans), carry_limit, current_seq, *tensors)  # type: ignore[no-untyped-call]
-    return list(found[: len(plans)]), list(found[len(plans) :])
+    before = tuple(
+        None if s.source not in last else last[s.source].to(dtype).contiguous() for s in stages
+    )
+    found = iter(Loop.apply(tuple(plans), carry_limit, before, current_seq, *tensors))  # type: ignore[no-untyped-call]
+    spikes, currents = (list(islice(found, len(plans))) for _ in range(2))
+    for stage in stages:
+        states = dict(zip((s.name for s in stage.neuron.neuron.states), found, strict=False))
+        if stage.neuron.carry_state and len(current_seq):
+            stage.neuron.state = states
+    return spikes, currents

@@ -34,7 +34,7 @@ from lnm_codegen.train.models.base import (
     require_steps,
 )
 from lnm_codegen.train.models.dense import NORMS, Dense, Readout, linear_of
-from lnm_codegen.train.models.recurrence import Stage, run_stages
+from lnm_codegen.train.models.recurrence import Memory, Stage, run_stages
 from lnm_codegen.train.runs.config import ONE_PORT
 from lnm_codegen.validation import require_integers, require_number, require_one_of, wrong
 
@@ -171,6 +171,15 @@ class Recurrent(FeedForward):
         for back in backs:
             nn.init.orthogonal_(back.weight, recurrent_gain)
         self.recurrent = nn.ModuleList(backs)
+        self._last: list[Memory] = [{} for _ in self.widths]
+
+    def reset(self) -> None:
+        """Discard the spikes of the last call, which layers with `carry_state` receive."""
+        for last in self._last:
+            last.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last": [{} for _ in self.widths]}
 
     def chain(self) -> Chain:
         """Raise UnsupportedError: the network has feedback."""
@@ -225,9 +234,9 @@ class Recurrent(FeedForward):
         layers: list[Any] = list(self.layers)
         backs: list[Any] = list(self.recurrent)
         if self.feedback == "layer":
-            for layer, back in zip(layers, backs, strict=True):
+            for layer, back, last in zip(layers, backs, self._last, strict=True):
                 stage, current_seq = Stage(layer.neuron, back=back), layer.current(x_seq)
-                x_seq = run_stages([stage], current_seq, self.carry_limit)
+                x_seq = run_stages([stage], current_seq, self.carry_limit, last)
             return x_seq
         stages = [Stage(layers[0].neuron, back=backs[0], source=1)]
         for k, layer in enumerate(layers[1:], start=1):
@@ -235,4 +244,5 @@ class Recurrent(FeedForward):
                 stages.append(Stage(layer.neuron, layer.linear, backs[k], source=k + 1))
             else:
                 stages.append(Stage(layer.neuron, layer.linear))
-        return run_stages(stages, layers[0].current(x_seq), self.carry_limit)
+        current_seq = layers[0].current(x_seq)
+        return run_stages(stages, current_seq, self.carry_limit, self._last[0])

@@ -193,6 +193,13 @@ class TrainConfig:
     label_smoothing: Annotated[
         float, Option("Share of the target spread over all classes, from 0, below 1.", _SHARE)
     ] = 0.0
+    tbptt: Annotated[
+        int | None,
+        Option(
+            "Cut sequences into chunks of K time steps; gradients do not pass from chunk to chunk.",
+            _COUNT_OR_NONE,
+        ),
+    ] = None
     epochs: Annotated[int, Option("Passes over the training samples.", _COUNT, "N")] = 10
     batch: Annotated[int, Option("Samples in a step, over all processes.", _COUNT, "N")] = 32
     optimizer: Annotated[str, Option("adam, adamw, or sgd with momentum 0.9.", _OPTIMIZER)] = "adam"

@@ -300,7 +300,7 @@ def _run_one_sample(trainer: Trainer, data: Dataset) -> None:
     ):
         for x, labels in map(next, batches):
             reset(trainer.network)
-            outputs = trainer.network(x.to(device))
+            outputs = trainer.network(x[: trainer.config.tbptt].to(device))
             if objective.is_own or objective.metric is not None:
                 objective.loss(outputs, labels.to(device))
                 objective.score(outputs.detach(), labels.to(device))
