@@ -23,7 +23,7 @@ from lnm_codegen.nn.arguments import REAL
 from lnm_codegen.nn.call import start_states
 from lnm_codegen.nn.layout import readable
 from lnm_codegen.nn.parameters import values_of
-from lnm_codegen.nn.select import kernels_of, select
+from lnm_codegen.nn.select import kernels_of
 from lnm_codegen.train.models.loop import Loop, StagePlan
 
 
@@ -91,7 +91,7 @@ def _is_hooked(module: nn.Module) -> bool:
 def _uses_c(layer: NeuronLayer, x: Tensor) -> bool:
     if torch.compiler.is_compiling() or layer.arithmetic is not None or x.device.type != "cpu":
         return False
-    return select(layer.neuron, layer.backend, "cpu") == "c"
+    return layer._dispatch.on("cpu", x.dtype) == "c"
 
 
 def _run_layers(
@@ -161,7 +161,7 @@ def _run_kernels(
         values = {n: p.to(REAL[dtype]) for n, p in values_of(stage.neuron).items()}
         _, layout = readable(neuron.step_params, step)
         start = start_states(neuron, step, {}, list(values.values()), previous={})
-        kernels = kernels_of(neuron, "c", dtype)
+        kernels = kernels_of(neuron, "c", dtype, stage.neuron.backend == "auto")
         plans.append(StagePlan(kernels, layout.sizes, width, stage.source))
         weights = (None, None) if feed is None else (feed.weight, feed.bias)
         given = (*weights, None if back is None else back.weight)
