@@ -195,7 +195,7 @@ def require_own(where: str, layer: _Module, names: Iterable[str]) -> None:
             raise ModelError(
                 where,
                 f"{name!r} of {layer.neuron.name} is computed, as by torch.nn.utils.parametrize,"
-                " or deleted, so it cannot be set",
+                " so it cannot be set",
                 "one of the layer's own parameters and buffers",
                 "Remove the parametrization first.",
             )
