@@ -63,8 +63,12 @@ class LayerCall(Protocol):
 @cache
 def outputs_type(names: tuple[str, ...]) -> Any:
     """Return the class of the outputs of a neuron that has several: a named tuple."""
-    found: Any = namedtuple("Outputs", names, module=__name__)
-    found.__reduce__ = lambda outputs: (outputs_of, (names, tuple(outputs)))
+    found: Any = namedtuple("Outputs", names, module=__name__)  # type: ignore[misc]
+
+    def reduced(outputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return outputs_of, (names, tuple(outputs))
+
+    found.__reduce__ = reduced
     return found
 
 
