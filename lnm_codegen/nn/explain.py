@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -136,7 +137,7 @@ def explain(
     requested: str,
     backend: str,
     inputs: Sequence[Tensor],
-    refused: Mapping[str, str],
+    refused: Mapping[str, str] = MappingProxyType({}),
 ) -> Explanation:
     """Return the explanation of a call with inputs (T, N, *).
 

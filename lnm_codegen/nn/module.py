@@ -94,6 +94,8 @@ class NeuronModule(nn.Module):
             return False
         if not isinstance(value, Tensor):
             return True
+        if is_lazy(self._buffers.get(name)):
+            return True
         return name in self._parameters and not value.requires_grad
 
     def _fill(self, name: str, value: Any) -> None:

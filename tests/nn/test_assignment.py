@@ -97,6 +97,10 @@ def test_what_cannot_be_set_is_an_error() -> None:
     lazy = lnm.nn.NeuronLayer(CUBIC, backend="torch")
     with refused(ModelError, "lnm.theta", "is lazy", remedy="Call the layer once first"):
         lazy.theta = 0.5
+    constant = lnm.param("a", per="channel", learnable=False)
+    lazy = lnm.nn.NeuronLayer(lnm.Neuron(charge={V: V / 2 + constant * X}, fire=V - 1))
+    with refused(ModelError, "neuron.a", "is lazy"):
+        lazy.a = torch.ones(3)
     nn.utils.parametrize.register_parametrization(layer, "tau", nn.Softplus())
     with refused(ModelError, "lif", "'tau' of lif is computed", remedy="parametrization"):
         layer.tau = 2.0

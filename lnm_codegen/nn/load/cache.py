@@ -54,6 +54,8 @@ def private_folder() -> Path:
     Raises:
         ToolError: There is none.
     """
+    if not hasattr(os, "geteuid"):
+        raise ToolError("cache", "this system has no private folder for temporary files")
     with _usable("a private folder for temporary files", "cache"):
         folder = Path(tempfile.gettempdir(), f"lnm_codegen-{os.geteuid()}")
         with suppress(FileExistsError):
@@ -84,7 +86,7 @@ def anywhere(load: Callable[..., Loaded], *arguments: Any) -> Loaded:
         ToolError: Both fail.
     """
     key = (load, arguments)
-    if key in _ELSEWHERE:
+    if _ELSEWHERE and key in _ELSEWHERE:  # the key's hash takes time
         return _ELSEWHERE[key]  # type: ignore[no-any-return]
     found, error = located(load, *arguments)
     if error is not None:
