@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ from torch import nn
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError, ShapeError
 from tests.refusals import refused
+
+ROOT = Path(__file__).parents[2]
 
 # PyTorch instantiates a Function while it traces one.
 pytestmark = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
@@ -201,5 +205,11 @@ def test_another_process_reads_the_outputs(tmp_path: Any) -> None:
     path = tmp_path / "out.pkl"
     path.write_bytes(pickle.dumps(lnm.nn.NeuronLayer(TWO, backend="torch")(INPUT)))
     code = f"import pickle; print(pickle.load(open({str(path)!r}, 'rb'))._fields)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
     assert done.stdout == "('spike', 'count')\n"
