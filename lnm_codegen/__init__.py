@@ -10,6 +10,8 @@ from lnm_codegen.compiler.interpret import interpret
 from lnm_codegen.compiler.interpret_fixed import interpret_fixed
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.families.library import get, load
+from lnm_codegen.ir.declarations import Draw
+from lnm_codegen.ir.draws import leak, pole_matrix, pole_pair, uniform
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language import surrogate
 from lnm_codegen.language.binding import bind, substeps
@@ -39,12 +41,13 @@ stop_gradient: Unary = _functions.stop_gradient
 tanh: Unary = _functions.tanh
 
 __all__ = [
-    "Fixed", "FixedSpec", "InternalError", "LnmError", "ModelError", "Neuron", "Rtl", "ShapeError",
-    "ToolError", "UnsupportedError", "abs", "bind", "clip", "cos", "emit", "exp", "family", "get",
-    "hard_reset", "input", "interpret", "interpret_fixed", "load", "log", "lower", "max", "min",
-    "normalised", "ode", "package", "param", "poly", "quantize", "sigmoid", "sin", "soft_reset",
-    "spike", "spike_named", "sqrt", "state", "stop_gradient", "substeps", "surrogate", "tanh",
-    "where",
+    "Draw", "Fixed", "FixedSpec", "InternalError", "LnmError", "ModelError", "Neuron", "Rtl",
+    "ShapeError", "ToolError", "UnsupportedError", "abs", "bind", "clip", "cos", "emit", "exp",
+    "family", "get",
+    "hard_reset", "input", "interpret", "interpret_fixed", "leak", "load", "log", "lower", "max",
+    "min", "normalised", "ode", "package", "param", "pole_matrix", "pole_pair", "poly", "quantize",
+    "sigmoid", "sin", "soft_reset", "spike", "spike_named", "sqrt", "state", "stop_gradient",
+    "substeps", "surrogate", "tanh", "uniform", "where",
 ]  # fmt: skip
 
 __version__ = _options.VERSION

@@ -87,6 +87,7 @@ def bench(
 ) -> None:
     """Time a neuron or network beside the floor and other libraries."""
     from lnm_codegen.bench import measure
+    from lnm_codegen.nn.load.bits import settle_cache
 
     word = family or ("lnm" if network is None else "lif")
     arguments = family_arguments(settings, degree)
@@ -94,6 +95,7 @@ def bench(
     lengths = None if steps is None else _lengths(steps)
     measure.require_device(device)
     require_folder("bench", out)
+    settle_cache()
     if network is not None:
         ignored = {"no-loops": not loops or None, "no-starts": not starts or None}
         _require_absent("is no option of a network", neurons=neurons, **ignored)

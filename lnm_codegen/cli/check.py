@@ -46,7 +46,9 @@ def check(
     neuron = resolve(family, **family_arguments(settings, degree))
     from lnm_codegen.nn.check.compare import compare_backends  # loads PyTorch
     from lnm_codegen.nn.check.draw import SHAPE
+    from lnm_codegen.nn.load.bits import settle_cache
 
+    settle_cache()
     found = compare_backends(neuron, scale)
     if json:
         print_json({"name": neuron.name, "shape": SHAPE, **_as_dict(found)})

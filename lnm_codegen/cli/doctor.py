@@ -59,6 +59,7 @@ def examine() -> list[Finding]:
         ("OpenMP", _openmp, "several threads in the c backend"),
         ("CPU SIMD", _simd, "speed of the c backend"),
         ("cache folder", _cache, "keeping compiled kernels"),
+        ("C kernels", _kernels, "backend c; without them 'auto' runs eager PyTorch"),
         *_circuit_tools(),
         ("fashion-mnist", _fashion_mnist, "training on it (digits needs no files)"),
     )
@@ -124,6 +125,16 @@ def _cache() -> str:
         raise OSError(
             f"{folder}: {error.strerror}. Set LNM_CACHE to a folder that can be written."
         ) from None
+
+
+def _kernels() -> str:
+    """Compile and load a small library, as a layer does at its first call."""
+    from lnm_codegen.nn.load.bits import compiling_folder
+
+    folder, error = compiling_folder()
+    if error is None:
+        return f"compiled and loaded in {folder}"
+    return f"'auto' compiles into {folder}, 'c' is an error: {error.problem}. {error.remedy}"
 
 
 def _circuit_tools() -> tuple[tuple[str, Callable[[], str], str], ...]:

@@ -6,13 +6,13 @@ No module here imports PyTorch: methods of a generator's state make the tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Draw
-from lnm_codegen.validation import is_number, shown, wrong
+from lnm_codegen.validation import is_number, require_integer, require_number, shown, wrong
 
 Sample: TypeAlias = Callable[[Any, tuple[int, ...]], tuple[Any, ...]]
 """See `Draw`."""
@@ -29,7 +29,7 @@ def middle(ends: tuple[float, float]) -> float:
     return (ends[0] + ends[1]) / 2
 
 
-def uniform(generator: Any, axes: tuple[int, ...], ends: tuple[float, float]) -> Any:
+def uniform_in(generator: Any, axes: tuple[int, ...], ends: tuple[float, float]) -> Any:
     """Return a float64 tensor of uniform random numbers in a range."""
     return generator.get_state().double().new_empty(axes).uniform_(*ends, generator=generator)
 
@@ -44,7 +44,7 @@ class Uniform:
 
     def __call__(self, generator: Any, axes: tuple[int, ...]) -> tuple[Any, ...]:
         """Return the values of the parameter, of shape `axes`."""
-        return (uniform(generator, axes, self.ends),)
+        return (uniform_in(generator, axes, self.ends),)
 
 
 def rotation(r: Any, c: Any, s: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
@@ -70,7 +70,7 @@ class Poles:
 
     def sample(self, generator: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
         """Return uniform moduli and angles as tensors of shape `axes`."""
-        return uniform(generator, axes, self.radius), uniform(generator, axes, self.angle)
+        return uniform_in(generator, axes, self.radius), uniform_in(generator, axes, self.angle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,8 @@ def require_draw(where: str, draw: Any, size: int | None) -> None:
     if draw is None:
         return
     if not isinstance(draw, Draw):
-        raise wrong(where, "draw", draw, "a Draw, or None")
+        accepted = "lnm.uniform(low, high), another lnm.Draw, or None"
+        raise wrong(where, "draw", draw, accepted)
     sample = draw.sample
     if not callable(sample):
         raise wrong(where, "the sample of draw", sample, "a function")
@@ -175,3 +176,99 @@ class DrawnLeak:
         for k, end in enumerate(self.ends):
             theta[..., k] = end * slope
         return theta
+
+
+def uniform(low: float, high: float) -> Draw:
+    """Return uniform random initial values in [low, high], the `draw` of a scalar parameter.
+
+    Raises:
+        ModelError: The ends are not finite numbers, the smaller one first.
+
+    Example:
+        >>> import lnm_codegen as lnm
+        >>> a = lnm.param("a", init=0.5, per="channel", draw=lnm.uniform(0.0, 1.0))
+    """
+    return Draw(Uniform(_range_of("uniform", "(low, high)", (low, high))))
+
+
+def pole_pair(
+    radius: tuple[float, float] = (0.5, 0.95), angle: tuple[float, float] = (0.0, 1.5)
+) -> tuple[Draw, Draw]:
+    """Return the draws of two scalar parameters: rho = logit(r) and phi, of a pole pair.
+
+    Modulus r and angle phi are uniform in their ranges. `lnm.get("lnm", states=2,
+    parametrisation="pole")` draws its parameters so.
+
+    Args:
+        radius: Range of r, between 0 and 1.
+        angle: Range of phi in radians.
+
+    Raises:
+        ModelError: A range has other numbers.
+    """
+    where = "pole_pair"
+    poles = Poles(_range_of(where, "radius", radius), _range_of(where, "angle", angle))
+    sample = PolePair(poles)
+    _require_ranges(where, sample)
+    return Draw(sample, 0), Draw(sample, 1)
+
+
+def pole_matrix(
+    size: int,
+    first: int = 0,
+    radius: tuple[float, float] = (0.5, 0.95),
+    angle: tuple[float, float] = (0.0, 1.5),
+) -> tuple[Draw, Draw]:
+    """Return the draws of two vector parameters: the rows of r*[[cos, -sin], [sin, cos]](phi).
+
+    Row k has elements `first` and `first + 1` of its vector; the others are 0.
+    `lnm.get("lnm", states=2)` draws `theta_v` and `theta_w` so.
+
+    Args:
+        size: Size of both parameters.
+        first: Index of the coefficient of v, which that of w follows.
+        radius: Range of r, >= 0.
+        angle: Range of phi in radians.
+
+    Raises:
+        ModelError: A range has other numbers, or the rows do not fit the size.
+    """
+    where = "pole_matrix"
+    poles = Poles(_range_of(where, "radius", radius), _range_of(where, "angle", angle))
+    sample = Matrix(poles, first, require_integer(where, "size", size, 2))
+    _require_ranges(where, sample)
+    return Draw(sample, 0), Draw(sample, 1)
+
+
+def leak(
+    mean: float, spread: float, shift: float = 0.0, ends: Sequence[float] = (0.0, 1.0)
+) -> DrawnLeak:
+    """Return random coefficients of a polynomial d*v, the `init` of a vector parameter.
+
+    theta = ends*(d - shift) with d = sigmoid(N(mean, spread**2)), one d for each parameter set;
+    elements beyond `ends` are 0. `lnm.get("lnm", decay_spread=...)` draws its theta so.
+
+    Args:
+        mean: Mean of the logit of d.
+        spread: Standard deviation of the logit, > 0.
+        shift: 1 where the charge adds v itself.
+        ends: Factors of the first elements: (0, 1) for the coefficients of 1, v, v**2, ...
+
+    Raises:
+        ModelError: An argument is outside these ranges.
+    """
+    where = "leak"
+    for word, value in (("mean", mean), ("shift", shift)):
+        require_number(where, word, value)
+    require_number(where, "spread", spread, above=0)
+    if isinstance(ends, str) or not isinstance(ends, Sequence) or not all(map(is_number, ends)):
+        raise wrong(where, "ends", ends, "a sequence of finite numbers")
+    return DrawnLeak(float(mean), float(spread), float(shift), tuple(map(float, ends)))
+
+
+def _range_of(where: str, word: str, ends: Any) -> tuple[float, float]:
+    """Return a range, or raise ModelError."""
+    found = tuple(ends) if isinstance(ends, list | tuple) else ends
+    if not is_range(found):
+        raise wrong(where, word, ends, "two finite numbers, the smaller one first")
+    return float(found[0]), float(found[1])

@@ -268,7 +268,7 @@ def param(
             give the number here, and the random values as `draw`.
         learnable: True makes it an `nn.Parameter`, False a buffer without a gradient.
         per: Granularity: one value per "layer", "channel" or "neuron".
-        draw: Random initial values in a layer, a `Draw` (`lnm_codegen.ir.declarations`), possibly
+        draw: Random initial values in a layer: `lnm.uniform(low, high)`, or an `lnm.Draw`, possibly
             drawn jointly with other parameters. Without a layer, `init` counts.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,11 +12,13 @@ from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.compiler.arguments import AXES_REMEDY, NAMES_REMEDY, input_shape, misfit
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
+from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.functions import ExprLike, where
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.onnx.exporting import require_no_tracing
@@ -70,6 +72,63 @@ def require_sizes(shape: Any, channels: Any) -> tuple[int, ...] | None:
             remedy="Give one of the two, or the same number.",
         )
     return sizes
+
+
+class Sizes(NamedTuple):
+    """Sizes that a layer was given, and that no parameter of it has."""
+
+    axes: tuple[int, ...]  # (C,), or the shape of one sample's neurons
+    is_whole: bool
+
+    def require(self, layer: str, x: Tensor, step_mode: str) -> None:
+        """Raise ShapeError unless the first input of a call has these sizes.
+
+        Args:
+            layer: Its name in the error.
+            x: The input, (T, N, *), or (N, *) in single-step mode.
+            step_mode: "m" or "s".
+        """
+        first, axes, is_whole = 2 if step_mode == "m" else 1, *self
+        if is_whole:
+            if x.shape[first:] == axes:
+                return
+        elif x.dim() > first and x.size(first) == axes[0]:
+            return
+        shape, named = tuple(x.shape), f"shape={axes}" if is_whole else f"channels={axes[0]}"
+        words = [*("T", "N")[2 - first :], *map(str, axes), *([] if is_whole else ["*"])]
+        problem = f"x_seq has shape {shape}, and the layer has {named}"
+        remedy = layout_remedy(axes, is_whole, shape, first)
+        raise ShapeError(layer, problem, f"({', '.join(words)})", remedy)
+
+
+def sizes_of(
+    params: Sequence[Param], channels: int | None, shape: tuple[int, ...] | None
+) -> Sizes | None:
+    """Return the sizes of a layer that the shapes of its parameters do not show; None for none."""
+    pers = {p.per for p in params}
+    if shape is not None:
+        return None if "neuron" in pers else Sizes(shape, True)
+    return None if channels is None or pers != {"layer"} & pers else Sizes((channels,), False)
+
+
+def layout_remedy(sizes: tuple[int, ...], whole: bool, shape: tuple[int, ...], axis: int) -> str:
+    """Return what a shape looks like in which `sizes`, a `whole` sample or not, are elsewhere.
+
+    `axis` is that of the channels.
+    """
+    count = len(sizes)
+    if axis == 1:
+        if shape[2 : 2 + count] != sizes:
+            return ""
+        return "It looks like a sequence (T, N, C, *). Use step_mode='m', or give one step."
+    if shape[1 : 1 + count] == sizes:
+        still, last = "Use x[None] for (N, C, *) without time", "x.movedim(-1, 0) for (N, C, *, T)"
+        if whole:
+            return f"{still}." if len(shape) == 1 + count else f"Use {last}."
+        return f"Axis 1 has {sizes[0]}. {still}, or {last}."
+    if len(shape) > 3 and shape[-1] == sizes[0]:
+        return f"Axis -1 has {sizes[0]}. Use x.movedim(-1, 2) for (T, N, *, C)."
+    return "Axis 0 is time and axis 1 the batch. If x is (N, T, C, *), use x.transpose(0, 1)."
 
 
 def require_record(record: Any) -> tuple[str, ...]:
@@ -137,7 +196,12 @@ def require_inputs(
         require_no_tracing(layer)
     first, axes = inputs[0] if inputs else None, 2 if step_mode == "m" else 1
     if len(inputs) == len(names) == 1 and isinstance(first, Tensor):
-        if first.dim() >= axes and first.dtype in TYPES and first.layout is torch.strided:
+        if (
+            first.layout is torch.strided
+            and not first.is_nested
+            and first.dim() >= axes
+            and first.dtype in TYPES
+        ):
             return inputs  # the usual call, without the cost of the rest
     if len(inputs) != len(names):
         remedy = NAMES_REMEDY if inputs and len(inputs) < len(names) else ""
@@ -151,8 +215,16 @@ def require_inputs(
             found, accepted = f"is of type {type(x).__name__}", "a tensor"
             if isinstance(x, np.ndarray):
                 remedy = f"Use torch.from_numpy({name})."
+            elif isinstance(x, PackedSequence):
+                remedy = f"Use torch.nn.utils.rnn.pad_packed_sequence({name})[0], whose steps of"
+                remedy += " zeros run too."
             elif isinstance(x, list | tuple | int | float):
                 remedy = f"Use torch.tensor({name})."
+        elif x.is_nested:
+            found, accepted = "is a nested tensor", "one dense tensor for all samples"
+            padded = f"torch.nested.to_padded_tensor({name}, 0.0)"
+            remedy = f"Use {padded}.transpose(0, 1) for samples (T, *), whose steps of zeros run"
+            remedy += " too."
         elif x.layout is not torch.strided:
             found, accepted = f"has the layout {x.layout}", "torch.strided"
             remedy = f"Use {name}.to_dense()."
@@ -211,21 +283,32 @@ def converted(x: Tensor, dtype: torch.dtype) -> Tensor:
     return varying.to(dtype).expand(x.shape)
 
 
-def require_axes(neuron: Neuron, axes: Sequence[tuple[int, ...] | None], shape: torch.Size) -> None:
-    """Raise ShapeError where parameters have other leading axes than (T, N, C, *) needs."""
+def require_axes(
+    neuron: Neuron,
+    axes: Sequence[tuple[int, ...] | None],
+    shape: torch.Size,
+    step_mode: str = "m",
+) -> None:
+    """Raise ShapeError where parameters have other leading axes than (T, N, C, *) needs.
+
+    In single-step mode, T is 1 and the error leaves it out.
+    """
     for param, own in zip(neuron.params, axes, strict=True):
         if param.per == "layer":
             continue
+        given = tuple(shape[2:3] if param.per == "channel" else shape[2:])
+        if given == own:
+            continue
+        first, names = (2, "T, N") if step_mode == "m" else (1, "N")
         if param.per == "channel":
-            given = tuple(shape[2:3])
-            found = f"{given[0] if given else 'no'} channels (axis 2 of (T, N, C, *))"
+            found = f"{given[0] if given else 'no'} channels (axis {first} of ({names}, C, *))"
         else:
-            given = tuple(shape[2:])
-            found = f"neurons {given} in a sample (T, N, *)"
-        if given != own:
-            needed = "(C,)" if own is None else own  # None: per channel, and no input has shown C
-            size = f"{needed}, the size of parameter {param.name!r} per {param.per}"
-            raise ShapeError(neuron.name, f"x_seq has shape {tuple(shape)}, {found}", size)
+            found = f"neurons {given} in a sample ({names}, *)"
+        needed = "(C,)" if own is None else own  # None: per channel, and no input has shown C
+        size = f"{needed}, the size of parameter {param.name!r} per {param.per}"
+        seen = tuple(shape[2 - first :])
+        remedy = "" if own is None else layout_remedy(own, param.per == "neuron", seen, first)
+        raise ShapeError(neuron.name, f"x_seq has shape {seen}, {found}", size, remedy)
 
 
 def is_plain(tensor: Tensor) -> bool:

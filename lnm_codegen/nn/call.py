@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, Literal, Protocol, Self, TypeAlias, cast, get_args, overload
 
 import torch
@@ -58,6 +60,27 @@ class LayerCall(Protocol):
         """Run the layer."""
 
 
+@cache
+def outputs_type(names: tuple[str, ...]) -> Any:
+    """Return the class of the outputs of a neuron that has several: a named tuple."""
+    named: Any = namedtuple  # whose names mypy cannot see
+    found = named("Outputs", names, module=__name__)
+
+    def reduced(outputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return outputs_of, (names, tuple(outputs))
+
+    found.__reduce__ = reduced
+    return found
+
+
+def outputs_of(names: tuple[str, ...], values: Sequence[Any]) -> Any:
+    """Return the outputs of a call of these names; pickles call this."""
+    return outputs_type(names)(*values)
+
+
+torch.serialization.add_safe_globals([outputs_of])
+
+
 def typed_call(forward: Callable[..., Any]) -> LayerCall:
     """Return a method of a layer as it is, with the types of `LayerCall`."""
     return cast("LayerCall", forward)
@@ -66,11 +89,11 @@ def typed_call(forward: Callable[..., Any]) -> LayerCall:
 class StatefulModule(NeuronModule):
     """A neuron's parameters, and the states and records that a layer keeps from call to call."""
 
-    step_mode: StepMode = "m"
     carry_state: bool = False
     recorded: dict[str, Any]
     _state: dict[str, Tensor]
     _state_names: frozenset[str] = frozenset()
+    _fixed: frozenset[str] = frozenset()  # arguments of the family that a layer does not have
     _checkpoint_remedy = "Give state= and return_state=True."
 
     @property
@@ -158,7 +181,7 @@ class StatefulModule(NeuronModule):
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an option, which is validated, a state that the layer keeps, or any other attribute.
 
-        A mode that keeps no states discards them.
+        A mode that keeps no states discards them. For parameters see `NeuronModule`.
         """
         if name in self._state_names:
             self.state = {**self._state, name: value}
@@ -170,6 +193,11 @@ class StatefulModule(NeuronModule):
         elif name in ("neuron", "detach_reset") and "neuron" in self.__dict__:
             remedy = "Make another layer."
             raise ModelError("NeuronLayer", f"{name} cannot be replaced", remedy=remedy)
+        elif name in self._fixed:
+            family = self.neuron.name
+            problem = f"{name} of {family} is no parameter of the layer, so it cannot be set"
+            remedy = f"Make another layer, of lnm.get({family!r}, {name}=...)."
+            raise ModelError("NeuronLayer", problem, remedy=remedy)
         super().__setattr__(name, value)
         if name in _MODES and not self._keeps_states():
             self._state = {}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import compress
 from typing import Any, cast
 from weakref import WeakSet
@@ -11,7 +12,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
-from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.errors import ToolError, UnsupportedError
 from lnm_codegen.ir.declarations import State
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.digest import step_digest
@@ -22,7 +23,7 @@ from lnm_codegen.nn.arguments import (
     require_inputs,
     require_plain_memory,
 )
-from lnm_codegen.nn.call import start_states
+from lnm_codegen.nn.call import outputs_type, start_states
 from lnm_codegen.nn.eager import GENERATED, eager_module, is_exporting, run_eager
 from lnm_codegen.nn.function import (
     FusedCall,
@@ -34,11 +35,11 @@ from lnm_codegen.nn.function import (
 )
 from lnm_codegen.nn.integer.arithmetic import Arithmetic, narrowed, require_cpu, require_exact
 from lnm_codegen.nn.integer.eager import run_fixed_eager
-from lnm_codegen.nn.integer.function import run_fixed_c
+from lnm_codegen.nn.integer.function import adjoint_of, library_of, run_fixed_c
 from lnm_codegen.nn.layout import arranged, is_rewritable
 from lnm_codegen.nn.onnx.exporting import is_exporting_onnx, require_table
 from lnm_codegen.nn.operators import operator_of, run_operator
-from lnm_codegen.nn.select import FUSED, kernels_of, select
+from lnm_codegen.nn.select import FUSED, kernels_of, replaced, select
 from lnm_codegen.options import BackendName
 
 READER: dict[str, str] = {name: f"the generated kernels of backend {name!r}" for name in FUSED}
@@ -59,6 +60,8 @@ class Dispatch:
         arithmetic: Integer arithmetic of the neuron, or None.
         name: Name of the layer in errors; that of the neuron by default.
         input_names: Names of the inputs in errors; those of the neuron by default.
+        outputs: Names of the outputs of a call, without records.
+        refused: Backend that "auto" would select -> why its kernels cannot be loaded.
     """
 
     neuron: Neuron
@@ -66,7 +69,9 @@ class Dispatch:
     arithmetic: Arithmetic | None
     name: str = ""
     input_names: tuple[str, ...] = ()
-    _selected: dict[tuple[str, torch.dtype | None], str] = field(default_factory=dict, init=False)
+    outputs: tuple[str, ...] = ()
+    refused: dict[str, str] = field(default_factory=dict, init=False)
+    _selected: dict[tuple[Any, ...], str] = field(default_factory=dict, init=False)
     _kernels: dict[tuple[str, torch.dtype], Kernels] = field(default_factory=dict, init=False)
     _starts: dict[tuple[torch.dtype, torch.device], list[Tensor]] = field(
         default_factory=dict, init=False
@@ -76,6 +81,7 @@ class Dispatch:
         LIVE.add(self)
         self.name = self.name or self.neuron.name
         self.input_names = self.input_names or tuple(s.name for s in self.neuron.inputs)
+        self._outputs_type = outputs_type(self.outputs)
         self._key = f"{self.backend} {step_digest(self.neuron)}"
         starts = [cast("State", s.decl) for s in self.neuron.states]
         self._changes_starts = any(callable(s.init) or s.param for s in starts)
@@ -86,7 +92,7 @@ class Dispatch:
     def __reduce__(self) -> tuple[Any, ...]:
         """Return the arguments of a copy."""
         own = (self.neuron, self.backend, self.arithmetic, self.name, self.input_names)
-        return type(self), own
+        return type(self), (*own, self.outputs)
 
     def inputs_of(self, tensors: tuple[Tensor, ...], step_mode: str) -> tuple[Tensor, ...]:
         """Return the inputs of a call, validated; see `require_inputs`."""
@@ -141,6 +147,16 @@ class Dispatch:
         final = dict(zip(kernels.states, results[count:], strict=True)) if returns_states else {}
         return results[:count], final, call.counts
 
+    def named(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return several outputs of a call as a named tuple.
+
+        In a program of `torch.export`, which another process loads, it is a plain tuple.
+        """
+        if torch.compiler.is_compiling() and is_exporting():
+            return outputs
+        found: tuple[Tensor, ...] = self._outputs_type(*outputs)
+        return found
+
     def require_readable(self, backend: str, tensors: Sequence[Tensor]) -> None:
         """Raise UnsupportedError where a tensor has no plain memory that a backend can read."""
         if self.arithmetic is not None:
@@ -162,6 +178,9 @@ class Dispatch:
         assert arithmetic is not None
         tensors = (*inputs, *start, *params)
         self.require_readable(backend, tensors)
+        if backend != "torch" and needs_backward(tensors):
+            load = partial(adjoint_of, arithmetic, REAL[x.dtype])
+            backend = self.loadable(("adjoint", x.dtype), backend, load)
         run = run_fixed_eager if backend == "torch" else run_fixed_c
         require_exact(arithmetic, REAL[x.dtype], returns_states)
         numbers = [converted(i, REAL[x.dtype]) for i in inputs]
@@ -206,13 +225,46 @@ class Dispatch:
                 raise UnsupportedError(self.name, problem, remedy=remedy)
 
     def on(self, device: str, dtype: torch.dtype | None = None) -> str:
-        """Return the backend that runs on a type of device, or raise ToolError; see `select`."""
+        """Return the backend that runs on a type of device, or raise ToolError; see `select`.
+
+        Its kernels are loaded. "auto" selects eager PyTorch where they cannot be.
+        """
         found = self._selected.get((device, dtype))
         if found is None:
-            program = None if self.arithmetic is None else self.arithmetic.program
-            found = select(self.neuron, self.backend, device, dtype, program)
-            self._selected[device, dtype] = found
+            backend = self.expected_on(device, dtype)
+            found = self.loadable((device, dtype), backend, partial(self._load, backend, dtype))
         return found
+
+    def expected_on(self, device: str, dtype: torch.dtype | None = None) -> str:
+        """Return the same backend, without loading or compiling."""
+        program = None if self.arithmetic is None else self.arithmetic.program
+        found = self._selected.get((device, dtype))
+        return found or select(self.neuron, self.backend, device, dtype, program)
+
+    def loadable(self, key: tuple[Any, ...], backend: str, load: Callable[[], object]) -> str:
+        """Return a backend after `load` of its kernels, or "torch" where "auto" cannot load them.
+
+        The answer is kept under `key`.
+        """
+        found = self._selected.get(key, "")
+        if not found:
+            found = backend
+            try:
+                if backend != "torch":
+                    load()
+            except ToolError as error:
+                if self.backend != "auto":
+                    raise
+                self.refused[backend] = error.problem
+                found = replaced(error)
+            self._selected[key] = found
+        return found
+
+    def _load(self, backend: str, dtype: torch.dtype | None) -> None:
+        if self.arithmetic is not None:
+            library_of(self.arithmetic)
+        elif dtype is not None:
+            self._kernels_of(backend, dtype)
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def require_not_exporting(self) -> None:
@@ -242,7 +294,8 @@ class Dispatch:
         key = (backend, dtype)
         found = self._kernels.get(key)
         if found is None:
-            found = self._kernels[key] = kernels_of(self.neuron, backend, dtype)
+            is_auto = self.backend == "auto"
+            found = self._kernels[key] = kernels_of(self.neuron, backend, dtype, is_auto)
         return found
 
 

@@ -22,10 +22,11 @@ from torch.autograd import Function
 
 from lnm_codegen.compiler.emit import emit
 from lnm_codegen.compiler.pipeline import lower
+from lnm_codegen.errors import ToolError
 from lnm_codegen.ir.nodes import Detach, Expr, Role, Var
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL, converted
-from lnm_codegen.nn.load.cache import import_source
+from lnm_codegen.nn.load.cache import import_source, import_text
 from lnm_codegen.nn.parameters import broadcastable
 
 GENERATED = ModuleType("lnm_generated")
@@ -42,7 +43,11 @@ def eager_module(neuron: Neuron) -> ModuleType:
 
 
 def _loaded(neuron: Neuron) -> ModuleType:
-    module = import_source(emit(neuron, "torch"), "torch", neuron.name)
+    source = emit(neuron, "torch")
+    try:
+        module = import_source(source, "torch", neuron.name)
+    except ToolError:  # the cache folder cannot be used: nothing needs the file
+        module = import_text(source, neuron.name)
     module.SHARED = _shared(neuron)  # type: ignore[attr-defined]
     return module
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -131,10 +132,21 @@ def bytes_moved(
     return forward, backward
 
 
-def explain(neuron: Neuron, requested: str, backend: str, inputs: Sequence[Tensor]) -> Explanation:
+def explain(
+    neuron: Neuron,
+    requested: str,
+    backend: str,
+    inputs: Sequence[Tensor],
+    refused: Mapping[str, str] = MappingProxyType({}),
+) -> Explanation:
     """Return the explanation of a call with inputs (T, N, *).
 
-    `requested` is the layer's backend, `backend` the selected one. `neuron` outputs its records.
+    Args:
+        neuron: It outputs its records.
+        requested: The layer's backend.
+        backend: The selected one.
+        inputs: Those of the call.
+        refused: Backend -> why an earlier call could not load its kernels.
     """
     x = inputs[0]
     device = x.device.type
@@ -157,7 +169,11 @@ def explain(neuron: Neuron, requested: str, backend: str, inputs: Sequence[Tenso
         model=neuron.name,
         backend=backend,
         reason="as requested" if requested != "auto" else f"the selection of 'auto' on {device}",
-        others={b: _why_not(b, requested, device) for b in (*FUSED, "torch") if b != backend},
+        others={
+            b: refused.get(b) or _why_not(b, requested, device)
+            for b in (*FUSED, "torch")
+            if b != backend
+        },
         shape=tuple(layout.shape),
         dtype=plan.model.dtype,
         granularity={p.name: p.per for p in plan.model.params},

@@ -9,17 +9,20 @@ from torch import Tensor
 
 from lnm_codegen.analysis.summary import degree_of, reset_words
 from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.families import FAMILIES
 from lnm_codegen.ir.granularity import finest
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import (
     TYPES,
+    Sizes,
     default_dtype,
     parameters_as,
     recorded,
     recording,
     require_record,
     require_sizes,
+    sizes_of,
     widened,
 )
 from lnm_codegen.nn.bits.saved import with_bits
@@ -38,23 +41,27 @@ class NeuronLayer(StatefulModule):
     """A layer of neurons of one model, over a sequence or step by step.
 
     Every parameter of the model is an attribute of its name: an `nn.Parameter` if it is
-    learnable, else a buffer. Its shape is () or (size,) per layer, (C,) or (C, size) per channel,
-    `shape` or (*shape, size) per neuron. `arithmetic`, `backend`, `step_mode`, `carry_state`,
-    `record`, `return_recorded`, `interval` and `inplace` are attributes that may be set later.
+    learnable, else a buffer. `layer.tau = 4.0` sets its values. Its shape is () or (size,) per
+    layer, (C,) or (C, size) per channel, `shape` or (*shape, size) per neuron. `arithmetic`,
+    `backend`, `step_mode`, `carry_state`, `record`, `return_recorded`, `interval` and `inplace` are
+    attributes that may be set later.
 
     Args:
         neuron: The definition, `lnm.get("lnm", degree=3)` or your own. It is an attribute too: pass
             `layer.neuron`, which has the layer's `detach_reset`, to `lnm.emit` or `lnm.package`.
         channels: C, the size of parameters per channel. If it is not given, they are lazy, as in
-            `nn.LazyLinear`: the first input gives them their shape.
-        shape: Shape of one sample's neurons, (C, *), for parameters per neuron; lazy likewise.
+            `nn.LazyLinear`: the first input gives them their shape. If it is given, the input of
+            each call must have C channels, also where no parameter is per channel.
+        shape: Shape of one sample's neurons, (C, *), for parameters per neuron; lazy or required
+            likewise.
         arithmetic: Compute in the integers of a circuit: `lnm.Fixed(16, 12)`, or an
             `lnm.FixedSpec`. x, states and parameters are rounded to their formats; outputs and
             states are returned as numbers; gradients pass straight through. NaN in x or in an
             initial state becomes 0, with gradient 0. CPU only: backend "c", or "torch" (NumPy).
         backend: "c" (fused CPU kernels), "triton" or "cuda" (fused GPU kernels), "torch" (eager,
             any device), or "auto". "auto" selects "c" for CPU tensors, "triton" for CUDA tensors
-            and "torch" elsewhere. If a tool is missing, it selects "torch" and warns once.
+            and "torch" elsewhere. If a tool is missing or fails, or no folder can be written, it
+            selects "torch" and warns once.
         step_mode: "m" (multi-step): x is (T, N, *). "s" (single-step): x is (N, *), and the layer
             keeps its states from call to call until `reset()`.
         carry_state: Keep the states from call to call in multi-step mode too. Otherwise each call
@@ -81,8 +88,8 @@ class NeuronLayer(StatefulModule):
 
     Shape:
         x_seq (T, N, *) -> (T, N, *). Axis 2 is the channel axis. In single-step mode T is absent. A
-        model with several outputs returns a tuple. x_seq is float32, float64, bfloat16 or float16.
-        States and arithmetic are float64 for float64, else float32.
+        model with several outputs returns a named tuple, `out.spike`. x_seq is float32, float64,
+        bfloat16 or float16. States and arithmetic are float64 for float64, else float32.
 
     Raises:
         ModelError: An argument is outside these ranges.
@@ -128,7 +135,11 @@ class NeuronLayer(StatefulModule):
         self.return_recorded, self.inplace = return_recorded, inplace
         self._set_up(backend, record, interval, arithmetic)
         self._declare(channels, shape, dtype=dtype or default_dtype(), device=device)
+        self._sizes = sizes_of(neuron.params, channels, shape)
         self._state_names = frozenset(s.name for s in neuron.states if not hasattr(self, s.name))
+        family = FAMILIES.get(neuron.name)
+        arguments = family.signature.parameters if family is not None else ()
+        self._fixed = frozenset(n for n in arguments if not hasattr(self, n)) - self._state_names
 
     def _set_up(self, backend: BackendName, record: Any, interval: Any, arithmetic: Any) -> None:
         """Prepare calls with these options, or raise an error and change nothing."""
@@ -144,7 +155,9 @@ class NeuronLayer(StatefulModule):
     ) -> Dispatch:
         """Return the runner of calls with these records."""
         neuron = recording(self.neuron, names, interval)
-        return Dispatch(neuron, backend, arithmetic_of(neuron, arithmetic, backend, names))
+        integers = arithmetic_of(neuron, arithmetic, backend, names)
+        outputs = tuple(name for name, _ in self.neuron.output)
+        return Dispatch(neuron, backend, integers, outputs=outputs)
 
     @property
     def backend(self) -> BackendName:
@@ -184,6 +197,7 @@ class NeuronLayer(StatefulModule):
         self._set_up(self.backend, self._record, self._interval, arithmetic)
 
     __call__: LayerCall  # `forward` and its hooks
+    _sizes: Sizes | None = None
 
     @typed_call
     def forward(
@@ -226,7 +240,7 @@ class NeuronLayer(StatefulModule):
         if is_single_step:
             outputs = tuple(o.squeeze(0) for o in outputs)
         count = len(neuron.output)
-        out = outputs[0] if count == 1 else outputs[:count]
+        out = outputs[0] if count == 1 else dispatch.named(outputs[:count])
         records = recorded(neuron, self._record, outputs[count:], counts) if self._record else {}
         if keeps or records:
             self._keep(final, records)
@@ -266,10 +280,11 @@ class NeuronLayer(StatefulModule):
             problem = "explain describes floating-point kernels; this layer computes in integers"
             remedy = "Use a layer without arithmetic."
             raise UnsupportedError(self.neuron.name, problem, remedy=remedy)
-        backend = self._dispatch.on(inputs[0].device.type, inputs[0].dtype)
+        dispatch, x = self._dispatch, inputs[0]
+        backend = dispatch.expected_on(x.device.type, x.dtype)
         if self._has_axes:
-            self._require_axes(inputs[0].shape)
-        return explain(self._dispatch.neuron, self.backend, backend, inputs)
+            self._require_axes(x.shape)
+        return explain(dispatch.neuron, self.backend, backend, inputs, dispatch.refused)
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def extra_repr(self) -> str:
@@ -296,4 +311,6 @@ class NeuronLayer(StatefulModule):
     def _inputs(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the inputs of a call as sequences; T is 1 in single-step mode."""
         inputs = self._dispatch.inputs_of(widened(tensors), self.step_mode)
+        if self._sizes is not None:
+            self._sizes.require(self.neuron.name, inputs[0], self.step_mode)
         return tuple(x.unsqueeze(0) for x in inputs) if self.step_mode == "s" else inputs

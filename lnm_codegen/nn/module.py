@@ -27,6 +27,8 @@ from lnm_codegen.nn.parameters import (
     require_own,
     whole_shape,
 )
+from lnm_codegen.options import StepMode
+from lnm_codegen.validation import wrong
 
 _LOCK = threading.Lock()
 """Held while lazy parameters get their sizes, which several threads may find at once."""
@@ -39,6 +41,8 @@ class NeuronModule(nn.Module):
     """Parameters of a neuron as attributes: an `nn.Parameter` if learnable, else a buffer."""
 
     neuron: Neuron
+    step_mode: StepMode = "m"
+    _names: tuple[str, ...] = ()
 
     def _declare(self, channels: int | None, shape: tuple[int, ...] | None, **like: Any) -> None:
         """Add the parameters of the neuron, after every other attribute; `like`: dtype, device."""
@@ -69,6 +73,53 @@ class NeuronModule(nn.Module):
         for (param, _), start in zip(known, initial_values(known), strict=True):
             getattr(self, param.name).copy_(start)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set the values of a parameter or constant in place, or any other attribute.
+
+        A parameter takes a number, or numbers of its shape. An `nn.Parameter` replaces it, and a
+        tensor replaces a constant, as in every module.
+
+        Raises:
+            ModelError: The value is no number and no numbers of this shape; or the parameter is
+                lazy, or computed, as by `torch.nn.utils.parametrize`.
+        """
+        if name in self._names and self._takes_numbers(name, value):
+            self._fill(name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _takes_numbers(self, name: str, value: Any) -> bool:
+        """Report whether an assignment to a parameter fills it, and does not replace it."""
+        if value is None or isinstance(value, nn.Parameter):
+            return False
+        if not isinstance(value, Tensor):
+            return True
+        if is_lazy(self._buffers.get(name)):
+            return True
+        return name in self._parameters and not value.requires_grad
+
+    def _fill(self, name: str, value: Any) -> None:
+        require_own(self.neuron.name, self, [name])
+        own: Tensor = getattr(self, name)
+        where, shape = f"{self.neuron.name}.{name}", "()" if is_lazy(own) else str(tuple(own.shape))
+        accepted = "a number" if shape == "()" else f"a number, or numbers of shape {shape}"
+        if is_lazy(own):
+            remedy = "Call the layer once first, or give it channels= or shape=."
+            raise ModelError(where, "the parameter is lazy: it has no shape yet", remedy=remedy)
+        try:
+            numbers = torch.as_tensor(value)
+            is_real = not numbers.is_complex() and numbers.dtype is not torch.bool
+        except (TypeError, ValueError, RuntimeError):
+            is_real = False
+        if not is_real:
+            raise wrong(where, "it", value, accepted)
+        if numbers.numel() == 1:
+            numbers = numbers.reshape(())
+        elif numbers.shape != own.shape:
+            raise ShapeError(where, f"numbers of shape {tuple(numbers.shape)}", accepted)
+        with torch.no_grad():
+            own.copy_(numbers)
+
     def _measure(self) -> None:
         pairs = list(zip(self.neuron.params, self._axes, strict=True))
         self._shapes = [() if axes is None else whole_shape(p, axes) for p, axes in pairs]
@@ -88,10 +139,11 @@ class NeuronModule(nn.Module):
         if self._is_lazy:
             pairs = zip(self.neuron.params, axes, strict=True)
             axes = [axes_in(p, shape) if own is None else own for p, own in pairs]
-        require_axes(self.neuron, axes, shape)
+        require_axes(self.neuron, axes, shape, self.step_mode)
         if self._is_lazy:  # a refused input fixes no size
             self._materialise(axes)
-            require_axes(self.neuron, self._axes, shape)  # another thread may have been first
+            # Another thread may have been first.
+            require_axes(self.neuron, self._axes, shape, self.step_mode)
 
     def _require_no_transform(self) -> None:
         if torch._C._are_functorch_transforms_active():

@@ -188,8 +188,9 @@ def operator_of(neuron: Neuron, backend: str) -> Operator:
     model = model_of(neuron)
     name = operator_name(model, backend)
     with LOCK:
-        if name not in _DEFINED:
-            _DEFINED[name] = Operator(model, backend, partial(kernels_of, neuron, backend))
+        if name not in _DEFINED:  # a layer with "auto" may have this operator
+            load = partial(kernels_of, neuron, backend, is_auto=True)
+            _DEFINED[name] = Operator(model, backend, load)
         return _DEFINED[name]
 
 

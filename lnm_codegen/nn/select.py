@@ -2,7 +2,7 @@
 
 A backend named by the user is never replaced: if it cannot run, the call raises ToolError.
 "auto" selects "c" on a CPU and "triton" on a GPU. It selects eager PyTorch and warns once where
-Triton is missing or cannot use the GPU, or where there is no compiler and no library in the cache.
+Triton is missing or cannot use the GPU, or where no library can be found, compiled or loaded.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.function import Kernels
 from lnm_codegen.nn.load.c import is_built, load_c
+from lnm_codegen.nn.load.cache import anywhere
 from lnm_codegen.nn.load.compiler import compiler
 from lnm_codegen.nn.load.fixed import is_fixed_built
 from lnm_codegen.nn.load.warn import warn_once
@@ -74,7 +75,8 @@ def missing(backend: str) -> ToolError | None:
             problem = "Triton is not installed"
             remedy = "Install the package triton, or use backend='torch'."
         case "triton" if problem := _triton_problem():
-            remedy = "Install a C compiler and the headers of Python, or use backend='torch'."
+            remedy = "Install a C compiler and the headers of Python, set TRITON_CACHE_DIR to another"
+            remedy += " folder, or use backend='torch'."
         case "cuda" if torch.version.hip is not None:
             problem, remedy = "this PyTorch is built for AMD GPUs", "Use backend='triton'."
         case "cuda" if not _has_bindings():
@@ -139,7 +141,12 @@ def select(
         return backend
     if not is_auto:
         raise error
-    warn_once(f"{error} Eager PyTorch runs instead.")
+    return replaced(error)
+
+
+def replaced(error: ToolError) -> str:
+    """Return "torch", which "auto" selects after an error of another backend, and warn of it."""
+    warn_once(f"{error} Eager PyTorch runs instead.", error.problem)
     return "torch"
 
 
@@ -149,19 +156,25 @@ def _is_built(neuron: Neuron, dtype: torch.dtype | None, program: fx.Program | N
     return dtype is not None and is_built(model_of(neuron, dtype=TYPES[dtype]))
 
 
-def kernels_of(neuron: Neuron, backend: str, dtype: torch.dtype) -> Kernels:
-    """Return the kernels of a neuron for a type of sequences; the first call compiles them."""
+def kernels_of(neuron: Neuron, backend: str, dtype: torch.dtype, is_auto: bool = False) -> Kernels:
+    """Return the kernels of a neuron for a type of sequences; the first call compiles them.
+
+    With `is_auto`, they are compiled in a private folder where the cache folder cannot be used.
+
+    Raises:
+        ToolError: They cannot be compiled, written or loaded.
+    """
     model = model_of(neuron, dtype=TYPES[dtype])
     match backend:
         case "triton":
             from lnm_codegen.nn.load.triton import load_triton
 
-            return load_triton(model)
+            return anywhere(load_triton, model) if is_auto else load_triton(model)
         case "cuda":
             from lnm_codegen.nn.load.cuda import load_cuda
 
             return load_cuda(model)
         case "c":
-            return load_c(model)
+            return anywhere(load_c, model) if is_auto else load_c(model)
         case _:
             raise InternalError("NeuronLayer", f"no kernels for backend {backend!r}")

@@ -601,9 +601,9 @@ def test_doctor(call, monkeypatch, tmp_path):
     assert status == 0
     assert list(parts) == [
         "python", "torch", "triton", "matplotlib", "scikit-learn", "CUDA device", "C++ compiler",
-        "OpenMP", "CPU SIMD", "cache folder", "iverilog", "verilator", "yosys", "yosys-smtbmc",
-        "nextpnr-ecp5", "nextpnr-ice40", "sby", "arm-none-eabi-gcc", "qemu-system-arm",
-        "boolector", "cocotb", "apytypes", "fashion-mnist",
+        "OpenMP", "CPU SIMD", "cache folder", "C kernels", "iverilog", "verilator", "yosys",
+        "yosys-smtbmc", "nextpnr-ecp5", "nextpnr-ice40", "sby", "arm-none-eabi-gcc",
+        "qemu-system-arm", "boolector", "cocotb", "apytypes", "fashion-mnist",
     ]  # fmt: skip
     assert parts["python"]["found"]
     assert parts["torch"]["found"]
@@ -612,6 +612,10 @@ def test_doctor(call, monkeypatch, tmp_path):
         f"{tmp_path}/file/cache: Not a directory. Set LNM_CACHE to a folder that can be written."
     )
     assert all(p["needed_for"] and p["detail"] for p in parts.values())
+    assert parts["C kernels"]["found"] == parts["C++ compiler"]["found"]
+    if parts["C kernels"]["found"]:
+        assert "'auto' compiles into" in parts["C kernels"]["detail"]
+        assert "Not a directory" in parts["C kernels"]["detail"]
     monkeypatch.setenv("LNM_CACHE", str(tmp_path / "cache"))
     parts = {f["part"]: f for f in json.loads(call("doctor", "--json")[1])}
     assert parts["cache folder"]["detail"] == (

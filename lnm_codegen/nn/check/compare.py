@@ -21,6 +21,7 @@ from lnm_codegen.nn.check.draw import (
     spike_rates,
 )
 from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn.load.bits import compiling_folder
 from lnm_codegen.nn.select import BACKENDS, device_type, interpreting, missing
 from lnm_codegen.options import BackendName
 from lnm_codegen.validation import require_number
@@ -119,6 +120,11 @@ def _obstacle(backend: str) -> str:
     if device_type(backend) == "cuda" and not torch.cuda.is_available() and not interpreting():
         return "needs a GPU, and PyTorch finds none."
     error = missing(backend)
+    if backend == "c" and error is None:
+        try:
+            compiling_folder()
+        except ToolError as found:
+            error = found
     return f"{error.problem}. {error.remedy}" if error else ""
 
 

@@ -43,10 +43,12 @@ class Arithmetic:
     Attributes:
         neuron: The neuron with its records as outputs.
         program: Its step in integers.
+        is_auto: The layer's backend is "auto".
     """
 
     neuron: Neuron
     program: fx.Program
+    is_auto: bool
 
     def bits(self, name: str) -> Bits:
         """Return the format of an input or a state."""
@@ -103,7 +105,7 @@ def arithmetic_of(
             "Leave it out, or count the outputs of the layer.",
         )
     spec = _with_recorded(neuron, record, spec_of(arithmetic, "NeuronLayer"))
-    return Arithmetic(neuron, quantize(neuron, spec))
+    return Arithmetic(neuron, quantize(neuron, spec), backend == "auto")
 
 
 def _with_recorded(neuron: Neuron, record: tuple[str, ...], spec: FixedSpec) -> FixedSpec:

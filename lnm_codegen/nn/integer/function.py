@@ -9,7 +9,6 @@ inputs, T * N elements each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -19,12 +18,12 @@ from torch import Tensor
 
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.ir.interpret import Array
-from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.function import needs_backward, run_backward, save_call, saved_call, time_stride
 from lnm_codegen.nn.integer.arithmetic import Arithmetic, clipped
 from lnm_codegen.nn.layout import Layout, arranged
 from lnm_codegen.nn.load.c import CKernels, load_c
+from lnm_codegen.nn.load.cache import anywhere
 from lnm_codegen.nn.load.fixed import Argument, CoefficientArgument, FixedLibrary, load_fixed
 
 _NEVER = 1 << 40  # no sequence has this T: the backward finds every state saved
@@ -113,7 +112,7 @@ class FixedFused(torch.autograd.Function):
         for port in kernel.results[: len(neuron.output)]:
             outputs.append(layout.empty_sequence(like))
             arguments |= {f"{port.var.name}_seq": outputs[-1], f"{port.var.name}_stride": count}
-        _library(call.arithmetic).run(layout.time_steps, count, arguments, like.dtype)
+        library_of(call.arithmetic).run(layout.time_steps, count, arguments, like.dtype)
         if call.saves_states:
             save_call(ctx, call, *tensors, *rounded, saved)
         return (*outputs, *finals)
@@ -131,7 +130,7 @@ class FixedFused(torch.autograd.Function):
         if layout.time_steps:
             start = list(saved[:states])
         results = run_backward(
-            _adjoint(neuron, tensors[0].dtype),
+            adjoint_of(call.arithmetic, tensors[0].dtype),
             layout,
             [*rounded, *start, *tensors[own:]],
             saved[states:],
@@ -150,14 +149,16 @@ class FixedFused(torch.autograd.Function):
 _LIBRARIES: WeakKeyDictionary[Arithmetic, FixedLibrary] = WeakKeyDictionary()
 
 
-def _library(arithmetic: Arithmetic) -> FixedLibrary:
+def library_of(arithmetic: Arithmetic) -> FixedLibrary:
     """Return the integer model of a layer; a lookup by identity spares hashing its program."""
     if arithmetic not in _LIBRARIES:
-        _LIBRARIES[arithmetic] = load_fixed(arithmetic.program)
+        program = arithmetic.program
+        found = anywhere(load_fixed, program) if arithmetic.is_auto else load_fixed(program)
+        _LIBRARIES[arithmetic] = found
     return _LIBRARIES[arithmetic]
 
 
-@cache
-def _adjoint(neuron: Neuron, dtype: torch.dtype) -> CKernels:
+def adjoint_of(arithmetic: Arithmetic, dtype: torch.dtype) -> CKernels:
     """Return kernels whose backward reads the state before every step."""
-    return load_c(model_of(neuron, dtype=TYPES[dtype]), 1, _NEVER)
+    model = model_of(arithmetic.neuron, dtype=TYPES[dtype])
+    return anywhere(load_c, model, 1, _NEVER) if arithmetic.is_auto else load_c(model, 1, _NEVER)

@@ -1,8 +1,12 @@
-"""C functions that pack spikes into bits: compiled to a shared library in the cache."""
+"""C functions that pack spikes into bits: compiled to a shared library in the cache.
+
+It is the smallest library, and so also the test of whether this machine can compile any.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +17,13 @@ from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.render import render
 from lnm_codegen.errors import ToolError
 from lnm_codegen.nn.load.c import built, load_library
+from lnm_codegen.nn.load.cache import (
+    anywhere,
+    cache_folder,
+    located,
+    private_folder,
+    warn_private,
+)
 
 _NAME = "lnm_bits"
 _ONE = {
@@ -53,8 +64,41 @@ class BitsLibrary:
 @cache
 def load_bits() -> BitsLibrary | None:
     """Build (or find in the cache) and load the library; None where that is not possible."""
-    source = Source({"bits.cpp": render("c/bits.cpp.j2", {})}, "bits.cpp")
     try:
-        return BitsLibrary(built(_NAME, source, beside=""))
+        return anywhere(bits_in)
     except ToolError:
         return None
+
+
+def compiling_folder() -> tuple[Path, ToolError | None]:
+    """Return the folder in which "auto" compiles kernels, and why it is not the cache folder.
+
+    Raises:
+        ToolError: "auto" can compile in neither the cache folder nor the private folder.
+    """
+    _, error = located(bits_in)
+    return (cache_folder() if error is None else private_folder()), error
+
+
+def settle_cache() -> None:
+    """Let every backend of this process and of its children use the folder that "auto" uses.
+
+    Where "auto" cannot compile kernels, nothing changes: an error follows where one is needed.
+    """
+    try:
+        folder, error = compiling_folder()
+    except ToolError:
+        return
+    if error is not None:
+        warn_private(error)
+        os.environ["LNM_CACHE"] = str(folder)
+
+
+def bits_in(folder: Path | None = None) -> BitsLibrary:
+    """Build (or find) the library in the cache folder, or in another `folder`, and load it.
+
+    Raises:
+        ToolError: No library can be compiled, written or loaded.
+    """
+    source = Source({"bits.cpp": render("c/bits.cpp.j2", {})}, "bits.cpp")
+    return BitsLibrary(built(_NAME, source, beside="", folder=folder))

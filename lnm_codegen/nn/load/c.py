@@ -8,6 +8,7 @@ processes may build at once.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 import struct
@@ -33,7 +34,8 @@ from lnm_codegen.nn.load.compiler import OPENMP, SIMD, Compiler, compiler, cpu, 
 from lnm_codegen.nn.load.warn import warn_once
 
 _TIMEOUT = 300
-
+_NO_WRITES = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS)))
+"""Words of a compiler whose files cannot be written."""
 
 _saved_size = lru_cache(maxsize=1024)(saved_size)
 
@@ -85,15 +87,17 @@ def _error(problem: int) -> ToolError | InternalError:
 
 
 @cache
-def load_c(model: Model, chunk: int = CHUNK, far: int = FAR) -> CKernels:
-    """Build (or find in the cache) and load the C kernels of a model.
+def load_c(
+    model: Model, chunk: int = CHUNK, far: int = FAR, *, folder: Path | None = None
+) -> CKernels:
+    """Build (or find in the cache folder, or another `folder`) and load the C kernels of a model.
 
     Each chunk has `chunk` steps; from `far` steps on, fewer states are saved (`backends.plan`).
 
     Raises:
-        ToolError: There is no compiler, or it fails; the message has its first error.
+        ToolError: There is no compiler, or it fails, or the folder cannot be used.
     """
-    return CKernels(model, build(model, chunk, far), chunk, far)
+    return CKernels(model, build(model, chunk, far, folder), chunk, far)
 
 
 def load_library(path: Path) -> ctypes.CDLL:
@@ -101,28 +105,33 @@ def load_library(path: Path) -> ctypes.CDLL:
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
+        why = reason(error).removeprefix(f"{path}: ")
         raise ToolError(
             "c",
-            f"cannot load {path}: {reason(error)}",
+            f"cannot load a library from {path.parent.parent}: {why}",
             remedy="Set LNM_CACHE to a folder whose files may be executed.",
         ) from None
 
 
-def build(model: Model, chunk: int = CHUNK, far: int = FAR) -> Path:
+def build(model: Model, chunk: int = CHUNK, far: int = FAR, folder: Path | None = None) -> Path:
     """Return the library of a model; see `built`."""
-    return built(model.name, C(chunk, far, initial=False).emit(model), beside="example.c")
+    source = C(chunk, far, initial=False).emit(model)
+    return built(model.name, source, beside="example.c", folder=folder)
 
 
-def built(name: str, source: Source, beside: str) -> Path:
+def built(name: str, source: Source, beside: str, *, folder: Path | None = None) -> Path:
     """Return the library of a C++ source, compiled if the cache has none that is sound.
+
+    `folder` takes the place of the cache folder.
 
     The file `beside` is not part of the library. Without a compiler, any compiler's library of this
     source, these flags and this CPU is returned: results do not depend on the compiler.
 
     Raises:
-        ToolError: There is neither a compiler nor such a library, or the compiler fails.
+        ToolError: There is neither a compiler nor such a library, the compiler fails, or the
+            folder cannot be used.
     """
-    base = _base(name, source, beside)
+    base = _base(name, source, beside, folder)
     try:
         tool = compiler()
     except ToolError:
@@ -137,7 +146,8 @@ def built(name: str, source: Source, beside: str) -> Path:
     if problem is not None:
         options = tuple(SIMD if option == OPENMP else option for option in options)
         library = _library(base, name, tool, options)
-    _build(name, source, library, tool, options)
+    with usable_cache("c", folder):
+        _build(name, source, library, tool, options)
     if problem is not None:
         warn_once(
             f"c: {tool.path} has no OpenMP ({problem}), so kernels run on one thread. Install"
@@ -148,14 +158,17 @@ def built(name: str, source: Source, beside: str) -> Path:
 
 def is_built(model: Model) -> bool:
     """Report whether the cache has a library of a model, of any compiler."""
-    base = _base(model.name, C(initial=False).emit(model), beside="example.c")
+    try:
+        base = _base(model.name, C(initial=False).emit(model), beside="example.c")
+    except ToolError:  # there is no cache folder
+        return False
     return _newest(base, model.name) is not None
 
 
-def _base(name: str, source: Source, beside: str) -> Path:
+def _base(name: str, source: Source, beside: str, folder: Path | None = None) -> Path:
     """Return the path that the entries of a source have in common: it lacks the compiler's key."""
     texts = (f"{n}\n{t}" for n, t in source.files.items() if n != beside)
-    return entry(name, [*texts, *flags(), cpu()])
+    return entry(name, [*texts, *flags(), cpu()], folder)
 
 
 def _library(base: Path, name: str, tool: Compiler, options: tuple[str, ...]) -> Path:
@@ -175,22 +188,23 @@ def _build(
 ) -> None:
     """Compile a library, unless another process has done so."""
     folder = library.parent
-    with usable_cache("c"):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if sound_bytes(library) is None:
-                shutil.rmtree(folder, ignore_errors=True)
-                if sys.stderr is not None and sys.stderr.isatty():
-                    note = f"compiling {name} for the CPU (once; kept in the cache folder)"
-                    print(f"lnm_codegen: {note}", file=sys.stderr)
-                _compile(source, library, tool, options)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if sound_bytes(library) is None:
+            shutil.rmtree(folder, ignore_errors=True)
+            if sys.stderr is not None and sys.stderr.isatty():
+                note = f"compiling {name} for the CPU (once; kept in {folder.parent})"
+                print(f"lnm_codegen: {note}", file=sys.stderr)
+            _compile(source, library, tool, options)
 
 
 def _compile(source: Source, library: Path, tool: Compiler, options: tuple[str, ...]) -> None:
     target = library.parent
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".building-") as folder:
         work = Path(folder) / "entry"
-        source.write(work)
+        work.mkdir()
+        for file, text in source.files.items():
+            (work / file).write_text(text, encoding="utf-8")
         command = [*tool.command, *options, "-o", library.name, source.entry]
         try:
             done = subprocess.run(
@@ -200,7 +214,12 @@ def _compile(source: Source, library: Path, tool: Compiler, options: tuple[str, 
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ToolError("c", f"{tool.path} cannot run: {reason(error)}") from None
         if done.returncode:
+            for words in _NO_WRITES:
+                if words in done.stderr:
+                    remedy = "Free disk space, or set LNM_CACHE and TMPDIR to other folders."
+                    raise ToolError("c", f"{tool.path} cannot write: {words}", remedy=remedy)
             lines = [x for x in done.stderr.splitlines() if "error" in x] or ["no message"]
-            raise ToolError("c", f"{tool.path} failed: {lines[0]} (command: {' '.join(command)})")
+            remedy = f"Set CXX to another compiler. The command was {' '.join(command)!r}."
+            raise ToolError("c", f"{tool.path} failed: {lines[0]}", remedy=remedy)
         write_digest(work / library.name)
         os.replace(work, target)

@@ -85,16 +85,17 @@ def _with_version(command: tuple[str, ...]) -> Compiler:
 @cache
 def openmp_error(tool: Compiler) -> str | None:
     """Return why a library with OpenMP does not build, or None if it does."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "probe.cpp")
-        source.write_text(_PROBE, encoding="utf-8")
-        command = [*tool.command, OPENMP, "-shared", "-fPIC", str(source), "-o", f"{folder}/probe"]
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.cpp")
+            source.write_text(_PROBE, encoding="utf-8")
+            command = [*tool.command, OPENMP, "-shared", "-fPIC", str(source)]
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_SECONDS, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return reason(error)
+                [*command, "-o", f"{folder}/probe"],
+                capture_output=True, text=True, timeout=_SECONDS, check=False,
+            )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return reason(error)
     if done.returncode == 0:
         return None
     lines = [x for x in done.stderr.splitlines() if "error" in x] or ["no message"]

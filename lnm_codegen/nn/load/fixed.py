@@ -69,16 +69,16 @@ class FixedLibrary:
 
 
 @cache
-def load_fixed(program: fx.Program) -> FixedLibrary:
-    """Build (or find in the cache) and load the integer C model of a program.
+def load_fixed(program: fx.Program, folder: Path | None = None) -> FixedLibrary:
+    """Build (or find in the cache folder, or another `folder`) and load a program's C model.
 
     Raises:
-        ToolError: There is no compiler, or it fails; the message has its first error.
+        ToolError: There is no compiler, or it fails, or the folder cannot be used.
     """
     name = program.name
     model = FixedModel(name, name, program, (), (), (), Rtl())
     values = f"{name}_model_coefficients.h"
-    path = built(f"{name}_model", FixedC().emit(model), beside=values)
+    path = built(f"{name}_model", FixedC().emit(model), beside=values, folder=folder)
     return FixedLibrary(program.kernel, name, path)
 
 

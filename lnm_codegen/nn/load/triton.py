@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
+from pathlib import Path
 from typing import TypeAlias
 
 import torch
@@ -49,11 +50,11 @@ Run = Callable[[int, int], None]
 class TritonKernels(Kernels):
     """Kernels of a model on a GPU, or in Triton's interpreter."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, folder: Path | None = None) -> None:
         plan = plan_of(model)
         super().__init__(plan)
         source = BACKENDS["triton"].emit(model)
-        self._module = import_source(source, "triton", model.name)
+        self._module = import_source(source, "triton", model.name, folder)
         digest = hashlib.sha256(source.files[source.entry].encode()).hexdigest()[:16]
         self._key = f"{model.name}-{digest}"
         self._sizes: Sizes | None = None
@@ -178,11 +179,11 @@ def seconds(run: Run, block: int, warps: int) -> float:
 
 
 @cache
-def load_triton(model: Model) -> TritonKernels:
-    """Import the Triton kernels of a model.
+def load_triton(model: Model, folder: Path | None = None) -> TritonKernels:
+    """Import the Triton kernels of a model; `folder` takes the place of the cache folder.
 
     Raises:
         UnsupportedError: Triton cannot express the model.
         ToolError: The cache folder cannot be used.
     """
-    return TritonKernels(model)
+    return TritonKernels(model, folder)

@@ -27,11 +27,14 @@ def warn(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=_user_level())
 
 
-def warn_once(message: str) -> None:
-    """Show a RuntimeWarning as `warn` does, once in a process."""
-    if message not in _WARNED:
+def warn_once(message: str, subject: str = "") -> None:
+    """Show a RuntimeWarning as `warn` does, once in a process.
+
+    Messages with one `subject`, by default the message itself, count as one.
+    """
+    if (subject or message) not in _WARNED:
         warnings.warn(message, RuntimeWarning, stacklevel=_user_level())
-        _WARNED.add(message)  # after it, since a filter may turn it into an error
+        _WARNED.add(subject or message)  # after it, since a filter may turn it into an error
 
 
 def _user_level() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import compress
 
 import torch
@@ -74,11 +75,23 @@ class NormDispatch(Dispatch):
         final = dict(zip(kernels.states, results[count:], strict=True)) if returns_states else {}
         return (tuple(results[:count]), final, fused.counts), moments
 
+    def batch_backend_of(self, backend: str, dtype: torch.dtype) -> str:
+        """Return the backend of a call with the statistics of the batch; see `Dispatch.on`."""
+        if torch.compiler.is_compiling():
+            return self._traced_batch_backend(self._key, backend, dtype)  # type: ignore[no-any-return]
+        load = partial(self._passes_of, backend, dtype)
+        return self.loadable(("batch", backend, dtype), backend, load)
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _traced_batch_backend(self, key: str, backend: str, dtype: torch.dtype) -> str:
+        load = partial(self._passes_of, backend, dtype)
+        return self.loadable(("batch", backend, dtype), backend, load)
+
     def _passes_of(self, backend: str, dtype: torch.dtype) -> Passes:
         key = (backend, dtype)
         found = self._passes.get(key)
         if found is None:
-            found = self._passes[key] = passes_of(backend, dtype)
+            found = self._passes[key] = passes_of(backend, dtype, self.backend == "auto")
         return found
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

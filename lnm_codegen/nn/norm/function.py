@@ -63,9 +63,10 @@ class NormCall(NamedTuple):
     kept: list[_Kept]
 
 
-def passes_of(backend: str, dtype: torch.dtype) -> Passes:
-    """Return the kernels of both passes for a type of sequences."""
-    return Passes(*(kernels_of(n(), backend, dtype) for n in (channel_sums, input_correction)))
+def passes_of(backend: str, dtype: torch.dtype, is_auto: bool = False) -> Passes:
+    """Return the kernels of both passes for a type of sequences; see `kernels_of`."""
+    neurons = channel_sums(), input_correction()
+    return Passes(*(kernels_of(n, backend, dtype, is_auto) for n in neurons))
 
 
 def arranged_call(

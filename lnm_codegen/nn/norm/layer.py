@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.normalisation import normalised
-from lnm_codegen.nn.arguments import REAL, default_dtype, recording
+from lnm_codegen.nn.arguments import REAL, default_dtype, layout_remedy, recording
 from lnm_codegen.nn.call import States, typed_call
 from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.explain import Explanation
@@ -116,6 +116,8 @@ class NormNeuron(NeuronLayer):
             if options.get(word):
                 raise ModelError(_WHERE, f"it takes no argument {word!r}", remedy="Leave it out.")
         super().__init__(neuron, channels=channels, **options)
+        if options.get("shape") is None:
+            self._sizes = None  # the layer looks at the channels itself
         self._register(device=options.get("device"), dtype=options.get("dtype") or default_dtype())
 
     def _register(self, **like: Any) -> None:
@@ -192,10 +194,12 @@ class NormNeuron(NeuronLayer):
         for name in named & taken:
             problem = f"the neuron has a state or parameter {name!r}, as the normalisation does"
             raise ModelError(_WHERE, problem, remedy="Rename it in the model.")
-        self._reference = Dispatch(recording(self.neuron, names, interval), backend, None)
+        outputs = tuple(name for name, _ in self.neuron.output)
+        reference = recording(self.neuron, names, interval)
+        self._reference = Dispatch(reference, backend, None, outputs=outputs)
         block = recording(normalised(self.neuron, self.shortcut), names, interval)
         names = ("c", *(["r"] if self.shortcut else []), *(s.name for s in self.neuron.inputs[1:]))
-        return NormDispatch(block, backend, None, self.neuron.name, names)
+        return NormDispatch(block, backend, None, self.neuron.name, names, outputs)
 
     @typed_call
     def forward(self, x_seq: Tensor, *more_inputs: Tensor, **options: Any) -> Any:
@@ -219,7 +223,10 @@ class NormNeuron(NeuronLayer):
             expected = f"(T, N, {self.channels}, *)"
             if self.step_mode == "s":
                 shape, expected = shape[1:], f"(N, {self.channels}, *)"
-            raise ShapeError(self.neuron.name, f"input 'c' has shape {shape}", expected)
+            remedy = layout_remedy(
+                (self.channels,), False, shape, 2 if self.step_mode == "m" else 1
+            )
+            raise ShapeError(self.neuron.name, f"input 'c' has shape {shape}", expected, remedy)
         return inputs
 
     def _require_first(self, backend: str, inputs: tuple[Tensor, ...], given: States) -> None:
@@ -239,10 +246,13 @@ class NormNeuron(NeuronLayer):
         c, group = inputs[0], self._group()
         norm, start = self.normalisation, self._reference.start(c, given, self._state, params)
         call = (inputs, start, params, returns_states)
+        uses_batch = self._uses_batch() and has_values(self.neuron.name, c, group)
+        if uses_batch:
+            backend = self._dispatch.batch_backend_of(backend, c.dtype)
         if backend == "torch":
             return self._run_reference(self._normalised(c, tracks=True), *call)
         weight, bias = weights_as(self.neuron.name, norm, self.channels, c)
-        if not (self._uses_batch() and has_values(self.neuron.name, c, group)):
+        if not uses_batch:
             params = [*params, *self._coefficients(weight, bias, REAL[c.dtype])]
             return self._dispatch.run(backend, inputs, start, params, returns_states, False)
         results, moments = self._dispatch.run_batch(

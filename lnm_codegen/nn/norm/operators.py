@@ -94,7 +94,7 @@ class NormOperator:
         dtype = given[0].dtype
         layout, tensors = arranged_call(self._params, given, self._inputs, self._states)
         fused = FusedCall(self._load(dtype), layout, returns_states, saves_states, [])
-        return NormCall(fused, passes_of(self._backend, dtype), eps, group, []), tensors
+        return NormCall(fused, passes_of(self._backend, dtype, True), eps, group, []), tensors
 
     def _run(self, *arguments: Any) -> tuple[Tensor, ...]:
         given, options = arguments[:-_OPTIONS], arguments[-_OPTIONS:]
@@ -164,7 +164,8 @@ def norm_operator_of(neuron: Neuron, backend: str) -> NormOperator:
     name = norm_operator_name(model, backend)
     with LOCK:
         if name not in _DEFINED:
-            _DEFINED[name] = NormOperator(model, backend, partial(kernels_of, neuron, backend))
+            load = partial(kernels_of, neuron, backend, is_auto=True)
+            _DEFINED[name] = NormOperator(model, backend, load)
         return _DEFINED[name]
 
 

@@ -24,7 +24,7 @@ from lnm_codegen.nn.arguments import REAL
 from lnm_codegen.nn.call import start_states
 from lnm_codegen.nn.layout import readable
 from lnm_codegen.nn.parameters import values_of
-from lnm_codegen.nn.select import kernels_of, select
+from lnm_codegen.nn.select import kernels_of
 from lnm_codegen.train.models.loop import Loop, StagePlan
 
 
@@ -111,7 +111,7 @@ def _is_hooked(module: nn.Module) -> bool:
 def _uses_c(layer: NeuronLayer, x: Tensor) -> bool:
     if torch.compiler.is_compiling() or layer.arithmetic is not None or x.device.type != "cpu":
         return False
-    return select(layer.neuron, layer.backend, "cpu") == "c"
+    return layer._dispatch.on("cpu", x.dtype) == "c"
 
 
 def _run_layers(
@@ -191,7 +191,7 @@ def _run_kernels(
         _, layout = readable(neuron.step_params, step)
         kept = stage.neuron.state
         start = start_states(neuron, step, kept, list(values.values()), previous=kept)
-        kernels = kernels_of(neuron, "c", dtype)
+        kernels = kernels_of(neuron, "c", dtype, stage.neuron.backend == "auto")
         plans.append(StagePlan(kernels, layout.sizes, width, stage.source))
         weights = (None, None) if feed is None else (feed.weight, feed.bias)
         given = (*weights, None if back is None else back.weight)

@@ -1,0 +1,143 @@
+"""`channels` and `shape` of a layer against the inputs of its calls, and tensors of other kinds."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.utils.rnn import pack_sequence
+
+import lnm_codegen as lnm
+from lnm_codegen.errors import ShapeError
+from tests.refusals import refused
+
+# PyTorch instantiates a Function while it traces one, and warns of nested tensors.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning"),
+]
+
+LIF = lnm.get("lif")
+LAST, STILL = "x.movedim(-1, 0)", "x[None]"
+
+
+def layer(backend: Any = "torch", **options: Any) -> Any:
+    return lnm.nn.NeuronLayer(LIF, backend=backend, **options)
+
+
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=5),
+    st.integers(1, 3),
+    st.lists(st.integers(1, 3), min_size=1, max_size=3),
+    st.sampled_from(["m", "s"]),
+)
+def test_sizes_are_required_as_they_were_given(
+    shape: list[int], channels: int, sample: list[int], step_mode: str
+) -> None:
+    """A call runs if and only if its axes after the batch begin with C, or are the sample."""
+    x, first = torch.rand(shape), 2 if step_mode == "m" else 1
+    if len(shape) < first:
+        return
+    for options, fits in (
+        ({"channels": channels}, shape[first : first + 1] == [channels]),
+        ({"shape": tuple(sample)}, shape[first:] == sample),
+        ({"channels": sample[0], "shape": tuple(sample)}, shape[first:] == sample),
+    ):
+        one = layer(step_mode=step_mode, **options)
+        if fits:
+            assert one(x).shape == x.shape
+        else:
+            with pytest.raises(ShapeError):
+                one(x)
+            assert not one.state
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "accepted", "remedy"),
+    [
+        ({"channels": 32}, (4, 2, 5), "(T, N, 32, *)", "x.transpose(0, 1)"),
+        ({"channels": 32}, (4, 2), "(T, N, 32, *)", "x.transpose(0, 1)"),
+        ({"channels": 32}, (4, 32, 9), "(T, N, 32, *)", LAST),
+        ({"channels": 32}, (4, 32, 8, 8), "(T, N, 32, *)", STILL),
+        ({"channels": 3}, (4, 2, 8, 8, 3), "(T, N, 3, *)", "x.movedim(-1, 2)"),
+        ({"shape": (3, 8, 8)}, (2, 3, 8, 8), "(T, N, 3, 8, 8)", STILL),
+        ({"shape": (3, 8, 8)}, (2, 3, 8, 8, 4), "(T, N, 3, 8, 8)", LAST),
+        ({"shape": (3, 8, 8)}, (4, 2, 3, 8, 9), "(T, N, 3, 8, 8)", "x.transpose(0, 1)"),
+        ({"channels": 32, "step_mode": "s"}, (4, 2, 32), "(N, 32, *)", "step_mode='m'"),
+        ({"shape": (3, 8), "step_mode": "s"}, (4, 2, 3, 8), "(N, 3, 8)", "step_mode='m'"),
+    ],
+)
+def test_the_error_says_what_the_input_looks_like(
+    options: dict[str, Any], shape: tuple[int, ...], accepted: str, remedy: str
+) -> None:
+    """Its remedy, applied to an input of that form, gives one that the layer takes."""
+    with refused(ShapeError, "lif", f"x_seq has shape {shape}", accepted, remedy):
+        layer(**options)(torch.rand(shape))
+
+
+@pytest.mark.parametrize("per", ["channel", "neuron"])
+def test_parameters_that_show_the_sizes_have_the_same_remedies(per: Any) -> None:
+    """The error of a parameter's shape gives them too, and single-step mode shows no T."""
+    neuron = lnm.get("lnm", degree=2, per=per)
+    options: Any = {"channels": 32} if per == "channel" else {"shape": (32,)}
+    one = lnm.nn.NeuronLayer(neuron, backend="torch", **options)
+    assert one._sizes is None
+    with refused(ShapeError, "lnm", "(4, 32, 9)", f"the size of parameter 'theta' per {per}", LAST):
+        one(torch.rand(4, 32, 9))
+    one.step_mode = "s"
+    with refused(ShapeError, "lnm", "x_seq has shape (4, 2, 32)", remedy="step_mode='m'"):
+        one(torch.rand(4, 2, 32))
+
+
+def test_a_normalised_neuron_requires_its_sizes() -> None:
+    """Its channels, and its `shape` where that is given."""
+    block = lnm.nn.NormNeuron(LIF, 32, backend="torch", shape=(32, 4))
+    assert block(torch.rand(3, 2, 32, 4)).shape == (3, 2, 32, 4)
+    with refused(ShapeError, "lif", "shape=(32, 4)", "(T, N, 32, 4)"):
+        block(torch.rand(3, 2, 32, 5))
+    block = lnm.nn.NormNeuron(LIF, 32, backend="torch")
+    with refused(ShapeError, "lif", "(3, 32, 9)", "(T, N, 32, *)", LAST):
+        block(torch.rand(3, 32, 9))
+
+
+def test_sizes_under_compilers_and_transforms() -> None:
+    """The axes of a batch of vmap do not count; a graph keeps T and N dynamic."""
+    one = layer(channels=3)
+    x = torch.rand(4, 2, 3, 5)
+    assert torch.func.vmap(one, in_dims=3, out_dims=3)(x).shape == x.shape
+    with refused(ShapeError, "lif", "channels=3"):
+        torch.func.vmap(one, in_dims=2, out_dims=2)(x)
+    sizes = ({0: torch.export.Dim("T"), 1: torch.export.Dim("N")},)
+    program = torch.export.export(one, (x[..., 0],), dynamic_shapes=sizes)
+    assert program.module()(torch.rand(7, 6, 3)).shape == (7, 6, 3)
+    compiled = torch.compile(one, backend="eager")
+    assert compiled(x[..., 0]).shape == (4, 2, 3)
+    with refused(ShapeError, "lif", "channels=3"):
+        compiled(x[..., :2, 0])
+    for other in (copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+        with refused(ShapeError, "lif", "channels=3"):
+            other(x[:, :, :2])
+    with refused(ShapeError, "lif", "channels=3"):
+        one.explain(x[:, :, :2])
+
+
+def test_tensors_that_are_not_dense() -> None:
+    """A nested tensor of either layout and a packed sequence; each remedy runs."""
+    samples = [torch.rand(3, 4), torch.rand(5, 4)]
+    one = layer()
+    for layout in (torch.strided, torch.jagged):
+        nested = torch.nested.nested_tensor(samples, layout=layout)
+        with refused(ShapeError, "lif", "'x' is a nested tensor", "one dense tensor") as caught:
+            one(nested)
+        call = caught.value.remedy.split("Use ")[1].split(" for ")[0]
+        assert one(eval(call, {"torch": torch, "x": nested})).shape == (5, 2, 4)
+    packed = pack_sequence(samples[::-1])
+    with refused(ShapeError, "lif", "is of type PackedSequence", "a tensor") as caught:
+        one(packed)
+    call = caught.value.remedy.split("Use ")[1].split(", whose")[0]
+    assert one(eval(call, {"torch": torch, "x": packed})).shape == (5, 2, 4)
