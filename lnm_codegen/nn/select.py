@@ -75,8 +75,8 @@ def missing(backend: str) -> ToolError | None:
             problem = "Triton is not installed"
             remedy = "Install the package triton, or use backend='torch'."
         case "triton" if problem := _triton_problem():
-            remedy = "Install a C compiler and the headers of Python, set TRITON_CACHE_DIR to another"
-            remedy += " folder, or use backend='torch'."
+            remedy = "Install a C compiler and the headers of Python, or set TRITON_CACHE_DIR to "
+            remedy += "another folder, or use backend='torch'."
         case "cuda" if torch.version.hip is not None:
             problem, remedy = "this PyTorch is built for AMD GPUs", "Use backend='triton'."
         case "cuda" if not _has_bindings():
