@@ -94,7 +94,7 @@ class NeuronModule(nn.Module):
             return False
         if not isinstance(value, Tensor):
             return True
-        if is_lazy(self._buffers.get(name)):
+        if (buffer := self._buffers.get(name)) is not None and is_lazy(buffer):
             return True
         return name in self._parameters and not value.requires_grad
 
