@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import Tensor, nn
 
 from lnm_codegen.nn.call import StatefulModule
-from lnm_codegen.nn.convert.added import assigned_names
+from lnm_codegen.nn.convert.added import assigned_names, filled_names
 from lnm_codegen.nn.load.warn import warn
 from lnm_codegen.validation import wrong
 
@@ -70,30 +71,34 @@ def reset_of(module: nn.Module) -> Callable[..., Any] | None:
 def kept_by(module: nn.Module) -> Iterator[str]:
     """Yield the attributes in which a module of a user keeps tensors of a call.
 
-    Those that a method other than `__init__` assigns: no parameters, no modules, and no buffers
-    that a state_dict has.
+    Those that a method other than `__init__` assigns, or fills if they are lists or dicts: no
+    parameters, no modules, and no buffers that a state_dict has.
     """
     kind: type = type(module)
-    names = _assigned_in_calls(kind)
-    if not names or _is_metric(kind):
+    names, filled = _written_in_calls(kind)
+    if not names | filled or _is_metric(kind):
         return
     buffers = {n: module._buffers[n] for n in module._non_persistent_buffers_set}
     for name, value in {**vars(module), **buffers}.items():
-        if name in names and _has_tensor(value):
+        holds = name in filled and isinstance(value, list | dict | deque)
+        if (holds or name in names) and _has_tensor(value):
             yield name
 
 
 @functools.lru_cache(maxsize=512)
-def _assigned_in_calls(kind: type) -> frozenset[str]:
+def _written_in_calls(kind: type) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the attributes that methods of a class assign, and those that they fill."""
     if kind.__name__ == "RegularizationCell" and _is_of(kind, "norse"):
-        return frozenset({"state"})
-    found: set[str] = set()
+        return frozenset({"state"}), frozenset()
+    assigned: set[str] = set()
+    filled: set[str] = set()
     for base in kind.__mro__:
         if base is object or _root(base) in _KNOWN:
             continue
-        methods = (value for name, value in vars(base).items() if name not in _BEGIN)
-        found = found.union(*map(assigned_names, methods))
-    return frozenset(found)
+        methods = [value for name, value in vars(base).items() if name not in _BEGIN]
+        assigned = assigned.union(*map(assigned_names, methods))
+        filled = filled.union(*map(filled_names, methods))
+    return frozenset(assigned), frozenset(filled)
 
 
 def _is_of_user(kind: type, method: str) -> bool:
@@ -123,7 +128,7 @@ def _needs_arguments(method: Callable[..., Any]) -> bool:
 
 
 def _has_tensor(value: Any) -> bool:
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | deque):
         return any(map(_has_tensor, value))
     if isinstance(value, dict):
         return any(map(_has_tensor, value.values()))

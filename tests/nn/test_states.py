@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -121,6 +122,35 @@ def test_states_that_cannot_be_reset_are_named(grad: bool) -> None:
         assert seen[0].filename == __file__
         with pytest.warns(RuntimeWarning, match=text):
             lnm.nn.reset(model)
+
+
+class Held(nn.Module):
+    """States in a list, a dict and a deque, which no method assigns; `fixed` is a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.past: list[Tensor] = []
+        self.last: dict[str, Tensor] = {}
+        self.few: deque[Tensor] = deque(maxlen=2)
+        self.fixed, self.names = [torch.ones(3)], ["mem"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x + sum(self.past) + self.fixed[0] + self.last.get(self.names[0], x)
+        self.past.append(x)
+        self.few.appendleft(x)
+        for name in self.names:
+            self.last[name] = x
+        return out
+
+
+def test_states_within_lists_and_dicts_are_named() -> None:
+    """Such a state leaked in silence."""
+    model = nn.Sequential(Held())
+    with silent():
+        lnm.nn.reset(model)
+    model(torch.rand(2, 3))
+    with pytest.warns(RuntimeWarning, match=r"not reset: 0 \(Held: few, last, past\)\. Give"):
+        lnm.nn.reset(model)
 
 
 def _spikingjelly() -> dict[str, nn.Module]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dis import get_instructions
 from types import CodeType, FunctionType
 from typing import Any
@@ -13,6 +13,7 @@ from lnm_codegen.nn.convert.recipe import Recipe
 
 _PACKAGES = ("norse", "snntorch", "spikingjelly")
 _REGISTERS = {"register_buffer", "register_memory", "register_parameter", "setattr"}
+_FILLERS = {"append", "appendleft", "extend", "insert", "setdefault", "update"}
 
 
 def added(old: nn.Module, recipe: Recipe) -> tuple[str, ...]:
@@ -40,17 +41,38 @@ def library_names(kind: type) -> set[str]:
 
 def assigned_names(value: Any) -> set[str]:
     """Return the attributes that a function or a property assigns, or registers by a string."""
-    found = (value.fget, value.fset) if isinstance(value, property) else (value,)
-    plain = [getattr(one, "__func__", one) for one in found]  # of a static or class method
-    codes = [one.__code__ for one in plain if isinstance(one, FunctionType)]
     names: set[str] = set()
-    while codes:
-        code = codes.pop()
+    for code in _codes(value):
         registers = not _REGISTERS.isdisjoint(code.co_names)
         names |= {i.argval for i in get_instructions(code) if i.opname == "STORE_ATTR"}
         names |= {c for c in code.co_consts if isinstance(c, str) and registers}
-        codes += [c for c in code.co_consts if isinstance(c, CodeType)]
     return names
+
+
+def filled_names(value: Any) -> set[str]:
+    """Return the attributes whose elements a function may assign or add, as of a list."""
+    names: set[str] = set()
+    for code in _codes(value):
+        loaded: set[str] = set()  # in this statement
+        for one in get_instructions(code):
+            if one.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+                loaded.add(one.argval)
+            if one.opname == "STORE_SUBSCR" or one.argval in _FILLERS:
+                names |= loaded
+            if one.opname == "POP_TOP" or one.opname.startswith(("STORE_", "RETURN_")):
+                loaded = set()
+    return names
+
+
+def _codes(value: Any) -> Iterator[CodeType]:
+    """Yield the code of a function or a property, and of the functions within."""
+    found = (value.fget, value.fset) if isinstance(value, property) else (value,)
+    plain = [getattr(one, "__func__", one) for one in found]  # of a static or class method
+    codes = [one.__code__ for one in plain if isinstance(one, FunctionType)]
+    while codes:
+        code = codes.pop()
+        yield code
+        codes += [c for c in code.co_consts if isinstance(c, CodeType)]
 
 
 def clashing(names: Iterable[str], old: nn.Module, new: nn.Module) -> list[str]:

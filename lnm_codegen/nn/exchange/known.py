@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.convert.jelly import LAYERS, is_batch_norm
+from lnm_codegen.nn.convert.libraries import library_of
 from lnm_codegen.nn.exchange.modules import Delay, Scale, SumPool2d
 from lnm_codegen.nn.exchange.parts import HasParts
 from lnm_codegen.nn.exchange.signals import Layout
@@ -87,12 +88,16 @@ def _subclass(where: str, own: type, kind: type) -> UnsupportedError:
 
 
 def require_plain(model: nn.Module) -> None:
-    """Raise UnsupportedError for a hook, or a forward on the object, that no record shows.
+    """Raise UnsupportedError for a layer to convert, a hook, or a forward on the object.
 
     Hooks of containers, and those before the forward of a node, run between nodes: a record shows
     what they do. Hooks of this package change no value.
     """
     for path, leaf in model.named_modules():
+        if library := library_of(leaf):
+            where = f"{WHERE}: {path}" if path else WHERE
+            problem = f"it is a {type(leaf).__name__} of {library.name}"
+            raise UnsupportedError(where, problem, "NeuronLayer", "Use lnm.nn.convert(model).")
         for inner, module in leaf.named_modules(prefix=path) if is_leaf(leaf) else ():
             where = f"{WHERE}: {inner}" if inner else WHERE
             if "forward" in vars(module):

@@ -240,3 +240,14 @@ def test_a_readout_that_reduces_time_is_refused() -> None:
     net = nn.Sequential(jelly.LIFNode(step_mode="m"), jelly.NonSpikingLIFNode(decode="max-mem"))
     with refused(lnm.UnsupportedError, "to_nir: 1", "it reduces its potentials over time"):
         lnm.nn.to_nir(eager(lnm.nn.convert(net)), sample(), dt=DT)
+
+
+@pytest.mark.parametrize("where", ["", "0"])
+def test_a_model_that_is_not_converted_is_said_to_be_so(where: str) -> None:
+    """SpikingJelly's was refused for the operation full_like in its forward."""
+    node = pytest.importorskip("spikingjelly.activation_based.neuron", exc_type=ImportError)
+    layer = node.LIFNode(step_mode="m")
+    place = f"to_nir: {where}" if where else "to_nir"
+    words = ("a LIFNode of spikingjelly", "NeuronLayer", "lnm.nn.convert(model)")
+    with refused(lnm.UnsupportedError, place, *words):
+        lnm.nn.to_nir(nn.Sequential(layer) if where else layer, sample())
