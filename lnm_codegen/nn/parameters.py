@@ -18,6 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.ir.declarations import Param
+from lnm_codegen.ir.granularity import finest
 from lnm_codegen.language.neuron import Neuron
 
 
@@ -104,6 +105,17 @@ def finest_axes(layer: _Layer) -> tuple[int, ...]:
     pairs = zip(layer.neuron.params, values_of(layer).values(), strict=True)
     found = (leading_axes(param, value) for param, value in pairs)
     return max(found, key=len, default=())
+
+
+def needed_sizes(neuron: Neuron, sample: tuple[int, ...]) -> dict[str, Any]:
+    """Return `channels` or `shape` of a layer where its parameters need it, for a sample's shape.
+
+    Such a layer takes samples of other shapes too, as far as its parameters do.
+    """
+    per = finest(p.per for p in neuron.params)
+    if per == "neuron":
+        return {"shape": sample}
+    return {"channels": sample[0]} if per == "channel" else {}
 
 
 def leading_axes(param: Param, value: Tensor) -> tuple[int, ...]:

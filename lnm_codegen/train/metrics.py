@@ -15,7 +15,7 @@ from lnm_codegen.analysis.charge import emits_spikes
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.hooks import hooked
 from lnm_codegen.nn.norm.inputs import neuron_inputs
-from lnm_codegen.nn.parameters import values_of
+from lnm_codegen.nn.parameters import needed_sizes, values_of
 
 HIGH = 1e30
 """A potential of greater magnitude has diverged."""
@@ -89,7 +89,7 @@ class _Counter:
             skipped = 2 if layer.step_mode == "m" else 1
             shape = tuple(inputs[0].shape[skipped:])
             self._twin = NeuronLayer(
-                layer.neuron, channels=shape[0], shape=shape, backend=layer.backend,
+                layer.neuron, **needed_sizes(layer.neuron, shape), backend=layer.backend,
                 step_mode=layer.step_mode, record=("stats",), interval=self._interval,
             )  # fmt: skip
         if layer.step_mode == "s" or layer.carry_state:
