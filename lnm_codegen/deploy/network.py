@@ -23,7 +23,7 @@ from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn.hooks import hooked
 from lnm_codegen.nn.norm.deferred import NormModule
 from lnm_codegen.nn.norm.inputs import neuron_inputs
-from lnm_codegen.nn.parameters import finest_axes, values_of
+from lnm_codegen.nn.parameters import finest_axes, needed_sizes, values_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +65,8 @@ def layer_parameters(layer: NeuronLayer) -> dict[str, Array]:
 
 def layer_like(layer: NeuronLayer, **changed: Any) -> NeuronLayer:
     """Return a layer of the same neuron and parameters, with other arguments."""
-    arguments = {"shape": finest_axes(layer), "step_mode": layer.step_mode, **changed}
-    made = NeuronLayer(layer.neuron, **arguments)
+    sizes = needed_sizes(layer.neuron, finest_axes(layer))
+    made = NeuronLayer(layer.neuron, **{**sizes, "step_mode": layer.step_mode, **changed})
     with torch.no_grad():
         for name, value in values_of(layer).items():
             getattr(made, name).copy_(value)

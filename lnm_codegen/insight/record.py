@@ -20,7 +20,7 @@ from lnm_codegen.ir.names import Names
 from lnm_codegen.nn import NeuronLayer, reset
 from lnm_codegen.nn.hooks import hooked
 from lnm_codegen.nn.norm.inputs import neuron_inputs
-from lnm_codegen.nn.parameters import ParameterSets, parameter_sets, values_of
+from lnm_codegen.nn.parameters import ParameterSets, needed_sizes, parameter_sets, values_of
 from lnm_codegen.train.losses import count_correct
 
 EAGER = 1 << 18
@@ -80,7 +80,7 @@ class _Recorder:
             neurons = inputs[0].numel() // (1 if single else len(inputs[0]))
             backend = "torch" if neurons <= EAGER else layer.backend
             self._copy = NeuronLayer(
-                self._neuron, channels=shape[0], shape=shape, backend=backend,
+                self._neuron, **needed_sizes(self._neuron, shape), backend=backend,
                 step_mode=layer.step_mode, carry_state=layer.carry_state,
             )  # fmt: skip
         results = functional_call(self._copy, values_of(layer), inputs, named)
