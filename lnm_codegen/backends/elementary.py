@@ -15,10 +15,10 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Fn, Kernel
 
 FUNCTIONS = {
-    Fn.EXP: "_neuron_exp", Fn.LOG: "_neuron_log", Fn.TANH: "_neuron_tanh",
-    Fn.SIGMOID: "_neuron_sigmoid",
+    Fn.EXP: "elementary_exp", Fn.LOG: "elementary_log", Fn.TANH: "elementary_tanh",
+    Fn.SIGMOID: "elementary_sigmoid",
 }  # fmt: skip
-"""The functions, by the names that they have in generated code."""
+"""The functions, by their names in generated C; Triton has its own."""
 
 LIBRARY = {Fn.SQRT: "sqrt", Fn.SIN: "sin", Fn.COS: "cos"}
 """The other functions of the IR, by their names in math.h and `triton.language`."""

@@ -24,21 +24,21 @@ namespace {
 
 typedef float io;  // type of sequences; `real` is the type of the arithmetic
 
-constexpr int _tile = 1024;  // the results of reductions depend on it
-constexpr int _block = 128;
-constexpr int _chunk = 16;
-constexpr int _sums = 64;  // interleaved sums over a tile; their results depend on it
+constexpr int kTileNeurons = 1024;  // the results of reductions depend on it
+constexpr int kBlockNeurons = 128;
+constexpr int kChunkSteps = 16;
+constexpr int kSumLanes = 64;  // interleaved sums over a tile; their results depend on it
 constexpr int64_t kFar = 4096;  // steps beyond which fewer states are saved
 constexpr int64_t kSlabs = 64;  // maximum number of slabs of tiles; the results of reductions depend on it
 constexpr int64_t kStreamBytes = 8 << 20;  // bytes of a sequence from which stores bypass the caches
 
-#define _inline inline __attribute__((always_inline))
+#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 // ---- memory ----
 
 // Write the numbers of a block. Streaming stores bypass the caches and write whole lines of 64 bytes.
 template <bool kStream>
-_inline void put(io *to, const io *row, int n) {
+ALWAYS_INLINE void put(io *to, const io *row, int n) {
 #if defined(__AVX512F__)
     if (kStream) {
         for (int i = 0; i < n; i += 64 / int(sizeof(io)))
@@ -56,14 +56,14 @@ _inline void put(io *to, const io *row, int n) {
     memcpy(to, row, sizeof(io) * n);
 }
 
-_inline void finish_streams() {
+ALWAYS_INLINE void finish_streams() {
 #if defined(__AVX__)
     _mm_sfence();
 #endif
 }
 
 template <bool kStream>
-_inline void fetch(const io *row, int n) {
+ALWAYS_INLINE void fetch(const io *row, int n) {
     if (kStream)
         for (int i = 0; i < n; i += 64 / int(sizeof(io))) __builtin_prefetch(row + i, 0, 2);
 }
@@ -74,42 +74,35 @@ bool streams(const void *sequence, int64_t time_steps, int64_t neurons) {
     return aligned && time_steps * neurons * int64_t(sizeof(io)) >= kStreamBytes;
 }
 
-_inline void load(real *to, const real *from, int n) { memcpy(to, from, sizeof(real) * n); }
+ALWAYS_INLINE void load(real *to, const real *from, int n) { memcpy(to, from, sizeof(real) * n); }
 
 // Load initial states: one for each neuron, or (stride 0) one number for all.
-_inline void load_initial(real *to, const real *from, int64_t stride, int64_t first, int n) {
+ALWAYS_INLINE void load_initial(real *to, const real *from, int64_t stride, int64_t first, int n) {
     if (stride)
         load(to, from + first, n);
     else
         for (int i = 0; i < n; ++i) to[i] = *from;
 }
 
-_inline void clear(real *to, int n) {
+ALWAYS_INLINE void clear(real *to, int n) {
     for (int i = 0; i < n; ++i) to[i] = 0;
 }
 // ---- reduction ----
 
-// Add n numbers to interleaved sums: number i to sum i % _sums.
-_inline void add_interleaved(real *sums, const real *terms, int n) {
+// Add n numbers to interleaved sums: number i to sum i % kSumLanes.
+ALWAYS_INLINE void add_interleaved(real *sums, const real *terms, int n) {
     int i = 0;
-    for (; i + _sums <= n; i += _sums) {
+    for (; i + kSumLanes <= n; i += kSumLanes) {
 #pragma omp simd
-        for (int k = 0; k < _sums; ++k) sums[k] += terms[i + k];
+        for (int k = 0; k < kSumLanes; ++k) sums[k] += terms[i + k];
     }
     for (int k = 0; i + k < n; ++k) sums[k] += terms[i + k];
 }
 
-_inline real total(real *sums) {
-    for (int width = _sums / 2; width; width /= 2)
+ALWAYS_INLINE real total(real *sums) {
+    for (int width = kSumLanes / 2; width; width /= 2)
         for (int k = 0; k < width; ++k) sums[k] += sums[k + width];
     return sums[0];
-}
-
-// Return the sum of n numbers, in an order that depends on _sums only.
-[[maybe_unused]] _inline real lane_sum(const real *terms, int n) {
-    alignas(64) real sums[_sums] = {};
-    add_interleaved(sums, terms, n);
-    return total(sums);
 }
 
 // Add parts[count][width] pairwise into parts[0].
@@ -140,15 +133,15 @@ Parameters prepared([[maybe_unused]] const Arguments &a) {
 
 // Data of a tile carried from one chunk to the next.
 struct alignas(64) ForwardTile {
-    real v[_tile];
+    real v[kTileNeurons];
 };
 
 struct alignas(64) BackwardTile {
-    real grad_v[_tile];
-    real sum_theta_0[_tile];
-    real sum_theta_1[_tile];
-    real _total_theta_0[_sums];
-    real _total_theta_1[_sums];
+    real grad_v[kTileNeurons];
+    real sum_theta_0[kTileNeurons];
+    real sum_theta_1[kTileNeurons];
+    real _total_theta_0[kSumLanes];
+    real _total_theta_1[kSumLanes];
 };
 
 // One chunk of one block.
@@ -164,33 +157,33 @@ struct Chunk {
 int64_t chunks_per_saved_state(int64_t time_steps) {
     int64_t every = 1;
     if (time_steps > kFar)
-        while (every * every * _chunk < time_steps) ++every;
+        while (every * every * kChunkSteps < time_steps) ++every;
     return every;
 }
 
 // Offset in the saved states of state `state` at step `begin`, neuron 0.
-_inline int64_t saved_at(int64_t begin, int64_t every, int state, int64_t neurons) {
-    return ((begin / _chunk / every - 1) * 1 + state) * neurons;
+ALWAYS_INLINE int64_t saved_at(int64_t begin, int64_t every, int state, int64_t neurons) {
+    return ((begin / kChunkSteps / every - 1) * 1 + state) * neurons;
 }
 
 template <bool kStream>
-_inline void forward_chunk(const lnm_1_forward_arguments &a, const Parameters &p, ForwardTile &tile,
+ALWAYS_INLINE void forward_chunk(const lnm_1_forward_arguments &a, const Parameters &p, ForwardTile &tile,
                           const Chunk &c, int64_t every, int n) {
     (void)p, (void)tile, (void)every;
-    alignas(64) real v_now[_block];
-    alignas(64) real spike_row[_block];
+    alignas(64) real v_now[kBlockNeurons];
+    alignas(64) real spike_row[kBlockNeurons];
     if (c.is_first) {
         load_initial(v_now, a.v_init, a.v_init_stride, c.first, n);
     } else {
         load(v_now, tile.v + c.at, n);
-        if (a.checkpoints && c.begin / _chunk % every == 0) {
+        if (a.checkpoints && c.begin / kChunkSteps % every == 0) {
             load(a.checkpoints + saved_at(c.begin, every, 0, a.neurons) + c.first, v_now, n);
         }
     }
     for (int t = 0; t < c.steps; ++t) {
         const int64_t time = c.begin + t;
         const io *x_row = a.x_seq + time * a.x_stride + c.first;
-        fetch<kStream>(x_row + (t + 4 < c.steps ? 4 * a.x_stride : _block + (4 - c.steps) * a.x_stride), n);
+        fetch<kStream>(x_row + (t + 4 < c.steps ? 4 * a.x_stride : kBlockNeurons + (4 - c.steps) * a.x_stride), n);
 #pragma omp simd
         for (int i = 0; i < n; ++i) {
             real spike_value, v_next_value;
@@ -208,15 +201,15 @@ _inline void forward_chunk(const lnm_1_forward_arguments &a, const Parameters &p
 
 // The states before each step of a chunk, and after the last one.
 struct alignas(64) Steps {
-    real v[_chunk + 1][_block];
+    real v[kChunkSteps + 1][kBlockNeurons];
 };
 
 // Load the states before a chunk: recomputed ones, saved ones, or the initial ones.
-_inline void begin_chunk(const lnm_1_backward_arguments &a, const real *starts, const Chunk &c, int64_t every,
+ALWAYS_INLINE void begin_chunk(const lnm_1_backward_arguments &a, const real *starts, const Chunk &c, int64_t every,
                         Steps &steps, int n) {
-    const int64_t between = c.begin / _chunk % every;
+    const int64_t between = c.begin / kChunkSteps % every;
     if (between) {
-        load(steps.v[0], starts + (between * 1 + 0) * _tile + c.at, n);
+        load(steps.v[0], starts + (between * 1 + 0) * kTileNeurons + c.at, n);
     } else if (c.begin) {
         load(steps.v[0], a.checkpoints + saved_at(c.begin, every, 0, a.neurons) + c.first, n);
     } else {
@@ -226,7 +219,7 @@ _inline void begin_chunk(const lnm_1_backward_arguments &a, const real *starts, 
 
 // Recompute `count` steps of a chunk and keep their states.
 template <bool kStream>
-_inline void recompute(const lnm_1_backward_arguments &a, const Parameters &p, const BackwardTile &tile,
+ALWAYS_INLINE void recompute(const lnm_1_backward_arguments &a, const Parameters &p, const BackwardTile &tile,
                       const Chunk &c, int count, Steps &steps, int n) {
     (void)p, (void)tile;
     for (int t = 0; t < count; ++t) {
@@ -245,23 +238,23 @@ _inline void recompute(const lnm_1_backward_arguments &a, const Parameters &p, c
 // Recompute the states before each chunk, from one saved state to the next.
 void recompute_between(const lnm_1_backward_arguments &a, const Parameters &p, const BackwardTile &tile,
                        Chunk c, int64_t end, int64_t every, real *starts, int n) {
-    for (int64_t between = 1; c.begin + _chunk < end; c.begin += _chunk, ++between) {
+    for (int64_t between = 1; c.begin + kChunkSteps < end; c.begin += kChunkSteps, ++between) {
         Steps steps;
         begin_chunk(a, starts, c, every, steps, n);
-        recompute<false>(a, p, tile, c, _chunk, steps, n);
-        load(starts + (between * 1 + 0) * _tile + c.at, steps.v[_chunk], n);
+        recompute<false>(a, p, tile, c, kChunkSteps, steps, n);
+        load(starts + (between * 1 + 0) * kTileNeurons + c.at, steps.v[kChunkSteps], n);
     }
 }
 
 template <bool kStream>
-_inline void backward_chunk(const lnm_1_backward_arguments &a, const Parameters &p, BackwardTile &tile,
+ALWAYS_INLINE void backward_chunk(const lnm_1_backward_arguments &a, const Parameters &p, BackwardTile &tile,
                            const real *starts, const Chunk &c, int64_t every, int n) {
     (void)p, (void)tile, (void)starts, (void)every;
-    alignas(64) real grad_v[_block];
-    alignas(64) real grad_x_row[_block];
-    alignas(64) real sum_theta_0[_block];  // over the steps of this chunk
+    alignas(64) real grad_v[kBlockNeurons];
+    alignas(64) real grad_x_row[kBlockNeurons];
+    alignas(64) real sum_theta_0[kBlockNeurons];  // over the steps of this chunk
     clear(sum_theta_0, n);
-    alignas(64) real sum_theta_1[_block];  // over the steps of this chunk
+    alignas(64) real sum_theta_1[kBlockNeurons];  // over the steps of this chunk
     clear(sum_theta_1, n);
     Steps steps;
     begin_chunk(a, starts, c, every, steps, n);
@@ -277,7 +270,7 @@ _inline void backward_chunk(const lnm_1_backward_arguments &a, const Parameters 
     for (int t = c.steps - 1; t >= 0; --t) {
         const int64_t time = c.begin + t;
         const io *x_row = a.x_seq + time * a.x_stride + c.first;
-        fetch<kStream>(x_row + _block + (c.steps - 1 - 2 * t) * a.x_stride, n);
+        fetch<kStream>(x_row + kBlockNeurons + (c.steps - 1 - 2 * t) * a.x_stride, n);
         const io *grad_spike_row = a.grad_spike_seq + time * a.grad_spike_stride + c.first;
 #pragma omp simd
         for (int i = 0; i < n; ++i) {
@@ -316,20 +309,20 @@ _inline void backward_chunk(const lnm_1_backward_arguments &a, const Parameters 
 
 template <bool kStream>
 void forward(const lnm_1_forward_arguments &a, const Parameters &p) {
-    const int64_t tiles = (a.neurons + _tile - 1) / _tile, every = chunks_per_saved_state(a.time_steps);
+    const int64_t tiles = (a.neurons + kTileNeurons - 1) / kTileNeurons, every = chunks_per_saved_state(a.time_steps);
 #pragma omp parallel num_threads(team(a.threads, tiles))
     {
 #pragma omp for schedule(static)
         for (int64_t index = 0; index < tiles; ++index) {
-            const int64_t first = index * _tile;
-            const int width = int(std::min<int64_t>(_tile, a.neurons - first));
+            const int64_t first = index * kTileNeurons;
+            const int width = int(std::min<int64_t>(kTileNeurons, a.neurons - first));
             ForwardTile tile;
-            for (int64_t begin = 0; begin < a.time_steps || begin == 0; begin += _chunk) {
-                const int steps = int(std::min<int64_t>(_chunk, a.time_steps - begin));
-                for (int at = 0; at < width; at += _block) {
-                    const Chunk c{first + at, at, begin, steps, begin == 0, begin + _chunk >= a.time_steps};
-                    if (width - at >= _block)
-                        forward_chunk<kStream>(a, p, tile, c, every, _block);
+            for (int64_t begin = 0; begin < a.time_steps || begin == 0; begin += kChunkSteps) {
+                const int steps = int(std::min<int64_t>(kChunkSteps, a.time_steps - begin));
+                for (int at = 0; at < width; at += kBlockNeurons) {
+                    const Chunk c{first + at, at, begin, steps, begin == 0, begin + kChunkSteps >= a.time_steps};
+                    if (width - at >= kBlockNeurons)
+                        forward_chunk<kStream>(a, p, tile, c, every, kBlockNeurons);
                     else
                         forward_chunk<false>(a, p, tile, c, every, width - at);
                 }
@@ -351,21 +344,21 @@ Sums make_sums(const Parameters &p, int64_t tiles) {
     Sums sums;
     sums.tiles.resize(tiles * 2);
     int64_t rows = 0;
-    if (rows) sums.tiles_per_slab = std::max((tiles + kSlabs - 1) / kSlabs, (4 * rows + _tile - 1) / _tile);
+    if (rows) sums.tiles_per_slab = std::max((tiles + kSlabs - 1) / kSlabs, (4 * rows + kTileNeurons - 1) / kTileNeurons);
     sums.slabs = (tiles + sums.tiles_per_slab - 1) / sums.tiles_per_slab;
     return sums;
 }
 
 template <bool kStream>
 void backward(const lnm_1_backward_arguments &a, const Parameters &p, Sums &sums) {
-    const int64_t tiles = (a.neurons + _tile - 1) / _tile, every = chunks_per_saved_state(a.time_steps);
-    const int64_t last = a.time_steps ? (a.time_steps - 1) / _chunk * _chunk : 0;
+    const int64_t tiles = (a.neurons + kTileNeurons - 1) / kTileNeurons, every = chunks_per_saved_state(a.time_steps);
+    const int64_t last = a.time_steps ? (a.time_steps - 1) / kChunkSteps * kChunkSteps : 0;
     int failed = 0;
 #pragma omp parallel num_threads(team(a.threads, sums.slabs)) reduction(| : failed)
     {
         std::vector<real> starts;
         try {
-            starts.resize(every > 1 ? every * 1 * _tile : 0);
+            starts.resize(every > 1 ? every * 1 * kTileNeurons : 0);
         } catch (const std::exception &) {
             failed = 1;  // an exception that leaves a parallel region ends the process
         }
@@ -374,23 +367,23 @@ void backward(const lnm_1_backward_arguments &a, const Parameters &p, Sums &sums
             if (failed) continue;
             const int64_t end = std::min(tiles, (slab + 1) * sums.tiles_per_slab);
             for (int64_t index = slab * sums.tiles_per_slab; index < end; ++index) {
-                const int64_t first = index * _tile;
-                const int width = int(std::min<int64_t>(_tile, a.neurons - first));
+                const int64_t first = index * kTileNeurons;
+                const int width = int(std::min<int64_t>(kTileNeurons, a.neurons - first));
                 BackwardTile tile;
-                clear(tile._total_theta_0, _sums);
-                clear(tile._total_theta_1, _sums);
-                for (int64_t begin = last; begin >= 0; begin -= _chunk) {
-                    const int steps = int(std::min<int64_t>(_chunk, a.time_steps - begin));
-                    for (int at = 0; at < width; at += _block) {
-                        const int n = std::min(_block, width - at);
+                clear(tile._total_theta_0, kSumLanes);
+                clear(tile._total_theta_1, kSumLanes);
+                for (int64_t begin = last; begin >= 0; begin -= kChunkSteps) {
+                    const int steps = int(std::min<int64_t>(kChunkSteps, a.time_steps - begin));
+                    for (int at = 0; at < width; at += kBlockNeurons) {
+                        const int n = std::min(kBlockNeurons, width - at);
                         const Chunk c{first + at, at, begin, steps, begin == last, begin == 0};
-                        if (every > 1 && (begin == last || (begin / _chunk + 1) % every == 0)) {
+                        if (every > 1 && (begin == last || (begin / kChunkSteps + 1) % every == 0)) {
                             Chunk from = c;
-                            from.begin = begin / _chunk / every * every * _chunk;
-                            recompute_between(a, p, tile, from, begin + _chunk, every, starts.data(), n);
+                            from.begin = begin / kChunkSteps / every * every * kChunkSteps;
+                            recompute_between(a, p, tile, from, begin + kChunkSteps, every, starts.data(), n);
                         }
-                        if (n == _block)
-                            backward_chunk<kStream>(a, p, tile, starts.data(), c, every, _block);
+                        if (n == kBlockNeurons)
+                            backward_chunk<kStream>(a, p, tile, starts.data(), c, every, kBlockNeurons);
                         else
                             backward_chunk<false>(a, p, tile, starts.data(), c, every, n);
                     }
@@ -421,8 +414,8 @@ void parameter_gradients(const lnm_1_backward_arguments &a, const Parameters &p,
 
 // Length of the saved states.
 int64_t saved_numbers(int64_t time_steps, int64_t neurons) {
-    if (time_steps <= _chunk) return 0;
-    return (time_steps - 1) / _chunk / chunks_per_saved_state(time_steps) * 1 * neurons;
+    if (time_steps <= kChunkSteps) return 0;
+    return (time_steps - 1) / kChunkSteps / chunks_per_saved_state(time_steps) * 1 * neurons;
 }
 
 // ---- arguments ----
@@ -477,7 +470,7 @@ extern "C" int lnm_1_forward(const lnm_1_forward_arguments *arguments) {
 extern "C" int lnm_1_backward(const lnm_1_backward_arguments *arguments) {
     if (const int problem = problem_of_backward(arguments)) return problem;
     const lnm_1_backward_arguments &a = *arguments;
-    const int64_t tiles = (a.neurons + _tile - 1) / _tile;
+    const int64_t tiles = (a.neurons + kTileNeurons - 1) / kTileNeurons;
     try {
         const Parameters p = prepared(a);
         Sums sums = make_sums(p, tiles);

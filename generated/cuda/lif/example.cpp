@@ -62,14 +62,6 @@ std::vector<T> ones(int64_t count) {
     return std::vector<T>(count, T(1.0f));
 }
 
-// Return the numbers of a parameter, once for each value.
-template <class T>
-std::vector<T> repeated(const std::vector<T> &numbers, int64_t rows) {
-    std::vector<T> values;
-    for (int64_t r = 0; r < rows; ++r) values.insert(values.end(), numbers.begin(), numbers.end());
-    return values;
-}
-
 double value(number number) { return float(number); }
 
 void print_sum(const char *name, const Array<number> &sequence) {
@@ -78,11 +70,6 @@ void print_sum(const char *name, const Array<number> &sequence) {
     std::printf("sum of %s %g\n", name, sum);
 }
 
-template <class T>
-void print_all(const char *name, const Array<T> &gradient) {
-    int k = 0;
-    for (T x : gradient.values()) std::printf("%s[%d] %g\n", name, k++, double(x));
-}
 
 template <class Arguments>
 void set_sizes(Arguments &a) {

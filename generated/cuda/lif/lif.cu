@@ -76,7 +76,7 @@ DEVICE Place place(const Arguments &a, int64_t tile, int number) {
 }
 
 // Prepared parameters.
-template <int _lanes>
+template <int kLaneCount>
 struct Parameters {
     real v_threshold;
     real p0;

@@ -77,7 +77,7 @@ DEVICE Place place(const Arguments &a, int64_t tile, int number) {
 }
 
 // Prepared parameters.
-template <int _lanes>
+template <int kLaneCount>
 struct Parameters {
     real theta_0;
     real theta_1;

@@ -56,6 +56,8 @@ def example_source(cuda: CudaPlan) -> str:
         forward_settings=tuple(sequence_bits.format(f"{o}_seq") for o in model.outputs),
         backward_settings=backward,
         prints=prints,
+        has_rows=any(p.per != "layer" for p in model.params),
+        has_gradients=bool(plan.learnable),
     )
     return render("cuda/example.cpp.j2", view)
 

@@ -17,7 +17,7 @@ from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.c.backend import wrapped_signature
 from lnm_codegen.backends.c.words import c_meaning
 from lnm_codegen.backends.fixed import Coefficient, FixedModel
-from lnm_codegen.backends.integer_c.expr import c_sizes, c_type, lines
+from lnm_codegen.backends.integer_c.expr import c_sizes, c_type, called, lines
 from lnm_codegen.backends.names import (
     c_scopes,
     marked,
@@ -141,9 +141,11 @@ def _step_view(model: FixedModel) -> dict[str, object]:
     sizes, given = c_sizes(kernel), kernel.result_names(*Role)
     taken = ", ".join(f"int32_t {p.var.name}" for p in kernel.inputs)
     values = {n: f"({c_type(32)}){n}" if sizes[n] == 64 else n for n in given}
+    statements = lines(kernel)
     return dict(
         family=model.family,
         name=name,
+        functions=called(statements),
         guard=f"{name.upper()}_MODEL_STEP_H",
         equations=model.equations,
         formats=_formats(kernel),
@@ -151,7 +153,7 @@ def _step_view(model: FixedModel) -> dict[str, object]:
         signature=wrapped_signature(
             f"FIXED_POINT_FUNCTION {name}_model_result {name}_model_step({taken}) {{", "int32_t"
         ),
-        lines=lines(kernel),
+        lines=statements,
         results=tuple(values.items()),
     )
 

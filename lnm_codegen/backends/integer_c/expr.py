@@ -6,7 +6,7 @@ A shift to the left is a multiplication, which C defines for negative numbers to
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import assert_never
@@ -23,8 +23,18 @@ _INT32 = (-(1 << 31), (1 << 31) - 1)
 NOTHING: Mapping[str, Span] = MappingProxyType({})
 """No known spans: an input may be any integer of its bits."""
 
+_WORDS = ("truncate", "half_up", "convergent", "saturate")
+FUNCTIONS = tuple(f"{word}_{size}" for word in _WORDS for size in (32, 64))
+"""Functions of `integer_c/functions.h.j2`, which have the prefix `fixed_`."""
+
 Sizes = Mapping[str, int]
 """Name of a Let or a port -> the bits of its C variable, 32 or 64, or 0 for a condition."""
+
+
+def called(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the `FUNCTIONS` that some statements call."""
+    whole = "\n".join(texts)
+    return tuple(name for name in FUNCTIONS if f"fixed_{name}(" in whole)
 
 
 def c_sizes(kernel: fx.Kernel, known: Mapping[str, Span] = NOTHING) -> dict[str, int]:
@@ -116,7 +126,7 @@ def _written(e: fx.Expr, found: Mapping[str, Span], sizes: Sizes) -> _Text:
         case fx.Saturate(arg, width):
             value = of(arg)
             assert width <= 32, "quantize saturates to the width of a Fixed"
-            return _Text(f"_saturate_{value.size}({value.at(0)}, {width})", expr.CALL, 32)
+            return _Text(f"fixed_saturate_{value.size}({value.at(0)}, {width})", expr.CALL, 32)
         case fx.Compare(compare, lhs, rhs):
             a, b = of(lhs), of(rhs)
             return _Text(f"{a.at(expr.SUM)} {compare.value} {b.at(expr.SUM)}", expr.COMPARE, 0)
@@ -156,8 +166,8 @@ def _binary(symbol: str, level: int, a: _Text, b: _Text, size: int) -> _Text:
 def _round(value: _Text, values: Span, places: int, rounding: Rounding) -> _Text:
     if rounding is Rounding.TRUNCATE:
         size = value.size if places < 32 else 64  # C shifts 32 bits by less than 32 places
-        return _Text(f"_truncate_{size}({value.at(0)}, {places})", expr.CALL, size)
+        return _Text(f"fixed_truncate_{size}({value.at(0)}, {places})", expr.CALL, size)
     half = 1 << (places - 1)  # the sum before the shift must fit too
     size = max(value.size, _size((values[0], values[1] + half)))
     name = {Rounding.HALF_UP: "half_up", Rounding.CONVERGENT: "convergent"}[rounding]
-    return _Text(f"_{name}_{size}({value.at(0)}, {places})", expr.CALL, size)
+    return _Text(f"fixed_{name}_{size}({value.at(0)}, {places})", expr.CALL, size)

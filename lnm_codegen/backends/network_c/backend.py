@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lnm_codegen.backends.base import Source
+from lnm_codegen.backends.integer_c.expr import called
 from lnm_codegen.backends.names import require_no_header
 from lnm_codegen.backends.network_c.layers import (
     Accumulation,
@@ -170,6 +171,7 @@ def _view(
         memory=tuple(arrays),
         tables=tuple(tables),
         stages=tuple(code.text for _, code in codes),
+        functions=called(code.text for _, code in codes),
         time_steps=network.time_steps,
         inputs=size_of(network.input_shape),
         shape=shape,

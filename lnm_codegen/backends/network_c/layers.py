@@ -139,11 +139,11 @@ def _requantized(
     else:
         tables.append(constants(f"shift_{k}", stage.shift))
         lines += [f"const {kind} scaled = {value};", f"const int places = shift_{k}[o];"]
-        right = f"_half_up_{wide}(scaled, places)" if max(shifts) > 0 else ""
+        right = f"fixed_half_up_{wide}(scaled, places)" if max(shifts) > 0 else ""
         left = f"scaled * (({kind})1 << -places)" if min(shifts) <= 0 else ""
         value = f"places > 0 ? {right} : {left}" if right and left else right or left
     if low < stage.output.low or high > stage.output.high:
-        value = f"_saturate_{wide}({value}, {stage.output.width})"
+        value = f"fixed_saturate_{wide}({value}, {stage.output.width})"
     output = integer_type((stage.output.low, stage.output.high))
     return (*lines, f"const {output} out = ({output})({value});"), tables
 
@@ -154,7 +154,7 @@ def _shifted(value: int, shift: int) -> int:
 
 def _places(value: str, shift: int, size: int) -> str:
     if shift > 0:
-        return f"_half_up_{size}({value}, {shift})"
+        return f"fixed_half_up_{size}({value}, {shift})"
     return value if shift == 0 else f"{value} * ((int{size}_t)1 << {-shift})"
 
 

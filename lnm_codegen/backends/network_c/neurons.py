@@ -6,7 +6,7 @@ from collections.abc import Set
 from dataclasses import dataclass, replace
 
 from lnm_codegen.backends.c.words import c_meaning
-from lnm_codegen.backends.integer_c.expr import c_sizes, lines
+from lnm_codegen.backends.integer_c.expr import FUNCTIONS, c_sizes, lines
 from lnm_codegen.backends.names import variable_name, with_names
 from lnm_codegen.backends.network_c.layers import StageCode
 from lnm_codegen.backends.network_c.tables import (
@@ -23,11 +23,10 @@ from lnm_codegen.ir.network.values import ValueSpan
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits
 
-_TAKEN = frozenset(
-    """int8_t int16_t int32_t int64_t result INT64_C FIXED_POINT_FUNCTION
-    FIXED_POINT_FUNCTIONS""".split()
-)
-"""Types, the local variable and the macros of every network."""
+_TAKEN = frozenset("int8_t int16_t int32_t int64_t result INT64_C FIXED_POINT_FUNCTION".split())
+"""Types, the local variable and macros of every network."""
+_FIXED = {f"fixed_{name}" for name in FUNCTIONS}
+_TAKEN |= _FIXED | {name.upper() for name in _FIXED}
 _MACROS = ("TIME_STEPS", "INPUTS", "CLASSES", "SAMPLES", "H", "TABLES_H", "VECTORS_H")
 """Macros of a network, after its name in capitals."""
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from lnm_codegen.backends import elementary, expr
-from lnm_codegen.backends.elementary import FUNCTIONS, LIBRARY, LN2_LOW, elementary_view
+from lnm_codegen.backends.elementary import LIBRARY, LN2_LOW, elementary_view
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded
@@ -49,7 +49,11 @@ class TritonDialect(expr.Dialect):
     def call(self, e: ir.Call) -> tuple[str, int]:
         """Return a function call; `tl.sqrt` of float32 is an approximation."""
         rounded_once = e.fn is Fn.SQRT and self.dtype == "float32"
-        name = FUNCTIONS.get(e.fn) or f"tl.{LIBRARY[e.fn]}" + "_rn" * rounded_once
+        name = (
+            f"tl.{LIBRARY[e.fn]}" + "_rn" * rounded_once
+            if e.fn in LIBRARY
+            else f"_neuron_{e.fn.value}"
+        )
         return f"{name}({expr.text(e.arg, self)})", expr.CALL
 
     def spike(self, e: ir.Spike) -> tuple[str, int]:

@@ -373,9 +373,10 @@ def test_the_step():
 
 LNM_STEP = """\
     // charge
-    const int32_t t0_1 = _saturate_32(_half_up_32(theta_2 * v + theta_1 * (1 << 12), 12), 16);  // Q4.12
-    const int32_t t0_2 = _saturate_32(_half_up_32(t0_1 * v + theta_0 * (1 << 12), 12), 16);  // Q4.12
-    const int32_t t0 = _saturate_32(t0_2 + x, 16);  // Q4.12
+    const int32_t t0_1 = fixed_saturate_32(fixed_half_up_32(theta_2 * v + theta_1 * (1 << 12), 12),
+        16);  // Q4.12
+    const int32_t t0_2 = fixed_saturate_32(fixed_half_up_32(t0_1 * v + theta_0 * (1 << 12), 12), 16);  // Q4.12
+    const int32_t t0 = fixed_saturate_32(t0_2 + x, 16);  // Q4.12
     const int32_t h = t0 < -8192 /* -2 in Q4.12 */ ? -8192 /* -2 in Q4.12 */ : t0;  // Q4.12
     // fire
     const int32_t z = h - v_threshold;  // Q5.12
@@ -387,15 +388,16 @@ LNM_STEP = """\
 """  # noqa: E501
 LIF_STEP = """\
     // charge
-    const int32_t h = _saturate_64(_convergent_64((int64_t)inv_tau * x + (int64_t)p0 * v, 12), 18);  // Q6.12
+    const int32_t h = fixed_saturate_64(fixed_convergent_64((int64_t)inv_tau * x + (int64_t)p0 * v,
+        12), 18);  // Q6.12
     // fire
     const int32_t z = h - v_threshold;  // Q7.12
     const int fired = z >= 0;
     // output
     const int spike = fired;
     // reset
-    const int32_t v_next = _saturate_32(h - (spike ? v_threshold : 0), 18);  // Q6.12
-"""  # noqa: E501
+    const int32_t v_next = fixed_saturate_32(h - (spike ? v_threshold : 0), 18);  // Q6.12
+"""
 
 
 def test_coefficients():

@@ -105,7 +105,7 @@ def test_the_cuda_kernels_on_the_host(neuron: lnm.Neuron, shape: tuple[int, ...]
 def sequences(source: Source, name: str, functions: str) -> set[str]:
     """Return the sequences that functions of a C source read or write at each time step."""
     text = source.files[f"{name}.cpp"]
-    bodies = re.findall(rf"_inline void (?:{functions})\(.*?\n}}\n", text, re.S)
+    bodies = re.findall(rf"ALWAYS_INLINE void (?:{functions})\(.*?\n}}\n", text, re.S)
     assert len(bodies) == len(functions.split("|"))
     return {found for body in bodies for found in re.findall(r"a\.(\w+_seq) \+ time", body)}
 

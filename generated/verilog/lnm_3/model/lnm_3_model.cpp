@@ -10,9 +10,9 @@
 
 namespace {
 
-constexpr int _block = 256;
+constexpr int kBlockNeurons = 256;
 
-#define _inline inline __attribute__((always_inline))
+#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 // Bits of a number, and bits after its binary point.
 struct Format {
@@ -25,10 +25,10 @@ constexpr Format k_spike = {2, 0};
 
 // ---- conversion of sequences to integers and back ----
 
-_inline void take(int32_t *lanes, const int32_t *row, int n, Format) { std::copy_n(row, n, lanes); }
+ALWAYS_INLINE void take(int32_t *lanes, const int32_t *row, int n, Format) { std::copy_n(row, n, lanes); }
 
 template <class Real>
-_inline void take(int32_t *lanes, const Real *row, int n, Format format) {
+ALWAYS_INLINE void take(int32_t *lanes, const Real *row, int n, Format format) {
     const double scale = std::ldexp(1.0, format.frac), high = std::ldexp(1.0, format.width - 1) - 1;
 #pragma omp simd
     for (int i = 0; i < n; ++i) {
@@ -39,10 +39,10 @@ _inline void take(int32_t *lanes, const Real *row, int n, Format format) {
     }
 }
 
-_inline void give(int32_t *row, const int32_t *lanes, int n, Format) { std::copy_n(lanes, n, row); }
+ALWAYS_INLINE void give(int32_t *row, const int32_t *lanes, int n, Format) { std::copy_n(lanes, n, row); }
 
 template <class Real>
-_inline void give(Real *row, const int32_t *lanes, int n, Format format) {
+ALWAYS_INLINE void give(Real *row, const int32_t *lanes, int n, Format format) {
     const Real unit = Real(std::ldexp(1.0, -format.frac));
 #pragma omp simd
     for (int i = 0; i < n; ++i) row[i] = Real(lanes[i]) * unit;
@@ -50,7 +50,7 @@ _inline void give(Real *row, const int32_t *lanes, int n, Format format) {
 
 // Load initial states: one for each neuron, or (stride 0) one number for all.
 template <class Number>
-_inline void start(int32_t *lanes, const Number *from, int64_t stride, int64_t first, int n,
+ALWAYS_INLINE void start(int32_t *lanes, const Number *from, int64_t stride, int64_t first, int n,
                   Format format) {
     if (stride) return take(lanes, from + first, n, format);
     take(lanes, from, 1, format);
@@ -60,11 +60,11 @@ _inline void start(int32_t *lanes, const Number *from, int64_t stride, int64_t f
 // ---- coefficients ----
 
 struct alignas(64) Lanes {
-    int32_t theta_0[_block];
-    int32_t theta_1[_block];
-    int32_t theta_2[_block];
-    int32_t theta_3[_block];
-    int32_t v_threshold[_block];
+    int32_t theta_0[kBlockNeurons];
+    int32_t theta_1[kBlockNeurons];
+    int32_t theta_2[kBlockNeurons];
+    int32_t theta_3[kBlockNeurons];
+    int32_t v_threshold[kBlockNeurons];
 };
 
 // Write the values of a coefficient to the neurons of a block.
@@ -82,10 +82,10 @@ void spread(int32_t *lanes, const lnm_3_model_coefficient &c, int64_t first, int
 // ---- steps ----
 
 template <bool kRows, class Arguments>
-_inline void run_block(const Arguments &a, int64_t first, int n) {
-    alignas(64) int32_t v_now[_block];
-    alignas(64) int32_t x_row[_block];
-    alignas(64) int32_t spike_row[_block];
+ALWAYS_INLINE void run_block(const Arguments &a, int64_t first, int n) {
+    alignas(64) int32_t v_now[kBlockNeurons];
+    alignas(64) int32_t x_row[kBlockNeurons];
+    alignas(64) int32_t spike_row[kBlockNeurons];
     Lanes lanes;
     if (kRows) {
         spread(lanes.theta_0, a.theta_0, first, n);
@@ -122,12 +122,12 @@ _inline void run_block(const Arguments &a, int64_t first, int n) {
 
 template <bool kRows, class Arguments>
 void run_blocks(const Arguments &a) {
-    const int64_t blocks = (a.neurons + _block - 1) / _block;
+    const int64_t blocks = (a.neurons + kBlockNeurons - 1) / kBlockNeurons;
     [[maybe_unused]] const int team = int(std::max<int64_t>(1, std::min(a.threads, blocks)));
 #pragma omp parallel for schedule(static) num_threads(team)
     for (int64_t index = 0; index < blocks; ++index) {
-        const int64_t first = index * _block;
-        run_block<kRows>(a, first, int(std::min<int64_t>(_block, a.neurons - first)));
+        const int64_t first = index * kBlockNeurons;
+        run_block<kRows>(a, first, int(std::min<int64_t>(kBlockNeurons, a.neurons - first)));
     }
 }
 

@@ -18,9 +18,7 @@
 
 #include <stdint.h>
 
-#ifndef FIXED_POINT_FUNCTIONS
-#define FIXED_POINT_FUNCTIONS
-
+#ifndef FIXED_POINT_FUNCTION
 #include <limits.h>
 
 #if INT_MAX < 2147483647
@@ -35,31 +33,22 @@
 
 // A shift to the right must keep the sign, as it does in every common compiler.
 typedef char fixed_point_shifts_keep_the_sign[(-1 >> 1) == -1 ? 1 : -1];
+#endif
 
-// Drop bits, rounding towards minus infinity; to the nearest, ties up; to the nearest, ties to even.
-FIXED_POINT_FUNCTION int32_t _truncate_32(int32_t value, int places) { return value >> places; }
-FIXED_POINT_FUNCTION int64_t _truncate_64(int64_t value, int places) { return value >> places; }
-FIXED_POINT_FUNCTION int32_t _half_up_32(int32_t value, int places) {
+#ifndef FIXED_HALF_UP_32
+#define FIXED_HALF_UP_32
+// Drop bits, rounding to the nearest, ties up.
+FIXED_POINT_FUNCTION int32_t fixed_half_up_32(int32_t value, int places) {
     return (value + ((int32_t)1 << (places - 1))) >> places;
 }
-FIXED_POINT_FUNCTION int64_t _half_up_64(int64_t value, int places) {
-    return (value + ((int64_t)1 << (places - 1))) >> places;
-}
-FIXED_POINT_FUNCTION int32_t _convergent_32(int32_t value, int places) {
-    return (value + (((int32_t)1 << (places - 1)) - 1) + ((value >> places) & 1)) >> places;
-}
-FIXED_POINT_FUNCTION int64_t _convergent_64(int64_t value, int places) {
-    return (value + (((int64_t)1 << (places - 1)) - 1) + ((value >> places) & 1)) >> places;
-}
+#endif
 
+#ifndef FIXED_SATURATE_32
+#define FIXED_SATURATE_32
 // Return the nearest integer of `width` bits.
-FIXED_POINT_FUNCTION int32_t _saturate_32(int32_t value, int width) {
+FIXED_POINT_FUNCTION int32_t fixed_saturate_32(int32_t value, int width) {
     const int32_t high = (int32_t)(((uint32_t)1 << (width - 1)) - 1), low = -high - 1;
     return value < low ? low : value > high ? high : value;
-}
-FIXED_POINT_FUNCTION int32_t _saturate_64(int64_t value, int width) {
-    const int64_t high = ((int64_t)1 << (width - 1)) - 1, low = -high - 1;
-    return (int32_t)(value < low ? low : value > high ? high : value);
 }
 #endif
 
@@ -72,10 +61,11 @@ typedef struct {
 FIXED_POINT_FUNCTION lnm_3_model_result lnm_3_model_step(int32_t v, int32_t x, int32_t theta_0,
     int32_t theta_1, int32_t theta_2, int32_t theta_3, int32_t v_threshold) {
     // charge
-    const int32_t h_1 = _saturate_32(_half_up_32(theta_3 * v + theta_2 * (1 << 12), 12), 16);  // Q4.12
-    const int32_t h_2 = _saturate_32(_half_up_32(h_1 * v + theta_1 * (1 << 12), 12), 16);  // Q4.12
-    const int32_t h_3 = _saturate_32(_half_up_32(h_2 * v + theta_0 * (1 << 12), 12), 16);  // Q4.12
-    const int32_t h = _saturate_32(h_3 + x, 16);  // Q4.12
+    const int32_t h_1 = fixed_saturate_32(fixed_half_up_32(theta_3 * v + theta_2 * (1 << 12), 12),
+        16);  // Q4.12
+    const int32_t h_2 = fixed_saturate_32(fixed_half_up_32(h_1 * v + theta_1 * (1 << 12), 12), 16);  // Q4.12
+    const int32_t h_3 = fixed_saturate_32(fixed_half_up_32(h_2 * v + theta_0 * (1 << 12), 12), 16);  // Q4.12
+    const int32_t h = fixed_saturate_32(h_3 + x, 16);  // Q4.12
     // fire
     const int32_t z = h - v_threshold;  // Q5.12
     const int fired = z >= 0;
