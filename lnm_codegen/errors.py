@@ -9,6 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Self
 
+MOST_LISTED = 200
+"""Most characters of a list in a message."""
+
+
+def shortened(words: Iterable[str]) -> str:
+    """Return words with commas between; of a long list the first, the last two and their number.
+
+    The last words may be forms that name anything, such as "file.py:function".
+    """
+    every = list(words)
+    whole = ", ".join(every)
+    if len(whole) <= MOST_LISTED or len(every) < 5:
+        return whole
+    last = every[-2:]
+    left = MOST_LISTED - len(", ".join(last))
+    first: list[str] = []
+    for word in every[:-2]:
+        left -= len(word) + 2
+        if left < 0:
+            break
+        first.append(word)
+    return f"{', '.join([*first, '...', *last])} ({len(every)} in all)"
+
 
 class LnmError(Exception):
     """Base of every exception that this package raises on purpose.
@@ -16,7 +39,7 @@ class LnmError(Exception):
     Args:
         where: Place of the mistake: a function, a neuron and its phase, a file.
         problem: Problem with the value, without a full stop.
-        accepted: Accepted values; words are joined with commas.
+        accepted: Accepted values; words are joined with commas, and a long list is shortened.
         remedy: Advice in the imperative, as whole sentences.
     """
 
@@ -24,7 +47,7 @@ class LnmError(Exception):
         self, where: object, problem: str, accepted: str | Iterable[str] = "", remedy: str = ""
     ) -> None:
         self.where, self.problem, self.remedy = str(where), problem, remedy
-        self.accepted = accepted if isinstance(accepted, str) else ", ".join(accepted)
+        self.accepted = accepted if isinstance(accepted, str) else shortened(accepted)
         super().__init__(self.where, problem, self.accepted, remedy)
 
     def __str__(self) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Any, TypeVar
 
-from lnm_codegen.errors import ModelError, ToolError
+from lnm_codegen.errors import ModelError, ToolError, shortened
 
 T = TypeVar("T")
 
@@ -29,8 +29,8 @@ def did_you_mean(word: object, known: Iterable[str], cutoff: float = 0.6) -> str
 
 
 def listed(values: Iterable[object]) -> str:
-    """Return values as Python writes them, with commas between."""
-    return ", ".join(repr(value) for value in values)
+    """Return values as Python writes them, with commas between; a long list is shortened."""
+    return shortened(repr(value) for value in values)
 
 
 def counted(number: int, noun: str) -> str:

@@ -16,11 +16,12 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.cli import run
-from lnm_codegen.errors import DivergedError
+from lnm_codegen.errors import MOST_LISTED, DivergedError, shortened
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.nn.load import c
 from lnm_codegen.train.data import DATASETS
 from lnm_codegen.train.runs.config import TrainConfig
+from lnm_codegen.validation import listed
 
 V, X = lnm.state("v"), lnm.input("x")
 LIF = lnm.get("lif")
@@ -88,8 +89,9 @@ MESSAGES: list[tuple[type[lnm.LnmError], Callable[[Path], object], str]] = [
     (
         lnm.ModelError,
         lambda _: lnm.train.load("minst"),
-        f"data: no set 'minst'. Accepted: {', '.join(DATASETS)}, file.py:function, module:function."
-        " Did you mean 'mnist'?",
+        "data: no set 'minst'. Accepted: "
+        + shortened([*DATASETS, "file.py:function", "module:function"])
+        + ". Did you mean 'mnist'?",
     ),
     (
         lnm.ModelError,
@@ -146,3 +148,15 @@ def test_messages_of_the_command_line(
     """The command line prints one line to standard error, and returns 2 for a user's mistake."""
     assert run(command.split()) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_a_long_list_is_shortened() -> None:
+    """Of 300 characters. A list that fits is whole; the last words may name anything."""
+    words = [f"word_{k:02d}" for k in range(40)]
+    error = lnm.ModelError("here", "no word 'x'", words)
+    assert error.accepted.startswith("word_00, word_01, ")
+    assert error.accepted.endswith(", ..., word_38, word_39 (40 in all)")
+    assert len(error.accepted) <= MOST_LISTED + 25
+    assert lnm.ModelError("here", "no word", words[:20]).accepted == ", ".join(words[:20])
+    assert shortened(["a" * 300]) == "a" * 300
+    assert listed(range(100)).endswith(", ..., 98, 99 (100 in all)")

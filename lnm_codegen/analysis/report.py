@@ -16,7 +16,7 @@ from lnm_codegen.analysis.invariant import Invariant, Undecided, invariant
 from lnm_codegen.analysis.linear.report import LinearAnalysis, linear_analysis
 from lnm_codegen.analysis.linear.threshold import ThresholdGradient, threshold_gradient
 from lnm_codegen.analysis.ranges import Given, checked, kernel_of, ranges
-from lnm_codegen.compiler.fixed import quantize
+from lnm_codegen.compiler.fixed import program_of
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.operators import Role
@@ -124,7 +124,7 @@ def _fixed(
             "no interval of the states is known, so errors have no bound",
             remedy="Give states, for example --state v=-2,1 on the command line.",
         )
-    program = quantize(neuron, spec, scheme)
+    program = program_of(neuron, spec, scheme)
     formats = {p.var.name: fx.bits_of(p.var) for p in program.kernel.inputs}
     whole, inside = {**states, **inputs}, {}
     for name, given in whole.items():

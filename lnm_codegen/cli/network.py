@@ -254,13 +254,13 @@ def _emitted(
 ) -> EmittedNetwork:
     """Return the source of a network, with its test samples; in C those of the example alone."""
     from lnm_codegen.deploy.integers.emit import emit_integers
-    from lnm_codegen.deploy.integers.zeros import zero_notes
+    from lnm_codegen.deploy.integers.layers import zero_notes
 
     is_circuit = target.backend == "verilog"
     if is_circuit:
         layers_of(integers)  # refuses before the data are read
     samples, _ = next(data.batches(data.test, len(data.test) if is_circuit else target.count))
-    return emit_integers(integers, samples, target, zero_notes(integers, real))
+    return emit_integers(integers, samples, target, zero_notes(integers, real.neurons))
 
 
 def _sizes(emitted: EmittedNetwork) -> str:

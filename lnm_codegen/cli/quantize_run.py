@@ -99,6 +99,7 @@ def quantize_run(folder: Path, options: AccuracyOptions, out: Path | None, json:
     """Choose formats, fine-tune, print the accuracy, and write the network into `out`."""
     from lnm_codegen.deploy.integers.accuracy import integer_accuracy
     from lnm_codegen.deploy.integers.convert import integer_network
+    from lnm_codegen.deploy.integers.layers import zero_notes
     from lnm_codegen.deploy.integers.search import WidthSearch
     from lnm_codegen.deploy.integers.weights import WeightFormat
 
@@ -135,6 +136,8 @@ def quantize_run(folder: Path, options: AccuracyOptions, out: Path | None, json:
         _print(network, chosen.formats, found, title, lost)
         if out is not None:
             typer.echo(f"\n{out / 'network.json'}")
+    for note in zero_notes(network, real.neurons):
+        typer.echo(f"note: {note}.", err=True)
     broken = found["chosen"].points_broken
     if broken > lost:
         problem = f"the target is missed: {broken:.2f} % broken, {lost:g} % allowed"

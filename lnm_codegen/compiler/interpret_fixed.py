@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lnm_codegen.compiler.arguments import extent_of, inputs_of, parameters_of, start_of
-from lnm_codegen.compiler.fixed import bits_of, integers, prepared_integers, quantize
+from lnm_codegen.compiler.fixed import bits_of, integers, prepared_integers, program_of
 from lnm_codegen.compiler.interpret import broadcast_to_neurons, run_steps
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array, run
@@ -80,7 +80,7 @@ def interpret_fixed(
         ModelError: As for `quantize`; a parameter that does not fit its format.
         ShapeError: Arrays that are not of real numbers, or do not fit together.
     """
-    program = quantize(neuron, spec, scheme)
+    program = program_of(neuron, spec, scheme)
     kind = np.dtype(np.float64)
     inputs = inputs_of(neuron, x_seq, kind)
     shape = next(iter(inputs.values())).shape

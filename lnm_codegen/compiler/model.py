@@ -73,23 +73,27 @@ def fixed_model_of(
     """Return the model of a neuron in fixed point; see `emit` for the arguments.
 
     Raises:
-        ModelError: As for `quantize`; a reserved name; a value or an initial state that does not
-            fit its format.
+        ModelError: As for `quantize`, with these values; a reserved name; a value or an initial
+            state that does not fit its format.
         ShapeError: `stimulus` is not one array (sequences, ticks, neurons) for each input.
         UnsupportedError: As for `quantize`; a parameter per neuron.
     """
     own_name, rtl = _name(neuron, name), rtl or Rtl()
-    program, given = fixed.quantize(neuron, spec, scheme), values or {}
-    coefficients = _coefficients(neuron, program, given)
+    program, given = fixed.program_of(neuron, spec, scheme), values or {}
+    coefficients, states = _coefficients(neuron, program, given), _states(neuron, program, given)
+    drive = None if stimulus is None else _stimulus(neuron, stimulus, rtl.neurons)
+    _require_needed(neuron, program, given, drive)
     return FixedModel(
         name=own_name,
         family=neuron.name,
         program=program,
-        states=_states(neuron, program, given),
+        states=states,
         coefficients=coefficients,
         equations=equations(neuron),
         rtl=rtl,
-        stimulus=None if stimulus is None else _stimulus(neuron, program, stimulus, rtl.neurons),
+        stimulus=None
+        if drive is None
+        else {n: fixed.integers(x, fixed.bits_of(program, n)) for n, x in drive.items()},
     )
 
 
@@ -104,7 +108,7 @@ def _states(
 ) -> tuple[FixedState, ...]:
     """Return the states with their initial values, one for every neuron of a circuit."""
     kind = np.dtype("float64")
-    extent = Extent(1, _channels(neuron, given), 1)
+    extent = Extent(1, fixed.channels_of(neuron, given), 1)
     raw = parameters_of(neuron, given, extent, kind)
     start = start_of(neuron, None, (extent.channels,), kind, raw, extent)
 
@@ -128,7 +132,7 @@ def _coefficients(
         raise UnsupportedError(
             neuron.name, f"{names} per neuron has no circuit", "per='layer' or per='channel'"
         )
-    extent = Extent(1, _channels(neuron, given), 1)
+    extent = Extent(1, fixed.channels_of(neuron, given), 1)
     raw = parameters_of(neuron, given, extent, np.dtype("float64"))
     reals, formula = fixed.prepared_values(program, raw), formulas(program.prepare)
     return tuple(
@@ -143,19 +147,24 @@ def _coefficients(
     )
 
 
-def _channels(neuron: Neuron, given: Mapping[str, Any]) -> int:
-    """Return the number of channels of the given values."""
-    counts = [1]
-    for param in neuron.params:
-        if param.per == "channel" and param.name in given:
-            shape = np.shape(given[param.name])
-            counts += shape[: len(shape) - (param.size is not None)]
-    return max(counts)
+def _require_needed(
+    neuron: Neuron,
+    program: fx.Program,
+    given: Mapping[str, Any],
+    drive: Mapping[str, Array] | None,
+) -> None:
+    """Raise ModelError where a number that the neuron needs rounds to 0."""
+    channels = fixed.channels_of(neuron, given)
+    shapes = () if drive is None else [x.shape for x in drive.values()]
+    inner = next((neurons // channels for *_, neurons in shapes if neurons % channels == 0), 0)
+    extent = Extent(1, channels, inner or 1)
+    raw = parameters_of(neuron, given, extent, np.dtype("float64"))
+    inputs = {n: np.swapaxes(x, 0, 1) for n, x in (drive or {}).items()} if inner else None
+    fixed.require_needed(neuron, program, raw, extent, inputs)
 
 
-def _stimulus(
-    neuron: Neuron, program: fx.Program, stimulus: Mapping[str, Any], neurons: int
-) -> dict[str, Array]:
+def _stimulus(neuron: Neuron, stimulus: Mapping[str, Any], neurons: int) -> dict[str, Array]:
+    """Return real numbers (sequences, ticks, neurons) by input, or raise ShapeError."""
     names = [s.name for s in neuron.inputs]
     arrays = {name: np.asarray(value, np.float64) for name, value in stimulus.items()}
     shapes = {array.shape for array in arrays.values()}
@@ -168,4 +177,4 @@ def _stimulus(
             f"stimulus is {given}",
             f"for each of {', '.join(names)} an array (sequences, ticks, {neurons})",
         )
-    return {n: fixed.integers(array, fixed.bits_of(program, n)) for n, array in arrays.items()}
+    return arrays

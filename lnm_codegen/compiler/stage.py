@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lnm_codegen.compiler.arguments import parameters_of, start_of
-from lnm_codegen.compiler.fixed import bits_of, prepared_integers, quantize, rounded
+from lnm_codegen.compiler.fixed import bits_of, prepared_integers, program_of, rounded
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.granularity import Extent
@@ -52,7 +52,7 @@ def _stage(
     shape: Shape,
     values: Mapping[str, Any],
 ) -> NeuronStage:
-    program, kind = quantize(neuron, spec), np.dtype(np.float64)
+    program, kind = program_of(neuron, spec), np.dtype(np.float64)
     extent = Extent(1, shape[0], size_of(shape[1:]))
     raw = parameters_of(neuron, values, extent, kind)
     start = start_of(neuron, None, shape, kind, raw, extent)

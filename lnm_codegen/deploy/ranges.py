@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lnm_codegen.analysis.arithmetic.interval import Interval
 from lnm_codegen.analysis.exact import exact
 from lnm_codegen.compiler.arguments import extent_of, parameters_of
-from lnm_codegen.compiler.fixed import integers, prepared_values, quantize
+from lnm_codegen.compiler.fixed import integers, prepared_values, program_of
 from lnm_codegen.compiler.interpret import broadcast_to_neurons, interpret
 from lnm_codegen.deploy.network import layer_parameters, neuron_layers, trace_layers
 from lnm_codegen.errors import ModelError
@@ -52,7 +52,7 @@ def recorded_ranges(layer: NeuronLayer, x_seq: Tensor) -> dict[str, Interval]:
         UnsupportedError: The neuron has no fixed-point form.
     """
     neuron = layer.neuron
-    program = quantize(neuron, WIDE)
+    program = program_of(neuron, WIDE)
     kernel = exact(program.kernel)
     x = x_seq.detach().double().cpu().numpy()
     values: dict[str, Any] = layer_parameters(layer)
@@ -75,7 +75,7 @@ def constants_of(neuron: Neuron) -> list[Fraction]:
         ModelError: A constant is beyond +-2**29.
         UnsupportedError: The neuron has no fixed-point form.
     """
-    values = (e for let in quantize(neuron, WIDE).kernel.body for e in fx.walk(let.value))
+    values = (e for let in program_of(neuron, WIDE).kernel.body for e in fx.walk(let.value))
     bits = WIDE.default.bits
     return [e.real for e in values if isinstance(e, fx.Const) and e.bits == bits]
 

@@ -122,9 +122,9 @@ def test_a_circuit_that_ignores_its_input_has_a_note(tmp_path, capsys) -> None:
     wanted = f"inv_tau rounds to 0 in this format; the decay of v rounds to 1{LOST}"
     assert capsys.readouterr().err == f"note: lif: {wanted}.\n"
     path = tmp_path / "slow.toml"
-    path.write_text(lnm.Neuron(charge={v: 0.9 * v + 0.001 * x}, fire=v - 1, name="slow").to_toml())
+    path.write_text(lnm.Neuron(charge={v: 0.9 * v + 1e-4 * x}, fire=v - 1, name="slow").to_toml())
     assert run(["emit", str(path), *end]) == 0
-    assert capsys.readouterr().err == "note: slow: 0.001 rounds to 0 in this format.\n"
+    assert capsys.readouterr().err == "note: slow: 0.0001 rounds to 0 in this format.\n"
 
 
 @pytest.mark.parametrize("backend", ["c", "c,verilog", "verilog,c"])

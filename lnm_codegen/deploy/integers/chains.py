@@ -9,6 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
+from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from lnm_codegen.deploy.network import trace_layers
 from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedError, reason
@@ -23,11 +27,16 @@ from lnm_codegen.validation import require_integer, require_one_of, require_type
 WHERE = "emit_network"
 FRAMES = (nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d)
 """Modules on (T*N, *)."""
-ACCEPTED = (
-    "nn.Linear, NeuronLayer, NormNeuron and nn.Flatten(2) on (T, N, *); between nn.Flatten(0, 1)"
-    " and nn.Unflatten(0, (T, N)) nn.Linear, nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d,"
-    " nn.MaxPool2d, nn.AvgPool2d and nn.Flatten(1)"
+SEQUENCES = "nn.Linear, NeuronLayer, NormNeuron and nn.Flatten(2) on (T, N, *)"
+IN_FRAMES = "nn.Linear, nn.Conv2d, batch normalisations, poolings and nn.Flatten(1) on (T*N, *)"
+PLAIN = "modules that compute what their class says"
+_REMOVERS: tuple[tuple[type, str], ...] = (
+    (prune.BasePruningMethod, "torch.nn.utils.prune.remove(module, 'weight')"),
+    (WeightNorm, "torch.nn.utils.remove_weight_norm(module)"),
+    (SpectralNorm, "torch.nn.utils.remove_spectral_norm(module)"),
 )
+"""Hooks of PyTorch that compute a weight, and the call that removes each."""
+_BY_HANDLE = "Remove it by its handle: handle.remove()."
 MOST_DIFFERING = 0.1
 """Share of the samples whose scores may differ: a sum in another order may change a spike."""
 
@@ -98,11 +107,30 @@ def _modules(module: nn.Module, samples: Tensor) -> Iterator[tuple[str, nn.Modul
         elif kind is nn.Linear or kind is DeferredNorm or (kind in FRAMES and in_frames):
             yield path, step
         elif kind not in SAME:
-            problem = f"{shown(step)} on {'(T*N, *)' if in_frames else '(T, N, *)'}"
-            raise UnsupportedError(f"{WHERE}: {path}", problem, ACCEPTED)
+            raise _refused(path, step, in_frames)
     if in_frames:
         remedy = "Add nn.Unflatten(0, (T, N)) at its end."
         raise UnsupportedError(WHERE, "the outputs are (T*N, *)", "(T, N, classes)", remedy)
+
+
+def _refused(path: str, step: nn.Module, in_frames: bool) -> UnsupportedError:
+    """Return the error of a module that is not one of the accepted."""
+    where = f"{WHERE}: {path}"
+    if is_parametrized(step):
+        names = ", ".join(step.parametrizations)  # type: ignore[arg-type]
+        first = next(iter(step.parametrizations))  # type: ignore[arg-type]
+        kind = type(step).__name__.removeprefix("Parametrized")
+        remedy = (
+            "Remove it, which keeps its values: torch.nn.utils.parametrize"
+            f".remove_parametrizations(module, {first!r})."
+        )
+        problem = f"the {kind} has a parametrization of {names}"
+        return UnsupportedError(where, problem, "modules without parametrizations", remedy)
+    accepted, remedy = (IN_FRAMES, "") if in_frames else (SEQUENCES, "")
+    if not in_frames and isinstance(step, FRAMES):
+        remedy = "Put nn.Flatten(0, 1) before it, and nn.Unflatten(0, (T, N)) after it."
+    place = "(T*N, *)" if in_frames else "(T, N, *)"
+    return UnsupportedError(where, f"{shown(step)} on {place}", accepted, remedy)
 
 
 def _flattened(step: nn.Module) -> tuple[int, int] | None:
@@ -123,13 +151,13 @@ def _require_plain(path: str, step: nn.Module) -> None:
     forward = type(step).forward.__module__
     if "forward" in vars(step) or not forward.startswith(("torch.nn.", "lnm_codegen.")):
         problem = f"a {type(step).__name__} has a forward of its own"
-        raise UnsupportedError(where, problem, ACCEPTED)
+        raise UnsupportedError(where, problem, PLAIN)
     if isinstance(step, NeuronLayer):
         if step.step_mode == "s" or step.carry_state:
             problem = "the layer keeps its states, by step_mode='s' or carry_state=True"
-            raise UnsupportedError(where, problem, ACCEPTED)
+            raise UnsupportedError(where, problem, "layers that begin each call anew")
         if step.arithmetic is not None:
-            raise UnsupportedError(where, "the layer computes in integers", ACCEPTED)
+            raise UnsupportedError(where, "the layer computes in integers", "arithmetic=None")
 
 
 def _require_no_hooks(where: str, module: nn.Module) -> None:
@@ -137,7 +165,9 @@ def _require_no_hooks(where: str, module: nn.Module) -> None:
     hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
     if not all(str(getattr(h, "__module__", "")).startswith("lnm_codegen.") for h in hooks):
         problem = f"the {type(module).__name__} has a forward hook, which may change values"
-        remedy = "Remove it by its handle: handle.remove()."
+        removers = (call for h in hooks for kind, call in _REMOVERS if isinstance(h, kind))
+        call = next(removers, "")
+        remedy = f"Remove it, which keeps its values: {call}." if call else _BY_HANDLE
         raise UnsupportedError(where, problem, "modules without hooks", remedy)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lnm_codegen.analysis.arithmetic.interval import Interval, integer_bits, interval_of
 from lnm_codegen.compiler.fixed import integers
 from lnm_codegen.compiler.stage import neuron_stage
+from lnm_codegen.deploy.integers.layers import differing, keeping, require_layers
 from lnm_codegen.deploy.integers.real import RealNeurons, RealStage, RealWeights, real_stages
 from lnm_codegen.deploy.integers.weights import WeightFormat, integer_readout, integer_weights
 from lnm_codegen.deploy.network import layer_parameters, trace_layers
@@ -114,13 +115,16 @@ def default_formats(
 ) -> NetworkFormats:
     """Return formats of given widths, with the integer bits that some samples need.
 
-    Every node of a layer of neurons has one format. If the integer bits that hold every node leave
+    Every node of a layer of neurons has one format, except for coefficients that the neurons need
+    and that would round to 0, which have their own. If the integer bits that hold every node leave
     fewer than `FEW` fraction bits in a layer, smaller ones, at which nodes saturate, are tried too.
-    Those with the most predictions of the network in float are returned.
+    Those with the most predictions of the network in float are returned; of several, those with
+    the fewest outputs of neurons that differ.
 
     Raises:
         ModelError: The input of the network or of a layer of neurons needs more integer bits than
-            the width, or the former more than `MOST_BITS` fraction bits.
+            the width, or the former more than `MOST_BITS` fraction bits; numbers that the neurons
+            need round to 0 in every format.
     """
     logits, traces = trace_layers(real.network, samples)
     whole = {s.name: whole_bits(s, traces[s.name].x_seq, width) for s in real.neurons}
@@ -128,9 +132,11 @@ def default_formats(
     forms = {stage.name: weights or WeightFormat() for stage in real.weights}
     formats = NetworkFormats(input_format(samples, input_width), forms, holding)
     if all(width - bits >= FEW for bits in whole.values()):
-        return formats
+        kept = {s.name: keeping(s, holding[s.name], traces[s.name].x_seq) for s in real.neurons}
+        return replace(formats, neurons=kept)
     labels = (logits.mean(0) if logits.dim() == 3 else logits).argmax(1).cpu().numpy()
-    best, most = formats, -1
+    best, most, lost = formats, (-1, 0.0), None
+    shares: dict[tuple[str, FixedSpec], float] = {}
     for limit in range(max(whole.values()), 1, -1):
         capped = {n: FixedSpec(_holding(n, min(b, limit), width)) for n, b in whole.items()}
         candidate = replace(formats, neurons=capped)
@@ -138,10 +144,25 @@ def default_formats(
             network = integer_network(real, candidate)
         except ModelError:  # a parameter does not fit
             break
+        try:
+            require_layers(real.neurons, capped, traces)
+        except ModelError as error:
+            lost = lost or error
+            continue
         found = interpret_network(network, integer_samples(network, samples.cpu().numpy()))
-        equal = int((found.labels == labels).sum())
-        if equal > most:
-            best, most = candidate, equal
+        for stage in real.neurons:
+            key = stage.name, capped[stage.name]
+            if key not in shares:
+                own = differing(stage, capped[stage.name], traces[stage.name].x_seq)
+                shares[key] = own.share + own.sums
+        different = sum(shares[item] for item in capped.items())
+        rank = int((found.labels == labels).sum()), -different
+        if rank > most:
+            best, most = candidate, rank
+    if most[0] < 0 and lost is not None:
+        bound = "Bound the states by smaller limits, with lnm.clip in the charge"
+        remedy = f"{bound}, or scale the samples down."
+        raise ModelError(lost.where, lost.problem, remedy=remedy)
     return best
 
 
@@ -266,6 +287,7 @@ def default_network(
     """
     if neurons is None:
         return integer_network(real, default_formats(real, samples, weights))
+    require_layers(real.neurons, neurons, trace_layers(real.network, samples)[1])
     forms = {stage.name: weights for stage in real.weights}
     formats = NetworkFormats(input_format(samples, INPUT_BITS), forms, neurons)
     return integer_network(real, formats)

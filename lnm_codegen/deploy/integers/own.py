@@ -11,8 +11,9 @@ from lnm_codegen.backends.network_c.layers import Accumulation
 from lnm_codegen.deploy.integers.chains import WHERE, chained, require_outputs
 from lnm_codegen.deploy.integers.convert import default_network, real_network
 from lnm_codegen.deploy.integers.emit import EmittedNetwork, NetworkTarget, emit_integers
+from lnm_codegen.deploy.integers.layers import differing_notes, zero_notes
 from lnm_codegen.deploy.integers.weights import WeightFormat
-from lnm_codegen.deploy.integers.zeros import zero_notes
+from lnm_codegen.deploy.network import trace_layers
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.ir.network.nodes import OverTime
 from lnm_codegen.language.names import require_name
@@ -86,4 +87,6 @@ def emit_network(
         real = real_network(name, network, chain, sample)
         require_outputs(network, chain, samples)
         integers = default_network(real, samples.detach(), WeightFormat(weights))
-    return emit_integers(integers, samples.detach(), target, zero_notes(integers, real))
+        _, traces = trace_layers(network, samples)
+    notes = zero_notes(integers, real.neurons) + differing_notes(real.neurons, integers, traces)
+    return emit_integers(integers, samples.detach(), target, notes)

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lnm_codegen.compiler.fixed import quantize
+from lnm_codegen.compiler.fixed import program_of
 from lnm_codegen.compiler.formats import load_spec, spec_line
 from lnm_codegen.deploy.integers.convert import RealNetwork
 from lnm_codegen.deploy.integers.real import RealNeurons, RealStage, RealWeights
@@ -111,7 +111,7 @@ def _line(stage: AnyStage | RealStage) -> str:
 def _is_step_of(expected: RealNeurons, stage: NeuronStage) -> bool:
     """Report whether the run's neuron gives this program in the formats of the program."""
     try:
-        return quantize(expected.layer.neuron, stage.program.spec) == stage.program
+        return program_of(expected.layer.neuron, stage.program.spec) == stage.program
     except LnmError:  # the formats do not fit this neuron
         return False
 

@@ -7,7 +7,7 @@ that it also detects an error of a state whose effect on a spike is delayed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from lnm_codegen.analysis.exact import exact
 from lnm_codegen.analysis.propagate import decisions_before
 from lnm_codegen.compiler.arguments import extent_of, parameters_of
-from lnm_codegen.compiler.fixed import integers
+from lnm_codegen.compiler.fixed import integers, needed_numbers
 from lnm_codegen.compiler.interpret import broadcast_to_neurons, interpret
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.compiler.stimulus import spike_names
@@ -26,6 +26,7 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import interpret as fixed
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
+from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.types import BOOL, Bits
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import SchemeName
@@ -47,6 +48,8 @@ class Sample:
     inputs: dict[str, Array]  # input -> values, (W, P)
     coefficients: dict[str, Array]  # prepared parameter -> value, or values (P,)
     spikes: tuple[str, ...]  # Lets that decide a spike
+    keeps: Callable[[fx.Program], bool] = lambda program: True
+    """Reports whether a program keeps the numbers that the neuron needs on the sequences."""
 
     def at(self, step: int, states: Mapping[str, Array]) -> dict[str, Array]:
         """Return every input of a step by name, given the states before it."""
@@ -88,7 +91,16 @@ def sample_of(
     def drawn(array: Array, step: int) -> Array:
         return np.asarray(np.broadcast_to(array, shape).reshape(shape[0], -1)[start + step, lane])
 
+    def keeps(program: fx.Program) -> bool:
+        one = Extent(1, extent.channels, extent.inner)
+        own = {
+            s.name: np.broadcast_to(x, shape) for s, x in zip(neuron.inputs, arrays, strict=True)
+        }
+        flat = {n: x.reshape(shape[0], -1, one.neurons) for n, x in own.items()}
+        return not needed_numbers(neuron, program, raw, one, flat, resolved=False)[0]
+
     return Sample(
+        keeps=keeps,
         states={n: drawn(a, 0) for n, a in result.trajectory.items()},
         inputs={
             s.name: np.stack([drawn(a, k) for k in range(window)])

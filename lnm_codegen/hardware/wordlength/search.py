@@ -12,6 +12,9 @@ simulation confirms it.
 An error is that of one step from the same state, where every comparison agrees (`StepErrors`).
 Where one differs, as at a threshold, a value may jump. The target also bounds the margin: a
 comparison differs only where its operands differ by at most the margin.
+
+No candidate may round to 0 a number that the neuron needs (`compiler/lost.py`): the error of one
+step, and the mismatch of short runs, miss the loss of a slow input.
 """
 
 from __future__ import annotations
@@ -206,9 +209,11 @@ class FormatSearch:
     def _reaches(self, program: fx.Program) -> bool:
         target = self._target
         if target.error is None:
-            return self._observed(program).mismatch <= (target.mismatch or 0.0)
-        step = self._proven(program) or self._observed(program)
-        return max(step.largest(self._watched), step.margin) <= target.error
+            reached = self._observed(program).mismatch <= (target.mismatch or 0.0)
+        else:
+            step = self._proven(program) or self._observed(program)
+            reached = max(step.largest(self._watched), step.margin) <= target.error
+        return reached and self._sample.keeps(program)
 
     def _observed(self, program: fx.Program) -> Observed:
         """Simulate a candidate or the result alike: from rounded states if ranges are proven."""

@@ -46,6 +46,8 @@ from lnm_codegen.language.neuron import Neuron
 STEPS, NEURONS, SEED = 64, 512, 0
 """Size and seed of simulated inputs, which are uniform in the interval of each input."""
 
+HOW = " with --x"
+"""Way to give inputs in the command."""
 WIDTH, TRIALS = 2.0, 64
 """Largest input by default, and neurons on which the scale of another one is tried."""
 
@@ -95,9 +97,10 @@ def select_for_intervals(
     rates = sampled_rates(neuron, sample, options.scheme)
     given = {s.name: inputs[s.name] for s in neuron.inputs}
     if target.error is None or not isinstance(found, Invariant):
-        _require_spikes(neuron, given, rates, target, " with --x")
+        _require_spikes(neuron, given, rates, target, HOW)
     if not isinstance(found, Invariant):
-        return FormatSelection(_on_sample(neuron, sample, target, options), found, given, rates)
+        words = _on_sample(neuron, sample, target, options, HOW)
+        return FormatSelection(words, found, given, rates)
     scheme = options.scheme
     spans = ranges(neuron, states=found.states, inputs=found.inputs, scheme=scheme)
     spans = _widened(spans, target, {s.name for s in neuron.inputs})
@@ -177,7 +180,11 @@ def select_for_data(
 
 
 def _on_sample(
-    neuron: Neuron, sample: Sample, target: PrecisionTarget, options: SearchOptions
+    neuron: Neuron,
+    sample: Sample,
+    target: PrecisionTarget,
+    options: SearchOptions,
+    how: str = "",
 ) -> WordLengths:
     spans: dict[str, Interval] = {}
     for nodes in real_steps(nodes_of(lower(neuron, options.scheme)), sample):
@@ -187,7 +194,8 @@ def _on_sample(
                 raise ModelError(
                     neuron.name,
                     f"{node} is not finite on these inputs",
-                    remedy="Narrow them, or give the family a clamp, such as v_min=-2.",
+                    remedy=f"Narrow them{how}, or bound the states with lnm.clip in the charge"
+                    " (v_min in the family lnm).",
                 )
             span = Interval(Fraction(low), Fraction(high))
             spans[node] = hull([spans[node], span]) if node in spans else span

@@ -81,6 +81,26 @@ def combined(e: Exact, of: Callable[[fx.Expr], Any]) -> Any:
             assert_never(e)
 
 
+def real_value(e: fx.Expr, env: Mapping[str, Any], constant: Callable[[fx.Const], Any]) -> Any:
+    """Return the value of `e` in real numbers: a Saturate limits it, a Round changes nothing."""
+
+    def of(child: fx.Expr) -> Any:
+        return real_value(child, env, constant)
+
+    match e:
+        case fx.Const():
+            return constant(e)
+        case fx.Var(name, _):
+            return env[name]
+        case fx.Shift(arg, _) | fx.Round(arg, _, _):
+            return of(arg)
+        case fx.Saturate(arg, _):
+            low, high = fx.bits_of(e).interval
+            return np.minimum(np.maximum(of(arg), float(low)), float(high))
+        case _:
+            return combined(e, of)
+
+
 def rounded(value: Any, places: int, rounding: Rounding) -> Any:
     """Return `value` without its last `places` bits."""
     half = np.int64(1 << (places - 1))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.compiler.arguments import extent_of, parameters_of
-from lnm_codegen.compiler.fixed import prepared_integers, quantize
+from lnm_codegen.compiler.fixed import prepared_integers, program_of
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.ir import nodes as ir
@@ -105,7 +105,7 @@ def arithmetic_of(
             "Leave it out, or count the outputs of the layer.",
         )
     spec = _with_recorded(neuron, record, spec_of(arithmetic, "NeuronLayer"))
-    return Arithmetic(neuron, quantize(neuron, spec), backend == "auto")
+    return Arithmetic(neuron, program_of(neuron, spec), backend == "auto")
 
 
 def _with_recorded(neuron: Neuron, record: tuple[str, ...], spec: FixedSpec) -> FixedSpec:

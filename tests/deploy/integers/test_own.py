@@ -342,3 +342,51 @@ def test_samples_that_are_not_finite_are_refused(value: float) -> None:
     x[1, 2, 0, 0, 0] = value
     with refused(ModelError, "emit_network", f"samples hold {value:g}", "finite numbers"):
         emit_network(convolution(), x)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem", "remedy"),
+    [
+        (
+            nn.utils.parametrizations.weight_norm,
+            "a parametrization of weight",
+            "(module, 'weight')",
+        ),
+        (nn.utils.parametrizations.orthogonal, "a parametrization", "remove_parametrizations"),
+        (nn.utils.weight_norm, "a forward hook", "torch.nn.utils.remove_weight_norm(module)"),
+        (nn.utils.spectral_norm, "a forward hook", "torch.nn.utils.remove_spectral_norm(module)"),
+        (
+            lambda own: nn.utils.prune.l1_unstructured(own, "weight", 0.3),
+            "a forward hook",
+            "torch.nn.utils.prune.remove(module, 'weight')",
+        ),
+        (lambda own: own.register_forward_hook(print), "a forward hook", "handle.remove()"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_computed_weights_say_how_to_remove_them(change, problem: str, remedy: str) -> None:
+    """The error showed the module, and a list of 300 characters."""
+    own = nn.Linear(6, 8)
+    change(own)
+    module = nn.Sequential(own, NeuronLayer(lnm.get("lif")), nn.Linear(8, 3))
+    with refused(UnsupportedError, "emit_network: 0", problem, "", remedy) as caught:
+        emit_network(module, torch.rand(5, 20, 6))
+    assert len(caught.value.accepted) < 100
+
+
+def test_a_pruned_module_is_emitted_after_the_call_of_the_error() -> None:
+    torch.manual_seed(0)
+    own = nn.Linear(6, 8)
+    nn.utils.prune.l1_unstructured(own, "weight", 0.5)
+    module = nn.Sequential(own, NeuronLayer(lnm.get("lif", v_threshold=0.3)), nn.Linear(8, 3))
+    nn.utils.prune.remove(own, "weight")
+    made = emit_network(module, torch.rand(5, 20, 6) * 4)
+    assert (made.network.stages[0].weight == 0).mean() >= 0.5
+
+
+def test_a_frame_says_where_it_belongs() -> None:
+    """A convolution on (T, N, *) is missing the flatten around it."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), NeuronLayer(lnm.get("lif")))
+    remedy = "Put nn.Flatten(0, 1) before it, and nn.Unflatten(0, (T, N)) after it."
+    with refused(UnsupportedError, "emit_network: 0", "on (T, N, *)", "NeuronLayer", remedy):
+        emit_network(module, torch.rand(5, 2, 3, 8, 8))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
+from lnm_codegen.compiler.fixed import program_of
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.bounds import always_fits, span, spans
@@ -59,8 +60,8 @@ def spec_of(kernel: fx.Kernel, rng: np.random.Generator) -> lnm.FixedSpec:
 @given(neurons(fixed=True), generators())
 def test_direct_keeps_values(neuron, rng):
     """Every result of random kernels; the kernel stays well formed, and nothing is left unread."""
-    plain = lnm.quantize(neuron, lnm.Fixed(14, 9)).kernel
-    kernel = lnm.quantize(neuron, spec_of(plain, rng)).kernel
+    plain = program_of(neuron, lnm.Fixed(14, 9)).kernel
+    kernel = program_of(neuron, spec_of(plain, rng)).kernel
     found = compare_sides(kernel)
     verify(found)
     values = inputs_of(kernel, rng)
@@ -83,8 +84,8 @@ def test_direct_compares_the_sides():
 @given(neurons(fixed=True), generators())
 def test_zeros_keep_values(neuron, rng):
     """Every Let, with about a third of the parameters 0."""
-    plain = lnm.quantize(neuron, lnm.Fixed(14, 9)).kernel
-    kernel = lnm.quantize(neuron, spec_of(plain, rng)).kernel
+    plain = program_of(neuron, lnm.Fixed(14, 9)).kernel
+    kernel = program_of(neuron, spec_of(plain, rng)).kernel
     values = inputs_of(kernel, rng)
     names = [v.name for v in kernel.input_vars(Role.PARAM) if rng.random() < 0.4]
     values |= dict.fromkeys(names, np.zeros(200, np.int64))
@@ -113,8 +114,8 @@ def test_zeros_leave_what_is_none():
 @given(neurons(fixed=True), generators())
 def test_spans_hold_every_value(neuron, rng):
     """Of random kernels; a clamp that never acts can be removed."""
-    plain = lnm.quantize(neuron, lnm.Fixed(14, 9)).kernel
-    kernel = lnm.quantize(neuron, spec_of(plain, rng)).kernel
+    plain = program_of(neuron, lnm.Fixed(14, 9)).kernel
+    kernel = program_of(neuron, spec_of(plain, rng)).kernel
     values = inputs_of(kernel, rng)
     fixed = {v.name: int(values[v.name][0]) for v in kernel.input_vars(Role.PARAM)}
     values |= {n: np.full(200, k) for n, k in fixed.items()}

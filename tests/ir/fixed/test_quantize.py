@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 
 import lnm_codegen as lnm
+from lnm_codegen.compiler.fixed import program_of
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.fixed import nodes as fx
@@ -297,7 +298,7 @@ def test_kernels_are_well_formed(case, scheme):
         for rounding in ("half_up", "truncate", "convergent"):
             spec = lnm.Fixed(form.width, form.frac, rounding)
             try:
-                kernel = lnm.quantize(neuron, spec, scheme).kernel
+                kernel = program_of(neuron, spec, scheme).kernel
             except lnm.ModelError as error:
                 assert "the constant" in str(error)  # noqa: PT017
                 continue
@@ -313,11 +314,11 @@ def test_kernels_are_well_formed(case, scheme):
 @given(neurons(fixed=True, stops=True, binds=True))
 def test_random_kernels_are_well_formed(neuron):
     """With formats that differ from node to node too."""
-    verify(lnm.quantize(neuron, Q4_12).kernel)
+    verify(program_of(neuron, Q4_12).kernel)
     names = node_names(lower(neuron))
     forms = (lnm.Fixed(14, 9), lnm.Fixed(20, 14, "truncate"), lnm.Fixed(11, 6, "convergent"))
     nodes = {name: forms[k % 3] for k, name in enumerate(names)}
-    verify(lnm.quantize(neuron, lnm.FixedSpec(Q4_12, nodes)).kernel)
+    verify(program_of(neuron, lnm.FixedSpec(Q4_12, nodes)).kernel)
 
 
 @few
@@ -325,14 +326,14 @@ def test_random_kernels_are_well_formed(neuron):
 def test_the_format_of_a_name_is_that_of_its_node(neuron):
     """Every name that a spec may have is a node of this format; no other number has a format."""
     own, names = lnm.Fixed(25, 15), node_names(lower(neuron))
-    kernel = lnm.quantize(neuron, lnm.FixedSpec(Q4_12, dict.fromkeys(names, own))).kernel
+    kernel = program_of(neuron, lnm.FixedSpec(Q4_12, dict.fromkeys(names, own))).kernel
     variables = [p.var for p in kernel.inputs] + [let.target for let in kernel.body]
     types = {v.name: v.type for v in variables}
     assert [types[name] for name in names] == [own.bits] * len(names)
     after = {f"{s.name}_next" for s in neuron.states}
     for name in set(types) - {*names, *after}:
         with refused(lnm.ModelError, neuron.name, f"{name!r} is exact and has no format"):
-            lnm.quantize(neuron, lnm.FixedSpec(Q4_12, {name: own}))
+            program_of(neuron, lnm.FixedSpec(Q4_12, {name: own}))
 
 
 @pytest.mark.parametrize("case", ["refractory_lif", "fitzhugh_nagumo"])
