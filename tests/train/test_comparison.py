@@ -408,6 +408,73 @@ def test_samples_in_python(tmp_path: Path) -> None:
     assert table.rows[0].values == named.rows[0].values
 
 
+CHANGING = """
+import torch
+from torch.utils.data import TensorDataset
+import lnm_codegen as lnm
+
+def samples():
+    x = torch.rand(40, 5, 8, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(40) % 2
+    return TensorDataset(x[:20], y[:20]), TensorDataset(x[20:], y[20:])
+
+@lnm.family
+def neuron():
+    v, x = lnm.state("v"), lnm.input("x")
+    decay = lnm.param("decay", init=0.5, learnable=True)
+    return lnm.Neuron(charge={v: decay * v + x}, fire=v - 1, reset=lnm.hard_reset(v, 0.0))
+
+class Net(torch.nn.Sequential):
+    def __init__(self, sample, classes):
+        layer = lnm.nn.NeuronLayer(lnm.get("lif", tau=2.0), backend="torch")
+        super().__init__(torch.nn.Linear(8, 4), layer, torch.nn.Linear(4, classes))
+"""
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize(
+    ("was", "now", "said"),
+    [
+        ("torch.rand(", "2 * torch.rand(", "the run has other inputs"),
+        ("% 2", "// 4 % 2", "the run has other labels"),
+        ("+ x", "+ 2 * x", "its definition has changed"),
+        ("init=0.5", "init=0.25", "an initial value has changed"),
+        ("tau=2.0", "tau=3.0", "the neuron of '1' has changed"),
+        ("(8, 4)", "(8, 5)", "the weights"),
+    ],
+)
+def test_files_that_changed_are_refused(
+    was: str, now: str, said: str, seeds: int, tmp_path: Path
+) -> None:
+    """A table never mixes two data sets, neurons or networks, nor shows those of before."""
+    own = tmp_path / "own.py"
+    rows = f'[[row]]\nname = "net"\nnetwork = "{own}:Net"\n'
+    if "tau" not in was and "8" not in was:
+        rows = f'[[row]]\nname = "mine"\nfamily = "{own}:neuron"\n'
+    text = (
+        f'[data]\nname = "{own}:samples"\n[network]\nname = "feedforward"\n'
+        '[train]\nepochs = 1\nbackend = "torch"\n[final]\nseeds = 1\n' + rows
+    )
+    own.write_text(CHANGING)
+    compare(plan_file(tmp_path, text), tmp_path / "runs")
+    lines = (tmp_path / "runs" / "results.csv").read_text()
+    own.write_text(CHANGING.replace(was, now))
+    plan = plan_file(tmp_path, text.replace("seeds = 1", f"seeds = {seeds}"))
+    with pytest.raises(ModelError, match=f"{said}.* give other files with --results and --out"):
+        compare(plan, tmp_path / "runs")
+    assert (tmp_path / "runs" / "results.csv").read_text() == lines
+    own.write_text(CHANGING + "# a comment\n")
+    assert len(compare(plan, tmp_path / "runs").rows[0].values) == seeds
+
+
+def test_other_samples_in_python_are_refused(tmp_path: Path) -> None:
+    """They are not those of the results, and the table would not be theirs."""
+    plan = plan_file(tmp_path, SHORT + LIF)
+    compare(plan, tmp_path / "runs", data=load("digits-rows", limit=60))
+    with pytest.raises(ModelError, match=r"^tiny: lif: data: .* the run has other samples"):
+        compare(plan, tmp_path / "runs", data=load("digits-rows", limit=50))
+
+
 def test_no_search_reads_the_test_samples(tmp_path: Path) -> None:
     """Without held-out samples it does not begin; of a triple, it has the second part."""
     plan = plan_file(tmp_path, SHORT.replace("validation = 20\n", "") + SEARCHED)

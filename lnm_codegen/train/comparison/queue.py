@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.errors import DivergedError, LnmError, ModelError, ToolError, UnsupportedError
+from lnm_codegen.families import FAMILIES
 from lnm_codegen.files import unwritable
 from lnm_codegen.nn import keep_pages
 from lnm_codegen.train.comparison.plan import ComparisonPlan, PlannedRun, read_plan
@@ -30,10 +31,15 @@ from lnm_codegen.train.comparison.statistics import require_scipy
 from lnm_codegen.train.comparison.table import ComparisonTable, reference_of, table_of
 from lnm_codegen.train.data import Dataset, samples_of
 from lnm_codegen.train.engine import dataset_of
-from lnm_codegen.train.runs.config import TrainConfig
+from lnm_codegen.train.names import is_reference
+from lnm_codegen.train.runs.config import TrainConfig, neuron_of
+from lnm_codegen.train.runs.definition import require_same_definition
+from lnm_codegen.train.runs.origin import read_origin, require_same_data, require_same_neuron
 from lnm_codegen.train.runs.runner import RunResult, run
+from lnm_codegen.train.runs.saved import load_run
 from lnm_codegen.validation import require_integer, require_one_of
 
+_RESTART = "Restore it, or give other files with --results and --out."
 _WAIT = 2.0
 """Seconds until a process asks again for a run that no other process has claimed."""
 _LOADED: dict[str, Dataset] = {}
@@ -179,11 +185,8 @@ class ComparisonRuns:
             DivergedError: It diverged.
             LnmError: It cannot start.
         """
-        config = replace(
-            planned.config,
-            data_dir=self.data_dir or planned.config.data_dir,
-            threads=planned.config.threads or 1,  # results must not depend on `jobs`
-        )
+        threads = planned.config.threads or 1  # results must not depend on `jobs`
+        config = replace(self._placed(planned), threads=threads)
         if planned.after is not None:
             first = self._first(planned, self.best())
             with self.lock_of(first):
@@ -196,6 +199,44 @@ class ComparisonRuns:
             accepted = "labels that are classes, and no metric of your own"
             raise UnsupportedError("compare", problem, accepted)
         return run(config, self.folder_of(planned), resume=True, data=data)
+
+    def require_same_origin(self, rows: Sequence[str]) -> None:
+        """Refuse neurons, networks and samples of yours that changed since a run with a result.
+
+        A run folder of each row, phase and setting is compared. A result without its folder is not.
+
+        Raises:
+            ModelError: One has changed.
+            LnmError: One cannot be read.
+        """
+        records = [r for r in self.results.read() if r.row in rows]
+        for planned in {r.key[:3]: self.plan.run_of(*r.key) for r in records}.values():
+            if self.is_complete(planned):
+                try:
+                    self._require_same_origin(planned)
+                except LnmError as error:
+                    raise error.within(f"{self.plan.name}: {planned.row}") from None
+
+    def _require_same_origin(self, planned: PlannedRun) -> None:
+        config, folder = self._placed(planned), self.folder_of(planned)
+        origin = read_origin(folder / "config.json")
+        try:
+            if config.family not in FAMILIES and not is_reference(config.network):
+                neuron = neuron_of(config, recorded=True)
+                require_same_neuron(origin, config, neuron, config.family)
+                require_same_definition(folder, config, neuron)
+            own_data = self.data is not None or config.data == "arrays" or ":" in config.data
+            if own_data or is_reference(config.network):
+                data = dataset_of(config, self._samples(planned, config))
+                require_same_data(origin, data)
+            if is_reference(config.network):
+                load_run(folder, data)
+        except ModelError as error:
+            raise ModelError(error.where, error.problem, error.accepted, _RESTART) from None
+
+    def _placed(self, planned: PlannedRun) -> TrainConfig:
+        """Return the config of a run with the folder of its data on this machine."""
+        return replace(planned.config, data_dir=self.data_dir or planned.config.data_dir)
 
     def _samples(self, planned: PlannedRun, config: TrainConfig) -> Dataset:
         """Return the samples of a run; of a triple, a search has the second part to test on."""
@@ -302,7 +343,8 @@ def compare(
         progress: Print a line on standard error for each run.
 
     Raises:
-        ModelError: The plan does not fit its results, or a run cannot start.
+        ModelError: The plan does not fit its results; a neuron, a network or samples of yours have
+            changed since a run with a result; or a run cannot start.
         ToolError: The data, matplotlib or SciPy are missing, or a process was killed.
     """
     require_scipy("compare")
@@ -318,7 +360,10 @@ def compare(
         raise ModelError(f"compare: {runs.plan.name}", problem, accepted)
     if data is None:
         runs.plan.require_names(rows, runs.data_dir)
-    if runs.waiting(chosen):
+    _LOADED.clear()  # files may have changed since an earlier call
+    is_waiting = bool(runs.waiting(chosen))
+    runs.require_same_origin(rows)
+    if is_waiting:
         _work(runs, chosen, minutes, progress, jobs)
     elif unsearched := [row for row in rows if row not in runs.best()]:
         problem = f"no setting is chosen for {unsearched[0]!r}, whose search is not complete"

@@ -5,13 +5,14 @@ Without PyTorch, so that `lnm train --resume` reads it before it loads PyTorch.
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.families.library import is_missing
-from lnm_codegen.files import MAX_BYTES
+from lnm_codegen.files import MAX_BYTES, toml_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.train.runs.config import TrainConfig
 
@@ -41,3 +42,14 @@ def with_definition(config: TrainConfig, folder: Path) -> TrainConfig:
     if own.is_file() and is_missing(config.family):
         return replace(config, family=str(own), arguments={})
     return config
+
+
+def require_same_definition(folder: Path, config: TrainConfig, neuron: Neuron) -> None:
+    """Raise ModelError if neuron.toml of a run, where it has one, is not that of a neuron.
+
+    Unlike the digest of the origin, it has the initial values of learnable parameters.
+    """
+    path, text = folder / DEFINITION, definition_text(config, neuron)
+    if text is not None and path.is_file() and toml_of(path) != tomllib.loads(text):
+        problem = "its definition or an initial value has changed since the run began"
+        raise ModelError(config.family, problem, remedy="Restore it, or train a new run.")
