@@ -128,7 +128,7 @@ def layout_remedy(sizes: tuple[int, ...], whole: bool, shape: tuple[int, ...], a
         return f"Axis 1 has {sizes[0]}. {still}, or {last}."
     if len(shape) > 3 and shape[-1] == sizes[0]:
         return f"Axis -1 has {sizes[0]}. Use x.movedim(-1, 2) for (T, N, *, C)."
-    return "Axis 0 is time and axis 1 the batch. If x is (N, T, C, *), use x.transpose(0, 1)."
+    return "Axis 0 is time, axis 1 the batch, and axis 2 the channels: (T, N, C, *)."
 
 
 def require_record(record: Any) -> tuple[str, ...]:
@@ -219,7 +219,8 @@ def require_inputs(
                 remedy = f"Use torch.nn.utils.rnn.pad_packed_sequence({name})[0], whose steps of"
                 remedy += " zeros run too."
             elif isinstance(x, list | tuple | int | float):
-                remedy = f"Use torch.tensor({name})."
+                is_list = isinstance(x, list | tuple) and any(isinstance(e, Tensor) for e in x)
+                remedy = f"Use torch.{'stack' if is_list else 'tensor'}({name})."
         elif x.is_nested:
             found, accepted = "is a nested tensor", "one dense tensor for all samples"
             padded = f"torch.nested.to_padded_tensor({name}, 0.0)"

@@ -113,6 +113,8 @@ class NeuronModule(nn.Module):
             is_real = False
         if not is_real:
             raise wrong(where, "it", value, accepted)
+        if not bool(torch.isfinite(numbers).all()):
+            raise wrong(where, "it", value, f"{accepted}, finite")
         if numbers.numel() == 1:
             numbers = numbers.reshape(())
         elif numbers.shape != own.shape:

@@ -68,7 +68,7 @@ def detach(network: nn.Module) -> None:
             method()
 
 
-class Readout:
+class RunningReadout:
     """Readout of a sequence so far: its logits (N, classes), reduced over time.
 
     Logits (T, N, classes) are reduced by their mean. Of a network that returns (N, classes), `over`

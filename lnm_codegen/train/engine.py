@@ -17,7 +17,7 @@ from lnm_codegen.errors import LnmError, ModelError, reason
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import reset
 from lnm_codegen.options import BackendName
-from lnm_codegen.train.chunks import Readout, carrying, chunks
+from lnm_codegen.train.chunks import RunningReadout, carrying, chunks
 from lnm_codegen.train.data import Dataset, Split, load, require_set_options
 from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import Objective, count_correct, objective_of
@@ -313,7 +313,7 @@ def _count_in_chunks(
     network: nn.Module, x: Tensor, labels: Tensor, tbptt: int
 ) -> tuple[float, int]:
     """Return `count_correct` of a batch of sequences, in chunks of `tbptt` steps."""
-    readout, correct, predictions, so_far = Readout(network), 0, 0, x
+    readout, correct, predictions, so_far = RunningReadout(network), 0, 0, x
     with carrying(network):
         for part, own in chunks(x, labels, tbptt):
             logits = network(part)

@@ -14,7 +14,7 @@ from lnm_codegen.analysis.plane.linear import linear_part
 from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.families.common import LOWEST
 from lnm_codegen.nn import pack_spikes, reset
-from lnm_codegen.train.chunks import Readout, carrying, chunks, detach, require_chunks
+from lnm_codegen.train.chunks import RunningReadout, carrying, chunks, detach, require_chunks
 from lnm_codegen.train.data import Dataset
 from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import (
@@ -176,7 +176,7 @@ class Trainer:
         self, x: Tensor, labels: Tensor, count: int, share: float
     ) -> tuple[float, float, int]:
         """Do the same as `_at_once`, chunk by chunk; see `chunks` and `chunk_loss`."""
-        config, readout, so_far = self.config, Readout(self.network), x
+        config, readout, so_far = self.config, RunningReadout(self.network), x
         mean, correct, predictions, done = 0.0, 0, 0, 0
         with carrying(self.network):
             for part, own in chunks(x, labels, config.tbptt):

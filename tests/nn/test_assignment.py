@@ -33,6 +33,14 @@ def lif(**options: Any) -> Any:
     return lnm.nn.NeuronLayer(lnm.get("lif", learn_tau=True), backend="torch", **options)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), torch.tensor(float("nan"))])
+def test_a_number_that_is_not_finite_changes_nothing(value: Any) -> None:
+    layer = lif()
+    with refused(ModelError, "lif.tau", None, "finite", None):
+        layer.tau = value
+    assert float(layer.tau) == 2.0
+
+
 @pytest.mark.parametrize(
     "value", [4, 4.0, np.float32(4), np.array([[4.0]]), torch.tensor(4.0), [4.0]]
 )

@@ -918,6 +918,8 @@ INPUTS = [
     (lambda: called(lif(), x_, x_), "lif", "the call has 2 inputs", "x", ""),
     (lambda: called(lif(), [1.0]), "lif", "input 'x' is of type list", "a tensor",
      "Use torch.tensor(x)."),
+    (lambda: called(lif(), [x_, x_]), "lif", "input 'x' is of type list", "a tensor",
+     "Use torch.stack(x)."),
     (lambda: called(lif(), x_.numpy()), "lif", "input 'x' is of type ndarray", "a tensor",
      "Use torch.from_numpy(x)."),
     (lambda: called(lif(), x_ + 1j), "lif", "input 'x' is torch.complex64", "float32, float64",

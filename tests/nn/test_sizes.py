@@ -60,14 +60,14 @@ def test_sizes_are_required_as_they_were_given(
 @pytest.mark.parametrize(
     ("options", "shape", "accepted", "remedy"),
     [
-        ({"channels": 32}, (4, 2, 5), "(T, N, 32, *)", "x.transpose(0, 1)"),
-        ({"channels": 32}, (4, 2), "(T, N, 32, *)", "x.transpose(0, 1)"),
+        ({"channels": 32}, (4, 2, 5), "(T, N, 32, *)", "axis 2 the channels"),
+        ({"channels": 32}, (4, 2), "(T, N, 32, *)", "axis 2 the channels"),
         ({"channels": 32}, (4, 32, 9), "(T, N, 32, *)", LAST),
         ({"channels": 32}, (4, 32, 8, 8), "(T, N, 32, *)", STILL),
         ({"channels": 3}, (4, 2, 8, 8, 3), "(T, N, 3, *)", "x.movedim(-1, 2)"),
         ({"shape": (3, 8, 8)}, (2, 3, 8, 8), "(T, N, 3, 8, 8)", STILL),
         ({"shape": (3, 8, 8)}, (2, 3, 8, 8, 4), "(T, N, 3, 8, 8)", LAST),
-        ({"shape": (3, 8, 8)}, (4, 2, 3, 8, 9), "(T, N, 3, 8, 8)", "x.transpose(0, 1)"),
+        ({"shape": (3, 8, 8)}, (4, 2, 3, 8, 9), "(T, N, 3, 8, 8)", "axis 2 the channels"),
         ({"channels": 32, "step_mode": "s"}, (4, 2, 32), "(N, 32, *)", "step_mode='m'"),
         ({"shape": (3, 8), "step_mode": "s"}, (4, 2, 3, 8), "(N, 3, 8)", "step_mode='m'"),
     ],

@@ -15,7 +15,7 @@ import lnm_codegen as lnm
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import TrainConfig, from_arrays, run
-from lnm_codegen.train.chunks import Readout, carrying, chunks, detach
+from lnm_codegen.train.chunks import RunningReadout, carrying, chunks, detach
 from lnm_codegen.train.engine import evaluate, network_of
 from lnm_codegen.train.losses import IGNORED, chunk_loss
 from lnm_codegen.train.trainer import Trainer
@@ -116,7 +116,7 @@ def test_gradients_add_up_to_one_step() -> None:
     config, samples = config_of("layer", clip=float("inf"), tbptt=4), data()
     network = network_of(config, samples)
     x, labels = next(samples.batches(samples.train, N))
-    total, readout, done = torch.zeros(()), Readout(network), 0
+    total, readout, done = torch.zeros(()), RunningReadout(network), 0
     with carrying(network):
         for part, own in chunks(x, labels, 4):
             so_far = readout.add(network(part), len(part))
@@ -135,7 +135,7 @@ def test_a_readout_so_far_ends_as_that_of_the_sequence() -> None:
     """Steps of different chunks have equal weights."""
     logits = torch.randn(7, 2, 3)
     network: Any = nn.Identity()
-    readout = Readout(network)
+    readout = RunningReadout(network)
     found = [readout.add(part, len(part)) for part in logits.split(3)]
     assert torch.allclose(found[-1], logits.mean(0), atol=1e-6)
     assert torch.allclose(found[1], logits[:6].mean(0), atol=1e-6)

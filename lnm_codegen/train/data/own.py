@@ -485,12 +485,23 @@ def _form(
         raise ModelError(where, have, f"({steps}, *), for each time step of a sequence")
     steps_labelled = fits if per_step is None else per_step
     has_classes = not y.is_floating_point() and len(target) == int(steps_labelled)
+    if per_step is None and steps_labelled and has_classes and _is_one_hot(y):
+        raise ModelError(
+            where,
+            f"the label of the first sample, one 1 in {len(y)} numbers, may be a class as one-hot, or"
+            " a label for each time step",
+            remedy="Give y.argmax(), or from_datasets(train, test, per_step=True).",
+        )
     if found == "image" and x.dtype is torch.uint8 and int(x.max()) > 1:
         warn_once(
             f"{where}: the images are bytes, here up to {int(x.max())}, and are taken as these"
             " numbers. Scale them in the data set, as torchvision.transforms.ToTensor does."
         )
     return _Form(found, shape, time_last, steps_labelled, target, has_classes)
+
+
+def _is_one_hot(y: Tensor) -> bool:
+    return len(y) > 1 and int(y.sum()) == 1 and bool(((y == 0) | (y == 1)).all())
 
 
 def _pair(where: str, item: Any) -> tuple[Any, Any]:

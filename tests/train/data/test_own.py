@@ -163,6 +163,10 @@ def test_named_classes_spare_a_reading_of_all_labels() -> None:
         (lambda k: (X[k, : 5 - k % 2], 0), ["the input has the shape (4, 3)", "(5, 3)", "Pad"]),
         (lambda k: (X[k], -1), ["the label is -1", "0", "Number the classes from 0"]),
         (lambda k: (X[k], k % 2 + 0.5 if k else 0), ["label is float32", "integers of shape ()"]),
+        (
+            lambda k: (X[k], torch.eye(5, dtype=torch.int64)[k % 5]),
+            ["one 1 in 5 numbers, may be a class as one-hot", "", "y.argmax()", "per_step=True"],
+        ),
         (lambda k: 1 / 0, ["reading sample 0 raised ZeroDivisionError: division by zero"]),
     ],
 )
