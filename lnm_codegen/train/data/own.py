@@ -488,8 +488,8 @@ def _form(
     if per_step is None and steps_labelled and has_classes and _is_one_hot(y):
         raise ModelError(
             where,
-            f"the label of the first sample, one 1 in {len(y)} numbers, may be a class as one-hot, or"
-            " a label for each time step",
+            f"the label of the first sample, one 1 in {len(y)} numbers, may be a class as one-hot,"
+            " or a label for each time step",
             remedy="Give y.argmax(), or from_datasets(train, test, per_step=True).",
         )
     if found == "image" and x.dtype is torch.uint8 and int(x.max()) > 1:
