@@ -152,7 +152,7 @@ def _outputs(network: nn.Module, x: Tensor, steps: int | None) -> Tensor:
             whole: Tensor = network(x.double())
             return whole
         with carrying(network):
-            found = [network(part) for part in x.double().split(steps)]
+            found = [network(part) for part in torch.split(x.double(), steps)]
     return torch.cat(found) if found[0].dim() == 3 else found[-1]
 
 

@@ -309,7 +309,9 @@ def evaluate(
     )
 
 
-def _count_in_chunks(network: nn.Module, x: Tensor, labels: Tensor, tbptt: int) -> tuple[int, int]:
+def _count_in_chunks(
+    network: nn.Module, x: Tensor, labels: Tensor, tbptt: int
+) -> tuple[float, int]:
     """Return `count_correct` of a batch of sequences, in chunks of `tbptt` steps."""
     readout, correct, predictions, so_far = Readout(network), 0, 0, x
     with carrying(network):
