@@ -253,15 +253,38 @@ def test_layers_record_whole_sequences(backend: str, feedback: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
-def test_layers_that_keep_states_are_refused(backend: str) -> None:
-    """No backend ignores the option, and none begins with the states of another call."""
-    network = net(backend=backend)
+def test_layers_of_one_step_or_of_different_modes_are_refused(backend: str) -> None:
+    """No backend ignores the option."""
+    network = net(backend=backend, feedback="down")
     for name, value, usual in (("carry_state", True, False), ("step_mode", "s", "m")):
         setattr(network.neurons[1], name, value)
         with refused(UnsupportedError, "lif", "keeps its states", "step_mode='m'", "every layer"):
             network(inputs())
         setattr(network.neurons[1], name, usual)
     network(inputs())
+
+
+@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+@pytest.mark.parametrize("feedback", ["layer", "down"])
+@pytest.mark.parametrize("hooked", [False, True])
+def test_carried_parts_are_the_whole(backend: str, feedback: str, hooked: bool) -> None:
+    """States and spikes pass from call to call until a reset; hooks change nothing."""
+    network = net(backend=backend, feedback=feedback)
+    x = inputs()
+    want = network.hidden(x)
+    assert bool(want[: T // 2].any())
+    if hooked:
+        for module in (*network.neurons, *network.recurrent):
+            module.register_forward_hook(lambda *_: None)
+    for layer in network.neurons:
+        layer.carry_state = True
+    for _ in range(2):
+        lnm.nn.reset(network)
+        parts = [network.hidden(part) for part in x.tensor_split(3)]
+        assert torch.equal(torch.cat(parts), want)
+    for layer in network.neurons:
+        layer.carry_state = False
+    assert torch.equal(network.hidden(x), want)
 
 
 @pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
