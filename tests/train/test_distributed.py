@@ -41,39 +41,17 @@ penalty = 1.0
 backend = "torch"
 threads = 1
 """
-
-
-NETWORK = """
-from torch import nn
-import lnm_codegen as lnm
-
-
-class Net(nn.Sequential):
-    def __init__(self, neuron, sample, classes, backend):
-        layer = lnm.nn.NeuronLayer(neuron, channels=16, backend=backend)
-        super().__init__(nn.Linear(sample[-1], 16), layer, nn.Linear(16, classes))
-        self.unused = nn.Linear(2, 2)
-
-    def forward(self, x):
-        for module in list(self)[:3]:
-            x = module(x)
-        return x
-"""
-"""A network of the user with parameters that no batch uses."""
 CHUNKS = CONFIG.replace("[train]", '[train]\ntbptt = 3\nloss = "tet"')
 RECURRENT = CHUNKS.replace('"feedforward"', '"recurrent"')
-OWN = CHUNKS.replace('"feedforward"\nhidden = [16, 16]', '"net.py:Net"')
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("config", [CONFIG, CHUNKS, RECURRENT, OWN])
+@pytest.mark.parametrize("config", [CONFIG, CHUNKS, RECURRENT])
 def test_two_processes_and_one(
-    config: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    config: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Batches of 20 and a last one of 10, so also shares of different sizes."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "net.py").write_text(NETWORK)
     file = tmp_path / "exp.toml"
     file.write_text(config)
     assert command(["train", "--config", str(file), "--out", str(tmp_path / "one")]) == 0
