@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ShapeError
+from lnm_codegen.nn.parameters import needed_sizes
 from tests.refusals import refused
 
 # PyTorch instantiates a Function while it traces one, and warns of nested tensors.
@@ -141,3 +142,17 @@ def test_tensors_that_are_not_dense() -> None:
         one(packed)
     call = caught.value.remedy.split("Use ")[1].split(", whose")[0]
     assert one(eval(call, {"torch": torch, "x": packed})).shape == (5, 2, 4)
+
+
+@pytest.mark.parametrize("per", ["layer", "channel", "neuron"])
+def test_a_layer_for_a_measurement_has_the_sizes_that_it_needs(per: Any) -> None:
+    """A copy of a layer, made from the shape of one call, takes what the layer takes."""
+    neuron, x = lnm.get("lif", learn_tau=True, per=per), torch.rand(3, 2, 4, 5)
+    made = lnm.nn.NeuronLayer(neuron, **needed_sizes(neuron, (4, 5)))
+    assert not made._is_lazy
+    made(x)
+    if per == "neuron":
+        with refused(ShapeError, "lif"):
+            made(x[..., :3])
+    else:
+        made(x[..., :3])
