@@ -8,7 +8,7 @@
 # shellcheck shell=bash
 
 readonly RUN=${GPU_PYTHON:-python3} PACKAGES=$PWD/.gpu-packages
-readonly NEEDED=(sympy mpmath numpy jinja2 pint typer rich matplotlib filelock platformdirs safetensors scikit-learn)
+readonly NEEDED=(sympy mpmath numpy jinja2 pint typer rich matplotlib filelock platformdirs safetensors scikit-learn scipy)
 export PYTHONPATH=$PWD PYTHONUNBUFFERED=1
 
 # Print those of some packages that the interpreter lacks.

@@ -137,7 +137,7 @@ def test_the_core_and_its_extras() -> None:
     extras = facts["optional-dependencies"]
     names = lambda lines: {re.match(r"[\w-]+", line).group() for line in lines}  # noqa: E731
     assert not {"matplotlib", "scikit-learn"} & names(facts["dependencies"])
-    assert names(extras["train"]) == {"matplotlib", "scikit-learn"}
+    assert names(extras["train"]) == {"matplotlib", "scikit-learn", "scipy"}
     assert "train" in extras["test"][0]
     assert [d for d in facts["dependencies"] if d.startswith("triton")] == [
         "triton>=3.3; sys_platform == 'linux'"

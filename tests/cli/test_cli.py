@@ -253,7 +253,7 @@ VALUE = "a number, true, false, none, a word or path, or several of them with co
         ("show", ("lnm show: Missing argument 'FAMILY'", "lnm show --help")),
         ("show lif --colour", ("lnm show: No such option: --colour", "lnm show --help")),
         ("emit lif", ("emit: ", "--out", "--package")),
-        ("show lnn", ("'lnn': ", *FAMILIES, ".toml", "file.py:function", "'lnm'?")),
+        ("show lnn", ("'lnn': ", "fitzhugh_nagumo, ", "file.py:function", "'lnm'?")),
         ("show no.toml", ("no.toml: no such file", "TOML file.")),
         ("show lif --degree 3", ("lif: ", "'degree'", KEYS)),
         ("show lnm --degree 9", ("lnm: degree is 9", "an integer from 1 to 8")),

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import ModelError, shortened
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.families.library import get, is_missing, load, resolve
 from tests.refusals import refused
 
-BUILT_IN = ", ".join(FAMILIES)
-ACCEPTED = f"{BUILT_IN}, a .toml file, file.py:function, module:function"
+FORMS = ("a .toml file", "file.py:function", "module:function")
+ACCEPTED = shortened((*FAMILIES, *FORMS))
 
 CODE = """\
 import lnm_codegen as lnm
@@ -64,7 +64,7 @@ def test_get() -> None:
     """`get` builds a built-in family and refuses another name."""
     assert get("lnm", degree=2).params[0].size == 3
     hint = "Did you mean 'izhikevich'?"
-    with refused(lnm.ModelError, "get", "no family 'izhikevitch'", BUILT_IN, hint):
+    with refused(lnm.ModelError, "get", "no family 'izhikevitch'", shortened(FAMILIES), hint):
         get("izhikevitch")
 
 

@@ -585,7 +585,12 @@ DECLARATIONS = [
     (lambda: lnm.param("a", size=0), "parameter 'a'", "size is 0", "an integer >= 1 or None"),
     (lambda: lnm.param("a", size=True), "parameter 'a'", "size is True", "an integer >= 1 or None"),
     (lambda: lnm.param("a", size=2.0), "parameter 'a'", "size is 2.0", "an integer >= 1 or None"),
-    (lambda: lnm.param("a", draw=abs), "parameter 'a'", "draw is <built-in", "a Draw, or None"),
+    (
+        lambda: lnm.param("a", draw=abs),
+        "parameter 'a'",
+        "draw is <built-in",
+        "another lnm.Draw, or None",
+    ),
     (
         lambda: lnm.param("a", draw=Draw(None)),
         "parameter 'a'",

@@ -70,7 +70,6 @@ void print_sum(const char *name, const Array<number> &sequence) {
     std::printf("sum of %s %g\n", name, sum);
 }
 
-
 template <class Arguments>
 void set_sizes(Arguments &a) {
     a.struct_size = sizeof(Arguments);

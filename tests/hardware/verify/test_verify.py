@@ -190,10 +190,14 @@ def test_icarus_refuses_a_part_of_the_vectors(tmp_path):
 
 @needs_simulators
 def test_models_refuse_a_wrong_one(tmp_path):
-    """Truncation in the C model, which differs from half up for v < 0."""
+    """The C model with the other sign."""
     circuit = write(tmp_path)
     assert one(circuit, "model").status == PASSED
-    replace(tmp_path / "model" / "unit_model_step.h", "_half_up_32(theta", "_truncate_32(theta")
+    replace(
+        tmp_path / "model" / "unit_model_step.h",
+        "h_1 = fixed_saturate_32(fixed_half_up_32(",
+        "h_1 = fixed_saturate_32(-fixed_half_up_32(",
+    )
     found = failures(one(circuit, "model"))
     assert list(found) == ["NumPy = C"]
     assert " of 20000 differ in " in found["NumPy = C"]

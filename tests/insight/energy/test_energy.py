@@ -336,6 +336,7 @@ class Joined(nn.Module):
         (lambda a, b: written(a, b[2]), lambda a, b: (a, b[2])),
     ],
 )  # fmt: skip
+@pytest.mark.filterwarnings("ignore:lnm.nn.reset")  # `Joined` keeps its spikes for the test
 @pytest.mark.parametrize("seed", range(3))
 def test_spikes_beside_an_average_count_once(join: Any, spikes: Any, seed: int) -> None:
     """Each spike that is joined with an average of q was counted q times. None: numbers."""

@@ -261,7 +261,7 @@ def test_mnist_needs_a_folder() -> None:
 
 
 def test_unknown_set() -> None:
-    known = ", ".join(DATASETS)
+    known = ", ".join(list(DATASETS)[:5])
     with refused(ModelError, "data", "no set 'fashion_mnist'", known, "'fashion-mnist'?"):
         load("fashion_mnist")
 
