@@ -68,8 +68,11 @@ def test_the_c_of_a_neuron(case: str) -> None:
 
 
 def test_the_c_of_networks() -> None:
+    targets = []
     for target, files in networks():
         require_clean(target, files)
+        targets.append(target)
+    assert targets
 
 
 @pytest.mark.parametrize(
