@@ -9,15 +9,19 @@ import ast
 import re
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 
-import pytest
+from tests.journeys import MODULES, ROOT, counts, graph, imported, tree_of
 
-ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "lnm_codegen"
-MODULES = sorted(p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*.py"))
+MOST_FILES = {
+    "emit(lif, triton)": 52,
+    "emit(lif, verilog)": 128,
+    "layer, forward": 10,
+    "layer, backward": 5,
+    "imports of emit --network": 374,
+    "imports of analyze RUN": 413,
+}
+"""Journey -> the most files that it may pass. A new capability may raise a bound, in a commit that
+says why, and a count that falls lowers it."""
 
 LEVELS = (
     ("errors",),
@@ -43,12 +47,6 @@ ONLY_IN = {
 }
 """Library -> where it may be imported."""
 
-LAZY = {("__init__.py", "lnm_codegen"), ("__init__.py", "lnm_codegen.nn.trace.trace")}
-"""File and module of imports that only type checkers see."""
-
-IMPORTERS = {"__import__", "import_module", "find_spec", "require_package"}
-"""Functions that import a module by its name in a string."""
-
 BOTH_IRS = {
     f"ir/{name}.py": {"Compare", "Const", "Kernel", "Program", "Select", "Var"}
     for name in ("nodes", "kernel", "fixed/nodes")
@@ -64,58 +62,11 @@ def level_of(layer: str) -> int:
     return next(k for k, names in enumerate(LEVELS) if layer in names)
 
 
-def imported(path: str) -> Iterator[str]:
-    """Yield the full name of every module that a file imports, also inside functions.
-
-    `lnm` names `lnm.nn`, `lnm.trace` and more for type checkers; it imports them when used. A
-    string counts if it names a module of ours, also as "module:function", or if it is an argument
-    of one of `IMPORTERS`.
-    """
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            name = node.value.partition(":")[0]
-            yield from (name,) if "." in name and file_of(name) else ()
-        if isinstance(node, ast.Call):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func
-            if (called.id if isinstance(called, ast.Name) else called) in IMPORTERS:
-                yield from (str(a.value) for a in node.args if isinstance(a, ast.Constant))
-        if isinstance(node, ast.ImportFrom) and (path, node.module) in LAZY:
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
-            whole = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from (name if file_of(name) else str(node.module) for name in whole)
-
-
-@cache
-def tree_of(path: str) -> ast.Module:
-    return ast.parse((PACKAGE / path).read_text(encoding="utf-8"))
-
-
-def file_of(module: str) -> str | None:
-    """Return the path of one of our modules below the package, or None for any other name."""
-    root, *parts = module.split(".")
-    places = ["/".join([*parts, "__init__.py"]), "/".join(parts) + ".py"]
-    return next((p for p in places if root == "lnm_codegen" and p in MODULES), None)
-
-
-@cache
-def graph() -> dict[str, set[str]]:
-    """Return module -> the modules of the package that it imports."""
-    found = {p: {file_of(name) for name in imported(p)} for p in MODULES}
-    return {p: {q for q in targets if q not in (None, p)} for p, targets in found.items()}  # type: ignore[misc]
-
-
-@pytest.mark.parametrize("path", MODULES)
-def test_imports_point_one_way(path: str) -> None:
+def test_imports_point_one_way() -> None:
     """A layer imports itself and lower levels."""
-    own = layer_of(path)
-    wrong = [
-        q for q in graph()[path] if layer_of(q) != own and level_of(layer_of(q)) >= level_of(own)
-    ]
-    assert not wrong
+    pairs = [(p, q) for p, targets in graph().items() for q in targets]
+    layers = [(p, q, layer_of(p), layer_of(q)) for p, q in pairs]
+    assert not [(p, q) for p, q, a, b in layers if a != b and level_of(b) >= level_of(a)]
 
 
 def test_every_folder_is_a_layer() -> None:
@@ -147,12 +98,17 @@ def test_no_circle_of_imports() -> None:
         visit(path, ())
 
 
-@pytest.mark.parametrize("path", MODULES)
-def test_libraries_stay_where_they_belong(path: str) -> None:
+def test_libraries_stay_where_they_belong() -> None:
     """SymPy ends at compiler/build, Jinja is render's, PyTorch begins at nn."""
-    for name in imported(path):
-        places = ONLY_IN.get(name.split(".")[0])
-        assert places is None or path.startswith(places), f"{path} imports {name}"
+    for path in MODULES:
+        for name in imported(path):
+            places = ONLY_IN.get(name.split(".")[0])
+            assert places is None or path.startswith(places), f"{path} imports {name}"
+
+
+def test_journeys_are_short() -> None:
+    """A task passes few files."""
+    assert not {name: n for name, n in counts().items() if n > MOST_FILES[name]}
 
 
 def test_the_picture_of_the_layers() -> None:
