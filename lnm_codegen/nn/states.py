@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lnm_codegen.nn.call import StatefulModule
 from lnm_codegen.nn.convert.added import assigned_names, filled_names
 from lnm_codegen.nn.load.warn import warn
-from lnm_codegen.validation import wrong
+from lnm_codegen.validation import counted, wrong
 
 _KNOWN = ("torch", "lnm_codegen", "spikingjelly", "snntorch", "norse")
 """Packages whose classes keep no state that their own reset does not discard."""
@@ -32,7 +32,8 @@ def reset(model: nn.Module) -> None:
     Those are our layers; a layer of snnTorch, by `reset_mem()`; and any other module whose class
     has `reset()`, as SpikingJelly and its `reset_net` have it, except metrics of torchmetrics. A
     RuntimeWarning has the paths of modules that keep tensors from their calls and have no such
-    method, or one that needs arguments.
+    method, or one that needs arguments. Not seen are a state in an object that is no module, and a
+    buffer of a `state_dict` that is changed in place.
 
     Raises:
         ModelError: `model` is not a module.
@@ -51,8 +52,8 @@ def reset(model: nn.Module) -> None:
             open_ones.append(f"{path or '(model)'} ({type(module).__name__}: {', '.join(found)})")
     if open_ones:
         warn(
-            f"lnm.nn.reset: {len(open_ones)} modules may keep a state that was not reset: "
-            f"{', '.join(open_ones)}. Give their class a method reset() without arguments."
+            f"lnm.nn.reset: {counted(len(open_ones), 'module')} may keep a state that was not reset:"
+            f" {', '.join(open_ones)}. Give their class a method reset() without arguments."
         )
 
 

@@ -408,7 +408,7 @@ def test_samples_in_python(tmp_path: Path) -> None:
     assert table.rows[0].values == named.rows[0].values
 
 
-CHANGING = """
+CHANGING = '''
 import torch
 from torch.utils.data import TensorDataset
 import lnm_codegen as lnm
@@ -428,7 +428,11 @@ class Net(torch.nn.Sequential):
     def __init__(self, sample, classes):
         layer = lnm.nn.NeuronLayer(lnm.get("lif", tau=2.0), backend="torch")
         super().__init__(torch.nn.Linear(8, 4), layer, torch.nn.Linear(4, classes))
-"""
+
+    def forward(self, x):
+        """Not part of the code."""
+        return super().forward(x)
+'''
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
@@ -441,6 +445,7 @@ class Net(torch.nn.Sequential):
         ("init=0.5", "init=0.25", "an initial value has changed"),
         ("tau=2.0", "tau=3.0", "the neuron of '1' has changed"),
         ("(4, classes)", "(4, classes, bias=False)", "run: .*2.bias"),
+        ("forward(x)", "forward(2 * x)", "the source of Net has changed"),
     ],
 )
 def test_files_that_changed_are_refused(
@@ -449,7 +454,7 @@ def test_files_that_changed_are_refused(
     """A table never mixes two data sets, neurons or networks, nor shows those of before."""
     own = tmp_path / "own.py"
     rows = f'[[row]]\nname = "net"\nnetwork = "{own}:Net"\n'
-    if was not in ("tau=2.0", "(4, classes)"):
+    if was not in ("tau=2.0", "(4, classes)", "forward(x)"):
         rows = f'[[row]]\nname = "mine"\nfamily = "{own}:neuron"\n'
     text = (
         f'[data]\nname = "{own}:samples"\n[network]\nname = "feedforward"\n'
@@ -463,7 +468,7 @@ def test_files_that_changed_are_refused(
     with pytest.raises(ModelError, match=f"{said}.* give other files with --results and --out"):
         compare(plan, tmp_path / "runs")
     assert (tmp_path / "runs" / "results.csv").read_text() == lines
-    own.write_text(CHANGING + "# a comment\n")
+    own.write_text(CHANGING.replace("Not part", "No part") + "# a comment\n")
     assert len(compare(plan, tmp_path / "runs").rows[0].values) == seeds
 
 

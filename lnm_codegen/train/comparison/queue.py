@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -34,7 +35,12 @@ from lnm_codegen.train.engine import dataset_of
 from lnm_codegen.train.names import is_reference
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of
 from lnm_codegen.train.runs.definition import require_same_definition
-from lnm_codegen.train.runs.origin import read_origin, require_same_data, require_same_neuron
+from lnm_codegen.train.runs.origin import (
+    changed_code,
+    read_origin,
+    require_same_data,
+    require_same_neuron,
+)
 from lnm_codegen.train.runs.runner import RunResult, run
 from lnm_codegen.train.runs.saved import load_run
 from lnm_codegen.validation import require_integer, require_one_of
@@ -230,7 +236,11 @@ class ComparisonRuns:
                 data = dataset_of(config, self._samples(planned, config))
                 require_same_data(origin, data)
             if is_reference(config.network):
-                load_run(folder, data)
+                with warnings.catch_warnings(action="ignore"):  # an error here
+                    network = load_run(folder, data).network
+                if changed := changed_code(origin, network):
+                    problem = f"{changed} since the run began"
+                    raise ModelError(f"network: {config.network}", problem)
         except ModelError as error:
             raise ModelError(error.where, error.problem, error.accepted, _RESTART) from None
 

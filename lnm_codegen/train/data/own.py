@@ -36,6 +36,8 @@ _ACCEPTED = "a data set with len() and indices, or a DataLoader of one"
 _PAIR = f"(input, label), or a dict of an input and one of {', '.join(LABELS)}"
 _ARRAY = "a tensor or an array of numbers"
 _CLASS = "an integer, the number of a class; one for each time step; or numbers, with loss="
+_LARGEST_COUNT = 31
+"""Largest byte of a sequence that may be a number of events, without a warning."""
 
 
 def from_datasets(
@@ -492,9 +494,10 @@ def _form(
             " or a label for each time step",
             remedy="Give y.argmax(), or from_datasets(train, test, per_step=True).",
         )
-    if found == "image" and x.dtype is torch.uint8 and int(x.max()) > 1:
+    largest = int(x.max()) if x.dtype is torch.uint8 else 0
+    if largest > (1 if found == "image" else _LARGEST_COUNT):
         warn_once(
-            f"{where}: the images are bytes, here up to {int(x.max())}, and are taken as these"
+            f"{where}: the {found}s are bytes, here up to {largest}, and are taken as these"
             " numbers. Scale them in the data set, as torchvision.transforms.ToTensor does."
         )
     return _Form(found, shape, time_last, steps_labelled, target, has_classes)

@@ -7,6 +7,11 @@ receives images (N, C, H, W) or sequences (T, N, *features), and returns logits 
 
 from __future__ import annotations
 
+import ast
+import hashlib
+import inspect
+import linecache
+import textwrap
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -98,6 +103,34 @@ def neuron_digests(network: nn.Module) -> dict[str, str]:
         for path, layer in network.named_modules()
         if isinstance(layer, NeuronLayer)
     }
+
+
+def code_digests(network: nn.Module) -> dict[str, str]:
+    """Return class -> digest of its source, for each class of the user among the modules.
+
+    Comments, docstrings and layout do not count. Functions that a class calls, and a class whose
+    source is not in a file, have no digest.
+    """
+    return {
+        kind.__qualname__: digest
+        for kind in dict.fromkeys(type(module) for module in network.modules())
+        if (digest := _code_digest(kind)) is not None
+    }
+
+
+def _code_digest(kind: type[nn.Module]) -> str | None:
+    try:
+        file = inspect.getfile(kind)
+        if any(part in file for part in _INSTALLED):
+            return None
+        linecache.checkcache(file)
+        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    except (OSError, TypeError, SyntaxError):
+        return None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = node.body[ast.get_docstring(node) is not None :]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
 
 
 def require_trainable(network: nn.Module, data: Dataset, config: TrainConfig) -> None:

@@ -8,6 +8,7 @@ earlier version has none, or lacks entries, which are then not compared.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from lnm_codegen.files import json_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.digest import definition_digest
 from lnm_codegen.train.data import Dataset
-from lnm_codegen.train.models.own import neuron_digests
+from lnm_codegen.train.models.own import code_digests, neuron_digests
 from lnm_codegen.train.names import is_reference
 from lnm_codegen.train.runs.config import TrainConfig
 from lnm_codegen.validation import shown, wrong
@@ -70,7 +71,8 @@ def network_origin(network: nn.Module, is_named: bool) -> dict[str, Any]:
         network: The network.
         is_named: The config names its file or module.
     """
-    return {"own": not is_named, "neurons": neuron_digests(network)}
+    code = code_digests(network)
+    return {"own": not is_named, "neurons": neuron_digests(network), "code": code}
 
 
 def require_named_network(origin: dict[str, Any], config: TrainConfig) -> None:
@@ -86,7 +88,10 @@ def require_named_network(origin: dict[str, Any], config: TrainConfig) -> None:
 
 
 def require_same_network(origin: dict[str, Any], config: TrainConfig, network: nn.Module) -> None:
-    """Raise ModelError if the neuron layers of a network of the user have changed."""
+    """Raise ModelError if the neuron layers of a network of the user have changed.
+
+    Warn if only the source of one of its classes has: the change may be harmless.
+    """
     found = origin.get("network")
     have = found.get("neurons") if isinstance(found, dict) else None
     if not isinstance(have, dict):
@@ -100,6 +105,22 @@ def require_same_network(origin: dict[str, Any], config: TrainConfig, network: n
         if have[path] != want[path]:
             problem = f"the neuron of {path!r} has changed since the run began"
             raise ModelError(where, problem, remedy=remedy)
+    if changed := changed_code(origin, network):
+        warnings.warn(
+            f"{where}: {changed} since the run began. Where the outputs are others, restore it, or"
+            " train a new run.",
+            stacklevel=3,
+        )
+
+
+def changed_code(origin: dict[str, Any], network: nn.Module) -> str:
+    """Return "the source of Net has changed" if it has since the run, or an empty text."""
+    found = origin.get("network")
+    have = found.get("code") if isinstance(found, dict) else None
+    want = code_digests(network)
+    if not isinstance(have, dict) or not (names := [n for n in want if have.get(n) != want[n]]):
+        return ""
+    return f"the source of {', '.join(names)} has changed"
 
 
 def read_origin(path: Path) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from rich.console import Console
@@ -107,8 +109,8 @@ def run(
             run reports the loss on the test samples too.
         metric: Function (outputs, targets) -> number, the mean over a batch. It is reported in
             place of the accuracy. Targets that are no classes have no accuracy.
-        network: A network of yours, any module with neuron layers; it is trained in place. By
-            default the one that `config` names. See docs/networks.md.
+        network: A network of yours, any module with neuron layers; it is trained in place, so each
+            run needs a new one. By default the one that `config` names. See docs/networks.md.
         console: Console for progress; None prints nothing.
         title: Text before each line of progress.
         lines: Print a line per epoch.
@@ -161,6 +163,8 @@ def run(
         written = folder if world.leads else None
         record = _Record(written, trainer)
         if saved is None:
+            if is_own:
+                _note_training(network)
             _run_one_sample(trainer, data)
             own = network_origin(network, is_reference(config.network)) if is_own else None
             definition = None if neuron is None else definition_text(config, neuron)
@@ -229,6 +233,21 @@ def _samples_of(config: TrainConfig, data: Dataset | None, resumed: RunFolder | 
     origin = read_origin(resumed.path / "config.json")
     require_named_data(origin)
     return with_scale(origin, dataset_of(config))
+
+
+_TRAINED: WeakSet[nn.Module] = WeakSet()
+"""Networks of the user that a run of this process has begun to train."""
+
+
+def _note_training(network: nn.Module) -> None:
+    """Warn if another run has trained a network, which a loop over seeds may not intend."""
+    if network in _TRAINED:
+        warnings.warn(
+            f"run: an earlier run has trained this {type(network).__name__}, and this one goes on"
+            " from its weights. For a run of its own, give a new module.",
+            stacklevel=3,
+        )
+    _TRAINED.add(network)
 
 
 def _of_network(config: TrainConfig, network: Any) -> TrainConfig:

@@ -189,7 +189,9 @@ def test_bytes_of_images_are_noticed() -> None:
     with pytest.warns(RuntimeWarning, match="the images are bytes, here up to 200"):
         from_datasets(*pair(images))
     from_datasets(*pair(images // 200))
-    from_datasets(*pair(torch.full((24, 5, 2, 4, 4), 200, dtype=torch.uint8)))  # counts of events
+    from_datasets(*pair(torch.full((24, 5, 2, 4, 4), 31, dtype=torch.uint8)))  # counts of events
+    with pytest.warns(RuntimeWarning, match="the sequences are bytes, here up to 200"):
+        from_datasets(*pair(torch.full((24, 5, 2, 4, 4), 200, dtype=torch.uint8)))
 
 
 class Stream(IterableDataset[Any]):

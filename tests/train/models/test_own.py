@@ -172,6 +172,29 @@ def test_a_module_given_in_python(tmp_path: Path) -> None:
         run(CONFIG, data=samples, network=wrong)
 
 
+def test_a_network_given_again_is_named() -> None:
+    """It would go on from the weights of the run before, which a loop over seeds does not want."""
+    samples, network = data(), Net()
+    run(CONFIG, data=samples, network=network)
+    run(CONFIG, data=samples, network=Net())
+    with pytest.warns(UserWarning, match="an earlier run has trained this Net"):
+        run(CONFIG, data=samples, network=network)
+
+
+def test_changed_source_is_named(file: Path, tmp_path: Path) -> None:
+    """Resuming and loading go on with a warning, for the change may be harmless."""
+    config = replace(CONFIG, network=f"{file}:Dendritic")
+    run(config, tmp_path / "run", data=data())
+    text = file.read_text()
+    file.write_text(text.replace("def forward(self, x):", "def forward(self, x):  # the same"))
+    load_run(tmp_path / "run", data=data())
+    file.write_text(text.replace("self.readout(", "self.readout(2 * "))
+    with pytest.warns(UserWarning, match="the source of Dendritic has changed since the run"):
+        load_run(tmp_path / "run", data=data())
+    with pytest.warns(UserWarning, match="the source of Dendritic has changed since the run"):
+        run(config, tmp_path / "run", data=data(), resume=True)
+
+
 @pytest.mark.parametrize("options", [{"steps": True}, {"carry_state": True}])
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.parametrize(
