@@ -51,9 +51,10 @@ def reset(model: nn.Module) -> None:
         if found := names or sorted(kept_by(module)):
             open_ones.append(f"{path or '(model)'} ({type(module).__name__}: {', '.join(found)})")
     if open_ones:
+        modules = counted(len(open_ones), "module")
         warn(
-            f"lnm.nn.reset: {counted(len(open_ones), 'module')} may keep a state that was not reset:"
-            f" {', '.join(open_ones)}. Give their class a method reset() without arguments."
+            f"lnm.nn.reset: {modules} may keep a state that was not reset: "
+            f"{', '.join(open_ones)}. Give their class a method reset() without arguments."
         )
 
 
