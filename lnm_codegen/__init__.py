@@ -10,8 +10,7 @@ from lnm_codegen.compiler.interpret import interpret
 from lnm_codegen.compiler.interpret_fixed import interpret_fixed
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.families.library import get, load
-from lnm_codegen.ir.declarations import Draw
-from lnm_codegen.ir.draws import leak, pole_matrix, pole_pair, uniform
+from lnm_codegen.ir.declarations import Draw, leak, pole_matrix, pole_pair, uniform
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language import surrogate
 from lnm_codegen.language.binding import bind, substeps

@@ -12,16 +12,19 @@ import lnm_codegen as lnm
 from lnm_codegen.compiler.stage import neuron_stage
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import (
+    SPIKES,
     AnyStage,
     FlattenStage,
     IntegerNetwork,
     NeuronStage,
     PoolStage,
+    ValueSpan,
     WeightStage,
     output_shape,
     output_values,
+    values_of_bits,
+    width_of,
 )
-from lnm_codegen.ir.network.values import SPIKES, ValueSpan, values_of_bits, width_of
 from lnm_codegen.ir.network.verify import require_network
 from lnm_codegen.ir.types import Bits
 

@@ -38,8 +38,14 @@ from lnm_codegen.hardware import tools
 from lnm_codegen.hardware.folder import Circuit, CircuitForm, read_circuit
 from lnm_codegen.hardware.synth import DEVICES, measure
 from lnm_codegen.ir.network.exchange import network_files
-from lnm_codegen.ir.network.nodes import IntegerNetwork, WeightStage
-from lnm_codegen.ir.network.values import SPIKES, ValueSpan, values_of_bits, width_of
+from lnm_codegen.ir.network.nodes import (
+    SPIKES,
+    IntegerNetwork,
+    ValueSpan,
+    WeightStage,
+    values_of_bits,
+    width_of,
+)
 from lnm_codegen.ir.network.verify import require_network
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron

@@ -19,10 +19,10 @@ from lnm_codegen.compiler.arguments import parameters_of
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.declarations import Extent
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.fixed.quantize import WIDE, quantize
-from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.interpret import run
 from lnm_codegen.ir.operators import BinaryOp, Role, UnaryOp
 from lnm_codegen.ir.types import BOOL, REAL, Bits

@@ -25,7 +25,7 @@ from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import run
 from lnm_codegen.ir.operators import Role
-from lnm_codegen.ir.passes.dce import keep_results
+from lnm_codegen.ir.passes.simplify import keep_results
 from lnm_codegen.language.neuron import Neuron
 
 Box: TypeAlias = dict[str, Interval]

@@ -11,8 +11,8 @@ from typing import Protocol, TypeVar, get_args
 from lnm_codegen.backends.earlier import write_over_earlier
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Param, Prologue, State
+from lnm_codegen.ir.kernel import folded
 from lnm_codegen.ir.nodes import Program
-from lnm_codegen.ir.notebook import folded
 from lnm_codegen.options import DtypeName, RealName
 
 M_contra = TypeVar("M_contra", contravariant=True)

@@ -6,10 +6,16 @@ from dataclasses import dataclass
 
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.names import require_distinct
-from lnm_codegen.ir.declarations import Granularity, Param, State
-from lnm_codegen.ir.granularity import finest, learnable_terms, prepared_granularity
+from lnm_codegen.ir.declarations import (
+    Granularity,
+    Param,
+    State,
+    finest,
+    learnable_terms,
+    prepared_granularity,
+)
 from lnm_codegen.ir.nodes import Kernel, Port, Role
-from lnm_codegen.ir.passes.dce import keep_results
+from lnm_codegen.ir.passes.simplify import keep_results
 
 ROLES = tuple(Role)
 HEAD = ("struct_size", "struct_version")

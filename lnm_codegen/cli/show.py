@@ -20,10 +20,9 @@ from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve
 from lnm_codegen.ir.count import OPERATIONS, count, values
-from lnm_codegen.ir.declarations import Param, State
-from lnm_codegen.ir.granularity import learnable_terms
+from lnm_codegen.ir.declarations import Param, State, learnable_terms
 from lnm_codegen.ir.nodes import Kernel, Program, Role
-from lnm_codegen.ir.passes.dce import keep_results
+from lnm_codegen.ir.passes.simplify import keep_results
 from lnm_codegen.language.display import brief, equations
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import SchemeName

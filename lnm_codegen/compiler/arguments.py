@@ -9,8 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from lnm_codegen.errors import ModelError, ShapeError, reason
-from lnm_codegen.ir.declarations import Param, State
-from lnm_codegen.ir.granularity import Extent
+from lnm_codegen.ir.declarations import Extent, Param, State
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.validation import require_known, require_one_of, shown, wrong

@@ -12,12 +12,12 @@ from lnm_codegen.compiler.lost import Lost, Runs, lost_error, lost_numbers, need
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir import interpret as real
+from lnm_codegen.ir.declarations import Extent
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.fixed.quantize import quantize as quantized
-from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.nodes import Role
-from lnm_codegen.ir.passes.dce import keep_results
+from lnm_codegen.ir.passes.simplify import keep_results
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec, spec_of
 from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron

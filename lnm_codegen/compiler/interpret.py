@@ -24,8 +24,7 @@ from lnm_codegen.compiler.arguments import (
 )
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.ir import kernel as generic
-from lnm_codegen.ir.declarations import Granularity, Param, State
-from lnm_codegen.ir.granularity import Extent, prepared_granularity
+from lnm_codegen.ir.declarations import Extent, Granularity, Param, State, prepared_granularity
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.nodes import Kernel, Program, Role
 from lnm_codegen.language.family import require_neuron

@@ -14,9 +14,9 @@ import numpy as np
 from lnm_codegen.compiler.arguments import extent_of, inputs_of, parameters_of, start_of
 from lnm_codegen.compiler.fixed import bits_of, integers, prepared_integers, program_of
 from lnm_codegen.compiler.interpret import broadcast_to_neurons, run_steps
+from lnm_codegen.ir.declarations import Extent
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array, run
-from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.nodes import Role
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron

@@ -14,12 +14,12 @@ from lnm_codegen.compiler import fixed
 from lnm_codegen.compiler.arguments import parameters_of, start_of
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ShapeError, UnsupportedError
+from lnm_codegen.ir.declarations import Extent, finest
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
-from lnm_codegen.ir.granularity import Extent, finest
 from lnm_codegen.ir.nodes import Role
 from lnm_codegen.ir.passes.formulas import formulas
-from lnm_codegen.ir.passes.unit import at_unit_gradient
+from lnm_codegen.ir.passes.simplify import at_unit_gradient
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.display import equations, slopes
 from lnm_codegen.language.names import require_name

@@ -38,13 +38,9 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Kernel, Program, Role, Var
 from lnm_codegen.ir.passes.backward import backward
-from lnm_codegen.ir.passes.collect import collect
-from lnm_codegen.ir.passes.cse import cse, inline
-from lnm_codegen.ir.passes.dce import dce, keep_results
-from lnm_codegen.ir.passes.fold import fold
 from lnm_codegen.ir.passes.hoist import hoist
-from lnm_codegen.ir.passes.nest import nest, worth_nesting
-from lnm_codegen.ir.passes.schemes import SCHEMES, horner
+from lnm_codegen.ir.passes.polynomials import SCHEMES, collect, horner, nest, worth_nesting
+from lnm_codegen.ir.passes.simplify import cse, dce, fold, inline, keep_results
 from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import SchemeName

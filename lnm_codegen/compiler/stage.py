@@ -10,8 +10,8 @@ import numpy as np
 from lnm_codegen.compiler.arguments import parameters_of, start_of
 from lnm_codegen.compiler.fixed import bits_of, prepared_integers, program_of, rounded
 from lnm_codegen.errors import ModelError
+from lnm_codegen.ir.declarations import Extent
 from lnm_codegen.ir.fixed.interpret import Array
-from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.network.nodes import NeuronStage, Shape, size_of
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron, require_one_port

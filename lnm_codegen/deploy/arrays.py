@@ -29,7 +29,7 @@ from lnm_codegen.deploy.network import (
     trace_layers,
 )
 from lnm_codegen.errors import ModelError, UnsupportedError
-from lnm_codegen.ir.granularity import finest
+from lnm_codegen.ir.declarations import finest
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.nn import NeuronLayer
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from lnm_codegen.ir.declarations import Draw
-from lnm_codegen.ir.draws import Uniform, middle
+from lnm_codegen.ir.declarations import Draw, Uniform, middle
 from lnm_codegen.language.symbols import Declared, param
 from lnm_codegen.validation import is_number, require_interval, require_number, wrong
 

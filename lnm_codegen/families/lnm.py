@@ -16,7 +16,7 @@ import sympy
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.common import LOWEST, clamped, reset_of
 from lnm_codegen.families.lnm_two_states import lnm as two_states
-from lnm_codegen.ir.draws import DrawnLeak
+from lnm_codegen.ir.declarations import DrawnLeak
 from lnm_codegen.language.family import family_by
 from lnm_codegen.language.functions import ExprLike, as_expr, poly
 from lnm_codegen.language.neuron import Neuron

@@ -10,6 +10,7 @@ expressions of their own. Both derive them from `Node`, so that traversals and p
 
 from __future__ import annotations
 
+import html
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -157,3 +158,17 @@ def _ports_text(word: str, ports: tuple[Port[V], ...], var: Callable[[V], str]) 
     for role in dict.fromkeys(p.role for p in ports):
         names = ", ".join(var(p.var) for p in ports if p.role is role)
         yield f"  {word} {role.value}: {names}"
+
+
+# Text of an object as HTML, for Jupyter's `_repr_html_`.
+
+
+def preformatted(text: str) -> str:
+    """Return `text` as HTML that keeps its lines and spaces."""
+    return f"<pre>{html.escape(text)}</pre>"
+
+
+def folded(title: str, text: str, *, is_open: bool = False) -> str:
+    """Return `text` as HTML below a title; a click on the title shows or hides the text."""
+    state = " open" if is_open else ""
+    return f"<details{state}><summary>{html.escape(title)}</summary>{preformatted(text)}</details>"

@@ -17,12 +17,11 @@ from functools import partial
 from typing import TypeAlias
 
 from lnm_codegen.ir import kernel
-from lnm_codegen.ir.kernel import Node, Variable
+from lnm_codegen.ir.kernel import Node, Variable, preformatted
 from lnm_codegen.ir.kernel import children as children
 from lnm_codegen.ir.kernel import map_children as map_children
 from lnm_codegen.ir.kernel import variables as variables
 from lnm_codegen.ir.kernel import walk as walk
-from lnm_codegen.ir.notebook import preformatted
 from lnm_codegen.ir.operators import BinaryOp as BinaryOp
 from lnm_codegen.ir.operators import CompareOp as CompareOp
 from lnm_codegen.ir.operators import Fn as Fn

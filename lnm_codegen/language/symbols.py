@@ -17,10 +17,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args, overload
 import sympy
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.ir.declarations import Declaration, Draw, Input, Param, SpikeDeclaration, State
+from lnm_codegen.ir.declarations import (
+    Declaration,
+    Draw,
+    Input,
+    Param,
+    SpikeDeclaration,
+    State,
+    require_draw,
+)
 from lnm_codegen.ir.declarations import Granularity as Granularity
 from lnm_codegen.ir.declarations import Init as Init
-from lnm_codegen.ir.draws import require_draw
 from lnm_codegen.language.comparison import undecidable
 from lnm_codegen.language.expression import Numbers, Symbol
 from lnm_codegen.language.misuse import Symbolic, as_number, as_numbers, operand, per_channel

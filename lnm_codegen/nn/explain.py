@@ -23,7 +23,7 @@ from lnm_codegen.backends.triton.kernels import chunk_of
 from lnm_codegen.backends.triton.reduction import layer_params
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.ir.count import count
-from lnm_codegen.ir.notebook import preformatted
+from lnm_codegen.ir.kernel import preformatted
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.bits.saved import packable

@@ -10,7 +10,7 @@ from torch import Tensor
 from lnm_codegen.analysis.summary import degree_of, reset_words
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.families import FAMILIES
-from lnm_codegen.ir.granularity import finest
+from lnm_codegen.ir.declarations import finest
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import (

@@ -17,8 +17,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from lnm_codegen.errors import ModelError, ShapeError
-from lnm_codegen.ir.declarations import Param
-from lnm_codegen.ir.granularity import finest
+from lnm_codegen.ir.declarations import Param, finest
 from lnm_codegen.language.neuron import Neuron
 
 

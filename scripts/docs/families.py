@@ -19,9 +19,9 @@ import lnm_codegen as lnm
 from lnm_codegen import plot
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.ir.count import OPERATIONS, count
-from lnm_codegen.ir.granularity import learnable_terms
+from lnm_codegen.ir.declarations import learnable_terms
 from lnm_codegen.ir.nodes import Kernel, Role
-from lnm_codegen.ir.passes.dce import keep_results
+from lnm_codegen.ir.passes.simplify import keep_results
 from lnm_codegen.language.display import latex
 from lnm_codegen.language.family import Family
 from lnm_codegen.language.neuron import Neuron

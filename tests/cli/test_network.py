@@ -23,8 +23,7 @@ from lnm_codegen.deploy.integers.readme import input_section
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.network.interpret import interpret_network
-from lnm_codegen.ir.network.nodes import IntegerNetwork
-from lnm_codegen.ir.network.values import SPIKES
+from lnm_codegen.ir.network.nodes import SPIKES, IntegerNetwork
 from lnm_codegen.train import TrainConfig, load, load_run, run
 from tests.hexadecimal import words_of
 from tests.refusals import assert_line

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
-from lnm_codegen.ir.notebook import folded, preformatted
+from lnm_codegen.ir.kernel import folded, preformatted
 
 
 class Reader(HTMLParser):

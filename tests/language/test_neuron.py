@@ -15,8 +15,7 @@ from hypothesis import given
 
 import lnm_codegen as lnm
 from lnm_codegen.families import FAMILIES
-from lnm_codegen.ir.declarations import Draw, Param
-from lnm_codegen.ir.draws import Matrix, PolePair, Poles, Uniform
+from lnm_codegen.ir.declarations import Draw, Matrix, Param, PolePair, Poles, Uniform
 from lnm_codegen.ir.verify import verify
 from lnm_codegen.language.functions import as_expr
 from lnm_codegen.validation import shown

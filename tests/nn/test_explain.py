@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.ir.notebook import preformatted
+from lnm_codegen.ir.kernel import preformatted
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.explain import explain, shaped
 from tests.cases import CASES

@@ -21,8 +21,7 @@ from lnm_codegen.analysis.charge import potential_of, readable_inputs, without_s
 from lnm_codegen.compiler.arguments import parameters_of
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.ir.declarations import State
-from lnm_codegen.ir.granularity import Extent
+from lnm_codegen.ir.declarations import Extent, State
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.nodes import Program

@@ -16,10 +16,9 @@ from typing import NamedTuple
 from lnm_codegen.backends.cuda.plan import CudaPlan
 from lnm_codegen.backends.loops import Rows, counted_once, indented, joined, place, raw_values
 from lnm_codegen.backends.plan import Plan
-from lnm_codegen.ir.declarations import Granularity, Param
-from lnm_codegen.ir.granularity import finest
+from lnm_codegen.ir.declarations import Granularity, Param, finest
 from lnm_codegen.ir.nodes import Role
-from lnm_codegen.ir.passes.dce import keep_results
+from lnm_codegen.ir.passes.simplify import keep_results
 
 _ORDER: tuple[Granularity, ...] = ("layer", "channel", "neuron")
 _NOUNS = {"layer": "layer", "channel": "channels", "neuron": "neurons"}

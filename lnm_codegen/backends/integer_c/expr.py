@@ -13,8 +13,7 @@ from typing import assert_never
 
 from lnm_codegen.backends import expr
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.bounds import Span, span, spans
-from lnm_codegen.ir.fixed.nodes import SumOp
+from lnm_codegen.ir.fixed.nodes import Span, SumOp, span, spans
 from lnm_codegen.ir.nodes import number_text
 from lnm_codegen.ir.types import BOOL, Bits, Rounding
 

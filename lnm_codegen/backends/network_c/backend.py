@@ -24,17 +24,19 @@ from lnm_codegen.backends.network_c.tables import CArray, integer_type, literal,
 from lnm_codegen.backends.network_c.vectors import vectors_view
 from lnm_codegen.backends.render import render_files
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.ir.network.description import conversion_text, order_text, score_text
 from lnm_codegen.ir.network.nodes import (
     FlattenStage,
     IntegerNetwork,
     Integers,
     NeuronStage,
     PoolStage,
+    ValueSpan,
     WeightStage,
+    conversion_text,
+    order_text,
+    score_text,
     size_of,
 )
-from lnm_codegen.ir.network.values import ValueSpan
 from lnm_codegen.ir.types import Bits
 
 TAKEN = frozenset(("all", "run", "qemu", "size", "clean", "cortex_m4", "main", "makefile"))

@@ -13,10 +13,10 @@ from lnm_codegen.backends.render import render
 from lnm_codegen.ir.network.nodes import (
     PoolStage,
     Shape,
+    ValueSpan,
     WeightStage,
     size_of,
 )
-from lnm_codegen.ir.network.values import ValueSpan
 
 Accumulation = Literal["events", "dense"]
 ACCUMULATIONS: tuple[Accumulation, ...] = ("events", "dense")

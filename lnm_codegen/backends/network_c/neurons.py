@@ -17,9 +17,8 @@ from lnm_codegen.backends.network_c.tables import (
 )
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.bounds import Span
-from lnm_codegen.ir.network.nodes import Integers, NeuronStage, Shape, size_of
-from lnm_codegen.ir.network.values import ValueSpan
+from lnm_codegen.ir.fixed.nodes import Span
+from lnm_codegen.ir.network.nodes import Integers, NeuronStage, Shape, ValueSpan, size_of
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits
 

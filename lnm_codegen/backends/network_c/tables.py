@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lnm_codegen.ir.fixed.bounds import Span
-from lnm_codegen.ir.network.nodes import Integers
-from lnm_codegen.ir.network.values import width_of
+from lnm_codegen.ir.fixed.nodes import Span
+from lnm_codegen.ir.network.nodes import Integers, width_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,13 @@ from lnm_codegen.backends.network_verilog.testbench import stream_widths
 from lnm_codegen.backends.network_verilog.top import described, family_of, sample_size
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.folder.manifest import VERSION, listed
-from lnm_codegen.ir.network.description import conversion_text, order_text, score_text
-from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers
+from lnm_codegen.ir.network.nodes import (
+    IntegerNetwork,
+    Integers,
+    conversion_text,
+    order_text,
+    score_text,
+)
 from lnm_codegen.options import VERSION as PACKAGE_VERSION
 
 FORM = "network"

@@ -12,10 +12,11 @@ from lnm_codegen.ir.network.nodes import (
     IntegerNetwork,
     NeuronStage,
     PoolStage,
+    ValueSpan,
     WeightStage,
     size_of,
+    width_of,
 )
-from lnm_codegen.ir.network.values import ValueSpan, width_of
 from lnm_codegen.ir.types import Bits
 
 LANES = 4

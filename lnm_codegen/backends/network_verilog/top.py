@@ -8,9 +8,8 @@ from lnm_codegen.backends.network_verilog.arrays import NeuronArray
 from lnm_codegen.backends.network_verilog.layers import Layer, bits_for
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.parts import separated
-from lnm_codegen.ir.fixed.bounds import Span
-from lnm_codegen.ir.network.nodes import IntegerNetwork, size_of
-from lnm_codegen.ir.network.values import ValueSpan
+from lnm_codegen.ir.fixed.nodes import Span
+from lnm_codegen.ir.network.nodes import IntegerNetwork, ValueSpan, size_of
 from lnm_codegen.ir.types import Bits
 
 

@@ -15,7 +15,7 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.nodes import Kernel, Role
-from lnm_codegen.ir.passes.dce import keep_results
+from lnm_codegen.ir.passes.simplify import keep_results
 
 SUM: Final = "float64"
 """Type of counts."""

@@ -26,7 +26,7 @@ from lnm_codegen.backends.package.view import package_view
 from lnm_codegen.backends.plan import Plan, plan_of
 from lnm_codegen.backends.render import render_files
 from lnm_codegen.errors import ModelError, UnsupportedError
-from lnm_codegen.ir.draws import Known
+from lnm_codegen.ir.declarations import Known
 from lnm_codegen.options import PackageName
 from lnm_codegen.validation import listed, wrong
 

@@ -10,8 +10,7 @@ from collections.abc import Iterable
 
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.render import render
-from lnm_codegen.ir.declarations import Param
-from lnm_codegen.ir.draws import Known, Matrix, PolePair, Poles, Uniform
+from lnm_codegen.ir.declarations import Known, Matrix, Param, PolePair, Poles, Uniform
 
 _AXES = {"layer": "()", "channel": "sample[:1]", "neuron": "sample"}
 """Granularity -> the leading axes of a parameter, in the package's words."""

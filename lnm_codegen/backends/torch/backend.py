@@ -25,7 +25,7 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded
 from lnm_codegen.ir.names import spikes_of
 from lnm_codegen.ir.nodes import Const, Kernel, Let, Role
-from lnm_codegen.ir.passes.dce import keep_results
+from lnm_codegen.ir.passes.simplify import keep_results
 
 
 @dataclass(frozen=True, slots=True)

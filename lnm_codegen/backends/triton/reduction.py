@@ -13,8 +13,7 @@ from lnm_codegen.backends.plan import ROLES, Plan, values_text
 from lnm_codegen.backends.python import call
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.triton.kernels import Arguments, Lines, place, quoted, scaled
-from lnm_codegen.ir.declarations import Granularity, Param
-from lnm_codegen.ir.granularity import finest
+from lnm_codegen.ir.declarations import Granularity, Param, finest
 
 _SIZES = ("inner", "channels", "width", "rows", "row_inner", "group_rows", "partials")
 _MEMBER_ROWS = (

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from lnm_codegen.backends.verilog.comparison import is_misread, unsigned
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.bounds import Span, always_fits
-from lnm_codegen.ir.fixed.nodes import SumOp
+from lnm_codegen.ir.fixed.nodes import Span, SumOp, always_fits
 from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.operators import CompareOp
 from lnm_codegen.ir.types import Bits, Rounding

@@ -21,14 +21,15 @@ from lnm_codegen.deploy.ranges import constants_of, recorded_ranges
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import (
+    SPIKES,
     AnyStage,
     IntegerNetwork,
     Integers,
     Shape,
     output_shape,
     output_values,
+    values_of_bits,
 )
-from lnm_codegen.ir.network.values import SPIKES, values_of_bits
 from lnm_codegen.ir.network.verify import require_network
 from lnm_codegen.ir.types import MOST_BITS, Bits, Fixed, FixedSpec
 from lnm_codegen.nn.chain import Chain

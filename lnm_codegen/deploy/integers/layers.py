@@ -23,8 +23,8 @@ from lnm_codegen.deploy.integers.real import RealNeurons
 from lnm_codegen.deploy.network import LayerTrace, layer_parameters
 from lnm_codegen.errors import ModelError
 from lnm_codegen.hardware.notes import rounded_note, zero_note
+from lnm_codegen.ir.declarations import Extent
 from lnm_codegen.ir.fixed.interpret import Array
-from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.network.nodes import IntegerNetwork, NeuronStage, size_of
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Fixed, FixedSpec

@@ -9,8 +9,13 @@ from torch import nn
 from lnm_codegen.compiler.formats import spec_line
 from lnm_codegen.deploy.integers.inputs import InputScale
 from lnm_codegen.deploy.network import neuron_layers
-from lnm_codegen.ir.network.description import integer_text
-from lnm_codegen.ir.network.nodes import IntegerNetwork, NeuronStage, WeightStage, size_of
+from lnm_codegen.ir.network.nodes import (
+    IntegerNetwork,
+    NeuronStage,
+    WeightStage,
+    integer_text,
+    size_of,
+)
 from lnm_codegen.ir.types import Bits
 from lnm_codegen.language.display import brief
 

@@ -23,7 +23,7 @@ from lnm_codegen.deploy.integers.convert import RealNetwork
 from lnm_codegen.deploy.integers.real import RealNeurons, RealStage, RealWeights
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.files import json_of
-from lnm_codegen.ir.fixed.json_objects import keyed
+from lnm_codegen.ir.fixed.exchange import keyed
 from lnm_codegen.ir.network.exchange import JSON
 from lnm_codegen.ir.network.nodes import (
     AnyStage,

@@ -20,8 +20,7 @@ from lnm_codegen.deploy.integers.convert import NetworkFormats, RealNetwork, int
 from lnm_codegen.deploy.integers.real import RealNeurons, RealWeights
 from lnm_codegen.deploy.integers.weights import weight_scales
 from lnm_codegen.deploy.network import fixed_layer
-from lnm_codegen.ir.network.nodes import IntegerNetwork, PoolStage, WeightStage
-from lnm_codegen.ir.network.values import ValueSpan, width_of
+from lnm_codegen.ir.network.nodes import IntegerNetwork, PoolStage, ValueSpan, WeightStage, width_of
 from lnm_codegen.ir.network.verify import require_network
 
 

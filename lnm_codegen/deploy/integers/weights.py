@@ -9,10 +9,9 @@ from typing import Literal
 import numpy as np
 
 from lnm_codegen.deploy.integers.real import RealWeights
-from lnm_codegen.ir.fixed.bounds import Span
 from lnm_codegen.ir.fixed.interpret import Array
-from lnm_codegen.ir.network.nodes import WeightStage
-from lnm_codegen.ir.network.values import ValueSpan, width_of
+from lnm_codegen.ir.fixed.nodes import Span
+from lnm_codegen.ir.network.nodes import ValueSpan, WeightStage, width_of
 from lnm_codegen.ir.network.verify import MULTIPLIER_BITS, SHIFTS
 from lnm_codegen.ir.types import MOST_BITS, Bits
 

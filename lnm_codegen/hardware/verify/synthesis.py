@@ -15,7 +15,7 @@ from lnm_codegen.hardware.result import Check, StepResult, step_result, verdict
 from lnm_codegen.hardware.synth import DEVICES, TARGETS, resources_of, synthesise
 from lnm_codegen.hardware.tools import missing, temporary_folder
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.bounds import span, spans
+from lnm_codegen.ir.fixed.nodes import span, spans
 
 DEVICE = DEVICES[TARGETS["ecp5"]]
 

@@ -23,10 +23,10 @@ from lnm_codegen.compiler.stimulus import spike_names
 from lnm_codegen.errors import ShapeError
 from lnm_codegen.ir import interpret as real
 from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.declarations import Extent
 from lnm_codegen.ir.fixed import interpret as fixed
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
-from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.types import BOOL, Bits
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import SchemeName

@@ -11,6 +11,7 @@ decision.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
@@ -19,13 +20,12 @@ from typing import TypeAlias, assert_never
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import kernel
 from lnm_codegen.ir import nodes as real
-from lnm_codegen.ir.kernel import Node, Variable
+from lnm_codegen.ir.kernel import Node, Variable, preformatted
 from lnm_codegen.ir.kernel import children as children
 from lnm_codegen.ir.kernel import map_children as map_children
 from lnm_codegen.ir.kernel import variables as variables
 from lnm_codegen.ir.kernel import walk as walk
-from lnm_codegen.ir.notebook import preformatted
-from lnm_codegen.ir.operators import CompareOp
+from lnm_codegen.ir.operators import CompareOp, Role
 from lnm_codegen.ir.types import BOOL, Bits, FixedSpec, Rounding, Type
 
 
@@ -268,3 +268,70 @@ def expr_text(e: Expr) -> str:
             return f"select({', '.join(operands)})"
         case _:
             assert_never(e)
+
+
+# Interval analysis of fixed-point kernels: the integers that each node can have.
+
+
+Span: TypeAlias = tuple[int, int]
+"""The least and the greatest integer."""
+
+
+def spans(kernel: Kernel, known: Mapping[str, int | Span]) -> dict[str, Span]:
+    """Return the span of every number of a kernel by name.
+
+    An input may be any integer of its bits, or the `known` constant or span of its name.
+    """
+    env: dict[str, Span] = {}
+    for var in kernel.input_vars(*Role):
+        if isinstance(var.type, Bits):
+            value = known.get(var.name, (var.type.low, var.type.high))
+            env[var.name] = value if isinstance(value, tuple) else (value, value)
+    for let in kernel.body:
+        if isinstance(let.target.type, Bits):
+            env[let.target.name] = span(let.value, env)
+    return env
+
+
+def span(e: Expr, env: Mapping[str, Span]) -> Span:
+    """Return the span of a number from those of the names that it reads."""
+    match e:
+        case Const(integer, _, _):
+            return integer, integer
+        case Var(name, _):
+            return env[name]
+        case Negate(arg):
+            low, high = span(arg, env)
+            return -high, -low
+        case Sum(op, lhs, rhs):
+            a, b = span(lhs, env), span(rhs, env)
+            return (a[0] + b[0], a[1] + b[1]) if op is SumOp.ADD else (a[0] - b[1], a[1] - b[0])
+        case Product(lhs, rhs):
+            a, b = span(lhs, env), span(rhs, env)
+            corners = [x * y for x in a for y in b]
+            return (0 if lhs == rhs and a[0] <= 0 <= a[1] else min(corners)), max(corners)
+        case Shift(arg, places):
+            low, high = span(arg, env)
+            return low << places, high << places
+        case Round(arg, places, rounding):
+            low, high = span(arg, env)
+            half = 0 if rounding is Rounding.TRUNCATE else 1 << (places - 1)
+            return low >> places, (high + half) >> places
+        case Saturate(arg, width):
+            low, high = span(arg, env)
+            bits = Bits(width, 0)
+            return min(max(low, bits.low), bits.high), max(min(high, bits.high), bits.low)
+        case Select(_, then, orelse):
+            a, b = span(then, env), span(orelse, env)
+            return min(a[0], b[0]), max(a[1], b[1])
+        case Compare() | Not() | Both() | Either():
+            raise InternalError("spans", f"{type(e).__name__} is not a number")
+        case _:
+            assert_never(e)
+
+
+def always_fits(e: Saturate, env: Mapping[str, Span]) -> bool:
+    """Report whether a Saturate never changes its operand."""
+    low, high = span(e.arg, env)
+    bits = Bits(e.width, 0)
+    return bits.low <= low and high <= bits.high

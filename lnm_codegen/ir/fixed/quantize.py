@@ -21,7 +21,7 @@ from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.names import names_of
 from lnm_codegen.ir.nodes import BinaryOp, UnaryOp
 from lnm_codegen.ir.operators import CompareOp, Phase, Role
-from lnm_codegen.ir.passes.undetach import undetach
+from lnm_codegen.ir.passes.simplify import undetach
 from lnm_codegen.ir.polynomial import is_product
 from lnm_codegen.ir.types import BOOL, MOST_BITS, REAL, Bits, Fixed, FixedSpec
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
-from lnm_codegen.ir.passes.dce import dce
+from lnm_codegen.ir.passes.simplify import dce
 
 
 def compare_sides(kernel: fx.Kernel) -> fx.Kernel:

@@ -32,9 +32,9 @@ import numpy as np
 
 from lnm_codegen.errors import ModelError, reason
 from lnm_codegen.files import DAMAGED_ARRAYS, json_of, packed_arrays, unreadable
-from lnm_codegen.ir.fixed.exchange import from_json, to_json
-from lnm_codegen.ir.fixed.json_objects import FIXED, JsonReader, keyed
+from lnm_codegen.ir.fixed.exchange import FIXED, JsonReader, from_json, keyed, to_json
 from lnm_codegen.ir.network.nodes import (
+    SPIKES,
     AnyStage,
     FlattenStage,
     IntegerNetwork,
@@ -42,9 +42,10 @@ from lnm_codegen.ir.network.nodes import (
     NeuronStage,
     PoolStage,
     Shape,
+    ValueSpan,
     WeightStage,
+    values_of_bits,
 )
-from lnm_codegen.ir.network.values import SPIKES, ValueSpan, values_of_bits
 from lnm_codegen.ir.network.verify import require_network
 from lnm_codegen.ir.types import Bits
 from lnm_codegen.validation import require_one_of, shown, wrong

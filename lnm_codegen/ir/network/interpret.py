@@ -22,10 +22,10 @@ from lnm_codegen.ir.network.nodes import (
     NeuronStage,
     PoolStage,
     Shape,
+    ValueSpan,
     WeightStage,
     size_of,
 )
-from lnm_codegen.ir.network.values import ValueSpan
 
 EXACT = 1 << 53
 """Integers below are exact in float64."""

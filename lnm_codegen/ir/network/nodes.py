@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.bounds import Span, spans
-from lnm_codegen.ir.network.values import SPIKES, ValueSpan, values_of_bits
+from lnm_codegen.ir.fixed.nodes import Span, spans
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits
 
@@ -276,3 +275,107 @@ def output_values(stage: AnyStage, inputs: ValueSpan) -> ValueSpan:
 def size_of(shape: Sequence[int]) -> int:
     """Return the number of values of a shape."""
     return math.prod(int(n) for n in shape)  # of any size: a file may hold anything
+
+
+# Spans of the integers between two stages of a network.
+
+
+@dataclass(frozen=True, slots=True)
+class ValueSpan:
+    """Integers from `low` to `high`; the integer k encodes k / 2**frac."""
+
+    low: int
+    high: int
+    frac: int = 0
+
+    @property
+    def magnitude(self) -> int:
+        """The largest absolute integer."""
+        return max(abs(self.low), abs(self.high))
+
+    @property
+    def are_spikes(self) -> bool:
+        """Whether 0 and 1 are the only integers."""
+        return (self.low, self.high, self.frac) == (0, 1, 0)
+
+    @property
+    def width(self) -> int:
+        """Least number of bits of two's complement."""
+        return width_of((self.low, self.high))
+
+
+SPIKES = ValueSpan(0, 1)
+
+
+def width_of(span: Span) -> int:
+    """Return the least number of bits of two's complement that holds every integer of a span."""
+    return max((-1 - span[0]).bit_length() if span[0] < 0 else 0, max(span[1], 0).bit_length()) + 1
+
+
+def values_of_bits(bits: Bits) -> ValueSpan:
+    """Return all integers of a format."""
+    return ValueSpan(bits.low, bits.high, bits.frac)
+
+
+# Sentences about the samples and the scores of a network, for the README files of its folders.
+
+
+def order_text(network: IntegerNetwork) -> str:
+    """Return the order of the integers of a sample."""
+    shape, size = network.input_shape, size_of(network.input_shape)
+    if len(shape) == 3:
+        _, height, width = shape
+        inside = (
+            f"A time step has the shape (C, H, W) = ({', '.join(map(str, shape))}); element"
+            f" (c, h, w) is its number (c * {height} + h) * {width} + w."
+        )
+    else:
+        inside = f"A time step has {size} elements, element 0 first."
+    steps = network.time_steps
+    if network.repeated:
+        return f"{inside} A sample is one time step; the network repeats it {steps} times."
+    return (
+        f"{inside} The {steps} time steps follow one another, the first step first:"
+        f" element i of step t is number t * {size} + i of a sample."
+    )
+
+
+def score_text(network: IntegerNetwork) -> str:
+    """Return the meaning of a score."""
+    steps = network.time_steps
+    source = _outputs(network)
+    over = {
+        "mean": f"the sum over the {steps} time steps of {source}; its mean is the sum / {steps}",
+        "last": f"{source}, in the last of {steps} time steps",
+        "max": f"the maximum over the {steps} time steps of {source}",
+    }[network.over]
+    label = "the class of the largest score, the lowest class of equal scores"
+    return f"The score of class k is {over}. The label is {label}."
+
+
+def conversion_text(network: IntegerNetwork) -> str:
+    """Return the integer of a real input."""
+    if network.input.are_spikes:
+        return "An input is a spike; other numbers are not accepted."
+    return f"The integer of a real input a is {integer_text(network, 'a')}."
+
+
+def integer_text(network: IntegerNetwork, real: str) -> str:
+    """Return the formula of the integer k of a real input with the name `real`."""
+    span = network.input
+    if span.are_spikes:
+        return f"k = {real}"
+    return f"k = floor({real} * 2^{span.frac} + 1/2), saturated to {span.low} to {span.high}"
+
+
+def _outputs(network: IntegerNetwork) -> str:
+    """Return the output k of the last stage with a name, in words."""
+    stage = next(s for s in reversed(network.stages) if not isinstance(s, FlattenStage))
+    match stage:
+        case WeightStage():
+            return f"output k of the layer `{stage.name}`"
+        case NeuronStage():
+            what = "spike" if stage.values.are_spikes else f"output `{stage.output.name}`"
+            return f"the {what} of neuron k of `{stage.name}`"
+        case _:
+            return "value k of the last pooling"

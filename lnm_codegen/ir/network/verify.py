@@ -20,12 +20,13 @@ from lnm_codegen.ir.network.nodes import (
     NeuronStage,
     PoolStage,
     Shape,
+    ValueSpan,
     WeightStage,
     output_shape,
     output_values,
     size_of,
+    width_of,
 )
-from lnm_codegen.ir.network.values import ValueSpan, width_of
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import MOST_BITS, Bits
 from lnm_codegen.validation import (

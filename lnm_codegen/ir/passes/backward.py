@@ -22,7 +22,7 @@ from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.names import names_of, spikes_of
 from lnm_codegen.ir.nodes import BinaryOp, Expr, Fn, Kernel, Let, Phase, Port, Role, UnaryOp, Var
-from lnm_codegen.ir.passes.nest import Nested, nested_form
+from lnm_codegen.ir.passes.polynomials import Nested, nested_form
 from lnm_codegen.ir.polynomial import PolynomialReader, derivative, is_polynomial, product, write
 from lnm_codegen.ir.types import BOOL
 

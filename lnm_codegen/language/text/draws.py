@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lnm_codegen.ir.declarations import Draw
-from lnm_codegen.ir.draws import DrawnLeak, Matrix, PolePair, Poles, Uniform, is_range
+from lnm_codegen.ir.declarations import Draw, DrawnLeak, Matrix, PolePair, Poles, Uniform, is_range
 from lnm_codegen.language.text.content import Content, joined
 from lnm_codegen.validation import is_number
 

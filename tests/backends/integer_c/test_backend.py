@@ -16,9 +16,9 @@ from lnm_codegen.backends.c.backend import FLAGS
 from lnm_codegen.compiler.arguments import parameters_of
 from lnm_codegen.compiler.fixed import integers, prepared_integers
 from lnm_codegen.compiler.interpret_fixed import interpret_fixed
+from lnm_codegen.ir.declarations import Extent
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import run
-from lnm_codegen.ir.granularity import Extent
 from lnm_codegen.ir.nodes import Role
 from lnm_codegen.ir.types import Bits
 from lnm_codegen.nn.load.c import compiler

@@ -18,8 +18,7 @@ from lnm_codegen.compiler.stage import neuron_stage
 from lnm_codegen.hardware.microcontroller import program_size
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.ir.network.interpret import interpret_network
-from lnm_codegen.ir.network.nodes import IntegerNetwork, WeightStage
-from lnm_codegen.ir.network.values import SPIKES
+from lnm_codegen.ir.network.nodes import SPIKES, IntegerNetwork, WeightStage
 from lnm_codegen.ir.network.verify import require_network
 from lnm_codegen.ir.types import Bits
 from tests.backends.network_c.runs import FLAGS, c_results, emitted

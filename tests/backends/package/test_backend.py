@@ -27,9 +27,7 @@ from lnm_codegen.backends.package.view import class_name
 from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.compiler.model import model_of
 from lnm_codegen.errors import ModelError, UnsupportedError
-from lnm_codegen.ir.declarations import Draw, Granularity
-from lnm_codegen.ir.draws import Uniform
-from lnm_codegen.ir.granularity import finest
+from lnm_codegen.ir.declarations import Draw, Granularity, Uniform, finest
 from lnm_codegen.options import TargetName
 from tests.cases import CASES, dendrite
 from tests.refusals import refused

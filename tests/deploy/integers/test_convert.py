@@ -30,8 +30,14 @@ from lnm_codegen.deploy.integers.weights import (
 from lnm_codegen.deploy.network import trace_layers
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
-from lnm_codegen.ir.network.nodes import FlattenStage, NeuronStage, PoolStage, WeightStage
-from lnm_codegen.ir.network.values import SPIKES, ValueSpan
+from lnm_codegen.ir.network.nodes import (
+    SPIKES,
+    FlattenStage,
+    NeuronStage,
+    PoolStage,
+    ValueSpan,
+    WeightStage,
+)
 from lnm_codegen.ir.types import Bits, FixedSpec
 from lnm_codegen.nn.norm.deferred import DeferredNorm
 from tests.deploy.integers.runs import built, chained, images, layer, real

@@ -13,9 +13,8 @@ import lnm_codegen as lnm
 from lnm_codegen.compiler.fixed import program_of
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.bounds import always_fits, span, spans
 from lnm_codegen.ir.fixed.interpret import run, trace
-from lnm_codegen.ir.fixed.nodes import SumOp
+from lnm_codegen.ir.fixed.nodes import SumOp, always_fits, span, spans
 from lnm_codegen.ir.fixed.simplify import compare_sides, fold_zeros
 from lnm_codegen.ir.fixed.verify import verify
 from lnm_codegen.ir.operators import CompareOp, Role

@@ -17,17 +17,21 @@ from lnm_codegen.compiler.stage import neuron_stage
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.files import write_whole
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.network.description import order_text, score_text
 from lnm_codegen.ir.network.exchange import ARRAYS, JSON, network_files, read_network
 from lnm_codegen.ir.network.interpret import accumulated, interpret_network, requantized
 from lnm_codegen.ir.network.nodes import (
+    SPIKES,
     FlattenStage,
     IntegerNetwork,
     NeuronStage,
     PoolStage,
+    ValueSpan,
     WeightStage,
+    order_text,
+    score_text,
+    values_of_bits,
+    width_of,
 )
-from lnm_codegen.ir.network.values import SPIKES, ValueSpan, values_of_bits, width_of
 from lnm_codegen.ir.network.verify import require_network
 from lnm_codegen.ir.types import Bits
 from tests.networks import random_network, random_samples, random_weights

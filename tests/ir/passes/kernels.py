@@ -13,10 +13,9 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import run
 from lnm_codegen.ir.nodes import Expr, Kernel, Let, Phase, Port, Role, Var
 from lnm_codegen.ir.passes.backward import backward
-from lnm_codegen.ir.passes.collect import collect
-from lnm_codegen.ir.passes.dce import dce
-from lnm_codegen.ir.passes.fold import fold
 from lnm_codegen.ir.passes.hoist import hoist
+from lnm_codegen.ir.passes.polynomials import collect
+from lnm_codegen.ir.passes.simplify import dce, fold
 from tests.strategies import arguments_for
 
 N = 32

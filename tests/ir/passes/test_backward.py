@@ -13,9 +13,8 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import run
 from lnm_codegen.ir.nodes import Detach, Role
 from lnm_codegen.ir.passes.backward import backward
-from lnm_codegen.ir.passes.collect import collect
-from lnm_codegen.ir.passes.dce import dce
-from lnm_codegen.ir.passes.fold import fold
+from lnm_codegen.ir.passes.polynomials import collect
+from lnm_codegen.ir.passes.simplify import dce, fold
 from lnm_codegen.ir.verify import verify
 from tests.ir.passes.kernels import Stages, body
 from tests.strategies import few, neurons

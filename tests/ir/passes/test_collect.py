@@ -7,7 +7,7 @@ from hypothesis import given
 
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Call, Compare, CompareOp, Fn, Power, Role, Select, Spike
-from lnm_codegen.ir.passes.collect import collect
+from lnm_codegen.ir.passes.polynomials import collect
 from lnm_codegen.ir.polynomial import is_polynomial
 from lnm_codegen.ir.types import REAL
 from lnm_codegen.ir.verify import verify

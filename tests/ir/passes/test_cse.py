@@ -11,8 +11,7 @@ import lnm_codegen as lnm
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Call, Fma, Fn, Kernel, Let, Phase, Port, Role, Unary, Var
-from lnm_codegen.ir.passes.cse import cse, inline
-from lnm_codegen.ir.passes.dce import dce, keep_results
+from lnm_codegen.ir.passes.simplify import cse, dce, inline, keep_results
 from lnm_codegen.ir.verify import verify
 from tests.ir.passes.kernels import (
     P,

@@ -9,7 +9,7 @@ from hypothesis import given
 
 import lnm_codegen as lnm
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.passes.schemes import estrin, horner
+from lnm_codegen.ir.passes.polynomials import estrin, horner
 from lnm_codegen.ir.verify import verify
 from tests.ir.passes.kernels import (
     Stages,

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Binary, BinaryOp, Const, Select, Unary, UnaryOp
-from lnm_codegen.ir.passes.fold import fold
+from lnm_codegen.ir.passes.simplify import fold
 from lnm_codegen.ir.verify import verify
 from tests.ir.passes.kernels import (
     N,

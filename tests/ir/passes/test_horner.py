@@ -9,7 +9,7 @@ import lnm_codegen as lnm
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Call, Fma, Fn, Power
-from lnm_codegen.ir.passes.schemes import horner
+from lnm_codegen.ir.passes.polynomials import horner
 from lnm_codegen.ir.verify import verify
 from tests.ir.passes.kernels import (
     C0,

@@ -16,7 +16,7 @@ import lnm_codegen as lnm
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.count import count
 from lnm_codegen.ir.nodes import BinaryOp, Expr, Kernel, Power, Role, Var
-from lnm_codegen.ir.passes.nest import nest, worth_nesting
+from lnm_codegen.ir.passes.polynomials import nest, worth_nesting
 from lnm_codegen.ir.verify import verify
 from tests.ir.passes.forms import dense, fewest_backward, fewest_forward, monomials
 from tests.ir.passes.kernels import (

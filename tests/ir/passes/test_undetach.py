@@ -7,7 +7,7 @@ from hypothesis import given
 import lnm_codegen as lnm
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.nodes import Detach
-from lnm_codegen.ir.passes.undetach import undetach
+from lnm_codegen.ir.passes.simplify import undetach
 from lnm_codegen.ir.types import REAL
 from lnm_codegen.ir.verify import verify
 from tests.ir.passes.kernels import Stages, V, X, body, kernel, raw_values, same_bits, same_ports

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import lnm_codegen as lnm
-from lnm_codegen.ir.passes.dce import keep_results
-from lnm_codegen.ir.passes.unit import at_unit_gradient
+from lnm_codegen.ir.passes.simplify import at_unit_gradient, keep_results
 from lnm_codegen.ir.verify import verify
 from lnm_codegen.language.normalisation import channel_sums
 

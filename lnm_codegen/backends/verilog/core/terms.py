@@ -8,8 +8,7 @@ from fractions import Fraction
 
 from lnm_codegen.backends.verilog.expr import Printer, literal
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.bounds import Span, always_fits
-from lnm_codegen.ir.fixed.nodes import SumOp
+from lnm_codegen.ir.fixed.nodes import Span, SumOp, always_fits
 from lnm_codegen.ir.operators import CompareOp
 from lnm_codegen.ir.types import Rounding
 

@@ -23,8 +23,7 @@ from lnm_codegen.backends.verilog.core.terms import (
 from lnm_codegen.backends.verilog.expr import Printer
 from lnm_codegen.backends.verilog.parts import CircuitDesign
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.bounds import Span, span
-from lnm_codegen.ir.fixed.nodes import SumOp
+from lnm_codegen.ir.fixed.nodes import Span, SumOp, span
 from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.types import Bits
 

@@ -26,8 +26,7 @@ from lnm_codegen.backends.verilog.sequence.plan import (
 from lnm_codegen.backends.verilog.sequence.sums import Shape, Sums, addend, shape_of, sums_of
 from lnm_codegen.backends.verilog.sequence.values import ACCEPT, StepValues, Value
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.bounds import always_fits
-from lnm_codegen.ir.fixed.nodes import expr_text
+from lnm_codegen.ir.fixed.nodes import always_fits, expr_text
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits
 

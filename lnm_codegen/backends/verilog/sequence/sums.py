@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from lnm_codegen.backends.verilog.expr import Printer, literal
 from lnm_codegen.backends.verilog.sequence.plan import Factors, MultiplyAdd, TaskPlan
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.bounds import Span, span
+from lnm_codegen.ir.fixed.nodes import Span, span
 from lnm_codegen.ir.types import Rounding
 
 

@@ -9,7 +9,7 @@ from math import inf
 from lnm_codegen.backends.verilog.expr import Printer, declared, width_of
 from lnm_codegen.backends.verilog.parts import CircuitDesign
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.bounds import Span
+from lnm_codegen.ir.fixed.nodes import Span
 from lnm_codegen.ir.names import Names
 
 ACCEPT = -1

@@ -22,7 +22,7 @@ from lnm_codegen.hardware.verify.network.steps import run_network_steps
 from lnm_codegen.hardware.verify.network.verilator import verilator
 from lnm_codegen.ir.network.exchange import network_files, read_network
 from lnm_codegen.ir.network.interpret import sample_rows
-from lnm_codegen.ir.network.values import ValueSpan
+from lnm_codegen.ir.network.nodes import ValueSpan
 from tests.backends.network_verilog.runs import random_circuit
 from tests.hardware.verify.test_steps import ALL
 from tests.hexadecimal import words_of

@@ -1,14 +1,133 @@
-"""Common-subexpression elimination, and inlining of temporaries that are read once."""
+"""Passes that simplify a kernel: constants, dead code, common terms, `Detach`."""
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
+from collections.abc import Set
 from dataclasses import replace
 
 from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.kernel import K, variables
 from lnm_codegen.ir.names import is_temporary, names_of
-from lnm_codegen.ir.nodes import Binary, BinaryOp, Expr, Kernel, Let, Spike, Var
-from lnm_codegen.ir.passes.dce import dce
+from lnm_codegen.ir.nodes import (
+    Binary,
+    BinaryOp,
+    Compare,
+    CompareOp,
+    Const,
+    Expr,
+    Kernel,
+    Let,
+    Program,
+    Role,
+    Select,
+    Spike,
+    Unary,
+    UnaryOp,
+    Var,
+)
+from lnm_codegen.ir.types import REAL
+
+# Constant folding that drops no NaN and no infinity.
+
+
+_EXACT = {
+    BinaryOp.ADD: operator.add, BinaryOp.SUB: operator.sub,
+    BinaryOp.MUL: operator.mul, BinaryOp.DIV: operator.truediv,
+}  # fmt: skip
+
+
+_COMPARED = {
+    CompareOp.LT: operator.lt, CompareOp.LE: operator.le, CompareOp.GT: operator.gt,
+    CompareOp.GE: operator.ge, CompareOp.EQ: operator.eq, CompareOp.NE: operator.ne,
+}  # fmt: skip
+
+
+def fold(kernel: Kernel) -> Kernel:
+    """Fold constants, 1*x, x/1, x + 0, -(-x), detach(1), and selects by conditions on constants.
+
+    Returns `kernel` if nothing changes.
+
+    Keeps: 0*x, x - x and x/x, whose value is NaN where x is not finite.
+    """
+    folded = kernel.map_values(_fold)
+    return kernel if folded == kernel else folded
+
+
+def _fold(e: Expr) -> Expr:
+    e = ir.map_children(e, _fold)
+    match e:
+        case Unary(UnaryOp.NEG, arg) if isinstance(arg, Const) or arg != ir.neg(arg):
+            folded = ir.neg(arg)
+            return e if folded == e else folded
+        # These come first because they keep the name of a constant: 1*pi is pi.
+        case Binary(BinaryOp.MUL, Const(value=one), x) if one == 1:
+            return x
+        case Binary(BinaryOp.MUL | BinaryOp.DIV, x, Const(value=one)) if one == 1:
+            return x
+        case Binary(BinaryOp.ADD, Const(value=zero), x) if zero == 0:
+            return x
+        case Binary(BinaryOp.ADD | BinaryOp.SUB, x, Const(value=zero)) if zero == 0:
+            return x
+        case Binary(BinaryOp.DIV, _, Const(value=zero)) if zero == 0:
+            return e
+        case Binary(op, Const(value=a), Const(value=b)) if op in _EXACT:
+            return Const(_EXACT[op](a, b))
+        case ir.Detach(arg) if isinstance(arg, Const | ir.Detach):
+            return arg
+        case Select(_, then, orelse) if then == orelse and isinstance(then, Const):
+            return then
+        case Select(cond, then, orelse) if (holds := _decided(cond)) is not None:
+            return then if holds else orelse
+        case Binary(BinaryOp.AND | BinaryOp.OR as op, a, b):
+            neutral = op is BinaryOp.AND
+            if _decided(a) is neutral:
+                return b
+            return a if _decided(b) is neutral else e
+        case _:
+            return e
+
+
+def _decided(cond: Expr) -> bool | None:
+    """Return the value of a condition that depends on constants alone, else None."""
+    match cond:
+        case Compare(op, Const(value=a), Const(value=b)):
+            return bool(_COMPARED[op](a, b))
+        case Unary(UnaryOp.NOT, arg):
+            inner = _decided(arg)
+            return None if inner is None else not inner
+        case Binary(BinaryOp.AND | BinaryOp.OR as op, a, b):
+            sides, absorbing = (_decided(a), _decided(b)), op is BinaryOp.OR
+            if absorbing in sides:
+                return absorbing
+            return None if None in sides else not absorbing
+        case _:
+            return None
+
+
+# Dead-code elimination, for kernels of either IR.
+
+
+def dce(kernel: K) -> K:
+    """Drop every Let that no result needs."""
+    needed = {p.var for p in kernel.results}
+    kept = []
+    for let in reversed(kernel.body):
+        if let.target in needed:
+            kept.append(let)
+            needed |= variables(let.value)
+    return replace(kernel, body=tuple(reversed(kept)))
+
+
+def keep_results(kernel: K, names: Set[str]) -> K:
+    """Return `kernel` with the results of these names and the Lets that they need."""
+    results = tuple(p for p in kernel.results if p.var.name in names)
+    return dce(replace(kernel, results=results))
+
+
+# Common-subexpression elimination, and inlining of temporaries that are read once.
+
 
 _COMMUTATIVE = (BinaryOp.ADD, BinaryOp.MUL, BinaryOp.AND, BinaryOp.OR)
 
@@ -144,3 +263,41 @@ def _reads(e: Expr) -> list[Var]:
     """Return the Vars in `e`, each as often as it occurs, a Spike's slope included."""
     found = [n for n in ir.walk(e) if isinstance(n, Var)]
     return found + _reads(e.slope) if isinstance(e, Spike) else found
+
+
+# Parameter gradients at a gradient of the outputs that is 1: sums of functions of the inputs.
+
+
+def at_unit_gradient(program: Program) -> Program:
+    """Return a program without states whose backward takes the gradient of every output as 1.
+
+    The gradients of its inputs are 0, so that it computes the gradients of parameters alone.
+    """
+    backward = program.backward
+    ones: dict[ir.Var, ir.Expr] = {v: ir.ONE for v in backward.input_vars(Role.GRAD)}
+    given = set(backward.result_vars(Role.INPUT))
+    body = tuple(
+        replace(let, value=ir.ZERO if let.target in given else ir.substitute(let.value, ones))
+        for let in backward.body
+    )
+    backward = fold(dce(replace(backward, body=body)))
+    read = set(program.forward.input_names(Role.PARAM))
+    return replace(program, backward=backward, prepare=keep_results(program.prepare, read))
+
+
+# Removal of Detach from kernels that nothing differentiates any more.
+
+
+def undetach(kernel: Kernel) -> Kernel:
+    """Replace each Detach of a number by its operand; return `kernel` if it has none.
+
+    A Detach of a spike stays. Leaves: no Let that copies a name, except to a result.
+    Keeps: ports, results, the value of every Let, bit for bit.
+    """
+    attached = kernel.map_values(_attached)
+    return kernel if attached == kernel else cse(attached)
+
+
+def _attached(e: Expr) -> Expr:
+    e = ir.map_children(e, _attached)
+    return e.arg if isinstance(e, ir.Detach) and ir.type_of(e) is REAL else e
