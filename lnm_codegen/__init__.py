@@ -27,7 +27,7 @@ from lnm_codegen.errors import (
 from lnm_codegen.language.functions import abs, clip, max, min, poly, sqrt, where
 from lnm_codegen import options as _options
 from lnm_codegen.language import functions as _functions
-from lnm_codegen.language.expression import Unary
+from lnm_codegen.language.symbols import Unary
 # isort: on
 
 # Classes of SymPy's functions, which type checkers see as functions.

@@ -47,8 +47,8 @@ from lnm_codegen.cli.options import (
 from lnm_codegen.cli.writing import write_together
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve
-from lnm_codegen.language.names import require_name
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.symbols import require_name
 from lnm_codegen.options import DtypeName, PackageName, SchemeName, TargetName
 
 MOST_DEGREES = 64

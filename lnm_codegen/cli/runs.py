@@ -14,7 +14,7 @@ from lnm_codegen.backends.base import Source
 from lnm_codegen.cli.options import parse_format
 from lnm_codegen.compiler.formats import load_spec
 from lnm_codegen.errors import ModelError, UnsupportedError
-from lnm_codegen.language.names import require_name
+from lnm_codegen.language.symbols import require_name
 from lnm_codegen.train.names import short_name
 from lnm_codegen.train.runs.config import OWN
 

@@ -19,7 +19,7 @@ from typing import cast
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import toml_of
 from lnm_codegen.ir.types import Fixed, FixedSpec, Rounding
-from lnm_codegen.language.text.content import Content, joined
+from lnm_codegen.language.text.tables import Content, joined
 from lnm_codegen.options import RoundingName
 
 _FORMAT = re.compile(r"([Qq]?)(\d{1,3})\.(\d{1,3})", re.ASCII)

@@ -22,9 +22,9 @@ from lnm_codegen.ir.passes.formulas import formulas
 from lnm_codegen.ir.passes.simplify import at_unit_gradient
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.display import equations, slopes
-from lnm_codegen.language.names import require_name
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.normalisation import channel_sums, input_correction
+from lnm_codegen.language.symbols import require_name
 from lnm_codegen.options import DtypeName, SchemeName
 
 

@@ -22,8 +22,7 @@ from typing import Any
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.language.family import Family, require_returned
-from lnm_codegen.language.foreign import building
-from lnm_codegen.language.misuse import as_number, as_numbers
+from lnm_codegen.language.misuse import as_number, as_numbers, building
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.definition import load as load
 from lnm_codegen.validation import did_you_mean, require_arguments, require_known, shown

@@ -18,10 +18,8 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import BoundValue
 from lnm_codegen.ir.names import Names
 from lnm_codegen.language.bounds import require_expression
-from lnm_codegen.language.expression import Expression, ExprLike
 from lnm_codegen.language.functions import replaced
-from lnm_codegen.language.names import require_name
-from lnm_codegen.language.symbols import ORDER, Declared
+from lnm_codegen.language.symbols import ORDER, Declared, Expression, ExprLike, require_name
 from lnm_codegen.validation import require_integer, wrong
 
 MOST = 1000

@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, ParamSpec
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.foreign import building
-from lnm_codegen.language.names import require_name
+from lnm_codegen.language.misuse import building
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.language.symbols import SCOPE, Scope
+from lnm_codegen.language.symbols import SCOPE, Scope, require_name
 from lnm_codegen.validation import require_arguments, require_known, require_one_of, shown
 
 P = ParamSpec("P")

@@ -15,8 +15,7 @@ import sympy
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language import functions as fn
-from lnm_codegen.language.foreign import building
-from lnm_codegen.language.misuse import as_number
+from lnm_codegen.language.misuse import as_number, building
 from lnm_codegen.validation import require_arguments, require_known, require_numbers, shown, wrong
 
 Z = sympy.Symbol("z")

@@ -7,14 +7,17 @@ side. Spikes alone are equal by name. A family (see `family.py`) collects declar
 from __future__ import annotations
 
 import itertools
+import keyword
 import math
 import numbers
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args, overload
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, get_args, overload
 
 import sympy
+from sympy.logic.boolalg import Boolean
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import (
@@ -28,11 +31,203 @@ from lnm_codegen.ir.declarations import (
 )
 from lnm_codegen.ir.declarations import Granularity as Granularity
 from lnm_codegen.ir.declarations import Init as Init
-from lnm_codegen.language.comparison import undecidable
-from lnm_codegen.language.expression import Numbers, Symbol
 from lnm_codegen.language.misuse import Symbolic, as_number, as_numbers, operand, per_channel
-from lnm_codegen.language.names import require_name
 from lnm_codegen.validation import require_bool, require_integer, require_one_of, shown, wrong
+
+# Names of declarations. Every target refuses further names, which its language reserves.
+
+
+def require_name(kind: str, name: Any) -> str:
+    """Return `name`, an identifier that a `kind` may have: "state", "input".
+
+    Raises:
+        ModelError: Not an identifier, a keyword of Python, the name of the default spike, or a name
+            of the forms that kernels use: `_x`, `grad_x`, `sum_x`, `x_next`.
+    """
+    where = f"{kind} {shown(name)}"
+    if not isinstance(name, str) or not name.isascii() or not name.isidentifier():
+        raise ModelError(
+            where, "not an identifier", "letters, digits and '_', not beginning with a digit"
+        )
+    problem = ""
+    if keyword.iskeyword(name):
+        problem = "the word is a keyword of Python"
+    elif name == "spike":
+        problem = "the default spike has this name"
+    elif name.startswith(("_", "grad_", "sum_")) or name.endswith("_next"):
+        problem = "generated code makes names of the forms _x, grad_x, sum_x and x_next"
+    if problem:
+        raise ModelError(where, problem, remedy="Choose another name.")
+    return name
+
+
+# Types of expressions for type checkers, because SymPy ships none.
+#
+# At run time `Expression` and `Condition` are SymPy's classes. Checkers see the operators below;
+# every other attribute is SymPy's, of type Any.
+
+
+if TYPE_CHECKING:
+
+    class Condition:
+        """A comparison of expressions, or several joined by `&`, `|`, `~`."""
+
+        def __and__(self, other: Condition) -> Condition: ...
+        def __or__(self, other: Condition) -> Condition: ...
+        def __invert__(self) -> Condition: ...
+
+    class Expression:
+        """An expression of declared symbols and numbers."""
+
+        def __add__(self, other: ExprLike) -> Expression: ...
+        def __radd__(self, other: ExprLike) -> Expression: ...
+        def __sub__(self, other: ExprLike) -> Expression: ...
+        def __rsub__(self, other: ExprLike) -> Expression: ...
+        def __mul__(self, other: ExprLike) -> Expression: ...
+        def __rmul__(self, other: ExprLike) -> Expression: ...
+        def __truediv__(self, other: ExprLike) -> Expression: ...
+        def __rtruediv__(self, other: ExprLike) -> Expression: ...
+        def __pow__(self, other: ExprLike) -> Expression: ...
+        def __rpow__(self, other: ExprLike) -> Expression: ...
+        def __neg__(self) -> Expression: ...
+        def __pos__(self) -> Expression: ...
+        def __lt__(self, other: ExprLike) -> Condition: ...
+        def __le__(self, other: ExprLike) -> Condition: ...
+        def __gt__(self, other: ExprLike) -> Condition: ...
+        def __ge__(self, other: ExprLike) -> Condition: ...
+        def __getattr__(self, name: str) -> Any: ...
+
+    class Symbol(Expression):
+        """A SymPy symbol."""
+
+        name: str
+
+else:
+    Condition, Expression, Symbol = Boolean, sympy.Expr, sympy.Symbol
+
+ExprLike: TypeAlias = "Expression | int | float | Fraction"
+"""An expression or a number."""
+
+
+class Numbers(Protocol):
+    """An array or a tensor."""
+
+    def tolist(self) -> Any:
+        """Return its numbers as Python's."""
+
+
+Unary: TypeAlias = "Callable[[ExprLike], Expression]"
+"""A function of one expression."""
+
+
+# Comparisons of declared symbols: SymPy's, with a truth value that raises an error of ours.
+#
+# SymPy raises TypeError for `if v > 0`, and takes `if (v > 0) & (x > 0)` for true. The classes here
+# have the names of SymPy's, compare equal to them, and are rebuilt as SymPy's. `lnm.where` stores
+# SymPy's own, so no neuron contains them.
+
+
+class _Undecided(Symbolic):
+    """Base of the classes: a condition that `if`, `and`, `or`, `not` and chains refuse."""
+
+    __slots__ = ()
+    args: Any
+
+    @property
+    def func(self) -> Any:
+        """SymPy's class, which rebuilds the condition."""
+        return next(kind for kind in type(self).__mro__ if kind in _CLASSES)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(plain(self) == plain(other))
+
+    __hash__: Any = sympy.Basic.__hash__
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.func, self.args
+
+    def __and__(self, other: Any) -> Any:
+        return undecidable(sympy.And(self, other))
+
+    def __or__(self, other: Any) -> Any:
+        return undecidable(sympy.Or(self, other))
+
+    __rand__, __ror__ = __and__, __or__
+
+    def __invert__(self) -> Any:
+        return undecidable(sympy.Not(self))
+
+
+class StrictGreaterThan(_Undecided, sympy.StrictGreaterThan):  # type: ignore[misc]
+    """a > b."""
+
+    __slots__ = ()
+
+
+class GreaterThan(_Undecided, sympy.GreaterThan):  # type: ignore[misc]
+    """a >= b."""
+
+    __slots__ = ()
+
+
+class StrictLessThan(_Undecided, sympy.StrictLessThan):  # type: ignore[misc]
+    """a < b."""
+
+    __slots__ = ()
+
+
+class LessThan(_Undecided, sympy.LessThan):  # type: ignore[misc]
+    """a <= b."""
+
+    __slots__ = ()
+
+
+class And(_Undecided, sympy.And):  # type: ignore[misc]
+    """Conditions joined by &."""
+
+    __slots__ = ()
+
+
+class Or(_Undecided, sympy.Or):  # type: ignore[misc]
+    """Conditions joined by |."""
+
+    __slots__ = ()
+
+
+_CLASSES: dict[Any, Any] = {
+    sympy.StrictGreaterThan: StrictGreaterThan,
+    sympy.GreaterThan: GreaterThan,
+    sympy.StrictLessThan: StrictLessThan,
+    sympy.LessThan: LessThan,
+    sympy.And: And,
+    sympy.Or: Or,
+}
+
+
+def undecidable(condition: Any) -> Any:
+    """Return a condition of SymPy as one whose truth value raises; anything else as it is."""
+    kind = _CLASSES.get(type(condition))
+    return condition if kind is None else _rebuilt(kind, condition.args)
+
+
+def _rebuilt(kind: Any, args: Iterable[Any]) -> Any:
+    """Return a condition of that class; SymPy would join the arguments of And and Or again."""
+    if not issubclass(kind, sympy.And | sympy.Or):
+        return kind(*args, evaluate=False)
+    node = sympy.Basic.__new__(kind, *args)
+    node._argset = frozenset(node.args)
+    return node
+
+
+def plain(condition: Any) -> Any:
+    """Return a condition with SymPy's own classes throughout; anything else as it is."""
+    if not isinstance(condition, Boolean) or not condition.args:
+        return condition
+    args = [plain(arg) for arg in condition.args]
+    same = all(new is old for new, old in zip(args, condition.args, strict=True))
+    if same and not isinstance(condition, _Undecided):
+        return condition
+    return _rebuilt(condition.func, args)
 
 
 def _arithmetic(name: str) -> Callable[[Any, Any], Any]:

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
-from lnm_codegen.language import comparison
-from lnm_codegen.language.comparison import plain
+from lnm_codegen.language import symbols as comparison
+from lnm_codegen.language.symbols import plain
 
 v, x, p = lnm.state("v"), lnm.input("x"), lnm.param("p")
 RELATIONS = {

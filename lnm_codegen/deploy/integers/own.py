@@ -16,7 +16,7 @@ from lnm_codegen.deploy.integers.weights import WeightFormat
 from lnm_codegen.deploy.network import trace_layers
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.ir.network.nodes import OverTime
-from lnm_codegen.language.names import require_name
+from lnm_codegen.language.symbols import require_name
 from lnm_codegen.nn.hooks import evaluating
 from lnm_codegen.options import NetworkTargetName
 from lnm_codegen.validation import require_integer, require_one_of, require_type

@@ -29,10 +29,8 @@ from lnm_codegen.language.symbols import (
     state,
     undriven,
 )
-from lnm_codegen.language.text.content import Content, joined
-from lnm_codegen.language.text.draws import draw_of, init_of
 from lnm_codegen.language.text.expression import CONSTANTS, FUNCTIONS, parse
-from lnm_codegen.language.text.surrogate import surrogates_of
+from lnm_codegen.language.text.tables import Content, draw_of, init_of, joined, surrogates_of
 from lnm_codegen.validation import is_number, wrong
 
 _KEYS = (

@@ -13,7 +13,7 @@ from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Declared
-from lnm_codegen.language.text.printed import printed
+from lnm_codegen.language.text.written import printed
 
 
 def definition_digest(neuron: Neuron, with_surrogates: bool = True) -> str:

@@ -28,10 +28,16 @@ from sympy.logic.boolalg import Boolean
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language import functions as fn
-from lnm_codegen.language.bounds import MAX_EXPONENT
+from lnm_codegen.language.bounds import (
+    MAX_EXPONENT,
+    ExpressionCost,
+    applied,
+    exact_decimal,
+    quoted,
+    tree_of,
+)
 from lnm_codegen.language.misuse import FUNCTIONS as WORDS
 from lnm_codegen.language.symbols import Declared, Vector, is_spike
-from lnm_codegen.language.text.cost import ExpressionCost, applied, exact_decimal, quoted, tree_of
 from lnm_codegen.validation import did_you_mean
 
 Names: TypeAlias = Mapping[str, "Declared | Vector | sympy.Expr"]

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from lnm_codegen.language import functions as fn
-from lnm_codegen.language.expression import Expression
-from lnm_codegen.language.symbols import is_spike
+from lnm_codegen.language.symbols import Expression, is_spike
 
 
 @dataclass(frozen=True, slots=True, eq=False)

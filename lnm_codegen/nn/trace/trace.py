@@ -10,7 +10,6 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.expression import Numbers
 from lnm_codegen.language.functions import as_expr
 from lnm_codegen.language.misuse import as_number, as_numbers
 from lnm_codegen.language.neuron import Neuron
@@ -19,6 +18,7 @@ from lnm_codegen.language.symbols import (
     SCOPE,
     Declared,
     Init,
+    Numbers,
     Scope,
     Vector,
     input,

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 import lnm_codegen as lnm
 from lnm_codegen.files import MAX_BYTES
 from lnm_codegen.ir.declarations import Param
+from lnm_codegen.language.bounds import MAX_LENGTH
 from lnm_codegen.language.symbols import Declared, Vector
-from lnm_codegen.language.text.cost import MAX_LENGTH
 from lnm_codegen.language.text.definition import load, read
 from lnm_codegen.language.text.expression import FUNCTIONS, parse
 from tests.refusals import refused
