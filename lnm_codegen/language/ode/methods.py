@@ -276,7 +276,7 @@ def scaled(a: Sequence[Sequence[Any]], k: Sequence[int]) -> list[list[Any]]:
 #
 #     P <- P + Y*P/2,    Y <- 2*Y + Y*Y
 #
-# Y holds exp - 1, since squaring exp itself would double its rounding error s times. `balance.py`
+# Y holds exp - 1, since squaring exp itself would double its rounding error s times. `balanced`
 # scales the states before, so that A does not depend on their units.
 
 
