@@ -1,14 +1,19 @@
-"""Expressions that several families share: spikes, slopes, resets and clamps."""
+"""Arguments and expressions that several families share: spikes, slopes, resets, clamps, ranges."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
+from lnm_codegen.ir.declarations import Draw, Uniform, middle
 from lnm_codegen.language.functions import ExprLike, as_expr, min, where
 from lnm_codegen.language.neuron import hard_reset, soft_reset
 from lnm_codegen.language.surrogate import Surrogate, from_slope
-from lnm_codegen.language.symbols import Declared, state
-from lnm_codegen.validation import wrong
+from lnm_codegen.language.symbols import Declared, param, state
+from lnm_codegen.validation import is_number, require_interval, require_number, wrong
+
+# Expressions that several families share: spikes, slopes, resets and clamps.
+
 
 LOWEST = -2.0
 """Lower end of the potential's interval where a neuron has no clamp."""
@@ -67,3 +72,46 @@ def windows(first: Declared, *others: Declared) -> dict[Declared, Surrogate]:
         lambda z: where(z <= -half, 0, where(z <= half, 1, 0)), "half_open_rectangle"
     )
     return {first: closed, **dict.fromkeys(others, half_open)}
+
+
+# Arguments of families that are a number or a range, from which a layer draws initial values.
+
+
+Range: TypeAlias = float | tuple[float, float]
+"""A number, or the ends of a uniform distribution."""
+
+
+def require_range(
+    where: str,
+    word: str,
+    value: Any,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
+) -> tuple[float, float]:
+    """Return the ends of a range, equal for one number.
+
+    Raises:
+        ModelError: Neither a finite number nor a pair (low, high) with low < high, or out of the
+            bounds; see `require_number` for them.
+    """
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        ends = require_interval(where, word, value)
+    elif is_number(value):
+        ends = (value, value)
+    else:
+        raise wrong(where, word, value, "a finite number, or (low, high) with low < high")
+    for end in ends:
+        require_number(where, word, end, low=low, above=above, high=high, below=below)
+    return float(ends[0]), float(ends[1])
+
+
+def param_in(
+    where: str, name: str, value: Any, *, learnable: bool = True, **bounds: float
+) -> Declared:
+    """Declare a scalar parameter that begins in a range; for the bounds see `require_range`."""
+    ends = require_range(where, name, value, **bounds)
+    draw = Draw(Uniform(ends)) if ends[0] < ends[1] else None
+    return param(name, init=middle(ends), learnable=learnable, draw=draw)

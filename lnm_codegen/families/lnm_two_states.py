@@ -13,8 +13,7 @@ from typing import Any, Literal, TypeAlias
 import sympy
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.families.common import clamped, reset_of, within
-from lnm_codegen.families.draws import Range, require_range
+from lnm_codegen.families.common import Range, clamped, require_range, reset_of, within
 from lnm_codegen.ir.declarations import Matrix, PolePair, Poles, rotation
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import ExprLike, cos, sigmoid, sin

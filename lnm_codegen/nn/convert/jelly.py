@@ -13,16 +13,8 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.errors import ShapeError
-from lnm_codegen.families.clif import clif
-from lnm_codegen.families.cuba_lif import cuba_lif
-from lnm_codegen.families.exponential import eif
-from lnm_codegen.families.integrate_and_fire import if_
-from lnm_codegen.families.izhikevich import izhikevich
-from lnm_codegen.families.klif import klif
-from lnm_codegen.families.li import li
-from lnm_codegen.families.lif import lif
-from lnm_codegen.families.plif import plif
-from lnm_codegen.families.qif import qif
+from lnm_codegen.families.integrate_and_fire import clif, cuba_lif, if_, klif, li, lif, plif
+from lnm_codegen.families.quadratic import eif, izhikevich, qif
 from lnm_codegen.language.binding import bind
 from lnm_codegen.language.functions import sigmoid, stop_gradient, where
 from lnm_codegen.language.neuron import Neuron, hard_reset, soft_reset

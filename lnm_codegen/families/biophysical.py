@@ -1,4 +1,4 @@
-"""`hodgkin_huxley`: the squid's giant axon, a potential and three gates."""
+"""Neurons of biophysics: FitzHugh and Nagumo's, Hodgkin and Huxley's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,70 @@ from lnm_codegen.language.surrogate import Surrogate, atan
 from lnm_codegen.language.symbols import Granularity, input, param, state
 from lnm_codegen.validation import require_bool, require_integer, require_number, require_numbers
 
-REST = {"v": -65.0, "m": 0.0529, "h": 0.5961, "n": 0.3177}
+FITZHUGH_REST = (-1.2, -0.625)
+"""Initial v and w, near the fixed point of the default parameters without input."""
+
+
+@family
+def fitzhugh_nagumo(
+    a: float = 0.7,
+    b: float = 0.8,
+    epsilon: float = 0.08,
+    dt: float = 0.25,
+    sub_steps: int = 1,
+    v_threshold: float = 1.0,
+    crossing: bool = True,
+    learnable: bool = False,
+    per: Granularity | dict[str, Granularity] = "layer",
+    surrogate: Surrogate | None = None,
+) -> Neuron:
+    """FitzHugh-Nagumo (FitzHugh 1961; Nagumo, Arimoto and Yoshizawa 1962), in Euler's method.
+
+        charge   v' = v + dt*(v - v**3/3 - w + x)
+                 w' = w + dt*epsilon*(v + a - b*w)
+                 last' = v                                             crossing
+        fire     spike = H(min(v' - v_threshold, v_threshold - v))     crossing
+                 spike = H(v' - v_threshold)                           else
+        reset    none
+
+    All quantities have no unit. Without input the default neuron rests near v = -1.2, w = -0.625.
+    A constant input between about 0.33 and 1.42 makes it oscillate. Euler's method diverges where
+    v**2 exceeds about 3 + 6*sub_steps/dt.
+
+    Args:
+        a: Constant of the recovery.
+        b: Leak of the recovery.
+        epsilon: Rate of the recovery over that of v.
+        dt: Time step, > 0.
+        sub_steps: Steps of Euler's method in a time step, each of dt/sub_steps.
+        v_threshold: Potential at which it spikes.
+        crossing: Spike once, where v rises through v_threshold. False: at every step above it.
+        learnable: Make a, b and epsilon learnable.
+        per: Granularity of the learnable parameters, a word or a dict by name.
+        surrogate: Slope of the spike; atan(alpha=2) by default.
+    """
+    require_number("fitzhugh_nagumo", "dt", dt, above=0)
+    require_integer("fitzhugh_nagumo", "sub_steps", sub_steps, 1, 1000)
+    require_numbers("fitzhugh_nagumo", a=a, b=b, epsilon=epsilon, v_threshold=v_threshold)
+    require_bool("fitzhugh_nagumo", "crossing", crossing)
+    v, w, x = state("v", init=FITZHUGH_REST[0]), state("w", init=FITZHUGH_REST[1]), input("x")
+    shift, leak, rate = (
+        param(n, init=c, learnable=learnable) for n, c in (("a", a), ("b", b), ("epsilon", epsilon))
+    )
+    threshold = param("v_threshold", init=v_threshold, learnable=False)
+    step = as_expr(dt) / sub_steps
+
+    def euler(v: Any, w: Any) -> tuple[Any, Any]:
+        return v + step * (v - v**3 / 3 - w + x), w + step * rate * (v + shift - leak * w)
+
+    after = euler(v, w) if sub_steps == 1 else substeps(sub_steps, euler, v=v, w=w)
+    fire, last = spikes_at(v, threshold, crossing)
+    return Neuron(
+        charge=dict(zip((v, w), after, strict=True)) | last, fire=fire, surrogate=surrogate
+    ).with_per(per)
+
+
+HODGKIN_REST = {"v": -65.0, "m": 0.0529, "h": 0.5961, "n": 0.3177}
 """Initial states: the resting potential, and the gates in equilibrium there."""
 
 
@@ -76,7 +139,7 @@ def hodgkin_huxley(
         require_number("hodgkin_huxley", word, value, above=0)
     require_integer("hodgkin_huxley", "sub_steps", sub_steps, 1, 1000)
     require_bool("hodgkin_huxley", "crossing", crossing)
-    states, x = [state(name, init=init) for name, init in REST.items()], input("x")
+    states, x = [state(name, init=init) for name, init in HODGKIN_REST.items()], input("x")
     channels = [param(name, init=value, learnable=learnable) for name, value in given.items()]
     c = param("capacitance", init=capacitance, learnable=False)
     threshold = param("v_threshold", init=v_threshold, learnable=False)
@@ -84,7 +147,7 @@ def hodgkin_huxley(
     after = substeps(
         sub_steps,
         lambda v, m, h, n: _exponential_euler((v, m, h, n), x, channels, c, step),
-        **dict(zip(REST, states, strict=True)),
+        **dict(zip(HODGKIN_REST, states, strict=True)),
     )
     fire, last = spikes_at(states[0], threshold, crossing)
     return Neuron(

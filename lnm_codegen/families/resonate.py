@@ -1,14 +1,63 @@
-"""`brf`: the balanced resonate-and-fire neuron."""
+"""Resonate-and-fire neurons."""
 
 from __future__ import annotations
 
-from lnm_codegen.families.draws import Range, param_in
+from lnm_codegen.families.common import Range, param_in
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import abs, as_expr, sqrt
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, input, param, spike, state
 from lnm_codegen.validation import require_number, require_numbers
+
+
+@family
+def rf(
+    omega: Range = (5.0, 10.0),
+    b_offset: Range = (0.0, 3.0),
+    dt: float = 0.01,
+    v_threshold: float = 1.0,
+    learnable: bool = True,
+    per: Granularity | dict[str, Granularity] = "layer",
+    surrogate: Surrogate | None = None,
+) -> Neuron:
+    """Resonate-and-fire neuron (Izhikevich 2001) in the form of Higuchi et al. 2024.
+
+        charge   h  = v + dt*(b*v - |omega|*w + x),  b = -|b_offset|
+                 w' = w + dt*(|omega|*v + b*w)
+        fire     spike = H(h - v_threshold)
+        reset    none
+
+    arXiv 2402.14603 and github.com/AdaptiveAILab/brf-neurons. v and w are the real and imaginary
+    part of the potential, which they call u and v. The neuron is a free `lnm` of two states and
+    degree 1 without reset, whose input is dt*x. It diverges where (1 + dt*b)**2 + (dt*omega)**2
+    exceeds 1; `brf` avoids that.
+
+    Args:
+        omega: Angular frequency in radians per unit of dt: a number, or a range (low, high). A
+            layer draws it uniformly for each parameter set. Without a layer the middle counts.
+        b_offset: Damping per unit of dt, given as `omega`.
+        dt: Time step, > 0. The authors' omega is in radians per second for dt in seconds.
+        v_threshold: Firing threshold.
+        learnable: Make omega and b_offset learnable.
+        per: Granularity of the learnable parameters, a word or a dict by name.
+        surrogate: Slope of the spike; atan(alpha=2) by default. The authors use a difference of two
+            Gaussians.
+    """
+    require_number("rf", "dt", dt, above=0)
+    require_numbers("rf", v_threshold=v_threshold)
+    v, w, x, step = state("v"), state("w"), input("x"), as_expr(dt)
+    frequency = abs(param_in("rf", "omega", omega, learnable=learnable))
+    damping = abs(param_in("rf", "b_offset", b_offset, learnable=learnable))
+    threshold = param("v_threshold", init=v_threshold, learnable=False)
+    return Neuron(
+        charge={
+            v: v + step * (x - damping * v - frequency * w),
+            w: w + step * (frequency * v - damping * w),
+        },
+        fire=v - threshold,
+        surrogate=surrogate,
+    ).with_per(per)
 
 
 @family
