@@ -1,4 +1,4 @@
-"""Built-in neuron families, one file each."""
+"""Built-in neuron families; each file has those of one kind."""
 
 from __future__ import annotations
 
