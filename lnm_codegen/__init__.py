@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from lnm_codegen.backends.rtl import Rtl
 from lnm_codegen.compiler.emit import emit, package
-from lnm_codegen.compiler.fixed import quantize
+from lnm_codegen.compiler.fixed import interpret_fixed, quantize
 from lnm_codegen.compiler.interpret import interpret
-from lnm_codegen.compiler.interpret_fixed import interpret_fixed
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.families.library import get, load
 from lnm_codegen.ir.declarations import Draw, leak, pole_matrix, pole_pair, uniform

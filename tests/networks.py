@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 import lnm_codegen as lnm
-from lnm_codegen.compiler.stage import neuron_stage
+from lnm_codegen.compiler.fixed import neuron_stage
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import (
     SPIKES,

@@ -30,8 +30,8 @@ import numpy as np
 
 from lnm_codegen.backends.cuda.backend import Cuda
 from lnm_codegen.backends.network_verilog.backend import emit_circuit
-from lnm_codegen.compiler.model import model_of
-from lnm_codegen.compiler.stage import neuron_stage
+from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.compiler.fixed import neuron_stage
 from lnm_codegen.errors import ToolError
 from lnm_codegen.files import write_whole
 from lnm_codegen.hardware import tools

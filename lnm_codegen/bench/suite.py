@@ -27,7 +27,7 @@ from lnm_codegen.bench.measure import (
 )
 from lnm_codegen.bench.subjects import Subject, compiled, eager, hand_loop, layers, peers
 from lnm_codegen.bench.table import COPIES, STREAMS, Row
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.errors import ToolError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer

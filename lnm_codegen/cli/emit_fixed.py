@@ -15,8 +15,8 @@ from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.earlier import MANIFEST
 from lnm_codegen.backends.rtl import COEFFICIENTS, FORMS, MULTIPLIERS, Rtl
 from lnm_codegen.cli.options import FORMAT_HELP, ROUNDING_HELP, parse_format
+from lnm_codegen.compiler.emit import fixed_model_of
 from lnm_codegen.compiler.formats import load_spec
-from lnm_codegen.compiler.model import fixed_model_of
 from lnm_codegen.errors import ModelError
 from lnm_codegen.hardware.notes import rounded_note, width_note, zero_note
 from lnm_codegen.ir.fixed import nodes as fx

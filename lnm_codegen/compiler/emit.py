@@ -5,16 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
+import numpy as np
+
 from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
 from lnm_codegen.backends.base import DTYPES, Model, Source
+from lnm_codegen.backends.fixed import Coefficient, FixedModel, FixedState
 from lnm_codegen.backends.names import require_no_header
 from lnm_codegen.backends.package import backend as packages
 from lnm_codegen.backends.rtl import Rtl
-from lnm_codegen.compiler.model import fixed_model_of, model_of
-from lnm_codegen.errors import ModelError
+from lnm_codegen.compiler import fixed
+from lnm_codegen.compiler.arguments import parameters_of, start_of
+from lnm_codegen.compiler.pipeline import lower
+from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
+from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.declarations import Extent, finest
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.interpret import Array
+from lnm_codegen.ir.nodes import Binary, Expr, Kernel, Role, Var
+from lnm_codegen.ir.operators import BinaryOp
+from lnm_codegen.ir.passes.simplify import at_unit_gradient
 from lnm_codegen.ir.types import Fixed, FixedSpec
+from lnm_codegen.language.display import equations, slopes
 from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.normalisation import channel_sums, input_correction
+from lnm_codegen.language.symbols import require_name
 from lnm_codegen.options import DtypeName, PackageName, SchemeName, TargetName
 from lnm_codegen.validation import require_one_of, shown
 
@@ -115,3 +130,187 @@ def _require_spec(backend: str, spec: Fixed | FixedSpec | None) -> Fixed | Fixed
         problem = f"backend {backend!r} works in fixed point, and spec is None"
         raise ModelError("emit", problem, remedy="Give spec=lnm.Fixed(16, 12), say.")
     return spec
+
+
+# Models: a neuron as a backend receives it, in floating point or in fixed point.
+
+
+def model_of(
+    neuron: Neuron,
+    *,
+    name: str | None = None,
+    dtype: DtypeName = "float32",
+    scheme: SchemeName = "horner",
+) -> Model:
+    """Return the model of a neuron in floating point; see `emit` for the arguments."""
+    program = lower(neuron, scheme)
+    definition = equations(neuron)
+    if neuron is channel_sums():
+        program = at_unit_gradient(program)
+        definition = (*definition, "backward takes the gradient of y as 1")
+    own_name = _name(neuron, name)
+    passes = (channel_sums(), input_correction()) if neuron.prologue else ()
+    return Model(
+        name=own_name,
+        family=neuron.name,
+        program=program,
+        states=tuple(s.decl for s in neuron.states),  # type: ignore[misc]
+        inputs=tuple(s.name for s in neuron.inputs),
+        params=neuron.step_params,
+        layer_params=neuron.params,
+        outputs=program.forward.result_names(Role.OUTPUT),
+        equations=definition,
+        slopes=slopes(neuron),
+        dtype=dtype,
+        prologue=neuron.prologue,
+        passes=tuple(model_of(p, name=f"{own_name}_{p.name}", dtype=dtype) for p in passes),
+    )
+
+
+def fixed_model_of(
+    neuron: Neuron,
+    spec: Fixed | FixedSpec,
+    *,
+    name: str | None = None,
+    scheme: SchemeName = "horner",
+    values: Mapping[str, Any] | None = None,
+    rtl: Rtl | None = None,
+    stimulus: Mapping[str, Any] | None = None,
+) -> FixedModel:
+    """Return the model of a neuron in fixed point; see `emit` for the arguments.
+
+    Raises:
+        ModelError: As for `quantize`, with these values; a reserved name; a value or an initial
+            state that does not fit its format.
+        ShapeError: `stimulus` is not one array (sequences, ticks, neurons) for each input.
+        UnsupportedError: As for `quantize`; a parameter per neuron.
+    """
+    own_name, rtl = _name(neuron, name), rtl or Rtl()
+    program, given = fixed.program_of(neuron, spec, scheme), values or {}
+    coefficients, states = _coefficients(neuron, program, given), _states(neuron, program, given)
+    drive = None if stimulus is None else _stimulus(neuron, stimulus, rtl.neurons)
+    _require_needed(neuron, program, given, drive)
+    return FixedModel(
+        name=own_name,
+        family=neuron.name,
+        program=program,
+        states=states,
+        coefficients=coefficients,
+        equations=equations(neuron),
+        rtl=rtl,
+        stimulus=None
+        if drive is None
+        else {n: fixed.integers(x, fixed.bits_of(program, n)) for n, x in drive.items()},
+    )
+
+
+def _name(neuron: Neuron, name: str | None) -> str:
+    if name is None or name == neuron.name:  # the name of a family may be reserved: `if`
+        return neuron.name
+    return require_name("emit: name", name)
+
+
+def _states(
+    neuron: Neuron, program: fx.Program, given: Mapping[str, Any]
+) -> tuple[FixedState, ...]:
+    """Return the states with their initial values, one for every neuron of a circuit."""
+    kind = np.dtype("float64")
+    extent = Extent(1, fixed.channels_of(neuron, given), 1)
+    raw = parameters_of(neuron, given, extent, kind)
+    start = start_of(neuron, None, (extent.channels,), kind, raw, extent)
+
+    def state(name: str, values: Array) -> FixedState:
+        bits, word = fixed.bits_of(program, name), f"the initial value of state {name!r}"
+        integers = np.unique(fixed.rounded(neuron.name, word, values, bits))
+        if len(integers) > 1:
+            problem = f"{word} has {len(integers)} values, and a circuit begins with one"
+            remedy = "Use per='layer'."
+            raise UnsupportedError(neuron.name, problem, "one value in the format", remedy)
+        return FixedState(name, bits, int(integers[0]))
+
+    return tuple(state(name, values) for name, values in start.items())
+
+
+def _coefficients(
+    neuron: Neuron, program: fx.Program, given: Mapping[str, Any]
+) -> tuple[Coefficient, ...]:
+    if finest(p.per for p in neuron.params) == "neuron":
+        names = ", ".join(p.name for p in neuron.params if p.per == "neuron")
+        raise UnsupportedError(
+            neuron.name, f"{names} per neuron has no circuit", "per='layer' or per='channel'"
+        )
+    extent = Extent(1, fixed.channels_of(neuron, given), 1)
+    raw = parameters_of(neuron, given, extent, np.dtype("float64"))
+    reals, formula = fixed.prepared_values(program, raw), formulas(program.prepare)
+    return tuple(
+        Coefficient(
+            name,
+            fixed.bits_of(program, name),
+            tuple(int(k) for k in array.reshape(-1)),
+            tuple(float(r) for r in np.broadcast_to(reals[name], array.shape).reshape(-1)),
+            formula.get(name, ""),
+        )
+        for name, array in fixed.prepared_integers(program, raw).items()
+    )
+
+
+def _require_needed(
+    neuron: Neuron,
+    program: fx.Program,
+    given: Mapping[str, Any],
+    drive: Mapping[str, Array] | None,
+) -> None:
+    """Raise ModelError where a number that the neuron needs rounds to 0."""
+    channels = fixed.channels_of(neuron, given)
+    shapes = () if drive is None else [x.shape for x in drive.values()]
+    inner = next((neurons // channels for *_, neurons in shapes if neurons % channels == 0), 0)
+    extent = Extent(1, channels, inner or 1)
+    raw = parameters_of(neuron, given, extent, np.dtype("float64"))
+    inputs = {n: np.swapaxes(x, 0, 1) for n, x in (drive or {}).items()} if inner else None
+    fixed.require_needed(neuron, program, raw, extent, inputs)
+
+
+def _stimulus(neuron: Neuron, stimulus: Mapping[str, Any], neurons: int) -> dict[str, Array]:
+    """Return real numbers (sequences, ticks, neurons) by input, or raise ShapeError."""
+    names = [s.name for s in neuron.inputs]
+    arrays = {name: np.asarray(value, np.float64) for name, value in stimulus.items()}
+    shapes = {array.shape for array in arrays.values()}
+    shape = next(iter(shapes), ())
+    sound = len(shapes) == 1 and len(shape) == 3 and min(shape) > 0 and shape[2] == neurons
+    if sorted(arrays) != sorted(names) or not sound:
+        given = ", ".join(f"{n} {a.shape}" for n, a in arrays.items()) or "empty"
+        raise ShapeError(
+            neuron.name,
+            f"stimulus is {given}",
+            f"for each of {', '.join(names)} an array (sequences, ticks, {neurons})",
+        )
+    return arrays
+
+
+# Formulas of prepared parameters as text, for comments.
+
+
+def formulas(prepare: Kernel) -> dict[str, str]:
+    """Return the value of each computed result by name, in declared parameters and other results.
+
+    inv_tau of `lif` is 1 / tau, say. Declared parameters have no formula.
+    """
+    results = {port.var for port in prepare.results}
+    table: dict[Var, Expr] = {}
+    found: dict[str, str] = {}
+    for let in prepare.body:
+        value = ir.substitute(let.value, table)
+        if let.target in results:
+            found[let.target.name] = ir.expr_text(_without_fma(value))
+        else:
+            table[let.target] = value
+    return found
+
+
+def _without_fma(e: Expr) -> Expr:
+    """Return `e` with a*b + c for fma(a, b, c)."""
+    e = ir.map_children(e, _without_fma)
+    if isinstance(e, ir.Fma):
+        a, b, c = ir.children(e)
+        return Binary(BinaryOp.ADD, Binary(BinaryOp.MUL, a, b), c)
+    return e

@@ -1,27 +1,35 @@
-"""Fixed point: `lnm.quantize`, and real numbers as integers of a format."""
+"""Fixed point: `lnm.quantize`, `lnm.interpret_fixed`, and the neurons of a network in integers.
+
+The interpreter is the reference of the integer C model and of the Verilog.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from lnm_codegen.compiler.arguments import parameters_of, start_of
+from lnm_codegen.compiler.arguments import extent_of, inputs_of, parameters_of, start_of
+from lnm_codegen.compiler.interpret import broadcast_to_neurons, run_steps
 from lnm_codegen.compiler.lost import Lost, Runs, lost_error, lost_numbers, needed
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir import interpret as real
 from lnm_codegen.ir.declarations import Extent
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.interpret import Array
+from lnm_codegen.ir.fixed.interpret import Array, run
 from lnm_codegen.ir.fixed.quantize import quantize as quantized
+from lnm_codegen.ir.network.nodes import NeuronStage, Shape, size_of
 from lnm_codegen.ir.nodes import Role
 from lnm_codegen.ir.passes.simplify import keep_results
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec, spec_of
 from lnm_codegen.language.family import require_neuron
-from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.options import SchemeName
+
+# Fixed point: `lnm.quantize`, and real numbers as integers of a format.
 
 
 def quantize(neuron: Neuron, spec: Fixed | FixedSpec, scheme: SchemeName = "horner") -> fx.Program:
@@ -174,3 +182,167 @@ def _described(program: fx.Program, name: str) -> str:
 def prepared_values(program: fx.Program, raw: Mapping[str, Any]) -> dict[str, Array]:
     """Return every prepared parameter in float64, before rounding."""
     return real.run(program.prepare, raw, np.float64)
+
+
+# `lnm.interpret_fixed`: a neuron on a sequence in fixed point, in NumPy integers.
+#
+# It is the reference of the integer C model and of the Verilog.
+
+
+@dataclass(frozen=True)
+class FixedResult:
+    """Result of `interpret_fixed`, as integers; `value` converts them to numbers.
+
+    Attributes:
+        program: The fixed-point program.
+        outputs: Output name -> integers (T, N, *), or booleans for a spike.
+        states: State name -> its integers after the last step, (N, *).
+        trajectory: State name -> its integers before each step, (T, N, *).
+    """
+
+    program: fx.Program
+    outputs: dict[str, Array]
+    states: dict[str, Array]
+    trajectory: dict[str, Array] = field(repr=False)
+
+    @property
+    def out(self) -> Array:
+        """The first output, as numbers."""
+        return self.value(next(iter(self.outputs)))
+
+    def value(self, name: str) -> Array:
+        """Return an output as float64 numbers, or the final value of a state.
+
+        Where both have the name, it is the output.
+        """
+        kernel = self.program.kernel
+        types = {p.var.name: p.var.type for p in kernel.inputs}
+        results = (p.var.type for p in kernel.results if p.role is Role.OUTPUT)
+        types |= dict(zip(self.outputs, results, strict=True))
+        array, bits = (self.states | self.outputs)[name], types[name]
+        return array / 2.0**bits.frac if isinstance(bits, Bits) else array.astype(np.float64)
+
+
+def interpret_fixed(
+    neuron: Neuron,
+    *x_seq: Any,
+    spec: Fixed | FixedSpec,
+    state: Mapping[str, Any] | None = None,
+    scheme: SchemeName = "horner",
+    **params: Any,
+) -> FixedResult:
+    """Run a neuron over a sequence in fixed point.
+
+    Args:
+        neuron: The definition.
+        x_seq: One array per input, of shapes as for `lnm.interpret`, in real numbers; each is
+            rounded to the nearest number of its format, ties up, and saturated; NaN becomes 0.
+        spec: A `Fixed`, or a `FixedSpec`.
+        state: Initial values by state name, in real numbers, rounded likewise.
+        scheme: "horner" or "estrin".
+        **params: As for `lnm.interpret`; the prepared parameters are rounded once.
+
+    Raises:
+        ModelError: As for `quantize`; a parameter that does not fit its format.
+        ShapeError: Arrays that are not of real numbers, or do not fit together.
+    """
+    program = program_of(neuron, spec, scheme)
+    kind = np.dtype(np.float64)
+    inputs = inputs_of(neuron, x_seq, kind)
+    shape = next(iter(inputs.values())).shape
+    extent = extent_of(neuron.params, shape)
+    raw = parameters_of(neuron, params, extent, kind)
+    table = prepared_integers(program, raw)
+    start = start_of(neuron, state, shape[1:], kind, raw, extent)
+    now = {n: integers(v, bits_of(program, n)) for n, v in start.items()}
+    sequences = {n: integers(x, bits_of(program, n)) for n, x in inputs.items()}
+    result = run_sequence(program, sequences, table, now, extent)
+    names = (name for name, _ in neuron.output)
+    return replace(result, outputs=dict(zip(names, result.outputs.values(), strict=True)))
+
+
+def run_sequence(
+    program: fx.Program,
+    sequences: Mapping[str, Array],
+    parameters: Mapping[str, Array],
+    start: Mapping[str, Array],
+    extent: Extent,
+) -> FixedResult:
+    """Run a program over a sequence of integers.
+
+    `sequences` are the inputs (T, N, *), `parameters` those of `prepared_integers`, `start` the
+    states (N, *).
+    """
+    outputs, trajectory, final, _ = run_steps(
+        program.kernel,
+        lambda values: run(program.kernel, values),
+        lambda type_: np.int64 if isinstance(type_, Bits) else np.bool_,
+        dict(sequences),
+        broadcast_to_neurons(parameters, extent),
+        dict(start),
+    )
+    return FixedResult(program, outputs, final, trajectory)
+
+
+# Neurons of a network in integers, from a definition, formats and parameter values.
+
+
+def neuron_stage(
+    name: str,
+    neuron: Neuron,
+    spec: Fixed | FixedSpec,
+    shape: Shape,
+    values: Mapping[str, Any] | None = None,
+) -> NeuronStage:
+    """Return the neurons of a layer in integers.
+
+    Args:
+        name: Name of the layer.
+        neuron: Its neuron, with one input and one output.
+        spec: Formats.
+        shape: (C, *) of the neurons of a time step.
+        values: Parameters by name, as for `lnm.interpret`; the declared `init` otherwise.
+
+    Raises:
+        ModelError: A constant, a parameter or an initial state that does not fit its format; the
+            place begins with the layer.
+        UnsupportedError: The neuron has no fixed-point form.
+    """
+    require_one_port(name, neuron)
+    try:
+        return _stage(name, neuron, spec, shape, values or {})
+    except ModelError as error:
+        raise error.within(name) from None
+
+
+def _stage(
+    name: str,
+    neuron: Neuron,
+    spec: Fixed | FixedSpec,
+    shape: Shape,
+    values: Mapping[str, Any],
+) -> NeuronStage:
+    program, kind = program_of(neuron, spec), np.dtype(np.float64)
+    extent = Extent(1, shape[0], size_of(shape[1:]))
+    raw = parameters_of(neuron, values, extent, kind)
+    start = start_of(neuron, None, shape, kind, raw, extent)
+
+    def initial(state: str, array: Array) -> Array:
+        word = f"the initial value of state {state!r}"
+        return _fewest(rounded(neuron.name, word, array, bits_of(program, state)), shape)
+
+    return NeuronStage(
+        name,
+        program,
+        tuple((n, _fewest(a, shape)) for n, a in prepared_integers(program, raw).items()),
+        tuple((n, initial(n, a)) for n, a in start.items()),
+    )
+
+
+def _fewest(array: Array, shape: Shape) -> Array:
+    """Return the fewest numbers that give each neuron its own: one, one a channel, or all."""
+    flat = array.reshape(-1)
+    if np.all(flat == flat[0]):
+        return flat[:1]
+    rows = flat.reshape(shape[0], -1)
+    return rows[:, 0] if np.all(rows == rows[:, :1]) else flat

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, cast, get_args
 
 import torch
 
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.errors import InternalError, ToolError, reason
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.language.neuron import Neuron

@@ -17,7 +17,7 @@ from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.c.backend import C
 from lnm_codegen.backends.cuda.backend import Cuda
 from lnm_codegen.backends.plan import HEAD, SIZES, Field, plan_of
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.nn.load.c import compiler
 from tests.backends.cuda.host import FLAGS, HERE, host_text
 from tests.cases import CASES

@@ -24,7 +24,7 @@ from lnm_codegen.backends.names import (
     require_no_collision,
 )
 from lnm_codegen.backends.plan import SIZES
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.load.c import compiler
 from tests.backends.cuda.host import run_host

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.cli import run
+from lnm_codegen.compiler.emit import fixed_model_of
 from lnm_codegen.compiler.fixed import program_of
-from lnm_codegen.compiler.model import fixed_model_of
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.nodes import Role
 from tests.refusals import refused

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.bench.measure import Workload, peak_bytes
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn.layout import layout_of
 from lnm_codegen.nn.load.c import load_c

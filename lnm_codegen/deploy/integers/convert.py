@@ -11,8 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from lnm_codegen.analysis.arithmetic.interval import Interval, integer_bits, interval_of
-from lnm_codegen.compiler.fixed import integers
-from lnm_codegen.compiler.stage import neuron_stage
+from lnm_codegen.compiler.fixed import integers, neuron_stage
 from lnm_codegen.deploy.integers.layers import differing, keeping, require_layers
 from lnm_codegen.deploy.integers.real import RealNeurons, RealStage, RealWeights, real_stages
 from lnm_codegen.deploy.integers.weights import WeightFormat, integer_readout, integer_weights

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from lnm_codegen.analysis.charge import emits_spikes
 from lnm_codegen.compiler.arguments import parameters_of
-from lnm_codegen.compiler.fixed import needed_numbers, prepared_values, program_of
+from lnm_codegen.compiler.fixed import interpret_fixed, needed_numbers, prepared_values, program_of
 from lnm_codegen.compiler.interpret import interpret
-from lnm_codegen.compiler.interpret_fixed import interpret_fixed
 from lnm_codegen.compiler.lost import Lost, keeping_formats, lost_error
 from lnm_codegen.deploy.integers.real import RealNeurons
 from lnm_codegen.deploy.network import LayerTrace, layer_parameters

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.compiler.arguments import extent_of
-from lnm_codegen.compiler.fixed import integers
-from lnm_codegen.compiler.interpret_fixed import run_sequence
+from lnm_codegen.compiler.fixed import integers, run_sequence
 from lnm_codegen.nn.eager import run_eager
 from lnm_codegen.nn.integer.arithmetic import Arithmetic, clipped
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.function import needs_backward, run_backward, save_call, saved_call, time_stride

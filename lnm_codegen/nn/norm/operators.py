@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.backends.base import Model
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.function import (
     FusedCall,

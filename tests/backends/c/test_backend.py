@@ -18,7 +18,7 @@ import lnm_codegen as lnm
 from lnm_codegen.backends import expr
 from lnm_codegen.backends.c.backend import FLAGS
 from lnm_codegen.backends.c.expr import CDialect, math_functions
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import evaluate
 from lnm_codegen.ir.nodes import Kernel, Let, Phase, Port, Role, Var

@@ -15,7 +15,7 @@ import pytest
 import lnm_codegen as lnm
 from lnm_codegen.backends.arguments import ABI
 from lnm_codegen.backends.plan import HEAD, SIZES, plan_of
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.ir.declarations import Granularity
 from lnm_codegen.nn.load.c import build, load_library
 

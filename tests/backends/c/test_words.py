@@ -13,7 +13,7 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.c.words import c_meaning, cuda_meaning
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.nn.load.c import compiler
 from tests.backends.cuda.host import host_text, run_host
 from tests.refusals import refused

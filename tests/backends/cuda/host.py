@@ -24,7 +24,7 @@ from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.cuda.backend import Cuda
 from lnm_codegen.backends.cuda.plan import CudaPlan, Launch
 from lnm_codegen.backends.plan import HEAD, SIZES, Field, plan_of
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.nn.load.c import compiler
 from tests.cases import Results
 from tests.strategies import Arguments, distinct

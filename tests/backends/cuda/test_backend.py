@@ -20,7 +20,7 @@ import lnm_codegen as lnm
 from lnm_codegen.backends.cuda.backend import FLAGS, Cuda
 from lnm_codegen.backends.cuda.plan import MAX_GRID, MAX_SHARED, SHARED, CudaPlan, Launch
 from lnm_codegen.backends.plan import plan_of
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import run as run_kernel

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 import lnm_codegen as lnm
 from lnm_codegen.backends.c.backend import FLAGS
 from lnm_codegen.compiler.arguments import parameters_of
-from lnm_codegen.compiler.fixed import integers, prepared_integers
-from lnm_codegen.compiler.interpret_fixed import interpret_fixed
+from lnm_codegen.compiler.fixed import integers, interpret_fixed, prepared_integers
 from lnm_codegen.ir.declarations import Extent
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import run

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
-from lnm_codegen.compiler.stage import neuron_stage
+from lnm_codegen.compiler.fixed import neuron_stage
 from lnm_codegen.hardware.microcontroller import program_size
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.ir.network.interpret import interpret_network

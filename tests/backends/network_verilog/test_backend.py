@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.network_verilog.backend import emit_circuit
-from lnm_codegen.compiler.stage import neuron_stage
+from lnm_codegen.compiler.fixed import neuron_stage
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.network.nodes import SPIKES, IntegerNetwork, NeuronStage, WeightStage, size_of
 from lnm_codegen.ir.network.verify import require_network

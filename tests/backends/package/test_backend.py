@@ -25,7 +25,7 @@ from lnm_codegen.backends.package.backend import MODULE_ATTRIBUTES, package
 from lnm_codegen.backends.package.targets import TARGETS, launches_text
 from lnm_codegen.backends.package.view import class_name
 from lnm_codegen.backends.plan import plan_of
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.declarations import Draw, Granularity, Uniform, finest
 from lnm_codegen.options import TargetName

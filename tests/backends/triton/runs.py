@@ -20,8 +20,8 @@ import torch
 import lnm_codegen as lnm
 from lnm_codegen.backends.plan import SIZES, Plan, plan_of
 from lnm_codegen.backends.triton.backend import Triton
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.compiler.interpret import extent_of
-from lnm_codegen.compiler.model import model_of
 from lnm_codegen.ir.nodes import Role
 from tests.cases import Results
 from tests.strategies import Arguments, distinct, rows_of

@@ -26,7 +26,7 @@ import lnm_codegen as lnm
 from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.backends.triton.backend import Triton
 from lnm_codegen.backends.triton.expr import number
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.explain import schedule_of
 from tests.backends.triton.runs import build

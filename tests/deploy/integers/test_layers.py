@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import lnm_codegen as lnm
+from lnm_codegen.compiler.fixed import interpret_fixed
 from lnm_codegen.compiler.interpret import interpret
-from lnm_codegen.compiler.interpret_fixed import interpret_fixed
 from lnm_codegen.deploy import emit_network
 from lnm_codegen.deploy.integers.convert import default_formats, integer_network
 from lnm_codegen.deploy.integers.layers import zero_notes

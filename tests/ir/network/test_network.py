@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
-from lnm_codegen.compiler.stage import neuron_stage
+from lnm_codegen.compiler.fixed import neuron_stage
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.files import write_whole
 from lnm_codegen.ir.fixed import nodes as fx

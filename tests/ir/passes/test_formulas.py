@@ -7,8 +7,7 @@ import math
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.compiler.model import fixed_model_of
-from lnm_codegen.ir.passes.formulas import formulas
+from lnm_codegen.compiler.emit import fixed_model_of, formulas
 
 Q12_12 = lnm.Fixed(24, 12)
 

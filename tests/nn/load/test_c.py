@@ -16,7 +16,7 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.c.backend import FLAGS
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.nn import eager
 from lnm_codegen.nn.load import c as load
 from lnm_codegen.nn.load import cache as cache_module

@@ -14,7 +14,7 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.c.backend import FLAGS
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.nn.load import c as load
 from lnm_codegen.nn.load.compiler import OPENMP, SIMD, Compiler, compiler, openmp_error
 from tests.refusals import refused

@@ -17,7 +17,7 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.arguments import ABI
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.nn.load import cuda as load_cuda
 from tests.refusals import refused
 

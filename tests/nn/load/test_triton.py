@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.errors import ToolError
 from lnm_codegen.nn.load import triton
 from tests.refusals import refused

@@ -15,7 +15,7 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.base import Source
-from lnm_codegen.compiler.model import model_of
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.language.normalisation import channel_sums, input_correction
 from lnm_codegen.nn.load.c import compiler
 from lnm_codegen.nn.load.cuda import cubin
