@@ -11,17 +11,17 @@
 Needs SymPy (roots of polynomials) and mpmath (exponentials), not PyTorch.
 """
 
-from lnm_codegen.analysis.arithmetic.interval import Interval as Interval
-from lnm_codegen.analysis.arithmetic.interval import integer_bits as integer_bits
 from lnm_codegen.analysis.error import Decision as Decision
 from lnm_codegen.analysis.error import ErrorBounds as ErrorBounds
 from lnm_codegen.analysis.error import NodeError as NodeError
 from lnm_codegen.analysis.error import error_bounds as error_bounds
-from lnm_codegen.analysis.escape import Escape as Escape
 from lnm_codegen.analysis.exact import prepared_parameters as prepared_parameters
 from lnm_codegen.analysis.fixed_points import FixedPoint as FixedPoint
 from lnm_codegen.analysis.fixed_points import FixedPoints as FixedPoints
 from lnm_codegen.analysis.fixed_points import fixed_points as fixed_points
+from lnm_codegen.analysis.interval import Interval as Interval
+from lnm_codegen.analysis.interval import integer_bits as integer_bits
+from lnm_codegen.analysis.invariant import Escape as Escape
 from lnm_codegen.analysis.invariant import Invariant as Invariant
 from lnm_codegen.analysis.invariant import Undecided as Undecided
 from lnm_codegen.analysis.invariant import invariant as invariant

@@ -15,7 +15,8 @@ the backward.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
@@ -213,3 +214,115 @@ def _probe(v: Declared, outputs: Mapping[str, Any]) -> Neuron:
         name: rebound(as_expr(e), lambda e: substituted(e, {v: z})) for name, e in outputs.items()
     }
     return Neuron(output={**moved, "at": z}, name="curve")
+
+
+# Bounds of learned parameters: clamps in the definition, such as `lnm.clip(a, 0, 1)`.
+
+
+Ends = tuple[float, float]
+
+
+@lru_cache(maxsize=256)
+def parameter_bounds(neuron: Neuron) -> dict[str, Ends]:
+    """Return the bounds of learnable scalars that are read through clamps alone, by name.
+
+    The scalars of a vector parameter `w` are `w_0`, `w_1`, ... (`Param.element_names`). Of several
+    clamps the widest bounds count. `max(1, w)` selects 1 where w is 1, so that w has no gradient
+    there either: it is no such clamp, and `max(w, 1)` is.
+    """
+    found: dict[Declared, Ends] = {}
+    steps = (neuron.charge, neuron.fire, neuron.reset, neuron.output)
+    pairs = (*steps, neuron.counts, neuron.bindings)
+    read = _read((expr for part in pairs for _, expr in part), found)
+    starts = {cast("State", s.decl).param for s in neuron.states}
+    return {
+        s.name: ends
+        for s, ends in found.items()
+        if isinstance(s.decl, Param) and s.decl.learnable
+        if s not in read and s.decl.name not in starts
+    }
+
+
+def _read(exprs: Iterable[Any], found: dict[Declared, Ends]) -> set[Any]:
+    """Return the symbols that expressions read without a clamp, and add the clamps to `found`."""
+    read: set[Any] = set()
+    for expr in exprs:
+        clamp = _clamp(expr)
+        if clamp is not None:
+            symbol, (low, high) = clamp
+            other = found.get(symbol, (low, high))
+            found[symbol] = min(low, other[0]), max(high, other[1])
+        elif getattr(expr, "args", ()):
+            read |= _read(expr.args, found)
+        else:
+            read.add(expr)
+    return read
+
+
+def _clamp(expr: Any) -> tuple[Declared, Ends] | None:
+    """Return the symbol and the ends of a clamp of one symbol between numbers, or None."""
+    low, high, inner, compared = -math.inf, math.inf, expr, []
+    while isinstance(inner, Where):
+        clamp = clamp_of(inner)
+        if clamp is None or not clamp.is_open:
+            return None
+        if clamp.is_lower:
+            low = max(low, clamp.bound)
+        else:
+            high = min(high, clamp.bound)
+        if clamp.compared != clamp.rest:
+            compared.append(clamp.compared)
+        inner = clamp.rest
+    is_one = isinstance(inner, Declared) and inner is not expr
+    return (inner, (low, high)) if is_one and all(c == inner for c in compared) else None
+
+
+# Summary of a neuron in a few words: degree of its charge, its reset, its surrogates.
+
+
+def degree_of(neuron: Neuron) -> int | None:
+    """Return the largest degree of a charge, without clamps, as a polynomial in the charged states.
+
+    None if a charge is not a polynomial or reads a bound value, or if there is no charge.
+    """
+    states, degrees = [s for s, _ in neuron.charge], []
+    if bindings_of((charge for _, charge in neuron.charge), dict(neuron.bindings)):
+        return None
+    for _, charge in neuron.charge:
+        try:
+            degrees.append(int(sympy.Poly(unclamped(attached(charge)), *states).total_degree()))
+        except sympy.PolynomialError:
+            return None
+    return max(degrees, default=None)
+
+
+def reset_kind(neuron: Neuron) -> str:
+    """Return "hard", "soft", "none", or "custom" for the resets of the charged states.
+
+    A hard reset is `where(spike, value, state)`; a soft one subtracts a multiple of the spike.
+    """
+    charged = {state for state, _ in neuron.charge}
+    kinds = {_kind(state, value) for state, value in neuron.reset if state in charged}
+    return (kinds or {"none"}).pop() if len(kinds) < 2 else "custom"
+
+
+def reset_words(neuron: Neuron) -> dict[str, str | bool | None]:
+    """Return the kind of the reset, the surrogates, and True where spikes in a reset are constants.
+
+    A value is None where there is nothing to say.
+    """
+    slopes = dict.fromkeys(str(surrogate) for _, surrogate in neuron.surrogates)
+    return {
+        "reset": reset_kind(neuron),
+        "surrogate": ", ".join(slopes) or None,
+        "detach_reset": neuron.detach_reset or None,
+    }
+
+
+def _kind(state: sympy.Symbol, value: sympy.Expr) -> str:
+    if isinstance(value, Where):
+        condition, _, kept = value.args
+        return "hard" if is_spike(condition) and kept == state else "custom"
+    subtracted = state - value
+    spikes = [s for s in subtracted.free_symbols if is_spike(s)]
+    return "soft" if len(spikes) == 1 and subtracted.subs(spikes[0], 0) == 0 else "custom"

@@ -14,7 +14,7 @@ from typing import Any, assert_never
 
 import numpy as np
 
-from lnm_codegen.analysis.arithmetic.interval import rational
+from lnm_codegen.analysis.interval import rational
 from lnm_codegen.compiler.arguments import parameters_of
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, UnsupportedError

@@ -22,11 +22,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from lnm_codegen.analysis.arithmetic.interval import Interval, interval_of, point
-from lnm_codegen.analysis.arithmetic.pieces import Piece, SymbolicKernel, truth
-from lnm_codegen.analysis.arithmetic.polynomial import Poly, substituted, univariate
-from lnm_codegen.analysis.arithmetic.univariate import (
+from lnm_codegen.analysis.exact import prepared_parameters
+from lnm_codegen.analysis.interval import Interval, interval_of, point
+from lnm_codegen.analysis.linear.step import resets_silently
+from lnm_codegen.analysis.polynomial import (
     Coefficients,
+    Piece,
+    Poly,
+    SymbolicKernel,
     derivative,
     multiplied,
     real_roots,
@@ -34,13 +37,13 @@ from lnm_codegen.analysis.arithmetic.univariate import (
     shares_root,
     shifted,
     square_free,
+    substituted,
     trimmed,
+    truth,
+    univariate,
     value_range,
 )
-from lnm_codegen.analysis.exact import prepared_parameters
-from lnm_codegen.analysis.linear.step import resets_silently
-from lnm_codegen.analysis.ranges import Given, checked
-from lnm_codegen.analysis.symbolic import symbolic
+from lnm_codegen.analysis.ranges import Given, checked, symbolic
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir import nodes as ir

@@ -36,8 +36,8 @@ from typing import Any
 
 import sympy
 
-from lnm_codegen.analysis.arithmetic.interval import Interval, interval_of, rational
-from lnm_codegen.analysis.arithmetic.univariate import (
+from lnm_codegen.analysis.interval import Interval, interval_of, rational
+from lnm_codegen.analysis.polynomial import (
     Coefficients,
     fraction,
     is_nonnegative,

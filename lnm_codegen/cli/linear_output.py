@@ -6,9 +6,8 @@ from typing import Any
 
 import typer
 
-from lnm_codegen.analysis.linear.classes import class_note
-from lnm_codegen.analysis.linear.poles import number, poles_as_list
-from lnm_codegen.analysis.linear.report import LinearAnalysis, StatePoint, response_lines
+from lnm_codegen.analysis.linear.modes import class_note, number, poles_as_list
+from lnm_codegen.analysis.report import LinearAnalysis, StatePoint, response_lines
 from lnm_codegen.cli.output import print_heading, print_table
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from lnm_codegen.analysis.arithmetic.interval import Interval
 from lnm_codegen.analysis.exact import exact
+from lnm_codegen.analysis.interval import Interval
 from lnm_codegen.compiler.arguments import extent_of, parameters_of
 from lnm_codegen.compiler.fixed import integers, prepared_values, program_of
 from lnm_codegen.compiler.interpret import broadcast_to_neurons, interpret

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.analysis.fixed_points import fixed_points
-from lnm_codegen.analysis.linear.response import firing_rates
-from lnm_codegen.analysis.linear.step import StepMap
+from lnm_codegen.analysis.linear.step import StepMap, firing_rates
 from lnm_codegen.errors import LnmError
 from lnm_codegen.insight.classes import Point, Portrait, classify
 from lnm_codegen.insight.record import Activity

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.analysis.charge import potential_of
-from lnm_codegen.analysis.linear.classes import POLE_CLASSES
-from lnm_codegen.analysis.linear.modes import Modes
-from lnm_codegen.analysis.linear.report import Deviations, linear_responses
+from lnm_codegen.analysis.linear.modes import POLE_CLASSES, Modes
 from lnm_codegen.analysis.linear.threshold import (
     ThresholdGradient,
     advice,
     threshold_gradient,
 )
+from lnm_codegen.analysis.report import Deviations, linear_responses
 from lnm_codegen.errors import LnmError
 from lnm_codegen.insight.classes import CLASSES
 from lnm_codegen.insight.dynamics import (

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lnm_codegen.analysis.linear.classes import POLE_CLASSES
-from lnm_codegen.analysis.linear.modes import Modes, modes_of
+from lnm_codegen.analysis.linear.modes import POLE_CLASSES, Modes, modes_of
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer

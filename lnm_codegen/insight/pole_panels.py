@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lnm_codegen.analysis.linear.report import RESPONSE_STEPS
 from lnm_codegen.analysis.linear.step import StepMap
+from lnm_codegen.analysis.report import RESPONSE_STEPS
 from lnm_codegen.insight.layer import LayerAnalysis
 from lnm_codegen.plot.legend import legend_below
 from lnm_codegen.plot.plane import draw_plane

@@ -7,10 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lnm_codegen.analysis.linear.classes import FLAT as ALTERNATING
-from lnm_codegen.analysis.linear.classes import SLOW
-from lnm_codegen.analysis.linear.modes import Modes
-from lnm_codegen.analysis.linear.poles import EDGE, poles_as_list
+from lnm_codegen.analysis.linear.modes import EDGE, SLOW, Modes, poles_as_list
+from lnm_codegen.analysis.linear.modes import FLAT as ALTERNATING
 from lnm_codegen.insight.analysis import RunAnalysis
 from lnm_codegen.insight.classes import FLAT, INTEGRATOR
 from lnm_codegen.insight.dynamics import RESPONSE_STEPS, RowDynamics

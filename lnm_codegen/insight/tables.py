@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lnm_codegen.analysis.linear.classes import class_note
-from lnm_codegen.analysis.linear.modes import Modes
-from lnm_codegen.analysis.linear.poles import number
-from lnm_codegen.analysis.linear.report import response_lines
+from lnm_codegen.analysis.linear.modes import Modes, class_note, number
+from lnm_codegen.analysis.report import response_lines
 from lnm_codegen.insight.analysis import RunAnalysis
 from lnm_codegen.insight.energy.cost import FP32, INT8, LEMAIRE
 from lnm_codegen.insight.energy.layers import Synapses

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lnm_codegen.analysis.summary import degree_of, reset_words
+from lnm_codegen.analysis.charge import degree_of, reset_words
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.ir.declarations import finest

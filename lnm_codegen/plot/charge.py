@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lnm_codegen.analysis.charge import potential_of
-from lnm_codegen.analysis.linear.classes import stability
-from lnm_codegen.analysis.linear.points import distinct_points, find_points
+from lnm_codegen.analysis.linear.modes import distinct_points, find_points, stability
 from lnm_codegen.analysis.linear.step import StepMap, resets_silently
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.plot.arguments import axes_of, interval_of, number_of

@@ -14,10 +14,8 @@ import numpy as np
 from lnm_codegen.analysis.canvas import new_figure
 from lnm_codegen.analysis.fixed_points import FixedPoint, FixedPoints
 from lnm_codegen.analysis.invariant import Invariant
-from lnm_codegen.analysis.linear.report import LinearAnalysis
-from lnm_codegen.analysis.linear.response import firing_rates
-from lnm_codegen.analysis.linear.step import StepMap
-from lnm_codegen.analysis.report import Analysis
+from lnm_codegen.analysis.linear.step import StepMap, firing_rates
+from lnm_codegen.analysis.report import Analysis, LinearAnalysis
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.plot.charge import (
     charged,

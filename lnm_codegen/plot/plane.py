@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from lnm_codegen.analysis.linear.classes import stability
-from lnm_codegen.analysis.linear.points import distinct_points, find_points, nearest_point
-from lnm_codegen.analysis.linear.poles import eigenvalues
-from lnm_codegen.analysis.linear.response import Trajectory, simulate
-from lnm_codegen.analysis.linear.step import StepMap
+from lnm_codegen.analysis.linear.modes import (
+    distinct_points,
+    eigenvalues,
+    find_points,
+    nearest_point,
+    stability,
+)
+from lnm_codegen.analysis.linear.step import StepMap, Trajectory, simulate
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.plot.arguments import axes_of, integer_of, intervals_of, number_of, points_of
 from lnm_codegen.plot.legend import add_legend

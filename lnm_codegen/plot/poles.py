@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lnm_codegen.analysis.linear.classes import POLE_CLASSES
-from lnm_codegen.analysis.linear.modes import Modes, modes_of_step
+from lnm_codegen.analysis.linear.modes import POLE_CLASSES, Modes, modes_of_step
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.plot.arguments import axes_of
 from lnm_codegen.plot.legend import add_legend

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lnm_codegen.analysis.charge import potential_of
-from lnm_codegen.analysis.linear.response import firing_rates, simulate
-from lnm_codegen.analysis.linear.step import StepMap
+from lnm_codegen.analysis.linear.step import StepMap, firing_rates, simulate
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.plot.scales import MOST_RATIO
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lnm_codegen.analysis.charge import potential_of
-from lnm_codegen.analysis.linear.response import firing_rates, simulate
-from lnm_codegen.analysis.linear.step import StepMap
+from lnm_codegen.analysis.linear.step import StepMap, firing_rates, simulate
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.plot.arguments import axes_of, integer_of, interval_of, number_of

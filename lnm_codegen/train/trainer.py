@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lnm_codegen.analysis.plane.linear import linear_part
+from lnm_codegen.analysis.linear.affine import linear_part
 from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.families.common import LOWEST
 from lnm_codegen.nn import pack_spikes, reset

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis import Interval, Invariant, Undecided, invariant, is_invariant
-from lnm_codegen.analysis.box import WORK, invariant_box
-from lnm_codegen.analysis.escape import STEPS
-from lnm_codegen.analysis.step import Box, BoxStep
+from lnm_codegen.analysis.box import WORK, Box, BoxStep, invariant_box
+from lnm_codegen.analysis.invariant import STEPS
 from tests.two_states import RESETS, matrix_neuron
 
 CLAMPS = {"v_min": -1.0, "v_max": 1.5, "w_min": -0.5, "w_max": 2.0}
@@ -56,7 +55,7 @@ def test_the_search_of_an_escape_ends_where_the_frontier_extends_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Resets move the ends of the frontier back and forth, which is no growth."""
-    module, calls = sys.modules["lnm_codegen.analysis.escape"], []
+    module, calls = sys.modules["lnm_codegen.analysis.invariant"], []
     inner = module._representatives
     monkeypatch.setattr(module, "_representatives", lambda r: calls.append(0) or inner(r))
     neuron = linear(TURNED, v_min=-1.0, v_threshold=2.0)

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis import is_invariant, keeps_potential, ranges
-from lnm_codegen.analysis.charge import curve_neuron, slope_neuron
+from lnm_codegen.analysis.charge import curve_neuron, degree_of, slope_neuron
 from lnm_codegen.analysis.polynomial_charge import polynomial_charge
-from lnm_codegen.analysis.summary import degree_of
 from lnm_codegen.errors import ModelError, UnsupportedError
 from tests.cases import fitzhugh
 from tests.refusals import refused

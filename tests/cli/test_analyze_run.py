@@ -11,9 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from lnm_codegen.analysis.linear.classes import FLAT as ALTERNATING
-from lnm_codegen.analysis.linear.classes import POLE_CLASSES, SLOW
-from lnm_codegen.analysis.linear.modes import BOUND, MOST_STEPS, RUN_STEPS, STARTS
+from lnm_codegen.analysis.linear.modes import (
+    BOUND,
+    MOST_STEPS,
+    POLE_CLASSES,
+    RUN_STEPS,
+    SLOW,
+    STARTS,
+)
+from lnm_codegen.analysis.linear.modes import FLAT as ALTERNATING
 from lnm_codegen.cli import run as command
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.insight.classes import CLASSES, FLAT, INTEGRATOR

@@ -17,8 +17,8 @@ from matplotlib.legend import Legend
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis.canvas import new_figure
-from lnm_codegen.analysis.linear.classes import RESET
-from lnm_codegen.analysis.linear.report import RESPONSE_STEPS
+from lnm_codegen.analysis.linear.modes import RESET
+from lnm_codegen.analysis.report import RESPONSE_STEPS
 from lnm_codegen.cli import run as command
 from lnm_codegen.insight import analyze_run
 from lnm_codegen.insight.analysis import RunAnalysis

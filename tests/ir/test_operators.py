@@ -11,8 +11,7 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.analysis.arithmetic.functions import applied
-from lnm_codegen.analysis.arithmetic.interval import point
+from lnm_codegen.analysis.interval import applied, point
 from lnm_codegen.backends import expr
 from lnm_codegen.backends.c.expr import CDialect
 from lnm_codegen.backends.c.expr import math_functions as c_functions

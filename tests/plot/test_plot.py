@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import lnm_codegen as lnm
-from lnm_codegen.analysis.linear.modes import modes_of
-from lnm_codegen.analysis.linear.points import distinct_points, find_points
+from lnm_codegen.analysis.linear.modes import distinct_points, find_points, modes_of
 from lnm_codegen.analysis.linear.step import StepMap
 from lnm_codegen.errors import ModelError, ToolError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer

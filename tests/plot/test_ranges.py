@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import lnm_codegen as lnm
-from lnm_codegen.analysis.linear.response import firing_rates
-from lnm_codegen.analysis.linear.step import StepMap
+from lnm_codegen.analysis.linear.step import StepMap, firing_rates
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.plot.ranges import inputs_of, rate_steps, state_scales

@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import lnm_codegen as lnm
-from lnm_codegen.analysis.linear.response import simulate
-from lnm_codegen.analysis.linear.step import StepMap
+from lnm_codegen.analysis.linear.step import StepMap, simulate
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.plot.response import default_input

@@ -8,10 +8,10 @@
 Numbers are float64 of NumPy. Nothing here is proven.
 """
 
-from lnm_codegen.analysis.linear.classes import classify_poles as classify_poles
 from lnm_codegen.analysis.linear.modes import Modes as Modes
+from lnm_codegen.analysis.linear.modes import Pole as Pole
+from lnm_codegen.analysis.linear.modes import classify_poles as classify_poles
+from lnm_codegen.analysis.linear.modes import eigenvalues as eigenvalues
 from lnm_codegen.analysis.linear.modes import modes_of as modes_of
-from lnm_codegen.analysis.linear.poles import Pole as Pole
-from lnm_codegen.analysis.linear.poles import eigenvalues as eigenvalues
-from lnm_codegen.analysis.linear.response import simulate as simulate
 from lnm_codegen.analysis.linear.step import StepMap as StepMap
+from lnm_codegen.analysis.linear.step import simulate as simulate

@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from lnm_codegen.analysis.charge import readable_inputs
-from lnm_codegen.analysis.linear.poles import EDGE, eigenvalues, is_real
-from lnm_codegen.analysis.linear.reset import probe_of, reset_gain, reset_jacobians
-from lnm_codegen.analysis.linear.step import Values
-from lnm_codegen.ir.interpret import Array
+from lnm_codegen.analysis.charge import potential_of, readable_inputs
+from lnm_codegen.analysis.linear.modes import EDGE, eigenvalues, is_real
+from lnm_codegen.analysis.linear.step import RowKernels, Values, initial_states, kernels_of
+from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.names import Names
 from lnm_codegen.language.binding import rebound
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Z
+from lnm_codegen.language.symbols import Declared
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +103,134 @@ def _charge_neuron(neuron: Neuron) -> Neuron:
     output |= {names.fresh("seen"): x for x in readable_inputs(neuron)}
     charge: dict[Any, Any] = {s: s for s in neuron.states} | charged
     return Neuron(charge=charge, output=output, name="charge")
+
+
+# Gain of the gradient through the reset at the threshold.
+#
+# The reset is s' = R(s, spike), and a surrogate of slope g stands in for the derivative of the
+# spike. Where R changes nothing without a spike, a step at the threshold, z = 0, therefore
+# multiplies gradients by the matrix
+#
+#     I + g(0) * J * grad z,    J = dR/d spike
+#
+# also in steps without a spike, whose z is a little below 0. Its one eigenvalue that differs from 1
+# is 1 - G, with the gain G = -g(0) * (grad z . J). For a LIF neuron G is g(0) times the jump of the
+# reset: v_threshold - v_reset, or v_threshold if it is soft. A threshold of 1 and atan(alpha=2)
+# give G = 1. `detach_reset` makes the matrix I. What R changes without a spike, such as a counter
+# or the decay of an adaptation, is no part of G.
+#
+# A surrogate that is G times as wide has a gain of 1, so nothing grows. It does not correct the
+# gradients of silent steps: its tail reaches G times as far, and each factor 1 - g(z) * jump below
+# the threshold shrinks them.
+
+
+_BELOW = 1e-6
+"""Distance below the threshold, over the distance of the initial states."""
+
+
+def reset_gain(neuron: Neuron, values: Values | None = None, rows: int = 1) -> Array:
+    """Return the gain G of each parameter set, (R,), the largest of several spikes.
+
+    It is 0 without spikes, without states and with `detach_reset`.
+
+    Args:
+        neuron: The neuron. G is taken at the initial states with the potential at the threshold;
+            a random initial state counts as 0.
+        values: Parameters; the declared `init` otherwise.
+        rows: R.
+
+    Raises:
+        ModelError: A function initialises a parameter that `values` lacks.
+        ShapeError: A parameter has another shape.
+    """
+    if not neuron.fire or not neuron.states or neuron.detach_reset:
+        return np.zeros(rows)
+    pairs = reset_jacobians(neuron, values, rows)
+    gains = np.array([np.trace(s - w, axis1=-2, axis2=-1) for _, s, w in pairs])
+    return np.asarray(np.where(np.isfinite(gains), gains, 0.0).max(0))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A neuron whose derivatives are taken at states (n, R), without input."""
+
+    neuron: Neuron
+    kernels: RowKernels
+
+    def value(self, point: Array, output: str) -> Array:
+        """Return an output, (R,)."""
+        found = run(self.kernels.program.forward, self._values(point))
+        return np.broadcast_to(found[output], point.shape[1:])
+
+    def gradient(self, point: Array, output: str) -> Array:
+        """Return the derivatives of an output or a new state by the states, (n, R)."""
+        backward = self.kernels.program.backward
+        given: dict[str, Any] = dict.fromkeys((p.var.name for p in backward.inputs), 0.0)
+        found = run(backward, {**given, **self._values(point), f"grad_{output}": 1.0})
+        grads = (found[f"grad_{s.name}"] for s in self.neuron.states)
+        return np.array([np.broadcast_to(grad, point.shape[1:]) for grad in grads])
+
+    def jacobian(self, point: Array) -> Array:
+        """Return the derivatives of the new states by the states, (R, n, n)."""
+        rows = [self.gradient(point, f"{s.name}_next") for s in self.neuron.states]
+        return np.moveaxis(np.array(rows), -1, 0)
+
+    def _values(self, point: Array) -> dict[str, Any]:
+        states = {s.name: v for s, v in zip(self.neuron.states, point, strict=True)}
+        return {**self.kernels.table, **states, **{s.name: 0.0 for s in self.neuron.inputs}}
+
+
+def probe_of(neuron: Neuron, values: Values | None, rows: int) -> Probe:
+    """Return the probe of a neuron with R parameter sets."""
+    return Probe(neuron, kernels_of(neuron, values or {}, rows))
+
+
+def reset_jacobians(
+    neuron: Neuron, values: Values | None, rows: int
+) -> list[tuple[Array, Array, Array]]:
+    """Return for each spike: states a little below its threshold, (n, R), and matrices (R, n, n).
+
+    These are the Jacobians of the reset there, with spikes that have no derivative and with
+    surrogates.
+    """
+    kept, names = _reset_neuron(neuron)
+    whole = probe_of(kept, values, rows)
+    detached = probe_of(kept.with_detach_reset(True), values, rows)
+    at = initial_states(neuron, values or {}, rows)
+    points = [_below_threshold(whole, potential_of(neuron), name, at) for name in names]
+    return [(near, detached.jacobian(near), whole.jacobian(near)) for near in points]
+
+
+def _below_threshold(probe: Probe, potential: Declared, z: str, at: Array) -> Array:
+    """Return states a little below the threshold of the spike whose z is an output."""
+    value, slope = probe.value(at, z), probe.gradient(at, z)
+    own = probe.neuron.states.index(potential)
+    direction = np.where(slope[own] != 0, np.arange(len(at))[:, None] == own, slope)
+    rise = (direction * slope).sum(0)
+    below = _BELOW * np.maximum(np.abs(value), 1e-3)
+    return np.asarray(at - (value + below) * direction / np.where(rise != 0, rise, 1.0))
+
+
+@lru_cache(maxsize=256)
+def _reset_neuron(neuron: Neuron) -> tuple[Neuron, tuple[str, ...]]:
+    """Return the neuron whose charge keeps the states, and its outputs: the z of each spike."""
+    names = Names({s.name for s in neuron.symbols} | {s.name for s, _ in neuron.fire})
+    own = dict(neuron.bindings)
+
+    def bound(pairs: Any) -> dict[Any, Any]:
+        return {s: rebound(e, lambda e: e, own) for s, e in pairs}
+
+    fire = bound(neuron.fire)
+    output: dict[str, Any] = {names.fresh("z"): z for z in fire.values()}
+    spikes = tuple(output)
+    output |= {names.fresh("seen"): x for x in readable_inputs(neuron)}
+    slopes = dict(neuron.surrogates)
+    kept = Neuron(
+        charge={s: s for s in neuron.states},
+        fire=fire,
+        reset=bound(neuron.reset),
+        output=output,
+        surrogate={spike: slopes[spike.name] for spike, _ in neuron.fire},
+        name="reset",
+    )
+    return kept, spikes

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from lnm_codegen.analysis.arithmetic.interval import Interval, integer_bits, interval_of
+from lnm_codegen.analysis.interval import Interval, integer_bits, interval_of
 from lnm_codegen.compiler.fixed import integers, neuron_stage
 from lnm_codegen.deploy.integers.layers import differing, keeping, require_layers
 from lnm_codegen.deploy.integers.real import RealNeurons, RealStage, RealWeights, real_stages

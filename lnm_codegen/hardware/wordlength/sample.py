@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from lnm_codegen.analysis.error import decisions_before
 from lnm_codegen.analysis.exact import exact
-from lnm_codegen.analysis.propagate import decisions_before
 from lnm_codegen.compiler.arguments import extent_of, parameters_of
 from lnm_codegen.compiler.fixed import integers, needed_numbers
 from lnm_codegen.compiler.interpret import broadcast_to_neurons, interpret

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from lnm_codegen.analysis.arithmetic.interval import Interval, hull, integer_bits
+from lnm_codegen.analysis.interval import Interval, hull, integer_bits
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import InternalError, ModelError, UnsupportedError
 from lnm_codegen.hardware.wordlength.sample import Observed, Sample, StepErrors, observed

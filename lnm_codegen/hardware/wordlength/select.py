@@ -20,8 +20,8 @@ from lnm_codegen.analysis import (
     prepared_parameters,
     ranges,
 )
-from lnm_codegen.analysis.arithmetic.interval import hull
 from lnm_codegen.analysis.exact import nodes_of
+from lnm_codegen.analysis.interval import hull
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.compiler.stimulus import spiking_scale
 from lnm_codegen.errors import ModelError

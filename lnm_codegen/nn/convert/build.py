@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lnm_codegen.analysis.linear.start import matched_start
+from lnm_codegen.analysis.linear.affine import matched_start
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.convert.broadcast import BroadcastLayer
 from lnm_codegen.nn.convert.recipe import NOTHING, Protocol, Recipe

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lnm_codegen.analysis.linear.membrane import Membrane, membrane_of
+from lnm_codegen.analysis.linear.affine import Membrane, membrane_of
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.names import Names
 from lnm_codegen.nn.exchange.layers import Shape

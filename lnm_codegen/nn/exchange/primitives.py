@@ -1,6 +1,6 @@
 """Nodes of NIR that neuron layers are, exactly.
 
-From the coefficients of a leaky integrator (`analysis/linear/membrane.py`), with a step dt:
+From the coefficients of a leaky integrator (`analysis/linear/affine.py`), with a step dt:
 
     tau = dt/(1 - decay)    r = gain/(1 - decay)    v_leak = drift/(1 - decay)     LIF, LI
     r = gain/dt                                                                    IF, I
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lnm_codegen.analysis.linear.membrane import Membrane, membrane_of
+from lnm_codegen.analysis.linear.affine import Membrane, membrane_of
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.exchange.layers import Shape
 from lnm_codegen.nn.layer import NeuronLayer

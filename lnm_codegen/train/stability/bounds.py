@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from lnm_codegen.analysis.parameter_bounds import parameter_bounds
+from lnm_codegen.analysis.charge import parameter_bounds
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.validation import require_type
 

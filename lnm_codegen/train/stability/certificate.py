@@ -8,8 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from lnm_codegen.analysis.charge import potential_of
-from lnm_codegen.analysis.escape import Escape
-from lnm_codegen.analysis.invariant import Invariant, Undecided, invariant
+from lnm_codegen.analysis.invariant import Escape, Invariant, Undecided, invariant
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import parameter_sets
 from lnm_codegen.validation import require_number

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lnm_codegen.analysis.plane.linear import LinearPart, linear_part
+from lnm_codegen.analysis.linear.affine import LinearPart, linear_part
 from lnm_codegen.errors import InternalError, ModelError, UnsupportedError
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.nn import NeuronLayer

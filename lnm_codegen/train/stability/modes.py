@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lnm_codegen.analysis.linear.classes import DIVERGING, RESET
-from lnm_codegen.analysis.linear.modes import Modes, modes_of
+from lnm_codegen.analysis.linear.modes import DIVERGING, RESET, Modes, modes_of
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import ParameterSets, parameter_sets

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.analysis.charge import SlopeNeuron, slope_neuron
-from lnm_codegen.analysis.plane.linear import linear_part
+from lnm_codegen.analysis.linear.affine import linear_part
 from lnm_codegen.families.common import LOWEST
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.nn import NeuronLayer

@@ -27,8 +27,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from lnm_codegen.analysis.arithmetic.interval import Interval, interval_of
-from lnm_codegen.analysis.arithmetic.univariate import bernstein
+from lnm_codegen.analysis.interval import Interval, interval_of
+from lnm_codegen.analysis.polynomial import bernstein
 from lnm_codegen.analysis.polynomial_charge import (
     PolynomialCharge,
     conditions,

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnm_codegen.analysis.arithmetic.interval import Interval
-from lnm_codegen.analysis.arithmetic.univariate import (
+from lnm_codegen.analysis.interval import Interval
+from lnm_codegen.analysis.polynomial import (
     bernstein,
     is_nonnegative,
     real_roots,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
-from lnm_codegen.analysis.linear.membrane import membrane_of
+from lnm_codegen.analysis.linear.affine import membrane_of
 from lnm_codegen.errors import UnsupportedError
 from tests.refusals import refused
 

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 
 import lnm_codegen as lnm
-from lnm_codegen.analysis.linear.classes import (
+from lnm_codegen.analysis.linear.modes import (
     FLAT,
     POLE_CLASSES,
     SLOW,
     classify_poles,
+    modes_of,
     stability,
 )
-from lnm_codegen.analysis.linear.modes import modes_of
-from lnm_codegen.analysis.linear.report import RESPONSE_STEPS, linear_analysis
+from lnm_codegen.analysis.report import RESPONSE_STEPS, linear_analysis
 from tests.analysis.linear.matrices import entries, fitzhugh_nagumo, free
 
 

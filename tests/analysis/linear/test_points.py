@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 
 import lnm_codegen as lnm
-from lnm_codegen.analysis.linear.points import distinct_points, find_points, nearest_point
-from lnm_codegen.analysis.linear.report import linear_analysis
+from lnm_codegen.analysis.linear.modes import distinct_points, find_points, nearest_point
 from lnm_codegen.analysis.linear.step import StepMap
+from lnm_codegen.analysis.report import linear_analysis
 from tests.analysis.linear.matrices import entries, fitzhugh_nagumo, free
 
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lnm_codegen.analysis.linear.classes import stability
-from lnm_codegen.analysis.linear.poles import EDGE, Pole, eigenvalues, number
+from lnm_codegen.analysis.linear.modes import EDGE, Pole, eigenvalues, number, stability
 from tests.analysis.linear.matrices import entries
 
 

@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
-from lnm_codegen.analysis.linear.reset import _reset_neuron, reset_gain
-from lnm_codegen.analysis.linear.threshold import threshold_gradient
-from lnm_codegen.analysis.plane.linear import linear_part
-from lnm_codegen.analysis.summary import degree_of
+from lnm_codegen.analysis.charge import degree_of
+from lnm_codegen.analysis.linear.affine import linear_part
+from lnm_codegen.analysis.linear.threshold import _reset_neuron, reset_gain, threshold_gradient
 from tests.analysis.linear.matrices import free
 
 KINDS = (

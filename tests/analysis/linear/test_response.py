@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 
 import lnm_codegen as lnm
-from lnm_codegen.analysis.linear.response import (
+from lnm_codegen.analysis.linear.step import (
+    StepMap,
     farthest,
     firing_rates,
     impulse_response,
     linear_step_response,
     simulate,
 )
-from lnm_codegen.analysis.linear.step import StepMap
 from tests.analysis.linear.matrices import entries, free
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.analysis.linear.start import matched_start
+from lnm_codegen.analysis.linear.affine import matched_start
 from lnm_codegen.language.text.expression import parse
 
 X = np.random.default_rng(3).normal(0.4, 1.5, (30, 4, 5))

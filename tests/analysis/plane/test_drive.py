@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis import Escape, Invariant, invariant
-from lnm_codegen.analysis.escape import LONGEST, STEPS
-from lnm_codegen.analysis.plane.drive import shortest
-from lnm_codegen.analysis.plane.step import in_floats
-from lnm_codegen.analysis.step import BoxStep
+from lnm_codegen.analysis.box import BoxStep
+from lnm_codegen.analysis.invariant import LONGEST, STEPS
+from lnm_codegen.analysis.plane import in_floats, shortest
 from tests.two_states import Matrix, matrices, matrix_neuron, rotation
 
 

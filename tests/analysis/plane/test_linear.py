@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import lnm_codegen as lnm
+from lnm_codegen.analysis.linear.affine import linear_part
 from lnm_codegen.analysis.linear.step import StepMap
-from lnm_codegen.analysis.plane.linear import linear_part
 from tests.cases import fitzhugh
 from tests.two_states import matrix_neuron
 

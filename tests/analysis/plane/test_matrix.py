@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from lnm_codegen.analysis.plane.divergence import diverges
-from lnm_codegen.analysis.plane.matrix import box_shrinking, is_stable, radius_of, shrinking
-from lnm_codegen.analysis.plane.step import Mode, PlaneStep
+from lnm_codegen.analysis.plane import (
+    Mode,
+    PlaneStep,
+    box_shrinking,
+    diverges,
+    is_stable,
+    radius_of,
+    shrinking,
+)
 from tests.two_states import Matrix, matrices, rotation
 
 EXACT = [

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lnm_codegen.analysis.plane.polygon import clipped, holds, hull_of, meet, swept
+from lnm_codegen.analysis.polygon import clipped, holds, hull_of, meet, swept
 
 small = st.integers(-6, 6).map(lambda k: Q(k, 2))
 points = st.lists(st.tuples(small, small), min_size=1, max_size=7)

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis import Escape, Interval, Invariant, Undecided, invariant
-from lnm_codegen.analysis.plane.polygon import hull_of
-from lnm_codegen.analysis.plane.search import is_invariant_polygon
-from lnm_codegen.analysis.plane.step import PlaneStep
-from lnm_codegen.analysis.step import BoxStep
+from lnm_codegen.analysis.box import BoxStep
+from lnm_codegen.analysis.plane import PlaneStep, is_invariant_polygon
+from lnm_codegen.analysis.polygon import hull_of
 from tests.two_states import RESETS, Matrix, driven, matrices, matrix_neuron, rotation, stepped
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import lnm_codegen as lnm
-from lnm_codegen.analysis.parameter_bounds import parameter_bounds
+from lnm_codegen.analysis.charge import parameter_bounds
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import TrainConfig, clamp_parameters, run
 from tests.refusals import refused

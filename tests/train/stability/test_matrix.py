@@ -17,7 +17,7 @@ from torch.nn.utils import parametrize
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis import Invariant, invariant
-from lnm_codegen.analysis.plane.linear import linear_part
+from lnm_codegen.analysis.linear.affine import linear_part
 from lnm_codegen.errors import InternalError, LnmError, ModelError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.stability import matrix

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis.charge import lower_clamp
-from lnm_codegen.analysis.plane.linear import linear_part
+from lnm_codegen.analysis.linear.affine import linear_part
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.stability.curve import charge_curve

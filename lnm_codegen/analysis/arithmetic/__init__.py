@@ -1,1 +1,0 @@
-"""Exact arithmetic: intervals, polynomials, roots, and ranges under conditions."""

@@ -1,1 +1,0 @@
-"""Neurons of two states whose step is affine in pieces: invariant polygons, and the linear part."""
