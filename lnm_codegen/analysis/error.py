@@ -200,7 +200,7 @@ def _only(values: SymbolicKernel, name: str) -> Poly | None:
 
 # Propagation of errors and of undecided comparisons through a fixed-point kernel.
 #
-# `error.py` states the rules of errors. A comparison `a op b` is undecided if |a - b| is at most
+# A comparison `a op b` is undecided if |a - b| is at most
 # the error of a - b, its margin: it may then differ from the one in exact arithmetic. A Select
 # whose branches differ by a multiple of a - b, as those of a clamp do (where(h < v_min, v_min, h)),
 # is continuous: both branches are equal where the comparison is undecided, and the error of the

@@ -1,7 +1,7 @@
 """Invariant sets of the states for bounded input, or an input sequence that breaks them.
 
 Two states whose step is affine in pieces, such as a matrix with a reset, stay in a convex polygon
-(`plane.search`); its bounding box gives an interval for each state. A polygon holds rotations that
+(`plane.py`); its bounding box gives an interval for each state. A polygon holds rotations that
 no box holds. For any other step, or without a polygon, a box is searched (`box`). Each result is
 tested once more, in rationals, on itself alone.
 """
@@ -168,7 +168,7 @@ def _decided(
 # The first state past the bound is traced back to its inputs, and `lnm.interpret` runs them.
 #
 # Two states whose step is affine in pieces are first driven by the inputs that are best without
-# resets (`plane.drive`). `plane.divergence` may then prove that they never come back. Without that
+# resets (`plane.driven`). `plane.diverges` may then prove that they never come back. Without that
 # proof, a state that passes the bound at the last step is a fact of one run in float64, no more. It
 # is so for a spectral radius of exactly 1, where inputs can always bring the states back.
 

@@ -251,7 +251,7 @@ class StepMap:
 
 # Responses of neurons in time: of the linear step, and simulations with spikes and resets.
 #
-# An array over time has the shape (T, n, *, R), as in `step`.
+# An array over time has the shape (T, n, *, R).
 
 
 def impulse_response(matrix: Array, gain: Array, steps: int) -> Array:

@@ -5,7 +5,7 @@ before and after the charge, multiplies gradients by the matrix
 
     (I + g(0) * J * grad z) * A
 
-The first factor is that of the reset (`reset`). A is the Jacobian of the charge there, without
+The first factor is that of the reset (`reset_gain`). A is the Jacobian of the charge there, without
 input. For one state the product is f'(V) * (1 - G). Gradients of such steps grow if the greatest
 modulus of its eigenvalues is above 1. With `detach_reset` the matrix is A.
 """
