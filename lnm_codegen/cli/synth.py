@@ -45,10 +45,10 @@ def synth(
     case; a simulation of its golden samples gives the cycles of a sample, and so samples a second.
     Writes DIR/report.json.
     """
-    from lnm_codegen.hardware.cycles import sample_cycles, with_cycles
     from lnm_codegen.hardware.folder import read_circuit
-    from lnm_codegen.hardware.report import require_writable, update_report
+    from lnm_codegen.hardware.result import require_writable, update_report
     from lnm_codegen.hardware.synth import measure
+    from lnm_codegen.hardware.verify.network import sample_cycles, with_cycles
 
     word, chip = _device(target, device)
     require_integer("synth", "--seeds", seeds, 1, MOST_SEEDS)

@@ -55,9 +55,15 @@ def verify(
     of neurons; mutation is that of the arrays.
     """
     from lnm_codegen.hardware.folder import read_circuit
-    from lnm_codegen.hardware.report import require_writable, update_report
-    from lnm_codegen.hardware.result import FAILED, INCOMPLETE, SKIPPED, verdict_of
-    from lnm_codegen.hardware.verify.network.steps import run_network_steps
+    from lnm_codegen.hardware.result import (
+        FAILED,
+        INCOMPLETE,
+        SKIPPED,
+        require_writable,
+        update_report,
+        verdict_of,
+    )
+    from lnm_codegen.hardware.verify.network import run_network_steps
     from lnm_codegen.hardware.verify.steps import TOOLS, run_steps, selected_steps
 
     if only is not None and quick:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lnm_codegen.files import write_whole
-from lnm_codegen.hardware.cycles import sample_cycles
 from lnm_codegen.hardware.folder import read_circuit
+from lnm_codegen.hardware.verify.network import sample_cycles
 from lnm_codegen.ir.network.exchange import network_files
 from tests.backends.network_verilog.runs import cycles_of, random_circuit, simulated
 from tests.backends.verilog.runs import needs_iverilog

@@ -11,9 +11,8 @@ import lnm_codegen as lnm
 from lnm_codegen.cli import run
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.hardware.folder import Circuit, read_circuit
-from lnm_codegen.hardware.report import update_report
-from lnm_codegen.hardware.verify.formal import formal
-from lnm_codegen.hardware.verify.lint import tops
+from lnm_codegen.hardware.result import update_report
+from lnm_codegen.hardware.verify.external import formal, tops
 from tests.hardware.circuits import write, write_neuron
 from tests.refusals import refused
 

@@ -12,6 +12,7 @@ registers become wires (see `pipeline`). Otherwise both circuits run from regist
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,16 +39,210 @@ from lnm_codegen.hardware.tools import (
     solvers,
     temporary_folder,
 )
-from lnm_codegen.hardware.verify.equivalence import UNDECIDED, Equivalence, prove_equivalence
-from lnm_codegen.hardware.verify.icarus import judged, run_testbench
-from lnm_codegen.hardware.verify.pipeline import (
-    PIPELINE,
-    cut_pipeline,
-    keep_enable,
-    on_wires,
-    read_cells,
+from lnm_codegen.hardware.verify.external import NEEDS, compare, driven_forms, judged, run_testbench
+
+# Faults in a pipeline, compared as logic.
+#
+# A core is a pipeline; an array contains one, with the memory of its coefficients. In a pipeline
+# whose ce is 1, every value keeps its cycle. So its outputs are a function of its inputs, which the
+# circuit with wires for registers computes; step formal proves it for the core. The inputs of a
+# core are its ports. The inputs of an array's pipeline are the states, the drive and the channel:
+# any values, so more than occur. Its outputs are all wires that leave it, so states too. Stored
+# coefficients and constants are part of the pipeline.
+#
+# A fault maps a word w to f(w), in logic, or at the input or the output of a register. ce = 0 holds
+# a register, and may apply f again in each of those cycles: the value is then f(...f(w)). Every
+# fault that Yosys draws has f(f(w)) = w (an inverted bit) or f(f(w)) = f(w) (a stuck bit). So the
+# value is w or f(w), also with a multiplexer that holds the register, where only some of its cycles
+# have the fault. If f(w) and w give the same outputs for all inputs, the fault changes no output.
+#
+# Faults of ce, of rst and of the registers that rst clears are not compared here.
+
+
+CORE, ARRAY = "core", "array"
+PIPELINE = "pipeline.il"
+"""The pipeline of a circuit, as RTLIL."""
+
+_SELECTIONS = {
+    "all": "c:*",
+    "registers": "t:$*dff*",
+    "hold": "w:ce %co1:+[S] t:$mux %i",  # multiplexers that ce selects
+    "control": "w:ce %co1:-[S] w:rst %co3 %u",  # cells after rst, to registers
+    "enabled": "w:ce %co1",
+}
+"""Name -> selection of cells in Yosys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Cells of a pipeline, by name."""
+
+    all: frozenset[str]
+    registers: frozenset[str]
+    hold: frozenset[str]
+    control: frozenset[str]
+    enabled: frozenset[str]
+
+
+def keep_enable(form: CircuitForm) -> str:
+    """Return a command of Yosys that keeps the name of the wire ce in an array, or no text."""
+    return f"setattr -set keep 1 {form.top}/w:ce; " if form.name == ARRAY else ""
+
+
+def cut_pipeline(form: CircuitForm, folder: Path) -> str:
+    """Return commands of Yosys that reduce a flat circuit to its pipeline and list its cells.
+
+    They write `PIPELINE` into the folder. Cells keep their names, so the commands of faults apply.
+    A circuit of another form has an empty pipeline.
+    """
+    commands = []
+    if form.name == ARRAY:
+        cells = [f"c:{word}.* c:$flatten?{word}.* %u" for word in ("_core", "coefficients")]
+        commands += [
+            f"select -set inside {' '.join(cells)} %u",
+            "select -set outside c:* @inside %d",
+            "expose @inside %co1 w:* %i @outside %ci1 w:* %i %i",  # results that are stored
+            "delete @outside",
+            "setundef -undriven -expose -undef",
+        ]
+    elif form.name != CORE:
+        commands.append("delete t:*")
+    lists = [f"select -write {folder / name}.cells {what}" for name, what in _SELECTIONS.items()]
+    return "; ".join((*commands, "opt_clean", f"write_rtlil {folder / PIPELINE}", *lists))
+
+
+def read_cells(folder: Path) -> Cells:
+    """Return the cells that the commands of `cut_pipeline` listed."""
+
+    def listed(name: str) -> frozenset[str]:
+        lines = (folder / f"{name}.cells").read_text(encoding="utf-8").splitlines()
+        return frozenset(line.partition("/")[2] for line in lines)
+
+    return Cells(**{name: listed(name) for name in _SELECTIONS})
+
+
+def on_wires(command: str, cells: Cells) -> str | None:
+    """Return the command of a fault for the pipeline with wires, or None if it is not one of data.
+
+    A fault of a held multiplexer becomes one of its output.
+    """
+    command = re.split(r" -(?:wire|src) ", command)[0]
+    found = re.search(r"-cell (\S+) -port (\S+)", command)
+    if found is None:
+        return None
+    name, port = found[1].lstrip("\\"), found[2].lstrip("\\")
+    if name not in cells.all or name in cells.control:
+        return None
+    if name in cells.registers:
+        return command if port in ("D", "Q") else None
+    if name in cells.hold:
+        return None if port == "S" else re.sub(r"-port \S+", "-port Y", command)
+    return None if name in cells.enabled else command
+
+
+# Comparison of a circuit with a copy that has a fault, by sby and Boolector.
+
+
+PROOF_SECONDS = 20
+"""Time limit of a proof."""
+
+
+@dataclass(frozen=True, slots=True)
+class Equivalence:
+    """Result of a comparison."""
+
+    proven: bool  # to change no output
+    detail: str
+
+
+UNDECIDED = Equivalence(False, "not detected, and not proven equivalent")
+"""The proof ended without a result, as where a fault closes a loop of wires."""
+
+
+def prove_equivalence(
+    top: str, correct: Path, fault: Path, cycles: int | None, environment: Mapping[str, str]
+) -> Equivalence:
+    """Compare two circuits, files of RTLIL with a module `top`.
+
+    `cycles` run from registers at 0; None replaces the registers by wires. `environment` comes from
+    `tools.solvers`.
+    """
+    place = fault.with_suffix(".proof")
+    place.mkdir()
+    (place / "wires.v").write_text(_WIRES, encoding="utf-8")
+    script = _LOGIC if cycles is None else _MITER + _FROM_ZERO
+    text = _SBY.format(depth=cycles or 1, top=top, right=correct, fault=fault, script=script)
+    (place / "equal.sby").write_text(text, encoding="utf-8")
+    done = run(("sby", "-f", "equal.sby"), place, timeout=PROOF_SECONDS, environment=environment)
+    if done.passed:
+        span = "all inputs" if cycles is None else f"any {cycles} cycles from registers at 0"
+        return Equivalence(True, f"changes no output, proven for {span}")
+    if "DONE (FAIL" in done.output:
+        return Equivalence(False, "not detected")
+    return UNDECIDED
+
+
+_SBY = """[options]
+mode bmc
+depth {depth}
+
+[engines]
+smtbmc boolector
+
+[script]
+read_rtlil right.il
+rename {top} right
+read_rtlil fault.il
+rename {top} fault
+{script}
+
+[files]
+right.il {right}
+fault.il {fault}
+wires.v
+"""
+
+_MITER = """miter -equiv -flatten -make_assert right fault equal
+hierarchy -top equal
+opt_clean"""
+
+_FROM_ZERO = """
+memory_map
+opt_clean
+setundef -init -zero"""
+"""Memories become registers: uninitialised ones would differ between the two circuits."""
+
+_LOGIC = (
+    _MITER
+    + """
+cd equal
+delete -port in_ce in_rst
+connect -set in_ce 1'1
+connect -set in_rst 1'0
+cd ..
+memory_map
+setundef -zero
+opt -full -nodffe -nosdff
+techmap -map wires.v t:$dff
+opt_clean
+select -assert-none t:$*dff* t:$*latch* t:$mem*
+opt -full"""
 )
-from lnm_codegen.hardware.verify.verilator import NEEDS, compare, driven_forms
+"""Bits that are constant for all stored coefficients become constants."""
+
+_WIRES = """(* techmap_celltype = "$dff" *)
+module wire_for_register #(
+    parameter WIDTH        = 1,
+    parameter CLK_POLARITY = 1
+) (
+    input  wire             CLK,
+    input  wire [WIDTH-1:0] D,
+    output wire [WIDTH-1:0] Q
+);
+    assign Q = D;
+endmodule
+"""
+
 
 COUNT, SEED = 40, 1
 TARGET = 0.9

@@ -9,10 +9,8 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.hardware.folder import read_circuit
-from lnm_codegen.hardware.verify.icarus import icarus
-from lnm_codegen.hardware.verify.lint import lint
-from lnm_codegen.hardware.verify.model import model
-from lnm_codegen.hardware.verify.verilator import verilator
+from lnm_codegen.hardware.verify.external import icarus, lint, verilator
+from lnm_codegen.hardware.verify.steps import model
 
 THETA = {
     1: (0.0, 0.9),

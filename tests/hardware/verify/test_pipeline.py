@@ -12,8 +12,7 @@ from lnm_codegen.hardware.folder import Circuit, CircuitForm, read_circuit
 from lnm_codegen.hardware.result import SKIPPED
 from lnm_codegen.hardware.tools import missing, solvers
 from lnm_codegen.hardware.verify import mutation
-from lnm_codegen.hardware.verify.equivalence import prove_equivalence
-from lnm_codegen.hardware.verify.pipeline import PIPELINE, Cells, on_wires
+from lnm_codegen.hardware.verify.mutation import PIPELINE, Cells, on_wires, prove_equivalence
 from tests.hardware.circuits import Q4_12
 
 NEEDS = missing("iverilog", "yosys", "yosys-smtbmc", "sby", "boolector")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import lnm_codegen as lnm
 from lnm_codegen.compiler.arguments import extent_of, parameters_of
 from lnm_codegen.compiler.fixed import integers, prepared_integers
-from lnm_codegen.hardware.verify.model import run_apytypes
+from lnm_codegen.hardware.verify.steps import run_apytypes
 from lnm_codegen.ir import nodes as real
 from lnm_codegen.ir.fixed.interpret import rounded, run, trace
 from lnm_codegen.ir.nodes import BinaryOp, CompareOp, Role, UnaryOp

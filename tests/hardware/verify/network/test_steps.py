@@ -16,10 +16,8 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.files import write_whole
 from lnm_codegen.hardware.folder import Circuit, read_circuit
 from lnm_codegen.hardware.tools import missing
-from lnm_codegen.hardware.verify.network import synthesis
-from lnm_codegen.hardware.verify.network.model import DRAWN, samples_of
-from lnm_codegen.hardware.verify.network.steps import run_network_steps
-from lnm_codegen.hardware.verify.network.verilator import verilator
+from lnm_codegen.hardware.verify import network as synthesis
+from lnm_codegen.hardware.verify.network import DRAWN, run_network_steps, samples_of, verilator
 from lnm_codegen.ir.network.exchange import network_files, read_network
 from lnm_codegen.ir.network.interpret import sample_rows
 from lnm_codegen.ir.network.nodes import ValueSpan

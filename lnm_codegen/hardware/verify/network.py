@@ -1,0 +1,296 @@
+"""Verification steps of a network's folder, and the cycles of a sample."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lnm_codegen.backends.network_verilog.layers import layers_of
+from lnm_codegen.backends.network_verilog.memories import memory_files
+from lnm_codegen.backends.network_verilog.synapse import LEAST_ROWS
+from lnm_codegen.backends.network_verilog.testbench import input_words
+from lnm_codegen.backends.network_verilog.top import family_of
+from lnm_codegen.errors import LnmError, ModelError, ToolError, reason
+from lnm_codegen.files import DAMAGED_ARRAYS
+from lnm_codegen.hardware.folder import Circuit, CircuitForm, read_circuit
+from lnm_codegen.hardware.result import Check, StepResult, failed, skipped, step_result, verdict
+from lnm_codegen.hardware.synth import DEVICES, TARGETS, Measured, resources_of, synthesise
+from lnm_codegen.hardware.tools import missing, run, temporary_folder
+from lnm_codegen.hardware.verify import steps
+from lnm_codegen.hardware.verify.external import cocotb, formal, icarus, lint, run_testbench
+from lnm_codegen.hardware.verify.mutation import summed_figures
+from lnm_codegen.ir.network.exchange import read_network
+from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
+from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers, size_of
+
+# Verification step "model" of a network: NumPy = C, and memories that hold network.json.
+#
+# The memories are written again from network.json, whose reader proves that no accumulator
+# overflows.
+
+
+SAMPLES = "tb/samples.npz"
+DRAWN, SEED = 64, 1
+"""Random samples beside those of the folder."""
+MODEL_SECONDS = 300
+_AGAIN = "Write the folder again."
+
+
+def model(circuit: Circuit) -> StepResult:
+    """Compare memories, C and NumPy."""
+    try:
+        network = read_network(circuit.folder)
+    except LnmError as error:
+        return StepResult("model", (Check("network.json", verdict(False), detail=str(error)),))
+    return StepResult("model", (_memories(circuit, network), _c(circuit, network)))
+
+
+def samples_of(circuit: Circuit, network: IntegerNetwork, count: int | None = None) -> Integers:
+    """Return the first samples of the folder, then random ones with few and with many events."""
+    rng, own = np.random.default_rng(SEED), network.input
+    lead = () if network.repeated else (network.time_steps,)
+    shape = (*lead, DRAWN, *network.input_shape)
+    drawn = rng.integers(own.low, own.high, shape, endpoint=True)
+    share = rng.random((DRAWN, *[1] * len(network.input_shape)))
+    drawn = np.where(rng.random(shape) < share, drawn, min(max(0, own.low), own.high))
+    path = circuit.folder / SAMPLES
+    if not path.is_file():
+        return drawn
+    kept, axis = _kept(path), len(lead)
+    alike = kept.ndim == drawn.ndim and np.delete(kept.shape, axis).tolist() == [
+        n for k, n in enumerate(shape) if k != axis
+    ]
+    if kept.dtype.kind not in "iub" or not alike:
+        problem = f"samples are {kept.dtype} {kept.shape}"
+        raise ModelError(path, problem, f"integers {shape}, of any count", _AGAIN)
+    kept = kept.astype(np.int64)[(slice(None),) * axis + (slice(count),)]
+    return np.concatenate([kept, drawn], axis=axis)
+
+
+def _kept(path: Path) -> Integers:
+    """Return the samples of a file."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+            return np.asarray(archive["x"])
+    except (OSError, *DAMAGED_ARRAYS) as error:
+        raise ModelError(path, f"not samples: {reason(error)}", remedy=_AGAIN) from None
+
+
+def _memories(circuit: Circuit, network: IntegerNetwork) -> Check:
+    """Compare rtl/*.hex with network.json."""
+    name, begun = "memories = network.json", time.monotonic()
+    lanes, loadable = circuit.manifest["lanes"], circuit.manifest["load_port"]
+    expected: dict[str, str] = {}
+    for layer in layers_of(network, lanes, loadable):
+        expected |= memory_files(layer, f"{network.name}_{layer.name}", family_of(network))
+    for file, text in expected.items():
+        path = circuit.folder / file
+        if not path.is_file() or path.read_bytes() != text.encode():
+            return Check(name, verdict(False), detail=f"{file} differs from network.json")
+    return Check(name, verdict(True), len(expected), time.monotonic() - begun)
+
+
+def _c(circuit: Circuit, network: IntegerNetwork) -> Check:
+    """Compare scores and labels of the C of model/ with NumPy."""
+    check, name = "NumPy = C", network.name
+    if reason := missing("g++"):
+        return skipped(check, reason)
+    begun, samples = time.monotonic(), samples_of(circuit, network)
+    expected, rows = interpret_network(network, samples), sample_rows(network, samples)
+    with temporary_folder() as folder:
+        (folder / "driver.cpp").write_text(_driver(network), encoding="utf-8")
+        (folder / "given").write_bytes(rows.astype(np.int64).tobytes())
+        include = f"-I{circuit.folder / 'model'}"
+        built = run(
+            ("g++", "-O2", include, "driver.cpp", "-o", "driver"), folder, timeout=MODEL_SECONDS
+        )
+        if not built.passed:
+            return failed(check, built)
+        done = run((str(folder / "driver"),), folder, timeout=MODEL_SECONDS)
+        if not done.passed:
+            return failed(check, done)
+        table = np.fromfile(folder / "taken", np.int64).reshape(len(rows), -1)
+    wrong = (table[:, :-1] != expected.scores).any(1) | (table[:, -1] != expected.labels)
+    detail = f"{int(wrong.sum())} of {len(rows)} samples differ in {name}" if wrong.any() else ""
+    return Check(check, verdict(not wrong.any()), len(rows), time.monotonic() - begun, detail)
+
+
+def _driver(network: IntegerNetwork) -> str:
+    """Return a program that runs the C network on every row of a file of integers."""
+    name, classes = network.name, network.classes
+    size = size_of(network.input_shape) * (1 if network.repeated else network.time_steps)
+    return f"""#include "{name}.c"
+#include <cstdio>
+#include <vector>
+
+int main() {{
+    std::FILE *from = std::fopen("given", "rb"), *to = std::fopen("taken", "wb");
+    std::vector<int64_t> row({size}), found({classes} + 1);
+    std::vector<{name}_input> x({size});
+    if (!from || !to) return 1;
+    while (std::fread(row.data(), 8, row.size(), from) == row.size()) {{
+        for (int k = 0; k < {size}; ++k) x[k] = ({name}_input)row[k];
+        found[{classes}] = {name}_run(x.data());
+        for (int k = 0; k < {classes}; ++k) found[k] = {name}_scores()[k];
+        if (std::fwrite(found.data(), 8, found.size(), to) != found.size()) return 1;
+    }}
+    return std::fclose(to);
+}}
+"""
+
+
+# Verification step "synthesis" of a network: cells of an ECP5, no latch, weights in block RAM.
+
+
+DEVICE = DEVICES[TARGETS["ecp5"]]
+BLOCK_BITS = 18 << 10
+"""Bits of a block RAM of an ECP5."""
+
+
+def synthesis(circuit: Circuit) -> StepResult:
+    """Synthesise the network for ECP5 and count its cells."""
+    count = partial(_count_cells, circuit)
+    return step_result("synthesis", missing("yosys"), count, circuit.forms.values())
+
+
+def _count_cells(circuit: Circuit, form: CircuitForm) -> Check:
+    with temporary_folder() as folder:
+        try:
+            cells, seconds = synthesise(circuit, form, DEVICE, folder)
+        except ToolError as error:
+            return Check(form.top, verdict(False), detail=str(error).removeprefix("synth: "))
+    resources = resources_of(cells, DEVICE.target)
+    latches = sorted(cell for cell in cells if "latch" in cell.lower())
+    bits = sum(map(_block_bits, circuit.manifest["layers"]))
+    few = bits // BLOCK_BITS
+    detail = ", ".join(f"{count} {word}" for word, count in resources.as_dict().items())
+    if latches:
+        detail += f"; {latches[0]}"
+    if resources.bram < few:
+        detail += f"; at least {few} BRAM expected for {bits} bits of weights"
+    return Check(form.top, verdict(not latches and resources.bram >= few), 1, seconds, detail)
+
+
+def _block_bits(layer: dict[str, Any]) -> int:
+    """Return the bits of a layer's weights that a block RAM holds; fewer rows may be in logic."""
+    rows = layer["inputs"] * layer["cycles_per_event"]
+    return int(layer["weight_memory_bits"]) if rows >= LEAST_ROWS else 0
+
+
+# Verification step "verilator" of a network: the circuit against the C network.
+
+
+MOST_SAMPLES, VERILATOR_SECONDS = 1000, 600
+_RESULT = re.compile(r"^(PASS|FAIL) \w+: (\d+) samples, (\d+) wrong, (\d+) cycles", re.MULTILINE)
+
+
+def verilator(circuit: Circuit, count: int | None = MOST_SAMPLES) -> StepResult:
+    """Build the folder's program and run it on samples of the folder, and on random ones.
+
+    The first `count` samples of the folder run, or all of them.
+    """
+    reason = missing("verilator", "g++", "make")
+    return step_result("verilator", reason, lambda c: _compare(c, count), [circuit])
+
+
+def _compare(circuit: Circuit, most: int | None) -> Check:
+    network, form = read_network(circuit.folder), circuit.forms["network"]
+    rows = sample_rows(network, samples_of(circuit, network, most))
+    width = circuit.manifest["streams"]["s_axis_tdata"]["width"]
+    with temporary_folder() as folder:
+        copy = circuit.copied(folder / "circuit").folder
+        (folder / "inputs").write_text("\n".join(f"{w:x}" for w in input_words(rows, width)))
+        command = (
+            "verilator", "--cc", "--exe", "--build", "-O3", "-Wall", "--language", "1364-2005",
+            "--prefix", "Vdut", "--top-module", form.top, "--Mdir", str(folder / "build"),
+            '-GHEX="rtl/"', "-o", form.top, "-CFLAGS", f"-O2 -I{copy / 'model'}",
+            *form.files, f"tb/{circuit.name}_verilator.cpp",
+        )  # fmt: skip
+        built = run(command, copy, timeout=VERILATOR_SECONDS)
+        if not built.passed:
+            return failed(form.top, built)
+        program = str(folder / "build" / form.top)
+        command = (program, str(folder / "inputs"), str(len(rows)))
+        done = run(command, copy, timeout=VERILATOR_SECONDS)
+    result = _RESULT.search(done.output)
+    good = done.passed and result is not None and (result[1], result[3]) == ("PASS", "0")
+    detail = "" if good else result[0] if result else done.last_line()
+    count = int(result[2]) if result else 0
+    return Check(form.top, verdict(good), count, built.seconds + done.seconds, detail)
+
+
+# Verification steps of a network's folder.
+#
+# A step has the checks of the whole network, then those of each distinct array of neurons. Faults
+# (mutation) are put into the arrays alone.
+
+
+WHOLE: dict[str, Callable[[Circuit], StepResult]] = {
+    "model": model,
+    "lint": lint,
+    "icarus": icarus,
+    "cocotb": cocotb,
+    "verilator": verilator,
+    "formal": formal,
+    "synthesis": synthesis,
+}
+"""Name -> step of the whole network. Every step of `steps.STEPS` runs on the arrays."""
+
+
+def run_network_steps(
+    circuit: Circuit, names: Sequence[str], every: bool = False
+) -> Iterator[StepResult]:
+    """Yield the result of one step after another; checks of an array have its name in front.
+
+    With `every`, Verilator runs all samples of the folder.
+    """
+    arrays = [
+        read_circuit(circuit.folder / "arrays" / name, "verify")
+        for name in circuit.manifest["arrays"]
+    ]
+    whole_steps = WHOLE | ({"verilator": partial(verilator, count=None)} if every else {})
+    for name in names:
+        begun = time.monotonic()
+        whole = whole_steps[name](circuit) if name in whole_steps else StepResult(name, ())
+        parts = [steps.STEPS[name](array) for array in arrays]
+        checks = [
+            replace(check, name=f"{array.name}: {check.name}")
+            for array, part in zip(arrays, parts, strict=True)
+            for check in part.checks
+        ]
+        figures = whole.figures or summed_figures(parts)
+        seconds = time.monotonic() - begun
+        yield replace(whole, checks=(*whole.checks, *checks), seconds=seconds, figures=figures)
+
+
+# Cycles of a network's sample, from a simulation of its golden samples in Icarus.
+
+
+_CYCLES = re.compile(r"^cycles: first (\d+), each (\d+)$", re.MULTILINE)
+
+
+def sample_cycles(circuit: Circuit) -> int | None:
+    """Return the mean cycles of the golden samples at full speed; None without Icarus."""
+    if missing("iverilog"):
+        return None
+    form = circuit.forms["network"]
+    found = _CYCLES.search(run_testbench(circuit, form, form.files, timeout=600).output)
+    return int(found[2]) if found else None
+
+
+def with_cycles(measured: Measured, cycles: int | None) -> dict[str, Any]:
+    """Return the JSON object of a measurement, with cycles and samples a second of a network."""
+    found = measured.as_dict()
+    if cycles is None:
+        return found
+    median = measured.median
+    rate = None if median is None else round(median * 1e6 / cycles, 1)
+    return {**found, "cycles_per_sample": cycles, "samples_per_second": rate}

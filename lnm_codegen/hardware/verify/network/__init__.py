@@ -1,1 +1,0 @@
-"""Verification steps of a network: its own checks, and those of each distinct array."""
