@@ -138,8 +138,9 @@ def write_network(
     options: NetworkOptions,
 ) -> None:
     """Write the network of a run in integers into `out`, and print its sizes and accuracy."""
-    from lnm_codegen.deploy.integers import inputs, readme
-    from lnm_codegen.deploy.integers.accuracy import integer_accuracy
+    from lnm_codegen.deploy.integers import emit as inputs
+    from lnm_codegen.deploy.integers import emit as readme
+    from lnm_codegen.deploy.integers.search import integer_accuracy
     from lnm_codegen.deploy.integers.source import FILE, run_file
 
     target = options.target(backend)
@@ -201,7 +202,7 @@ def _network_of(
 ) -> tuple[IntegerNetwork, bool]:
     """Return the network in the formats of the options, and whether its weights are the run's."""
     from lnm_codegen.deploy.integers.convert import default_network
-    from lnm_codegen.deploy.integers.weights import WeightFormat
+    from lnm_codegen.deploy.integers.real import WeightFormat
     from lnm_codegen.ir.network.exchange import JSON
 
     if format_ is not None and (Path(format_) / JSON).exists():
@@ -253,8 +254,8 @@ def _emitted(
     data: Dataset, integers: IntegerNetwork, real: RealNetwork, target: NetworkTarget
 ) -> EmittedNetwork:
     """Return the source of a network, with its test samples; in C those of the example alone."""
+    from lnm_codegen.deploy.integers.convert import zero_notes
     from lnm_codegen.deploy.integers.emit import emit_integers
-    from lnm_codegen.deploy.integers.layers import zero_notes
 
     is_circuit = target.backend == "verilog"
     if is_circuit:

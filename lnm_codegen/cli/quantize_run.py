@@ -17,9 +17,8 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.validation import require_integer, require_number, require_one_of
 
 if TYPE_CHECKING:
-    from lnm_codegen.deploy.integers.accuracy import IntegerAccuracy
     from lnm_codegen.deploy.integers.convert import NetworkFormats, RealNetwork
-    from lnm_codegen.deploy.integers.search import Batches
+    from lnm_codegen.deploy.integers.search import Batches, IntegerAccuracy
     from lnm_codegen.deploy.integers.tune import Tuned
     from lnm_codegen.ir.network.nodes import IntegerNetwork
     from lnm_codegen.train.runs.saved import Run
@@ -97,11 +96,9 @@ class AccuracyOptions:
 
 def quantize_run(folder: Path, options: AccuracyOptions, out: Path | None, json: bool) -> None:
     """Choose formats, fine-tune, print the accuracy, and write the network into `out`."""
-    from lnm_codegen.deploy.integers.accuracy import integer_accuracy
-    from lnm_codegen.deploy.integers.convert import integer_network
-    from lnm_codegen.deploy.integers.layers import zero_notes
-    from lnm_codegen.deploy.integers.search import WidthSearch
-    from lnm_codegen.deploy.integers.weights import WeightFormat
+    from lnm_codegen.deploy.integers.convert import integer_network, zero_notes
+    from lnm_codegen.deploy.integers.real import WeightFormat
+    from lnm_codegen.deploy.integers.search import WidthSearch, integer_accuracy
 
     options.validated()
     run = read_run(folder)
@@ -173,7 +170,7 @@ def _held_out(run: Run, real: RealNetwork, count: int) -> tuple[Batches, Batches
 def _tuned(
     run: Run, real: RealNetwork, formats: NetworkFormats, epochs: int, held_out: Batches
 ) -> Tuned:
-    from lnm_codegen.deploy.integers.accuracy import is_correct_in_integers
+    from lnm_codegen.deploy.integers.search import is_correct_in_integers
     from lnm_codegen.deploy.integers.tune import IntegerTwin, fine_tune, shuffling
 
     generator = shuffling(run.config.seed)

@@ -23,7 +23,7 @@ from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.validation import require_integer, require_one_of
 
 if TYPE_CHECKING:
-    from lnm_codegen.deploy.comparison import NetworkReport
+    from lnm_codegen.deploy.arrays import NetworkReport
     from lnm_codegen.hardware.synth import Device
     from lnm_codegen.insight.page.comparison import FixedComparison
     from lnm_codegen.insight.tables import Table
@@ -115,7 +115,7 @@ def _note(device: Device, synth: bool) -> str | None:
 
 
 def _report(run: Run, format_: str, device: Device | None, seeds: int) -> NetworkReport:
-    from lnm_codegen.deploy.comparison import measured_arrays, network_report
+    from lnm_codegen.deploy.arrays import measured_arrays, network_report
     from lnm_codegen.deploy.mismatch import measure_mismatch
     from lnm_codegen.train.losses import count_correct
     from lnm_codegen.train.runs.saved import test_data

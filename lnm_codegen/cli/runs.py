@@ -119,8 +119,8 @@ def real_of(run: Run, name: str | None = None) -> RealNetwork:
     Raises:
         UnsupportedError: It has no form in integers.
     """
-    from lnm_codegen.deploy.integers.chains import chained, require_outputs
     from lnm_codegen.deploy.integers.convert import real_network
+    from lnm_codegen.deploy.integers.own import chained, require_outputs
     from lnm_codegen.train.models import Network, names_of
 
     if not run.data.has_classes:

@@ -16,10 +16,9 @@ import pytest
 import torch
 
 from lnm_codegen.cli import run as command
-from lnm_codegen.deploy.integers.accuracy import IntegerAccuracy
 from lnm_codegen.deploy.integers.convert import integer_samples
-from lnm_codegen.deploy.integers.inputs import input_scale
-from lnm_codegen.deploy.integers.readme import input_section
+from lnm_codegen.deploy.integers.emit import input_scale, input_section
+from lnm_codegen.deploy.integers.search import IntegerAccuracy
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.network.interpret import interpret_network
@@ -372,7 +371,7 @@ def test_quantize_fine_tunes(runs: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_a_start_that_no_epoch_improves_is_kept(runs: Path, capsys, monkeypatch) -> None:
     """The heading says so."""
-    count = "lnm_codegen.deploy.integers.accuracy.is_correct_in_integers"
+    count = "lnm_codegen.deploy.integers.search.is_correct_in_integers"
     given = ["quantize", str(runs / "lif"), "--lost", "5", "--samples", "100", "--epochs", "1"]
     for scores, text in (([9, 9], "not fine-tuned: none of 1 epochs"), ([9, 10], "the best of 1")):
         found = (np.arange(50) < n for n in (*scores, 40, 40))
@@ -388,7 +387,7 @@ def test_a_start_that_no_epoch_improves_is_kept(runs: Path, capsys, monkeypatch)
 
 def test_a_missed_target_is_no_success(runs: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     """The files are written, one line says by how much, and the exit status is 3."""
-    accuracy = "lnm_codegen.deploy.integers.accuracy.integer_accuracy"
+    accuracy = "lnm_codegen.deploy.integers.search.integer_accuracy"
     given = ["quantize", str(runs / "lif"), "--lost", "5", "--samples", "100"]
     for broken, status in ((6, 3), (2, 0)):
         found = iter((IntegerAccuracy(50, 40, 38, broken), IntegerAccuracy(50, 40, 37, 4)))

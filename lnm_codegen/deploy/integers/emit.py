@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from torch import Tensor
+import numpy as np
+from torch import Tensor, nn
 
 from lnm_codegen.backends.base import Source, write_files
 from lnm_codegen.backends.earlier import MANIFEST
@@ -17,12 +19,22 @@ from lnm_codegen.backends.network_c.layers import ACCUMULATIONS, Accumulation
 from lnm_codegen.backends.network_verilog.backend import NetworkCircuit, emit_circuit, sample_file
 from lnm_codegen.backends.network_verilog.layers import LANES, MOST_LANES
 from lnm_codegen.backends.verilog.folder.manifest import relisted
+from lnm_codegen.compiler.formats import spec_line
 from lnm_codegen.deploy.integers.convert import integer_samples
-from lnm_codegen.deploy.integers.readme import README, completed
+from lnm_codegen.deploy.network import neuron_layers
 from lnm_codegen.errors import ModelError
+from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.network.exchange import network_files
 from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
-from lnm_codegen.ir.network.nodes import IntegerNetwork
+from lnm_codegen.ir.network.nodes import (
+    IntegerNetwork,
+    NeuronStage,
+    WeightStage,
+    integer_text,
+    size_of,
+)
+from lnm_codegen.ir.types import Bits
+from lnm_codegen.language.display import brief
 from lnm_codegen.options import NetworkTargetName
 from lnm_codegen.validation import require_bool, require_integer, require_one_of
 
@@ -151,3 +163,173 @@ def emit_integers(
     rows = sample_rows(network, golden)
     program = emit_c(network, rows, scores, target.accumulate or "events")
     return EmittedNetwork(network, program, files, tuple(notes))
+
+
+# Normalisation of the samples of a network, from values of the data to real inputs.
+#
+# `network.json` describes arithmetic alone. `lnm emit --network` writes input.json beside it:
+#
+#     {"format": "lnm_codegen.network_input", "version": 1, "data": name, "raw": [low, high],
+#      "mean": [...], "deviation": [...]}
+
+
+FILE = "input.json"
+FORMAT, VERSION = "lnm_codegen.network_input", 1
+
+
+@dataclass(frozen=True, slots=True)
+class InputScale:
+    """Real inputs a = (r - mean) / deviation of values r of the data, computed in float32.
+
+    With n numbers of each, the first n-th of the elements of a time step has the first, and so on:
+    a channel of an image, or a feature.
+
+    Attributes:
+        data: Name of the data set.
+        raw: The lowest and the highest r of the test samples.
+        mean: One number, or n.
+        deviation: As many numbers.
+    """
+
+    data: str
+    raw: tuple[float, float]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether every a is r."""
+        return not any(self.mean) and all(d == 1 for d in self.deviation)
+
+    def file(self) -> str:
+        """Return the text of input.json."""
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "data": self.data,
+            "raw": self.raw,
+            "mean": self.mean,
+            "deviation": self.deviation,
+        }
+        return f"{json.dumps(content, indent=2)}\n"
+
+
+def input_scale(data: str, scale: tuple[Tensor, Tensor], samples: Tensor) -> InputScale:
+    """Return the normalisation of a data set.
+
+    Args:
+        data: Its name.
+        scale: Its mean and deviation, one of each, or one for each channel or feature.
+        samples: Test samples before normalisation.
+    """
+    mean, deviation = np.broadcast_arrays(*(part.numpy() for part in scale))
+    low, high = _shortest(np.array([samples.min(), samples.max()]))
+    return InputScale(data, (low, high), _shortest(mean), _shortest(deviation))
+
+
+def _shortest(numbers: Array) -> tuple[float, ...]:
+    """Return the shortest decimals that read back as these numbers in float32."""
+    flat = numbers.astype(np.float32).reshape(-1)
+    return tuple(float(np.format_float_scientific(number)) for number in flat)
+
+
+# README of a network's folder: its formats, neurons, input and files.
+
+
+README = "README.md"
+FOLDER = "\n## Folder\n\n| path | contents |\n| --- | --- |\n"
+"""The head of the table of files in the README of a backend."""
+FILES = {
+    "network.json": "the network in integers: its stages",
+    "network.npz": "the arrays of `network.json`: weights, biases, scales, coefficients",
+    "input.json": "mean and deviation of the input, as in the section Input",
+    "run.json": "a digest of the trained weights, with which `lnm` recognises the run",
+}
+"""File beside those of the backend -> its contents."""
+
+
+def completed(readme: str, sections: Sequence[str], files: Collection[str], end: str) -> str:
+    """Return a README with further sections before its own, and further files in its table.
+
+    Args:
+        readme: The text of a backend, with a table of the folder.
+        sections: From a heading to an empty line.
+        files: Names of all files; those of `FILES` become rows of the table.
+        end: The last section, or an empty text.
+    """
+    rows = "".join(f"| `{name}` | {text} |\n" for name, text in FILES.items() if name in files)
+    head, mark, rest = readme.replace(FOLDER, FOLDER + rows).partition("\n## ")
+    return "\n".join((head, *sections)) + f"{mark}{rest}{end}"
+
+
+def network_section(title: str, rows: Sequence[tuple[str, str]], network: nn.Module) -> str:
+    """Return a table, and the equations of the neurons of a network."""
+    lines = [f"## {title}", "", "| | |", "| --- | --- |", *(_row(*row) for row in rows), ""]
+    for names, equations in _neurons(network).items():
+        lines += [f"The neurons of {names}, in real numbers:", ""]
+        lines += [*(f"    {line}" for line in equations), ""]
+    return "\n".join(lines)
+
+
+def formats_text(network: IntegerNetwork) -> str:
+    """Return the format of the input, the weights and the neurons of each layer."""
+    span = network.input
+    found = [f"input {'spikes' if span.are_spikes else Bits(span.width, span.frac)}"]
+    for stage in network.stages:
+        if isinstance(stage, WeightStage):
+            found.append(f"`{stage.name}` weights of {stage.bits} bits")
+        elif isinstance(stage, NeuronStage):
+            found.append(f"`{stage.name}` {spec_line(stage.program.spec)}")
+    return "; ".join(found)
+
+
+def input_section(scale: InputScale, network: IntegerNetwork) -> str:
+    """Return the formula from a value of the data to the integer of an input."""
+    low, high = map(_number, scale.raw)
+    is_scaled, parts = not scale.is_identity, len(scale.mean)
+    lines = [
+        "## Input",
+        "",
+        f"The samples of `{scale.data}` are {'' if is_scaled else 'not '}normalised. A value r of"
+        f" the data, {low} to {high} in the test samples, gives the integer k of the input:",
+        "",
+    ]
+    if is_scaled:
+        mean, deviation = (
+            map(_number, (scale.mean[0], scale.deviation[0]))
+            if parts == 1
+            else ("mean", "deviation")
+        )
+        lines.append(f"    a = {'r' if mean == '0' else f'(r - {mean})'} / {deviation}")
+    lines += [f"    {integer_text(network, 'a' if is_scaled else 'r')}", ""]
+    if parts > 1:
+        lines += ["| elements of a time step | mean | deviation |", "| --- | --- | --- |"]
+        lines += [*_parts(scale, size_of(network.input_shape)), ""]
+    if is_scaled:
+        lines += ["A subtraction and a division are each rounded to float32.", ""]
+    return "\n".join(lines)
+
+
+def _parts(scale: InputScale, size: int) -> Iterator[str]:
+    """Yield a row for each channel or feature of a time step with `size` elements."""
+    count = size // len(scale.mean)
+    for k, numbers in enumerate(zip(scale.mean, scale.deviation, strict=True)):
+        elements = f"{k * count} to {(k + 1) * count - 1}" if count > 1 else f"{k}"
+        yield f"| {' | '.join((elements, *map(_number, numbers)))} |"
+
+
+def _number(value: float) -> str:
+    return repr(value).removesuffix(".0")
+
+
+def _row(name: str, text: str) -> str:
+    escaped = text.replace("|", r"\|")
+    return f"| {name} | {escaped} |"
+
+
+def _neurons(network: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Return the names of the layers with the same equations -> these."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name, layer in neuron_layers(network).items():
+        found.setdefault(brief(layer.neuron), []).append(f"`{name}`")
+    return {", ".join(names): lines for lines, names in found.items()}

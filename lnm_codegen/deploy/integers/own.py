@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
+from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from lnm_codegen.backends.network_c.layers import Accumulation
-from lnm_codegen.deploy.integers.chains import WHERE, chained, require_outputs
-from lnm_codegen.deploy.integers.convert import default_network, real_network
+from lnm_codegen.deploy.integers.convert import (
+    default_network,
+    differing_notes,
+    real_network,
+    zero_notes,
+)
 from lnm_codegen.deploy.integers.emit import EmittedNetwork, NetworkTarget, emit_integers
-from lnm_codegen.deploy.integers.layers import differing_notes, zero_notes
-from lnm_codegen.deploy.integers.weights import WeightFormat
+from lnm_codegen.deploy.integers.real import WeightFormat
 from lnm_codegen.deploy.network import trace_layers
-from lnm_codegen.errors import ModelError, ShapeError
-from lnm_codegen.ir.network.nodes import OverTime
+from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedError, reason
+from lnm_codegen.ir.network.nodes import OVER, OverTime
 from lnm_codegen.language.symbols import require_name
+from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.chain import REDUCTIONS, Chain
+from lnm_codegen.nn.exchange.known import SAME
+from lnm_codegen.nn.fusion.sequence import is_sequential, restores_time, steps
 from lnm_codegen.nn.hooks import evaluating
+from lnm_codegen.nn.norm.deferred import DeferredNorm
 from lnm_codegen.options import NetworkTargetName
-from lnm_codegen.validation import require_integer, require_one_of, require_type
+from lnm_codegen.validation import require_integer, require_one_of, require_type, shown, wrong
 
 
 def emit_network(
@@ -90,3 +105,205 @@ def emit_network(
         _, traces = trace_layers(network, samples)
     notes = zero_notes(integers, real.neurons) + differing_notes(real.neurons, integers, traces)
     return emit_integers(integers, samples.detach(), target, notes)
+
+
+# The chain of a network of one's own, and its validation against the outputs of the network.
+
+
+WHERE = "emit_network"
+FRAMES = (nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d)
+"""Modules on (T*N, *)."""
+SEQUENCES = "nn.Linear, NeuronLayer, NormNeuron and nn.Flatten(2) on (T, N, *)"
+IN_FRAMES = "nn.Linear, nn.Conv2d, batch normalisations, poolings and nn.Flatten(1) on (T*N, *)"
+PLAIN = "modules that compute what their class says"
+_REMOVERS: tuple[tuple[type, str], ...] = (
+    (prune.BasePruningMethod, "torch.nn.utils.prune.remove(module, 'weight')"),
+    (WeightNorm, "torch.nn.utils.remove_weight_norm(module)"),
+    (SpectralNorm, "torch.nn.utils.remove_spectral_norm(module)"),
+)
+"""Hooks of PyTorch that compute a weight, and the call that removes each."""
+_BY_HANDLE = "Remove it by its handle: handle.remove()."
+MOST_DIFFERING = 0.1
+"""Share of the samples whose scores may differ: a sum in another order may change a spike."""
+
+
+class _Scores(nn.Sequential):
+    """The modules of a sequential module, with the same paths, and its scores over time."""
+
+    def __init__(self, module: nn.Module, over: OverTime) -> None:
+        children = {name: child for name, child in module._modules.items() if child is not None}
+        super().__init__(OrderedDict(children))
+        self.over = over
+
+    def forward(self, x: Any) -> Any:
+        """Return the scores (N, classes)."""
+        for child in self:
+            x = child(x)
+        return REDUCTIONS[self.over](x)
+
+
+def chained(module: nn.Module, samples: Tensor, over: Any) -> tuple[nn.Module, Chain]:
+    """Return a module whose output is the scores, and its chain.
+
+    Raises:
+        ModelError: `over`, or a result of `chain()`, that is not accepted.
+        UnsupportedError: A module that the chain would not run as it is.
+    """
+    if is_sequential(module):
+        reduction: OverTime = "mean" if over is None else over
+        require_one_of(WHERE, "over", reduction, OVER)
+        found = tuple(_modules(module, samples))
+        return _Scores(module, reduction), Chain(found, None, reduction)
+    accepted = "an nn.Sequential, or a module with a method chain()"
+    find: Any = getattr(module, "chain", None)
+    if not callable(find):
+        raise UnsupportedError(WHERE, f"the module is a {type(module).__name__}", accepted)
+    chain = find()
+    require_type(WHERE, "chain()", chain, Chain, "a lnm_codegen.nn.chain.Chain")
+    if over is not None:
+        raise wrong(WHERE, "over", over, "None, since chain() has it", "Omit it.")
+    require_one_of(f"{WHERE}: chain()", "over", chain.over, OVER)
+    require_integer(f"{WHERE}: chain()", "time_steps", chain.time_steps, optional=True)
+    _require_no_hooks(WHERE, module)
+    names = {id(own): path for path, own in module.named_modules()}
+    for path, step in chain.modules:
+        _require_plain(path, step)
+        if names.get(id(step)) != path and not isinstance(step, nn.Flatten | nn.Identity):
+            problem = f"{path!r} is not the path of its {type(step).__name__}"
+            raise ModelError(f"{WHERE}: chain()", problem, "paths of module.named_modules()")
+    return module, chain
+
+
+def _modules(module: nn.Module, samples: Tensor) -> Iterator[tuple[str, nn.Module]]:
+    """Yield path and module of a chain: those that change more than the shape (T, N)."""
+    _require_no_hooks(WHERE, module)
+    in_frames = False
+    for path, step in steps("", module):
+        _require_plain(path, step)
+        kind = type(step)
+        axes = _flattened(step)
+        if axes == (0, 1) and not in_frames:
+            in_frames = True
+        elif restores_time(step) and in_frames and _is_time_of(step, samples):
+            in_frames = False
+        elif axes == (2 - in_frames, -1):
+            yield path, step
+        elif isinstance(step, NeuronLayer) and not in_frames:
+            yield path, step
+        elif kind is nn.Linear or kind is DeferredNorm or (kind in FRAMES and in_frames):
+            yield path, step
+        elif kind not in SAME:
+            raise _refused(path, step, in_frames)
+    if in_frames:
+        remedy = "Add nn.Unflatten(0, (T, N)) at its end."
+        raise UnsupportedError(WHERE, "the outputs are (T*N, *)", "(T, N, classes)", remedy)
+
+
+def _refused(path: str, step: nn.Module, in_frames: bool) -> UnsupportedError:
+    """Return the error of a module that is not one of the accepted."""
+    where = f"{WHERE}: {path}"
+    if is_parametrized(step):
+        names = ", ".join(step.parametrizations)  # type: ignore[arg-type]
+        first = next(iter(step.parametrizations))  # type: ignore[arg-type]
+        kind = type(step).__name__.removeprefix("Parametrized")
+        remedy = (
+            "Remove it, which keeps its values: torch.nn.utils.parametrize"
+            f".remove_parametrizations(module, {first!r})."
+        )
+        problem = f"the {kind} has a parametrization of {names}"
+        return UnsupportedError(where, problem, "modules without parametrizations", remedy)
+    accepted, remedy = (IN_FRAMES, "") if in_frames else (SEQUENCES, "")
+    if not in_frames and isinstance(step, FRAMES):
+        remedy = "Put nn.Flatten(0, 1) before it, and nn.Unflatten(0, (T, N)) after it."
+    place = "(T*N, *)" if in_frames else "(T, N, *)"
+    return UnsupportedError(where, f"{shown(step)} on {place}", accepted, remedy)
+
+
+def _flattened(step: nn.Module) -> tuple[int, int] | None:
+    """Return the first and the last axis of an `nn.Flatten`."""
+    return (step.start_dim, step.end_dim) if type(step) is nn.Flatten else None
+
+
+def _is_time_of(step: Any, samples: Tensor) -> bool:
+    """Report whether an `nn.Unflatten` gives the first two axes of the samples."""
+    pairs = zip(step.unflattened_size, samples.shape, strict=False)
+    return all(size in (-1, own) for size, own in pairs)
+
+
+def _require_plain(path: str, step: nn.Module) -> None:
+    """Refuse a module that computes more than its class says, or depends on earlier calls."""
+    where = f"{WHERE}: {path}"
+    _require_no_hooks(where, step)
+    forward = type(step).forward.__module__
+    if "forward" in vars(step) or not forward.startswith(("torch.nn.", "lnm_codegen.")):
+        problem = f"a {type(step).__name__} has a forward of its own"
+        raise UnsupportedError(where, problem, PLAIN)
+    if isinstance(step, NeuronLayer):
+        if step.step_mode == "s" or step.carry_state:
+            problem = "the layer keeps its states, by step_mode='s' or carry_state=True"
+            raise UnsupportedError(where, problem, "layers that begin each call anew")
+        if step.arithmetic is not None:
+            raise UnsupportedError(where, "the layer computes in integers", "arithmetic=None")
+
+
+def _require_no_hooks(where: str, module: nn.Module) -> None:
+    """Refuse hooks, which may change values, except for those of this package."""
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    if not all(str(getattr(h, "__module__", "")).startswith("lnm_codegen.") for h in hooks):
+        problem = f"the {type(module).__name__} has a forward hook, which may change values"
+        removers = (call for h in hooks for kind, call in _REMOVERS if isinstance(h, kind))
+        call = next(removers, "")
+        remedy = f"Remove it, which keeps its values: {call}." if call else _BY_HANDLE
+        raise UnsupportedError(where, problem, "modules without hooks", remedy)
+
+
+def require_outputs(network: nn.Module, chain: Chain, samples: Tensor) -> None:
+    """Run a network and its chain in float, and compare their scores.
+
+    Raises:
+        ModelError: The scores of many samples differ by more than rounding.
+        ShapeError: The network, or its chain, does not run on the samples.
+    """
+    with _running("the module", samples):
+        out, _ = trace_layers(network, samples)
+    require_type(WHERE, "the output of the module", out, Tensor, "a tensor (N, classes)")
+    own = REDUCTIONS[chain.over](out) if out.dim() == 3 else out
+    with _running("chain()", samples), torch.no_grad():
+        scores = _run(chain, samples)
+    problem = f"chain() has scores {tuple(scores.shape)}, and the module {tuple(own.shape)}"
+    if own.shape == scores.shape:
+        equal = torch.isclose(own, scores, rtol=1e-3, atol=1e-3, equal_nan=True)
+        differing = int((~equal.flatten(1).all(1)).sum())
+        if differing <= MOST_DIFFERING * len(equal):
+            return
+        problem = f"chain() and the module differ in the scores of {differing} of {len(equal)}"
+        problem += " samples"
+    raise ModelError(WHERE, problem, "a chain of every module, in order")
+
+
+@contextmanager
+def _running(subject: str, samples: Tensor) -> Iterator[None]:
+    """Raise ShapeError where PyTorch refuses the samples."""
+    try:
+        yield
+    except LnmError:
+        raise
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        shape = f"{tuple(samples.shape)}, {samples.dtype}"
+        problem = f"{subject} does not run on samples {shape}: {reason(error)}"
+        raise ShapeError(WHERE, problem, "inputs of the module") from error
+
+
+def _run(chain: Chain, samples: Tensor) -> Tensor:
+    """Return the scores of a chain in float."""
+    steps = chain.time_steps
+    x = samples if steps is None else samples.expand(steps, *samples.shape)
+    for _, step in chain.modules:
+        match step:
+            case nn.Flatten():
+                x = x.flatten(2)
+            case nn.Linear() | NeuronLayer() | DeferredNorm() | nn.Identity():
+                x = step(x)
+            case _:
+                x = step(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    return REDUCTIONS[chain.over](x)

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lnm_codegen.deploy.integers.convert import NetworkFormats, RealNetwork, integer_network
-from lnm_codegen.deploy.integers.real import RealNeurons, RealWeights
-from lnm_codegen.deploy.integers.weights import weight_scales
+from lnm_codegen.deploy.integers.real import RealNeurons, RealWeights, weight_scales
 from lnm_codegen.deploy.network import fixed_layer
 from lnm_codegen.ir.network.nodes import IntegerNetwork, PoolStage, ValueSpan, WeightStage, width_of
 from lnm_codegen.ir.network.verify import require_network

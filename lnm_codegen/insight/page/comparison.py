@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from lnm_codegen.deploy.comparison import LayerReport, NetworkReport
+from lnm_codegen.deploy.arrays import LayerReport, NetworkReport
 from lnm_codegen.deploy.mismatch import LayerCounts, QuantizationMismatch
 from lnm_codegen.insight.page.document import Section, document, figures, paragraphs, table
 from lnm_codegen.insight.panels import Panel

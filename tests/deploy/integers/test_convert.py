@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 import lnm_codegen as lnm
-from lnm_codegen.deploy.integers.accuracy import IntegerAccuracy, integer_accuracy
 from lnm_codegen.deploy.integers.convert import (
     NEURON_BITS,
     default_formats,
@@ -20,13 +19,14 @@ from lnm_codegen.deploy.integers.convert import (
     real_network,
     whole_bits,
 )
-from lnm_codegen.deploy.integers.real import RealWeights
-from lnm_codegen.deploy.integers.weights import (
+from lnm_codegen.deploy.integers.real import (
+    RealWeights,
     WeightFormat,
     integer_readout,
     integer_weights,
     weight_scales,
 )
+from lnm_codegen.deploy.integers.search import IntegerAccuracy, integer_accuracy
 from lnm_codegen.deploy.network import trace_layers
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.ir.network.interpret import interpret_network, sample_rows

@@ -9,9 +9,8 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.deploy.integers.convert import default_network, integer_samples
-from lnm_codegen.deploy.integers.emit import NetworkTarget, emit_integers
-from lnm_codegen.deploy.integers.readme import formats_text
-from lnm_codegen.deploy.integers.weights import WeightFormat
+from lnm_codegen.deploy.integers.emit import NetworkTarget, emit_integers, formats_text
+from lnm_codegen.deploy.integers.real import WeightFormat
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import IntegerNetwork

@@ -13,8 +13,7 @@ import lnm_codegen as lnm
 from lnm_codegen.compiler.fixed import interpret_fixed
 from lnm_codegen.compiler.interpret import interpret
 from lnm_codegen.deploy import emit_network
-from lnm_codegen.deploy.integers.convert import default_formats, integer_network
-from lnm_codegen.deploy.integers.layers import zero_notes
+from lnm_codegen.deploy.integers.convert import default_formats, integer_network, zero_notes
 from lnm_codegen.deploy.network import layer_parameters, trace_layers
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.network.nodes import NeuronStage

@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lnm_codegen.deploy.integers.accuracy import integer_accuracy
 from lnm_codegen.deploy.integers.convert import default_formats, integer_network
-from lnm_codegen.deploy.integers.search import NEURON, WEIGHTS, WidthSearch, _least
-from lnm_codegen.deploy.integers.weights import WeightFormat
+from lnm_codegen.deploy.integers.real import WeightFormat
+from lnm_codegen.deploy.integers.search import (
+    NEURON,
+    WEIGHTS,
+    WidthSearch,
+    _least,
+    integer_accuracy,
+)
 from lnm_codegen.errors import ModelError
 from tests.deploy.integers.runs import chained, images, real
 from tests.refusals import refused

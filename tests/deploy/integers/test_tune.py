@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from lnm_codegen.deploy.integers.accuracy import is_correct_in_integers
 from lnm_codegen.deploy.integers.convert import default_formats, integer_network, integer_samples
+from lnm_codegen.deploy.integers.real import WeightFormat
+from lnm_codegen.deploy.integers.search import is_correct_in_integers
 from lnm_codegen.deploy.integers.tune import IntegerTwin, fine_tune
-from lnm_codegen.deploy.integers.weights import WeightFormat
 from lnm_codegen.ir.network.exchange import network_files
 from lnm_codegen.ir.network.interpret import interpret_network
 from tests.deploy.integers.runs import chained, images, real

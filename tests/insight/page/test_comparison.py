@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 import lnm_codegen as lnm
-from lnm_codegen.deploy.arrays import arrays_of
-from lnm_codegen.deploy.comparison import network_report
+from lnm_codegen.deploy.arrays import arrays_of, network_report
 from lnm_codegen.deploy.mismatch import measure_mismatch, specs_for
 from lnm_codegen.hardware.synth import DEVICES, Measured, Resources
 from lnm_codegen.insight.page.comparison import (
