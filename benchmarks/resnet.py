@@ -27,8 +27,7 @@ from spikingjelly.activation_based import surrogate
 from torch import Tensor, nn
 
 import lnm_codegen as lnm
-from lnm_codegen.bench.network import Contender, with_node
-from lnm_codegen.bench.steps import neurons_alone, step_of
+from lnm_codegen.bench.steps import Contender, neurons_alone, step_of, with_node
 from lnm_codegen.bench.subjects import Resetting
 from lnm_codegen.bench.table import write_table
 from lnm_codegen.train.data import load

@@ -51,7 +51,7 @@ def analyze_folder(folder: Path, options: Options) -> None:
         place = folder / PAGE
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep between layers
     from lnm_codegen.insight import analyze_run
-    from lnm_codegen.insight.serialize import as_dict
+    from lnm_codegen.insight.tables import as_dict
     from lnm_codegen.train.runs.saved import load_run
 
     run = load_run(folder)
@@ -113,8 +113,8 @@ def _written(
 
 
 def _print(found: RunAnalysis, beside: Comparison | None) -> None:
-    from lnm_codegen.insight.summary import accuracy_text
     from lnm_codegen.insight.tables import (
+        accuracy_text,
         classes_note,
         energy_note,
         energy_table,

@@ -44,7 +44,7 @@ from lnm_codegen.cli.options import (
     SetOption,
     family_arguments,
 )
-from lnm_codegen.cli.writing import write_together
+from lnm_codegen.cli.output import write_together
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve
 from lnm_codegen.language.neuron import Neuron

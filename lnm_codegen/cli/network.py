@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from lnm_codegen.backends.network_verilog.layers import LANES, MOST_LANES, layers_of
+from lnm_codegen.cli.output import write_together
 from lnm_codegen.cli.runs import RANGED, WEIGHT_BITS, read_run, real_of, run_rows, specs_of
-from lnm_codegen.cli.writing import write_together
 from lnm_codegen.errors import ModelError
 from lnm_codegen.options import NetworkTargetName
 from lnm_codegen.validation import require_integer, wrong

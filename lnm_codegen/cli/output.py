@@ -1,4 +1,4 @@
-"""Tables and JSON on standard output: coloured in a terminal, plain and unbroken in a pipe."""
+"""Output of verbs: tables and JSON on standard output, and files written together or not at all."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import typer
+
+from lnm_codegen.backends.base import Source
+from lnm_codegen.backends.earlier import write_over_earlier
+
+# Tables and JSON on standard output: coloured in a terminal, plain and unbroken in a pipe.
+
 
 _UNBOUNDED = 100_000
 
@@ -62,3 +70,37 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+# Files of several sources, written together or not at all.
+
+
+NONE: Mapping[Path, str | bytes] = MappingProxyType({})
+"""No further files."""
+
+
+def write_together(
+    sources: Mapping[Path, Source],
+    out: Path,
+    verb: str = "emit",
+    more: Mapping[Path, str | bytes] = NONE,
+) -> list[Path]:
+    """Write every source below `out`, over files of an earlier emission; nothing else is lost.
+
+    Args:
+        sources: Folder below `out` -> its files.
+        out: Created if it is missing.
+        verb: The command, for messages.
+        more: Path below `out` -> text or data of further files.
+
+    Raises:
+        ModelError: A file of another origin would be lost, or the folder cannot be written.
+        ToolError: The disk is full or fails.
+    """
+    texts: dict[Path, str | bytes] = {
+        folder / name: text
+        for folder, source in sources.items()
+        for name, text in source.files.items()
+    }
+    remedy = "Remove it, or give another folder with --out."
+    return write_over_earlier(verb, out, texts | dict(more), remedy)

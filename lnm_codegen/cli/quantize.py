@@ -22,7 +22,7 @@ from lnm_codegen.cli.options import (
     require_folder,
     x_option,
 )
-from lnm_codegen.cli.output import print_heading, print_json, print_table
+from lnm_codegen.cli.output import print_heading, print_json, print_table, write_together
 from lnm_codegen.cli.quantize_run import (
     AccuracyOptions,
     BitsOption,
@@ -32,7 +32,6 @@ from lnm_codegen.cli.quantize_run import (
     ScaleOption,
     quantize_run,
 )
-from lnm_codegen.cli.writing import write_together
 from lnm_codegen.compiler.formats import spec_text
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lnm_codegen.backends.base import Source
-from lnm_codegen.cli.output import print_heading, print_json, print_table
+from lnm_codegen.cli.output import print_heading, print_json, print_table, write_together
 from lnm_codegen.cli.runs import RANGED, WEIGHT_BITS, read_run, real_of
-from lnm_codegen.cli.writing import write_together
 from lnm_codegen.compiler.formats import spec_text
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.validation import require_integer, require_number, require_one_of

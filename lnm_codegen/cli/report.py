@@ -25,7 +25,7 @@ from lnm_codegen.validation import require_integer, require_one_of
 if TYPE_CHECKING:
     from lnm_codegen.deploy.arrays import NetworkReport
     from lnm_codegen.hardware.synth import Device
-    from lnm_codegen.insight.page.comparison import FixedComparison
+    from lnm_codegen.insight.page import FixedComparison
     from lnm_codegen.insight.tables import Table
     from lnm_codegen.train.runs.saved import Run
 
@@ -74,11 +74,7 @@ def report(
     require_same_network("report", *runs)
     note = _note(device, synth)
     first, second = (_report(r, format_, None if note else device, seeds) for r in runs)
-    from lnm_codegen.insight.page.comparison import (
-        FixedComparison,
-        comparison_page,
-        comparison_summary,
-    )
+    from lnm_codegen.insight.page import FixedComparison, comparison_page, comparison_summary
 
     names = (str(runs[0].folder), str(runs[1].folder))
     data = runs[0].config.data
@@ -134,7 +130,7 @@ def _report(run: Run, format_: str, device: Device | None, seeds: int) -> Networ
 
 def _print(found: FixedComparison) -> None:
     """Print a table of the networks, and one for each layer; a column for each run."""
-    from lnm_codegen.insight.page.comparison import layer_table, whole_table
+    from lnm_codegen.insight.page import layer_table, whole_table
 
     print_heading(found.title)
     _print_table(whole_table(found))

@@ -9,8 +9,8 @@ from lnm_codegen.insight.analysis import NetworkAnalysis as NetworkAnalysis
 from lnm_codegen.insight.analysis import RunAnalysis as RunAnalysis
 from lnm_codegen.insight.analysis import analyze as analyze
 from lnm_codegen.insight.analysis import analyze_run as analyze_run
-from lnm_codegen.insight.classes import CLASSES as CLASSES
-from lnm_codegen.insight.classes import Point as Point
-from lnm_codegen.insight.classes import Portrait as Portrait
-from lnm_codegen.insight.classes import classify as classify
+from lnm_codegen.insight.layer import CLASSES as CLASSES
 from lnm_codegen.insight.layer import LayerAnalysis as LayerAnalysis
+from lnm_codegen.insight.layer import Point as Point
+from lnm_codegen.insight.layer import Portrait as Portrait
+from lnm_codegen.insight.layer import classify as classify

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.insight.energy.report import EnergyReport, batch_size, energy
-from lnm_codegen.insight.history import read_history
 from lnm_codegen.insight.layer import ALL_CLASSES, LayerAnalysis, analyze_layer
 from lnm_codegen.insight.record import record
 from lnm_codegen.language.display import brief
@@ -26,6 +25,7 @@ from lnm_codegen.nn.hooks import evaluating
 from lnm_codegen.train.history import layer_history
 from lnm_codegen.train.losses import IGNORED
 from lnm_codegen.train.models import names_of, neurons_of
+from lnm_codegen.train.runs.checkpoint import HISTORY, read_tensors
 from lnm_codegen.train.runs.config import clamp_of
 from lnm_codegen.train.runs.saved import Run
 from lnm_codegen.train.stability.modes import ROWS
@@ -231,3 +231,27 @@ def samples_of(run: Run, limit: int | None) -> Iterator[tuple[Tensor, Tensor]]:
             return
         yield x.narrow(axis, 0, number), labels.narrow(-1, 0, number)
         left = None if left is None else left - number
+
+
+# History of the learned parameters during training, from history.safetensors.
+
+
+ABSENT = f"unavailable: the run has no {HISTORY}"
+
+
+def read_history(folder: Path) -> dict[str, Tensor] | None:
+    """Return `<layer>.<parameter>` -> (epochs + 1, *shape), or None without a history file.
+
+    Raises:
+        ModelError: The file is damaged.
+    """
+    path = folder / HISTORY
+    if not path.is_file():
+        return None
+    return read_tensors("run", path, "Delete it to continue without a history.")
+
+
+def mean_and_deviation(values: Tensor) -> dict[str, list[list[float]]]:
+    """Return mean and standard deviation over the rows, for each epoch and element."""
+    spread = values.std(1) if values.shape[1] > 1 else torch.zeros_like(values[:, 0])
+    return {"mean": values.mean(1).tolist(), "std": spread.tolist()}

@@ -1,22 +1,29 @@
-"""Tables of an analysis as text, for the terminal and the page."""
+"""An analysis as text: tables for the terminal and the page, a summary, plain data for JSON."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from lnm_codegen.analysis.linear.modes import Modes, class_note, number
+from lnm_codegen.analysis.linear.modes import EDGE, SLOW, Modes, class_note, number, poles_as_list
+from lnm_codegen.analysis.linear.modes import FLAT as ALTERNATING
 from lnm_codegen.analysis.report import response_lines
-from lnm_codegen.insight.analysis import RunAnalysis
-from lnm_codegen.insight.energy.cost import FP32, INT8, LEMAIRE
-from lnm_codegen.insight.energy.layers import Synapses
+from lnm_codegen.insight.analysis import ABSENT, RunAnalysis, mean_and_deviation
+from lnm_codegen.insight.energy.cost import FP32, INT8, LEMAIRE, Synapses
 from lnm_codegen.insight.energy.report import EnergyReport
-from lnm_codegen.insight.layer import LayerAnalysis
-from lnm_codegen.insight.learned import spreads
+from lnm_codegen.insight.layer import FLAT, INTEGRATOR, RESPONSE_STEPS, LayerAnalysis, RowDynamics
+from lnm_codegen.insight.record import Activity
+from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.plot.subject import MOST_CURVES
 from lnm_codegen.validation import counted
+
+# Tables of an analysis as text, for the terminal and the page.
+
 
 _MOST_SETS = 16
 """Largest number of parameter sets in a table of fixed points."""
@@ -186,3 +193,297 @@ def energy_note(report: EnergyReport) -> str:
     if not free:
         return text
     return f"{text} Not counted: {', '.join(f'{n} {word}' for word, n in sorted(free.items()))}."
+
+
+# Summary of an analysis in five lines: training, accuracy, behaviour, stability, spikes.
+
+
+QUANTILE = 1.959963984540054
+"""Of the standard normal distribution, for an interval of 95 %."""
+GROWING = ("unstable but reset", "diverging")
+"""Classes of rows whose linear step grows."""
+_MOST_NAMES = 3
+
+
+def wilson(correct: int, count: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share of independent predictions.
+
+        (p + z**2/(2*n) -+ z*sqrt(p*(1 - p)/n + z**2/(4*n**2))) / (1 + z**2/n)
+
+    E. B. Wilson, Journal of the American Statistical Association 22 (1927), 209-212.
+
+    Args:
+        correct: Number of correct predictions.
+        count: n, their number, at least 1.
+    """
+    p, z2 = correct / count, QUANTILE**2
+    middle = p + z2 / (2 * count)
+    reach = QUANTILE * math.sqrt(p * (1 - p) / count + z2 / (4 * count**2))
+    whole = 1 + z2 / count
+    return max(min((middle - reach) / whole, p), 0.0), min(max((middle + reach) / whole, p), 1.0)
+
+
+def accuracy_interval(found: RunAnalysis) -> tuple[float, float] | None:
+    """Return the 95 % interval of the accuracy over samples, or None; see `sample_interval`."""
+    return sample_interval(found.correct, found.predictions, found.samples)
+
+
+def sample_interval(correct: int, predictions: int, samples: int) -> tuple[float, float] | None:
+    """Return the 95 % interval of a share of correct predictions.
+
+    None if a sample has several predictions, which depend on each other.
+    """
+    return wilson(correct, predictions) if samples and predictions == samples else None
+
+
+def accuracy_text(found: RunAnalysis) -> str:
+    """Return the accuracy with its number of samples, and its interval if it has one."""
+    if found.accuracy is None:
+        return f"not reported, on {found.samples} {found.split} samples"
+    samples = f"{100 * found.accuracy:.2f} % of {found.samples} {found.split} samples"
+    interval = accuracy_interval(found)
+    if interval is None:
+        return f"{samples}, {found.predictions} predictions"
+    return f"{samples}, 95 % interval {interval_text(interval)}"
+
+
+def interval_text(interval: tuple[float, float]) -> str:
+    """Return an interval of shares in percent."""
+    return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f} %"
+
+
+def summary(found: RunAnalysis) -> tuple[tuple[str, str], ...]:
+    """Return the title and the text of each line."""
+    return (
+        ("Trained", _trained(found)),
+        ("Accuracy", f"{accuracy_text(found)}. One run: the spread over seeds is not known."),
+        ("Learned", found.diversity),
+        ("Stability", _stability(found.layers)),
+        ("Spikes and energy", _spikes(found)),
+    )
+
+
+def _trained(found: RunAnalysis) -> str:
+    configured = int(found.config["epochs"])
+    epochs = counted(configured, "epoch")
+    if found.epochs is None:
+        epochs += " configured"
+    elif found.epochs != configured:
+        epochs = f"{found.epochs} of {epochs}"
+    layers = counted(len(found.layers), "neuron layer")
+    return f"{found.network}, {layers}, {epochs}, seed {found.config['seed']}"
+
+
+def _stability(layers: Sequence[LayerAnalysis]) -> str:
+    """Return which layers have a certificate, and how many rows grow without input."""
+    proven = {x.name: x for x in layers if _is_proven(x)}
+    rest = [layer.name for layer in layers if layer.name not in proven]
+    text = (
+        "States bounded for inputs up to the largest observed:"
+        f" proven for {len(proven)} of {counted(len(layers), 'layer')}"
+    )
+    if any(_examined(x) < len(x.rows) for x in proven.values()):
+        text += ", for the rows examined"
+    text += f"; not for {_names(rest)}." if rest else "."
+    rows = sum(sum(x.classes.values()) for x in layers if x.modes is not None)
+    if rows:
+        growing = sum(x.classes.get(label, 0) for x in layers for label in GROWING)
+        text += f" The linear step of {growing} of {counted(rows, 'row')} grows."
+    return text
+
+
+def _is_proven(layer: LayerAnalysis) -> bool:
+    return not isinstance(layer.certificate, str) and layer.certificate.holds
+
+
+def _examined(layer: LayerAnalysis) -> int:
+    return 0 if isinstance(layer.certificate, str) else layer.certificate.rows
+
+
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _spikes(found: RunAnalysis) -> str:
+    report = found.energy
+    silent = [x.activity.fired.flatten() == 0 for x in found.layers if x.activity is not None]
+    count, total = sum(int(x.sum()) for x in silent), sum(len(x) for x in silent)
+    return (
+        f"{report.spikes:,.1f} spikes an inference, {report.rate:.4f} per neuron and step;"
+        f" {count} of {counted(total, 'neuron')} silent. {report.total(FP32).total:,.0f} pJ an"
+        " inference in fp32 at 45 nm, by convention."
+    )
+
+
+# Serialisation of an analysis to plain data, for JSON.
+
+
+def as_dict(found: RunAnalysis) -> dict[str, Any]:
+    """Return all numbers of an analysis."""
+    return {
+        "run": str(found.folder),
+        "network": found.network,
+        "equations": list(found.equations),
+        "config": found.config,
+        "split": found.split,
+        "samples": found.samples,
+        "correct": found.correct,
+        "predictions": found.predictions,
+        "accuracy": found.accuracy,
+        "accuracy_interval": accuracy_interval(found),
+        "epochs": found.epochs,
+        "summary": dict(summary(found)),
+        "diversity": found.diversity,
+        "thresholds": {
+            "integrator": INTEGRATOR,
+            "flat": FLAT,
+            "slow_pole": SLOW,
+            "alternating_pole": -ALTERNATING,
+            "unstable_pole": 1 + EDGE,
+        },
+        "layers": [_layer(layer) for layer in found.layers],
+        "energy": found.energy.as_dict(),
+    }
+
+
+def _layer(layer: LayerAnalysis) -> dict[str, Any]:
+    proven = layer.certificate
+    return {
+        "name": layer.name,
+        "neuron": layer.layer.neuron.name,
+        "learned": layer.learned,
+        "parameters": {name: asdict(spread) for name, spread in spreads(layer.layer).items()},
+        "per": layer.rows.per,
+        "rows": len(layer.rows),
+        "analyzed_rows": layer.selected,
+        "classes": layer.classes,
+        "dynamics": _dynamics(layer),
+        "typical": _typical(layer),
+        "movement": None
+        if layer.movement is None
+        else {"epochs": list(layer.movement.epochs), "classes": layer.movement.classes},
+        "curve": {"v": layer.z.tolist(), "h": layer.curve.T.tolist()},
+        "certificate": proven if isinstance(proven, str) else proven.as_json(),
+        "reset_gain": layer.threshold.gain,
+        "threshold_factor": layer.threshold.factor,
+        "seen": None if layer.activity is None else _activity(layer.activity),
+        "response": None
+        if layer.response is None
+        else {
+            "steps": RESPONSE_STEPS,
+            "x": layer.response.currents.tolist(),
+            "rates": layer.response.rates.T.tolist(),
+        },
+        "history": ABSENT
+        if layer.history is None
+        else {name: mean_and_deviation(values) for name, values in layer.history.items()},
+    }
+
+
+def _dynamics(layer: LayerAnalysis) -> str | list[dict[str, Any]]:
+    if layer.modes is not None:
+        return [_mode(layer, layer.modes, k) for k in range(len(layer.selected))]
+    if isinstance(layer.dynamics, str):
+        return layer.dynamics
+    return [_row(row) for row in layer.dynamics]
+
+
+def _typical(layer: LayerAnalysis) -> dict[str, Any] | None:
+    if layer.typical is None or layer.responses is None:
+        return None
+    impulse, step = layer.responses
+    return {
+        "row": layer.selected[layer.typical],
+        "place": layer.place(layer.typical),
+        "impulse_response": impulse,
+        "step_response": step,
+    }
+
+
+def _mode(layer: LayerAnalysis, modes: Modes, k: int) -> dict[str, Any]:
+    return {
+        "row": layer.selected[k],
+        "place": layer.place(k),
+        "class": modes.labels[k],
+        "at": modes.at(k),
+        "fixed_point": bool(modes.fixed[k]),
+        "fires": bool(modes.fires[k]),
+        "matrix": modes.matrix[k].tolist(),
+        "eigenvalues": poles_as_list(modes.poles(k)),
+    }
+
+
+def _row(row: RowDynamics) -> dict[str, Any]:
+    return {
+        "row": row.row,
+        "place": row.place,
+        "class": row.label,
+        "interval": list(row.interval),
+        "slopes": list(row.slopes),
+        "fixed_points": [{"v": p.v, "slope": p.slope, "kind": p.kind} for p in row.points],
+    }
+
+
+def _extent(ends: Tensor) -> list[float]:
+    return [float(ends[:, 0].min()), float(ends[:, 1].max())]
+
+
+def _activity(activity: Activity) -> dict[str, Any]:
+    edges, counts = activity.charged.trimmed()
+    return {
+        "shape": list(activity.shape),
+        "steps": activity.steps,
+        "x": list(activity.input),
+        "v": _extent(activity.visited),
+        "v_by_row": activity.visited.tolist(),
+        "states": {name: _extent(ends) for name, ends in activity.states.items()},
+        "states_by_row": {name: ends.tolist() for name, ends in activity.states.items()},
+        "charged": {"edges": edges, "counts": counts, "not_finite": activity.charged.lost},
+        "firing_rate": float(activity.fired.mean()),
+        "silent": float((activity.fired == 0).double().mean()),
+        "firing_rates": activity.fired.flatten().tolist(),
+    }
+
+
+# Spread of the learned parameters of a layer over its rows.
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Values of one learned number over the rows of a layer.
+
+    Attributes:
+        rows: Number of values.
+        mean: Mean.
+        deviation: Standard deviation, with divisor `rows` - 1.
+        quartiles: Least value, 25 %, 50 % and 75 % quantile, and greatest value.
+        negative: Number of values below 0.
+    """
+
+    rows: int
+    mean: float
+    deviation: float
+    quartiles: tuple[float, ...]
+    negative: int
+
+    @property
+    def signs(self) -> str:
+        """Return "16 of 128", or "-" if no or every value is negative."""
+        differ = 0 < self.negative < self.rows
+        return f"{self.negative} of {self.rows}" if differ else "-"
+
+
+def spreads(layer: NeuronLayer) -> dict[str, Spread]:
+    """Return number -> its spread, of every learned number with several rows."""
+    found = {}
+    for param in layer.neuron.params:
+        tensor = getattr(layer, param.name).detach().double().cpu()
+        values = tensor.reshape(-1, param.size or 1).numpy()
+        if not param.learnable or len(values) < 2:
+            continue
+        for name, column in zip(param.element_names, values.T, strict=True):
+            quartiles = tuple(np.quantile(column, np.linspace(0, 1, 5)).tolist())
+            numbers = (float(column.mean()), float(column.std(ddof=1)), quartiles)
+            found[name] = Spread(len(column), *numbers, int((column < 0).sum()))
+    return found

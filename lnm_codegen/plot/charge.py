@@ -11,10 +11,17 @@ from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.analysis.linear.modes import distinct_points, find_points, stability
 from lnm_codegen.analysis.linear.step import StepMap, resets_silently
 from lnm_codegen.ir.interpret import Array
-from lnm_codegen.plot.arguments import axes_of, interval_of, number_of
-from lnm_codegen.plot.curves import draw_curves
-from lnm_codegen.plot.legend import add_legend
-from lnm_codegen.plot.style import INK, KIND_FACES, QUIET, WARM
+from lnm_codegen.plot.axes import (
+    INK,
+    KIND_FACES,
+    QUIET,
+    WARM,
+    add_legend,
+    axes_of,
+    draw_curves,
+    interval_of,
+    number_of,
+)
 from lnm_codegen.plot.subject import MOST_CURVES, Subject, step_of
 
 if TYPE_CHECKING:

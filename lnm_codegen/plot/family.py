@@ -17,6 +17,7 @@ from lnm_codegen.analysis.invariant import Invariant
 from lnm_codegen.analysis.linear.step import StepMap, firing_rates
 from lnm_codegen.analysis.report import Analysis, LinearAnalysis
 from lnm_codegen.ir.interpret import Array
+from lnm_codegen.plot.axes import COOL, GREEN, RATE_STEPS, inputs_of, legend_below, rate_steps
 from lnm_codegen.plot.charge import (
     charged,
     default_span,
@@ -24,10 +25,8 @@ from lnm_codegen.plot.charge import (
     draw_marks,
     draw_threshold,
 )
-from lnm_codegen.plot.legend import legend_below
 from lnm_codegen.plot.plane import draw_plane
 from lnm_codegen.plot.poles import draw_poles
-from lnm_codegen.plot.ranges import RATE_STEPS, inputs_of, rate_steps
 from lnm_codegen.plot.response import (
     CURRENTS,
     default_input,
@@ -35,7 +34,6 @@ from lnm_codegen.plot.response import (
     draw_response,
     impulse,
 )
-from lnm_codegen.plot.style import COOL, GREEN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

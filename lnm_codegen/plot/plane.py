@@ -16,10 +16,20 @@ from lnm_codegen.analysis.linear.modes import (
 )
 from lnm_codegen.analysis.linear.step import StepMap, Trajectory, simulate
 from lnm_codegen.ir.interpret import Array
-from lnm_codegen.plot.arguments import axes_of, integer_of, intervals_of, number_of, points_of
-from lnm_codegen.plot.legend import add_legend
-from lnm_codegen.plot.ranges import state_scales
-from lnm_codegen.plot.style import INK, KIND_FACES, QUIET, STATE_COLORS, WARM
+from lnm_codegen.plot.axes import (
+    INK,
+    KIND_FACES,
+    QUIET,
+    STATE_COLORS,
+    WARM,
+    add_legend,
+    axes_of,
+    integer_of,
+    intervals_of,
+    number_of,
+    points_of,
+    state_scales,
+)
 from lnm_codegen.plot.subject import Subject, require_states, step_of
 
 if TYPE_CHECKING:

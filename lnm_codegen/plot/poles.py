@@ -9,9 +9,7 @@ import numpy as np
 
 from lnm_codegen.analysis.linear.modes import POLE_CLASSES, Modes, modes_of_step
 from lnm_codegen.ir.interpret import Array
-from lnm_codegen.plot.arguments import axes_of
-from lnm_codegen.plot.legend import add_legend
-from lnm_codegen.plot.style import CLASS_COLORS, QUIET
+from lnm_codegen.plot.axes import CLASS_COLORS, QUIET, add_legend, axes_of
 from lnm_codegen.plot.subject import Subject, step_of
 
 if TYPE_CHECKING:

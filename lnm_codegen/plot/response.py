@@ -11,12 +11,25 @@ from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.analysis.linear.step import StepMap, firing_rates, simulate
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.interpret import Array
-from lnm_codegen.plot.arguments import axes_of, integer_of, interval_of, number_of
-from lnm_codegen.plot.curves import draw_curves
-from lnm_codegen.plot.legend import add_legend
-from lnm_codegen.plot.ranges import RATE_STEPS, inputs_of, rate_steps
-from lnm_codegen.plot.scales import color_axis, ends_of, grouped, padded, twin_axes
-from lnm_codegen.plot.style import QUIET, STATE_COLORS, WARM
+from lnm_codegen.plot.axes import (
+    QUIET,
+    RATE_STEPS,
+    STATE_COLORS,
+    WARM,
+    add_legend,
+    axes_of,
+    color_axis,
+    draw_curves,
+    ends_of,
+    grouped,
+    inputs_of,
+    integer_of,
+    interval_of,
+    number_of,
+    padded,
+    rate_steps,
+    twin_axes,
+)
 from lnm_codegen.plot.subject import MOST_CURVES, Subject, step_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 from lnm_codegen.analysis.linear.step import StepMap
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.plot.arguments import integer_of
+from lnm_codegen.plot.axes import integer_of
 from lnm_codegen.validation import wrong
 
 if TYPE_CHECKING:

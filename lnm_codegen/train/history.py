@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.plot.style import STATE_COLORS
+from lnm_codegen.plot.axes import STATE_COLORS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

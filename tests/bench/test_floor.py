@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
-from lnm_codegen.bench import floor
+from lnm_codegen.bench import suite as floor
 from lnm_codegen.bench.suite import Case, floor_bytes
 
 

@@ -17,8 +17,7 @@ import lnm_codegen as lnm
 import lnm_codegen.nn
 from lnm_codegen.bench import steps
 from lnm_codegen.bench.measure import Timing
-from lnm_codegen.bench.network import DESIGNS, contenders
-from lnm_codegen.bench.steps import StepCase, measure_steps
+from lnm_codegen.bench.steps import DESIGNS, StepCase, contenders, measure_steps
 from lnm_codegen.errors import ModelError
 from lnm_codegen.nn import NeuronLayer
 from tests.refusals import refused

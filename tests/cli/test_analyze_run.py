@@ -22,10 +22,8 @@ from lnm_codegen.analysis.linear.modes import (
 from lnm_codegen.analysis.linear.modes import FLAT as ALTERNATING
 from lnm_codegen.cli import run as command
 from lnm_codegen.families import FAMILIES
-from lnm_codegen.insight.classes import CLASSES, FLAT, INTEGRATOR
 from lnm_codegen.insight.energy.resnet19 import resnet19_overhead
-from lnm_codegen.insight.layer import PROVEN_ROWS
-from lnm_codegen.insight.modes import MOST_EPOCHS
+from lnm_codegen.insight.layer import CLASSES, FLAT, INTEGRATOR, MOST_EPOCHS, PROVEN_ROWS
 from lnm_codegen.train import TrainConfig, load, run
 from tests.refusals import assert_line
 

@@ -16,7 +16,7 @@ from lnm_codegen.backends import BACKENDS
 from lnm_codegen.cli import VERBS, emit, run
 from lnm_codegen.cli.emit import parse_degrees
 from lnm_codegen.cli.options import family_arguments
-from lnm_codegen.cli.writing import write_together
+from lnm_codegen.cli.output import write_together
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.language.surrogate import SURROGATES
 from tests.refusals import assert_line, refused

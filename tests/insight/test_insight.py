@@ -21,23 +21,14 @@ from lnm_codegen.analysis.linear.threshold import ThresholdGradient
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.insight import LayerAnalysis, RunAnalysis, analyze, analyze_run
 from lnm_codegen.insight.analysis import samples_of
-from lnm_codegen.insight.dynamics import (
-    RESPONSE_STEPS,
-    RowDynamics,
-    dynamics,
-    probe,
-    response,
-)
-from lnm_codegen.insight.figures import _classes_text, draw_layer, grid_figure
-from lnm_codegen.insight.histogram import BINS, Histogram
+from lnm_codegen.insight.figures import _classes_text, draw_layer, grid_figure, panels
+from lnm_codegen.insight.layer import RESPONSE_STEPS, RowDynamics, dynamics, probe, response
 from lnm_codegen.insight.page import run_page
-from lnm_codegen.insight.panels import panels
-from lnm_codegen.insight.record import Activity, by_row, record
-from lnm_codegen.insight.serialize import as_dict
-from lnm_codegen.insight.tables import certificate_line, layers_table
+from lnm_codegen.insight.record import BINS, Activity, Histogram, by_row, record
+from lnm_codegen.insight.tables import as_dict, certificate_line, layers_table
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import parameter_sets
-from lnm_codegen.plot.style import STATE_COLORS
+from lnm_codegen.plot.axes import STATE_COLORS
 from lnm_codegen.train import TrainConfig, load, load_run, run
 from lnm_codegen.train.history import draw_history
 from lnm_codegen.train.models import build

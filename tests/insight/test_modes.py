@@ -22,19 +22,16 @@ from lnm_codegen.analysis.report import RESPONSE_STEPS
 from lnm_codegen.cli import run as command
 from lnm_codegen.insight import analyze_run
 from lnm_codegen.insight.analysis import RunAnalysis
-from lnm_codegen.insight.figures import grid_figure
-from lnm_codegen.insight.layer import PROVEN_ROWS, LayerAnalysis, _examined
-from lnm_codegen.insight.learned import spreads
-from lnm_codegen.insight.modes import movement, typical_row
+from lnm_codegen.insight.figures import draw_typical_response, grid_figure, panel_figure, panels
+from lnm_codegen.insight.layer import PROVEN_ROWS, LayerAnalysis, _examined, movement, typical_row
 from lnm_codegen.insight.page import run_page
-from lnm_codegen.insight.panels import panel_figure, panels
-from lnm_codegen.insight.pole_panels import draw_typical_response
-from lnm_codegen.insight.serialize import as_dict
 from lnm_codegen.insight.tables import (
+    as_dict,
     certificate_line,
     classes_note,
     dynamics_table,
     rows_note,
+    spreads,
     typical_lines,
 )
 from lnm_codegen.nn import NeuronLayer

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lnm_codegen.insight import RunAnalysis, analyze_run
-from lnm_codegen.insight.summary import QUANTILE, accuracy_interval, summary, wilson
+from lnm_codegen.insight.tables import QUANTILE, accuracy_interval, summary, wilson
 from lnm_codegen.train import TrainConfig, load, load_run, run
 
 

@@ -11,7 +11,7 @@ import lnm_codegen as lnm
 from lnm_codegen.analysis.linear.step import StepMap, firing_rates
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.plot.ranges import inputs_of, rate_steps, state_scales
+from lnm_codegen.plot.axes import inputs_of, rate_steps, state_scales
 
 MOST_RATE = {"refractory_lif": 0.2, "fitzhugh_nagumo": 0.01, "hodgkin_huxley": 0.02}
 """Family -> bound of its rate, where it stays below 1/2."""

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 import lnm_codegen as lnm
-from lnm_codegen.plot.scales import MOST_RATIO, grouped, padded
+from lnm_codegen.plot.axes import MOST_RATIO, grouped, padded
 from tests.plot.neurons import millivolts
 
 NUMBERS = st.floats(-1e4, 1e4).map(lambda x: round(x, 3))

@@ -24,12 +24,14 @@ from lnm_codegen.insight.energy.cost import (
     FP32,
     Convention,
     EnergyCost,
+    Layer,
+    Neurons,
+    Synapses,
     spike_cost,
     synapse_cost,
     update_cost,
 )
 from lnm_codegen.insight.energy.count import counted
-from lnm_codegen.insight.energy.layers import Layer, Neurons, Synapses
 from lnm_codegen.nn.hooks import evaluating
 from lnm_codegen.validation import require_one_of
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lnm_codegen.families import FAMILIES
-from lnm_codegen.insight.energy.layers import (
+from lnm_codegen.insight.energy.cost import (
     Layer,
     NeuronOperations,
     Neurons,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lnm_codegen.analysis.canvas import new_figure
 from lnm_codegen.errors import ModelError
-from lnm_codegen.plot.style import INK
+from lnm_codegen.plot.axes import INK
 from lnm_codegen.train.comparison.table import ComparisonRow
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import lnm_codegen as lnm
 from lnm_codegen.analysis.linear.step import StepMap
 from lnm_codegen.analysis.report import analyze
 from lnm_codegen.errors import ModelError, UnsupportedError
-from lnm_codegen.insight.energy.layers import neuron_operations
+from lnm_codegen.insight.energy.cost import neuron_operations
 from tests.analysis.linear.matrices import entries, fitzhugh_nagumo, free
 from tests.refusals import refused
 

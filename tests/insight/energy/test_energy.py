@@ -16,8 +16,16 @@ from torch import Tensor, nn
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
 from lnm_codegen.insight.analysis import analyze
-from lnm_codegen.insight.energy.cost import FP32, INT8, LEMAIRE, access
-from lnm_codegen.insight.energy.layers import NeuronOperations, Neurons, Synapses, neuron_operations
+from lnm_codegen.insight.energy.cost import (
+    FP32,
+    INT8,
+    LEMAIRE,
+    NeuronOperations,
+    Neurons,
+    Synapses,
+    access,
+    neuron_operations,
+)
 from lnm_codegen.insight.energy.report import EnergyReport, energy, overhead
 from lnm_codegen.insight.energy.resnet19 import resnet19, resnet19_overhead
 from lnm_codegen.insight.energy.table import as_csv, energy_rows

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from lnm_codegen.analysis.canvas import new_figure
-from lnm_codegen.insight.page.svg import COLORS, inline_svg
-from lnm_codegen.plot.style import INK
+from lnm_codegen.insight.page import COLORS, inline_svg
+from lnm_codegen.plot.axes import INK
 
 HOSTILE = "<script>alert('x')</script>\"&amp;"
 
