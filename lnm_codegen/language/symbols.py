@@ -158,37 +158,37 @@ class _Undecided(Symbolic):
         return undecidable(sympy.Not(self))
 
 
-class StrictGreaterThan(_Undecided, sympy.StrictGreaterThan):  # type: ignore[misc]
+class StrictGreaterThan(_Undecided, sympy.StrictGreaterThan):
     """a > b."""
 
     __slots__ = ()
 
 
-class GreaterThan(_Undecided, sympy.GreaterThan):  # type: ignore[misc]
+class GreaterThan(_Undecided, sympy.GreaterThan):
     """a >= b."""
 
     __slots__ = ()
 
 
-class StrictLessThan(_Undecided, sympy.StrictLessThan):  # type: ignore[misc]
+class StrictLessThan(_Undecided, sympy.StrictLessThan):
     """a < b."""
 
     __slots__ = ()
 
 
-class LessThan(_Undecided, sympy.LessThan):  # type: ignore[misc]
+class LessThan(_Undecided, sympy.LessThan):
     """a <= b."""
 
     __slots__ = ()
 
 
-class And(_Undecided, sympy.And):  # type: ignore[misc]
+class And(_Undecided, sympy.And):
     """Conditions joined by &."""
 
     __slots__ = ()
 
 
-class Or(_Undecided, sympy.Or):  # type: ignore[misc]
+class Or(_Undecided, sympy.Or):
     """Conditions joined by |."""
 
     __slots__ = ()
