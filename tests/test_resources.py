@@ -13,7 +13,16 @@ import pytest
 
 from lnm_codegen.errors import ToolError
 from tests import update_resources
-from tests.update_resources import CASES, SETS, ResourceSet, baselines, changed, main
+from tests.update_resources import (
+    BOUNDED,
+    CASES,
+    SETS,
+    ResourceSet,
+    baselines,
+    changed,
+    main,
+    traffic,
+)
 
 TOLERANCES = {
     # Counted from the source, where each number has a reason.
@@ -22,6 +31,10 @@ TOLERANCES = {
     "BRAM": (0, 0),
     # The backward kernels use up to 255 of 255 registers, so spills are the sharper number.
     "registers": (0, 8),
+    # Executed: the same compiler gives the same kernels. A few instructions more are no event.
+    "instructions": (0.02, 0),
+    "sectors": (0, 0),
+    "conflicts": (0, 0),
     # Other constants of the same structure change a few cells: up to 3 LUT were seen.
     "LUT": (0.03, 4),
     "FF": (0.03, 4),
@@ -64,8 +77,30 @@ def test_baselines_are_complete() -> None:
     for name in SETS:
         assert baselines(name), name
         for numbers in baselines(name).values():
-            assert {number.split()[0] for number in numbers} == set(CASES)
+            cases = BOUNDED if name.startswith("traffic") else CASES
+            assert {number.split()[0] for number in numbers} == set(cases)
             assert {number.split()[-1] for number in numbers} <= TOLERANCES.keys()
+
+
+@pytest.mark.parametrize("case", ["lif", "lnm-3"])
+def test_executed_counts(case: str) -> None:
+    """The quick part of the set `traffic-triton`: the kernels of one type and target, executed."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    every, versions = baselines("traffic-triton"), SETS["traffic-triton"].versions()
+    if versions not in every:
+        pytest.skip(f"tests/resources/traffic-triton.json has no baseline for {versions}")
+    got = traffic("triton", case, "float32", 16, "sm_90")
+    old = {number: value for number, value in every[versions].items() if number in got}
+    lines = changed(old, got, TOLERANCES.__getitem__)
+    assert not lines, complaint("traffic-triton", versions, lines)
+
+
+@pytest.mark.parametrize("name", ["traffic-triton"])
+def test_every_access_is_coalesced(name: str) -> None:
+    """A sector too many, or a conflict of banks, cannot enter with an update of the baseline."""
+    for numbers in baselines(name).values():
+        spare = {n: v for n, v in numbers.items() if n.endswith(("sectors", "conflicts")) and v}
+        assert not spare
 
 
 def test_no_kernel_spills() -> None:

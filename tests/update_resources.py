@@ -9,6 +9,9 @@ replaces the numbers of the present versions and keeps those of others. A name e
     bytes-cuda, bytes-triton    bytes that an element-step loads and stores, forward and backward,
                                 counted while the emitted kernels run on the CPU
     cuda, triton                registers and bytes spilled of each kernel, from ptxas
+    traffic-triton              of each kernel, executed from its PTX (`benchmarks/gpu_bound.py`):
+                                bytes of global memory and instructions of warps for each
+                                element-step; sectors beyond the least number, conflicts of banks
     verilog                     LUT, FF, DSP, BRAM of the bare module on ECP5, and MHz for seed 1
     verilog-network             the same of a network of 64 inputs, 32 neurons and 10 classes
 """
@@ -28,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.gpu_bound import costs
 from lnm_codegen.backends.cuda.backend import Cuda
 from lnm_codegen.backends.network_verilog.backend import emit_circuit
 from lnm_codegen.compiler.emit import model_of
@@ -70,6 +74,15 @@ DEVICE, SEED = "25k", 1
 """ECP5, and the only seed of nextpnr: `measure` takes the seeds from 1 on."""
 FEWER, MORE = 32, 64
 """Time steps of two runs, whole chunks of every kernel: their difference is counted."""
+BOUNDED = ("lif", "lnm-2", "lnm-3", "lnm-4")
+"""Neurons of `benchmarks/gpu_bound.py`, which holds to these names."""
+TRAFFIC = tuple(
+    (name, dtype, steps, target)
+    for name in BOUNDED
+    for dtype in ("float32", "bfloat16")
+    for steps, target in ((4, "sm_90"), (16, "sm_80"), (16, "sm_90"), (64, "sm_90"))
+)
+"""Neuron, type, time steps and target of the kernels that are executed."""
 COUNT_TRITON = f"""
 import json, sys
 from tests.backends.triton.interpreted import bytes_per_step as count
@@ -196,6 +209,31 @@ def _python(*words: str) -> str:
     return done.stdout
 
 
+# ---- executed PTX ----
+
+
+def _traffic(backend: str) -> Numbers:
+    found: Numbers = {}
+    for job in TRAFFIC:
+        found |= traffic(backend, *job)
+    return found
+
+
+def traffic(backend: str, name: str, dtype: str, steps: int, target: str) -> Numbers:
+    """Return the counts of the kernels of a neuron, executed on whole programs."""
+    found: Numbers = {}
+    for direction, cost in costs(backend, name, dtype, steps, target).items():
+        memory = cost.counters.of("global")
+        prefix = f"{name} {target} {dtype} T={steps} {direction}"
+        found |= {
+            f"{prefix} bytes": round(cost.bytes, 4),
+            f"{prefix} instructions": round(cost.instructions, 4),
+            f"{prefix} spare sectors": memory.units - memory.least,
+            f"{prefix} conflicts": cost.conflicts,
+        }
+    return found
+
+
 # ---- circuits ----
 
 
@@ -270,6 +308,7 @@ SETS = {
     "bytes-triton": ResourceSet(_with_interpreter, _triton_bytes),
     "cuda": ResourceSet(_nvcc, _cuda),
     "triton": ResourceSet(_triton_version, _triton_registers),
+    "traffic-triton": ResourceSet(_triton_version, lambda: _traffic("triton")),
     "verilog": ResourceSet(_yosys_and_nextpnr, _verilog),
     "verilog-network": ResourceSet(_yosys_and_nextpnr, _networks),
 }

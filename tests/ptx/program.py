@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TypeAlias
 
@@ -171,6 +171,7 @@ class Kernel:
         local: Bytes of local memory of a thread.
         tables: Name of a constant array in global memory -> its bytes.
         threads: Least and most threads of a block.
+        module: The text of its module.
     """
 
     name: str
@@ -181,6 +182,7 @@ class Kernel:
     local: int
     tables: dict[str, np.ndarray]
     threads: tuple[int, int]
+    module: str = field(default="", repr=False)
 
     @property
     def param_bytes(self) -> int:
@@ -207,7 +209,7 @@ def parse(text: str) -> dict[str, Kernel]:
     Raises:
         UnknownPtx: A statement or an operand is not of the subset of PTX that is known.
     """
-    text = re.sub(r"/\*.*?\*/", " ", text, flags=re.DOTALL)
+    module, text = text, re.sub(r"/\*.*?\*/", " ", text, flags=re.DOTALL)
     text = re.sub(r"//[^\n]*|^\s*\.(?:loc|file)\b[^\n]*", "", text, flags=re.MULTILINE)
     tables = {
         found[2]: _table(type_of(found[1]), found[3])
@@ -218,10 +220,11 @@ def parse(text: str) -> dict[str, Kernel]:
     }  # fmt: skip
     entries = list(re.finditer(r"\.entry\s+([\w$]+)\s*\((.*?)\)", text, re.DOTALL))
     outside = text[: entries[0].start()] if entries else text
-    return {
-        entry[1]: _Reader(outside, tables).kernel(entry[1], entry[2], *_body(text, entry.end()))
+    kernels = (
+        _Reader(outside, tables).kernel(entry[1], entry[2], *_body(text, entry.end()))
         for entry in entries
-    }
+    )
+    return {kernel.name: replace(kernel, module=module) for kernel in kernels}
 
 
 def _table(kind: Type, numbers: str) -> np.ndarray:

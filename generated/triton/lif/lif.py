@@ -99,6 +99,16 @@ def _load(row, lane, mask, _ALIGNED: tl.constexpr):
 
 
 @triton.jit
+def _initial(table, stride, first, lane, mask, _ALIGNED: tl.constexpr):
+    """Return the initial states of a row of neurons: their own, or with stride 0 one number."""
+    if stride == 0:
+        value = tl.full(lane.shape, tl.load(table), table.dtype.element_ty)
+    else:
+        value = _load(table + first, lane, mask, _ALIGNED)
+    return value
+
+
+@triton.jit
 def _store(row, lane, value, mask, _ALIGNED: tl.constexpr):
     """Write the numbers of a row."""
     at = row + lane
@@ -158,7 +168,7 @@ def _forward_kernel(
     tau = tl.load(tau_ptr)
     v_threshold = tl.load(v_threshold_ptr)
     p0, inv_tau = prepare(tau)
-    v = tl.load(v_init + (column + lane) * v_init_stride, mask=mask, other=0.0)
+    v = _initial(v_init, v_init_stride, column, lane, mask, _ALIGNED)
     x_row = x_seq + column
     x_ahead, x_row = _take(time_steps > 0, x_row, x_stride, lane, mask, _ALIGNED)
     spike_row = spike_seq + column
@@ -231,26 +241,24 @@ def _backward_kernel(
         if grad_v_final is not None:
             grad_v = _load(grad_v_final + first, lane, mask, _ALIGNED)
         # Chunks in reverse order; the earliest may be shorter.
+        remaining, saved = section, checkpoints + first
         for chunk in range(0, tl.cdiv(time_steps, _CHUNK)):
             begin = time_steps - (chunk + 1) * _CHUNK
             end = begin + _CHUNK - 1
             skip = tl.maximum(-begin, 0).to(tl.int32)
 
             # The states before the chunk: from the workspace, or recomputed from saved states.
-            place = chunk % section
-            if (place > 0) & (begin > 0):
-                slot = workspace + (place - 1) * neurons + first
+            if (remaining < section) & (begin > 0):
+                slot = workspace + (section - remaining - 1) * neurons + first
                 v = _load(slot, lane, mask, _ALIGNED)
             else:
                 if section > 1:
                     tl.debug_barrier()  # a thread may store values that another one is to read first
                 origin = begin - (section - 1) * _CHUNK
                 if origin <= 0:
-                    at = v_init + (first + lane) * v_init_stride
-                    v = tl.load(at, mask=mask, other=0.0)
+                    v = _initial(v_init, v_init_stride, first, lane, mask, _ALIGNED)
                 else:
-                    slot = checkpoints + chunk // section * neurons + first
-                    v = _load(slot, lane, mask, _ALIGNED)
+                    v = _load(saved, lane, mask, _ALIGNED)
                 origin = tl.maximum(origin, 0)
                 x_row = x_seq + origin * x_stride + first
                 for step in range(origin, begin):
@@ -263,6 +271,10 @@ def _backward_kernel(
                     v = step_advance(v, x, v_threshold, p0, inv_tau)
                 if section > 1:
                     tl.debug_barrier()  # a thread may read values that another one stored
+            remaining -= 1
+            if remaining == 0:
+                remaining = section
+                saved += neurons
 
             # Load every input of the chunk, and the gradients of its last outputs, at once.
             x_row = x_seq + tl.maximum(begin, 0) * x_stride + first
@@ -400,7 +412,7 @@ def forward(
             _LANES=block,
             _ALIGNED=_aligned(
                 (neurons, x_stride),
-                (x_seq, spike_seq, v_final, checkpoints),
+                (x_seq, v_init if v_init_stride else None, spike_seq, v_final, checkpoints),
             ),
             num_warps=num_warps,
             enable_fp_fusion=False,
@@ -473,7 +485,10 @@ def backward(
             _AHEAD=min(_AHEAD, _chunk(time_steps)),
             _ALIGNED=_aligned(
                 (neurons, _width, x_stride, grad_spike_stride),
-                (x_seq, checkpoints, grad_spike_seq, grad_v_final, grad_x_seq, grad_v_init),
+                (
+                    x_seq, v_init if v_init_stride else None, checkpoints, grad_spike_seq,
+                    grad_v_final, grad_x_seq, grad_v_init,
+                ),
             ),
             num_warps=_WARPS,
             enable_fp_fusion=False,

@@ -67,11 +67,11 @@ def _aligned(arguments: Arguments, fields: tuple[Field, ...], *sizes: str) -> Li
     """Return the sizes and the tensors that decide the alignment of accesses."""
     plan = arguments.plan
     apart = {p.name for p in plan.model.params} | {f"{q}_sum" for q in plan.counts}
-    apart |= {f"{s}_init" for s in plan.states}
     apart |= {f"{s}_init_stride" for s in plan.states}
     further = plan.model.inputs[1:]
     apart |= {name for x in further for name, _ in sharing_fields(x)}
     words = {f"{x}_seq": f"None if {x}_count else {x}_seq" for x in further}
+    words |= {f"{s}_init": f"{s}_init if {s}_init_stride else None" for s in plan.states}
     words |= {f"{x}_stride": f"0 if {x}_count else {x}_stride" for x in further}
     strides = [
         words.get(f.name, f.name) for f in fields if f.kind == "int64_t" and f.name not in apart

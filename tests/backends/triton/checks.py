@@ -235,7 +235,7 @@ def random_neurons(count: str) -> None:
 
 
 def layouts() -> None:
-    """Rows apart, one row again and again, one initial number, no final wanted, any block."""
+    """Rows apart or repeated, one initial number, no final wanted, any block, any alignment."""
     for case in ("lif", "lnm-4"):
         neuron = neuron_of(case)
         built, (a, _) = build(neuron), reference(case, (17, 3, 1, 23))
@@ -253,6 +253,8 @@ def layouts() -> None:
              run(built, replace(a, state=first)))  # fmt: skip
         none = {n: np.zeros(g.shape) for n, g in a.grad_state.items()}
         same(run(built, replace(a, grad_state={})), run(built, replace(a, grad_state=none)))
+        wide, _ = reference(case, (5, 2, 2, 36))  # rows that begin at multiples of 16 bytes
+        same(run(built, wide, shift=1), run(built, wide))
 
 
 def two_levels() -> None:

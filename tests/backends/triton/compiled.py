@@ -85,19 +85,24 @@ def compile_kernel(
     return triton.compile(source, target=TARGETS[target], options=options)
 
 
-def ptxas(text: str, target: str) -> dict[str, int]:
-    """Return registers and bytes spilled, as `ptxas -v` counts them."""
+def assembler(capability: int) -> str:
+    """Return the path of Triton's `ptxas` for a compute capability, such as 90."""
     from triton.backends.nvidia import compiler
 
-    capability = int(target.removeprefix("sm_"))
     asked = len(inspect.signature(compiler.get_ptxas).parameters)  # Triton 3.4 and 3.5: one for all
     found = compiler.get_ptxas(*(capability,)[:asked])
-    tool = found[0] if isinstance(found, tuple) else found.path  # Triton 3.3: with its version
+    return str(found[0] if isinstance(found, tuple) else found.path)  # Triton 3.3: with its version
+
+
+def ptxas(text: str, target: str) -> dict[str, int]:
+    """Return registers and bytes spilled, as `ptxas -v` counts them."""
+    capability = int(target.removeprefix("sm_"))
     name = target + ("a" if capability >= 90 else "")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.ptx"
         path.write_text(text)
-        line = [tool, "-v", "--fmad=false", f"--gpu-name={name}", str(path), "-o", f"{folder}/out"]
+        line = [assembler(capability), "-v", "--fmad=false", f"--gpu-name={name}", str(path)]
+        line += ["-o", f"{folder}/out"]
         said = subprocess.run(line, capture_output=True, text=True, check=True).stderr
     spilled = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", said)
     used = re.search(r"Used (\d+) registers", said)

@@ -67,12 +67,14 @@ def run(
     stretch: int = 1,
     wanted: bool = True,
     scalar_state: bool = False,
+    shift: int = 0,
     sharing: Mapping[str, tuple[int, int]] = MappingProxyType({}),
     **layout: Any,
 ) -> Results:
     """Run forward and backward; `stretch` spaces the rows of sequences, 0 for one row of x.
 
-    `sharing` has inner and count of further inputs that neurons share.
+    Initial states miss the alignment of vectors by `shift` numbers. `sharing` has inner and count
+    of further inputs that neurons share.
     """
     plan, module = built.plan, built.module
     io, real = getattr(torch, plan.model.dtype), getattr(torch, plan.model.real)
@@ -103,7 +105,8 @@ def run(
             numbers = torch.as_tensor(distinct(x, inner, count)).to(io)
             table[f"{s.name}_seq"], table[f"{s.name}_stride"] = numbers, count
     for name, value in a.state.items():
-        table[f"{name}_init"], table[f"{name}_init_stride"] = tensor(value), 1
+        wide = torch.cat([torch.full((shift,), float("nan"), dtype=real), tensor(value)])
+        table[f"{name}_init"], table[f"{name}_init_stride"] = wide[shift:], 1
         if scalar_state:
             table[f"{name}_init"], table[f"{name}_init_stride"] = tensor(value)[:1], 0
     for p in built.neuron.params:

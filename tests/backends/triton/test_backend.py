@@ -429,7 +429,7 @@ def test_names_in_the_kernels_get_an_affix_where_one_collides():
     v, x, w = lnm.state("lane"), lnm.input("x"), lnm.param("w")
     neuron = lnm.Neuron(charge={v: v * w + x}, fire=v - 1, name="mine")
     text = lnm.emit(neuron, "triton").files["mine.py"]
-    assert "own_lane_ = tl.load(own_lane__init" in text
+    assert "own_lane_ = _initial(own_lane__init" in text
     assert "def mine(x_seq, w, lane_init=0.0):" in text
 
 
