@@ -508,7 +508,7 @@ def _place(i: Instruction, operand: Operand) -> tuple[str, Callable[[Group], Arr
 
 def _accessed(i: Instruction, operand: Operand) -> tuple[Type, list[Any]]:
     """Return the type of the numbers of an access, and their operands."""
-    words_of(i, *_SPACES, *_COUNT, "nc")
+    words_of(i, *_SPACES, *_COUNT, {"ld": "nc", "st": "wb"}.get(i.name, ""))
     count = next((_COUNT[word] for word in i.words if word in _COUNT), 1)
     items = list(operand.items) if isinstance(operand, Parts) else [operand]
     if len(items) != count:

@@ -66,6 +66,30 @@ def test_sums_of_large_layers(case: str) -> None:
             np.testing.assert_array_equal(got[name], array, err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [
+        pytest.param(
+            case, dtype, marks=() if (case, dtype) in (("lif", "float32"), ("lnm-2", "bfloat16"))
+            else slow,
+        )
+        for case in ("lif", "lnm-1", "lnm-2", "lnm-3") for dtype in TYPES
+    ],
+)  # fmt: skip
+def test_accesses_are_coalesced(case: str, dtype: str) -> None:
+    """Each warp moves as few sectors as its bytes fill; shared memory has no bank conflict.
+
+    The sums of a block in float64 have: each thread adds numbers that are adjacent.
+    """
+    machine, neuron = Machine(traffic=True), neuron_of(case)
+    with compiled(machine):
+        run_host(neuron, host.drawn(case, (20, 2, 4, 128)), dtype)
+    for kernel, counters in machine.counters.items():
+        moved, shared = counters.of("global"), counters.of("shared")
+        assert moved.least <= moved.units <= moved.least + 2 * (dtype == "float64"), kernel.name
+        assert shared.units == shared.least or dtype == "float64", kernel.name
+
+
 CHECKS: tuple[tuple[Callable[..., None], tuple[Any, ...]], ...] = (
     *((host.test_bits_of_c, (case,)) for case in ("lif", "lnm-3")),
     (host.test_float64, ("lnm-4",)),

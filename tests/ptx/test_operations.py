@@ -585,7 +585,7 @@ UNKNOWN = (
     "atom.global.exch.b32 %r0, [%d0], %r1", "mov.b64 %d0, %r1", "mov.b32 %f0, 0d3FF0000000000000",
     "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%r0, %r1, %r2, %r3}, [%r4]",
     "cvt.rmi.ftz.s32.f32 %r0, %f0", "setp.lo.s32 %p0, %r0, %r1", "and.s32 %r0, %r1, %r2",
-    "st.param.b32 [k_0], %r0",
+    "st.param.b32 [k_0], %r0", "st.global.nc.b32 [%d0], %r0", "ld.global.wb.b32 %r0, [%d0]",
     "madc.lo.u64 %d0, %d1, %d2, %d3", "cvta.to.shared.u64 %d0, %d1", "call foo",
 )  # fmt: skip
 

@@ -29,7 +29,7 @@ DEVICE io to_io(real value) { return value; }
 
 // Adjacent numbers, moved in accesses of up to 16 bytes.
 template <class T, int kCount>
-struct alignas(sizeof(T) * kCount < 16 ? sizeof(T) * kCount : 16) Pack {
+struct alignas(sizeof(T) * kCount) Pack {
     T at[kCount];
 };
 
@@ -38,9 +38,27 @@ DEVICE void load(Pack<T, kCount> &to, const T *from) {
     to = *reinterpret_cast<const Pack<T, kCount> *>(from);
 }
 
+#ifdef __CUDA_ARCH__
+// Store numbers with one instruction. The compiler would split an assignment of a Pack.
+template <int kCount>
+DEVICE void store_once(real *to, const Pack<real, kCount> &from) {
+    const real *x = from.at;
+    if constexpr (kCount == 4)
+        __stwb(reinterpret_cast<float4 *>(to), make_float4(x[0], x[1], x[2], x[3]));
+    else if constexpr (kCount == 2)
+        __stwb(reinterpret_cast<float2 *>(to), make_float2(x[0], x[1]));
+    else
+        *to = *x;
+}
+
+#endif
 template <class T, int kCount>
 DEVICE void store(T *to, const Pack<T, kCount> &from) {
+#ifdef __CUDA_ARCH__
+    store_once(to, from);
+#else
     *reinterpret_cast<Pack<T, kCount> *>(to) = from;
+#endif
 }
 
 // Return the same place one step on. Without the asm, the compiler keeps the places of all steps of a chunk
@@ -108,11 +126,12 @@ DEVICE Parameters<kLanes> prepared(const Arguments &a, const Place &at) {
     return p;
 }
 
-// Load a state before the first step.
+// Load a state before the first step: a number for each neuron (stride 1), or one number (stride 0).
 template <int kLanes>
 DEVICE void start(Pack<real, kLanes> &to, const real *init, int64_t stride, const Place &at) {
+    if (stride) return load(to, init + at.first);
 #pragma unroll
-    for (int i = 0; i < kLanes; ++i) to.at[i] = init[(at.first + i) * stride];
+    for (int i = 0; i < kLanes; ++i) to.at[i] = *init;
 }
 
 // ---- reduction ----
@@ -201,6 +220,7 @@ extern "C" __global__ void __launch_bounds__(kForwardThreads, 1)
     constexpr int kBytes = sizeof(Pack<io, kLanes>);
     const bool whole = a.neurons % 4 == 0 &&
                        aligned(a.x_seq, a.x_stride, kBytes) &&
+                       (!a.v_init_stride || aligned(a.v_init, 0, 16)) &&
                        aligned(a.spike_seq, 0, kBytes) &&
                        aligned(a.v_final, 0, 16) &&
                        aligned(a.checkpoints, 0, 16);
@@ -360,6 +380,7 @@ extern "C" __global__ void __launch_bounds__(kBackwardThreads, 1)
     constexpr int kBytes = sizeof(Pack<io, kLanes>);
     const bool whole = a.neurons % 4 == 0 &&
                        aligned(a.x_seq, a.x_stride, kBytes) &&
+                       (!a.v_init_stride || aligned(a.v_init, 0, 16)) &&
                        aligned(a.checkpoints, 0, 16) &&
                        aligned(a.grad_spike_seq, a.grad_spike_stride, kBytes) &&
                        aligned(a.grad_v_final, 0, 16) &&

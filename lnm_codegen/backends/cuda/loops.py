@@ -43,6 +43,8 @@ def kernels_source(cuda: CudaPlan) -> str:
         name=model.name,
         upper=model.name.upper(),
         io=c_type(model.dtype),
+        real=c_type(model.real),
+        is_narrow=model.dtype != model.real,
         tile=cuda.tile,
         chunk=cuda.chunk,
         ahead=cuda.ahead,
@@ -110,11 +112,14 @@ def _alignment(cuda: CudaPlan, lanes: int, arguments: tuple[Field, ...]) -> str:
     }
     packed = {"checkpoints", *(f"{s}_final" for s in plan.states)}
     packed |= {f"grad_{s}_{end}" for s in plan.states for end in ("final", "init")}
+    starts = {f"{s}_init" for s in plan.states}
     for field in arguments:
         name = field.name
         if field.kind == "io":
             test = f"aligned(a.{name}, {strides.get(name, '0')}, kBytes)"
             tests.append(further[name].format(test) if name in further else test)
+        elif name in starts:
+            tests.append(f"(!a.{name}_stride || aligned(a.{name}, 0, 16))")
         elif name in packed:
             tests.append(f"aligned(a.{name}, 0, 16)")
     return " &&\n                       ".join(tests)

@@ -94,8 +94,8 @@ class CudaPlan:
 
     @property
     def forward_lanes(self) -> int:
-        """Neurons of a thread of the forward: 16 bytes of a sequence, if four warps share them."""
-        return min(16 // self.io_bytes, self.tile // 128)
+        """Neurons of a thread of the forward: 16 bytes of a state, if four warps share them."""
+        return min(16 // self.real_bytes, self.tile // 128)
 
     @property
     def backward_lanes(self) -> int:
@@ -141,8 +141,8 @@ class CudaPlan:
 
     @property
     def ahead(self) -> int:
-        """Time steps whose inputs the forward loads at once."""
-        return min(4, self.chunk)
+        """Time steps whose inputs the forward loads at once: 64 bytes of a thread."""
+        return min(4 * self.real_bytes // self.io_bytes, self.chunk)
 
     @property
     def ahead_backward(self) -> int:
