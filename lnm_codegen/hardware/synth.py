@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lnm_codegen.backends.verilog.folder.harness import harness
+from lnm_codegen.backends.verilog.folder import harness
 from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware.folder import Circuit, CircuitForm
 from lnm_codegen.hardware.tools import in_parallel, require_tools, run, temporary_folder

@@ -11,7 +11,7 @@ from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.fixed import Coefficient, FixedModel, FixedState
 from lnm_codegen.backends.network_verilog.layers import DRAIN, Layer
 from lnm_codegen.backends.rtl import MOST_NEURONS, Rtl
-from lnm_codegen.backends.verilog.array.stream import StreamField, stream_fields
+from lnm_codegen.backends.verilog.array import StreamField, stream_fields
 from lnm_codegen.backends.verilog.backend import Verilog
 from lnm_codegen.backends.verilog.parts import CircuitDesign
 from lnm_codegen.errors import UnsupportedError

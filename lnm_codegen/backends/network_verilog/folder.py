@@ -15,7 +15,7 @@ from lnm_codegen.backends.network_verilog.memories import memory_files
 from lnm_codegen.backends.network_verilog.testbench import stream_widths
 from lnm_codegen.backends.network_verilog.top import described, family_of, sample_size
 from lnm_codegen.backends.render import render
-from lnm_codegen.backends.verilog.folder.manifest import VERSION, listed
+from lnm_codegen.backends.verilog.folder import VERSION, listed
 from lnm_codegen.ir.network.nodes import (
     IntegerNetwork,
     Integers,

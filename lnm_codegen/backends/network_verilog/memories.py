@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lnm_codegen.backends.network_verilog.layers import Layer
-from lnm_codegen.backends.verilog.hexadecimal import hex_text
+from lnm_codegen.backends.verilog.expr import hex_text
 
 
 def memory_files(layer: Layer, prefix: str, family: str) -> dict[str, str]:

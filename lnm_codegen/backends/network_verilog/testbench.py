@@ -19,7 +19,7 @@ from lnm_codegen.backends.network_verilog.top import (
     score_bits,
 )
 from lnm_codegen.backends.render import render
-from lnm_codegen.backends.verilog.hexadecimal import hex_text
+from lnm_codegen.backends.verilog.expr import hex_text
 from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers
 
 

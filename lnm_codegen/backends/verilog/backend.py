@@ -9,25 +9,35 @@ from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.earlier import MANIFEST
 from lnm_codegen.backends.fixed import FixedModel
 from lnm_codegen.backends.rtl import FORMS
-from lnm_codegen.backends.verilog.array.channels import check_channels
-from lnm_codegen.backends.verilog.array.module import array_modules, array_times, check_states
-from lnm_codegen.backends.verilog.core.ecp5 import check_factors, ecp5_model, simulation_files
-from lnm_codegen.backends.verilog.core.modules import comb_module, core_module, leaf, next_module
-from lnm_codegen.backends.verilog.core.pipeline import Pipeline
-from lnm_codegen.backends.verilog.core.terms import multiplied
-from lnm_codegen.backends.verilog.folder.build import folder_files
-from lnm_codegen.backends.verilog.folder.manifest import Form, manifest
-from lnm_codegen.backends.verilog.formal.proofs import proofs
+from lnm_codegen.backends.verilog.array import (
+    array_modules,
+    array_times,
+    check_channels,
+    check_states,
+)
+from lnm_codegen.backends.verilog.folder import Form, folder_files, manifest
 from lnm_codegen.backends.verilog.parts import CircuitDesign, check_names
-from lnm_codegen.backends.verilog.sequence.module import seq_module
-from lnm_codegen.backends.verilog.sequence.schedule import Sequence
-from lnm_codegen.backends.verilog.testbench.array import (
+from lnm_codegen.backends.verilog.pipeline import (
+    Pipeline,
+    check_factors,
+    comb_module,
+    core_module,
+    ecp5_model,
+    leaf,
+    multiplied,
+    next_module,
+    simulation_files,
+)
+from lnm_codegen.backends.verilog.proofs import proofs
+from lnm_codegen.backends.verilog.sequence import Sequence, seq_module
+from lnm_codegen.backends.verilog.testbench import (
     array_testbench,
     array_vectors,
+    run_vectors,
     sequence_length,
+    step_vectors,
+    testbench,
 )
-from lnm_codegen.backends.verilog.testbench.neuron import testbench
-from lnm_codegen.backends.verilog.testbench.vectors import run_vectors, step_vectors
 
 
 class Verilog:

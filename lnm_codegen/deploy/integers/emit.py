@@ -18,7 +18,7 @@ from lnm_codegen.backends.network_c.backend import NetworkSource, emit_c
 from lnm_codegen.backends.network_c.layers import ACCUMULATIONS, Accumulation
 from lnm_codegen.backends.network_verilog.backend import NetworkCircuit, emit_circuit, sample_file
 from lnm_codegen.backends.network_verilog.layers import LANES, MOST_LANES
-from lnm_codegen.backends.verilog.folder.manifest import relisted
+from lnm_codegen.backends.verilog.folder import relisted
 from lnm_codegen.compiler.formats import spec_line
 from lnm_codegen.deploy.integers.convert import integer_samples
 from lnm_codegen.deploy.network import neuron_layers

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeAlias
 
-from lnm_codegen.backends.verilog.core.terms import (
+from lnm_codegen.backends.verilog.pipeline import (
     Rounded,
     fits,
     is_added,
@@ -21,7 +21,7 @@ from lnm_codegen.backends.verilog.core.terms import (
     rounded_parts,
 )
 from lnm_codegen.backends.verilog.expr import Printer
-from lnm_codegen.backends.verilog.parts import CircuitDesign
+from lnm_codegen.backends.verilog.design import CircuitDesign
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import Span, SumOp, span
 from lnm_codegen.ir.names import Names

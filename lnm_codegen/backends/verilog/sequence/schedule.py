@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import inf
 
-from lnm_codegen.backends.verilog.core.terms import is_arithmetic
+from lnm_codegen.backends.verilog.pipeline import is_arithmetic
 from lnm_codegen.backends.verilog.expr import Printer, Signal, literal, width_of
-from lnm_codegen.backends.verilog.parts import CircuitDesign
+from lnm_codegen.backends.verilog.design import CircuitDesign
 from lnm_codegen.backends.verilog.sequence.plan import (
     Exact,
     Factors,

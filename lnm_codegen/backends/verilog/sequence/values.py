@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from lnm_codegen.backends.verilog.expr import Printer, declared, width_of
-from lnm_codegen.backends.verilog.parts import CircuitDesign
+from lnm_codegen.backends.verilog.design import CircuitDesign
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import Span
 from lnm_codegen.ir.names import Names

@@ -18,7 +18,7 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.base import Source
-from lnm_codegen.backends.verilog.folder.harness import module_ports
+from lnm_codegen.backends.verilog.folder import module_ports
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.ir.fixed.exchange import from_json
 from tests import update_generated

@@ -1,1 +1,0 @@
-"""Array of neurons: states in a memory, AXI-Streams in and out."""

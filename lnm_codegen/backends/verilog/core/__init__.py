@@ -1,1 +1,0 @@
-"""Combinational step and pipeline of one neuron, with a result each cycle."""

@@ -1,1 +1,0 @@
-"""Folder of a circuit: Makefile, scripts, README, manifest."""

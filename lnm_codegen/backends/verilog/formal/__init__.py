@@ -1,1 +1,0 @@
-"""Formal proofs: checkers and SymbiYosys scripts."""

@@ -1,1 +1,0 @@
-"""Sequential circuit: the time step scheduled on one multiplier."""

@@ -1,1 +1,0 @@
-"""Testbenches and golden vectors, for Icarus Verilog and Verilator."""
