@@ -13,8 +13,8 @@ from typing import Any
 from lnm_codegen.backends.earlier import MANIFEST
 from lnm_codegen.backends.network_verilog.folder import layer_entries, sample_entry
 from lnm_codegen.backends.network_verilog.layers import layers_of
+from lnm_codegen.backends.verilog.design import LONGEST_NAME
 from lnm_codegen.backends.verilog.folder import VERSION
-from lnm_codegen.backends.verilog.parts import LONGEST_NAME
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import json_of, text_of
 from lnm_codegen.ir.fixed import nodes as fx

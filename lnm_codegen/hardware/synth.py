@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lnm_codegen.backends.verilog.folder import harness
+from lnm_codegen.backends.verilog.module import ModulePort
 from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware.folder import Circuit, CircuitForm
 from lnm_codegen.hardware.tools import in_parallel, require_tools, run, temporary_folder
@@ -241,11 +242,11 @@ def cells_of(statistics: str, top: str) -> dict[str, int]:
     return cells
 
 
-def ports_of(netlist: str, top: str) -> tuple[tuple[str, str, int], ...]:
-    """Return (name, direction, width) of each port, from a JSON netlist of Yosys."""
+def ports_of(netlist: str, top: str) -> tuple[ModulePort, ...]:
+    """Return the ports in a JSON netlist of Yosys."""
     with _reading("yosys", f"the netlist of {top} cannot be read"):
         ports = json.loads(netlist)["modules"][top]["ports"]
-        found = tuple((n, str(p["direction"]), len(p["bits"])) for n, p in ports.items())
+        found = tuple(ModulePort(str(p["direction"]), n, len(p["bits"])) for n, p in ports.items())
     return found
 
 

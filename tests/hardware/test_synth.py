@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from lnm_codegen.backends.verilog.module import ModulePort
 from lnm_codegen.cli import run
 from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware import synth, tools
@@ -54,7 +55,7 @@ def test_reports_of_the_tools_are_read_or_refused():
     stat = {"modules": {"\\top": {"num_cells_by_type": {"LUT4": 3}}}}
     assert cells_of(json.dumps(stat), "top") == {"LUT4": 3}
     netlist = {"modules": {"top": {"ports": {"x": {"direction": "input", "bits": [2, 3]}}}}}
-    assert ports_of(json.dumps(netlist), "top") == (("x", "input", 2),)
+    assert ports_of(json.dumps(netlist), "top") == (ModulePort("input", "x", 2),)
     clocks = {"fmax": {"clk": {"achieved": 140.2}, "slow": {"achieved": 81.5}}}
     assert fmax_of(json.dumps(clocks)) == 81.5
     for text in ("", "[]", "{}", '{"modules": {"top": 3}, "fmax": {}}'):

@@ -11,9 +11,8 @@ from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.fixed import Coefficient, FixedModel, FixedState
 from lnm_codegen.backends.network_verilog.layers import DRAIN, Layer
 from lnm_codegen.backends.rtl import MOST_NEURONS, Rtl
-from lnm_codegen.backends.verilog.array import StreamField, stream_fields
-from lnm_codegen.backends.verilog.backend import Verilog
-from lnm_codegen.backends.verilog.parts import CircuitDesign
+from lnm_codegen.backends.verilog.array import StreamField, data_width, stream_fields
+from lnm_codegen.backends.verilog.backend import circuit_of
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.network.nodes import Integers, NeuronStage
@@ -109,23 +108,21 @@ def _with_extremes(x: Integers, neurons: NeuronStage) -> Integers:
 
 
 def _array(model: FixedModel) -> NeuronArray:
-    import json
-
-    source = Verilog().emit(model)
-    inputs, results = stream_fields(CircuitDesign(model))
-    form = json.loads(source.files["manifest.json"])["forms"]["array"]
+    circuit = circuit_of(model)
+    (form,) = circuit.forms
+    inputs, results = stream_fields(circuit.design)
     return NeuronArray(
         name=model.name,
         model=model,
-        source=source,
+        source=circuit.source,
         input=inputs[0],
         output=results[-1],
-        input_bits=sum(f.padded for f in inputs),
-        output_bits=sum(f.padded for f in results),
-        cycles=form["tick_cycles"],
-        latency=form["latency"],
-        multipliers=form["multipliers"],
-        files=tuple(form["files"]),
+        input_bits=data_width(inputs),
+        output_bits=data_width(results),
+        cycles=dict(form.more)["tick_cycles"],
+        latency=form.latency,
+        multipliers=form.multipliers,
+        files=tuple(f"rtl/{model.name}_{word}.v" for word in form.modules),
     )
 
 

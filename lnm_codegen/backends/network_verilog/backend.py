@@ -27,7 +27,7 @@ from lnm_codegen.backends.network_verilog.top import (
     readout_module,
     top_module,
 )
-from lnm_codegen.backends.verilog.parts import require_length
+from lnm_codegen.backends.verilog.design import require_length
 from lnm_codegen.files import packed_arrays
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers, NeuronStage

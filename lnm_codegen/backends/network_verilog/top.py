@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from lnm_codegen.backends.network_verilog.arrays import NeuronArray
 from lnm_codegen.backends.network_verilog.layers import Layer, bits_for
 from lnm_codegen.backends.render import render
-from lnm_codegen.backends.verilog.parts import separated
+from lnm_codegen.backends.verilog.module import separated
 from lnm_codegen.ir.fixed.nodes import Span
 from lnm_codegen.ir.network.nodes import IntegerNetwork, ValueSpan, size_of
 from lnm_codegen.ir.types import Bits

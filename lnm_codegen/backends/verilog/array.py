@@ -1,4 +1,12 @@
-"""Layout of a stream's data: each number in its own bytes, the first in the lowest."""
+"""Array of many neurons that pass through one core in turn, with their states in a memory.
+
+The array reads the states of a neuron when its input arrives. They reach the core three cycles
+later. The memory stores the result when it leaves the core. Two inputs of a neuron are therefore at
+least L + 4 cycles apart, for a core of latency L. The order of a tick ensures this in an array of
+at least L + 4 neurons. A smaller array counts the neurons in the pipeline and delays inputs.
+
+Users' names have the prefix `in_` or `out_` in this module. No other signal begins with these.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +15,18 @@ from dataclasses import dataclass
 
 from lnm_codegen.backends.fixed import Coefficient
 from lnm_codegen.backends.render import render
+from lnm_codegen.backends.verilog.design import CircuitDesign, localparam
 from lnm_codegen.backends.verilog.expr import declared, literal, width_of
-from lnm_codegen.backends.verilog.parts import (
-    CircuitDesign,
+from lnm_codegen.backends.verilog.module import (
+    Module,
+    ModulePort,
     connected,
+    controls,
     declarations,
-    localparam,
     named,
-    port,
+    port_lines,
     ports,
     same_names,
-    separated,
 )
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
@@ -145,7 +154,7 @@ def counts_channels(design: CircuitDesign) -> bool:
     return several and members & (members - 1) != 0
 
 
-def coefficient_memory(design: CircuitDesign) -> str:
+def coefficient_memory(design: CircuitDesign) -> Module:
     """Return the module that stores a row of coefficients for each channel."""
     held = in_memory(design)
     width = sum(c.bits.width for c in held)
@@ -156,23 +165,22 @@ def coefficient_memory(design: CircuitDesign) -> str:
         updates.append(f"out_{c.name} <= row[{high - 1}:{low}];")
         high = low
     channels = design.model.channels
+    found = (
+        *controls("input", "clk", "ce"),
+        ModulePort("input", "channel", channel_bits(design), signed=False),
+        *(ModulePort("output", f"out_{c.name}", c.bits.width, "reg") for c in held),
+    )
     view = {
         **design.heading,
         "layout": layout,
-        "ports": separated(
-            (
-                *(port("input", word) for word in ("clk", "ce")),
-                f"input  wire [{channel_bits(design) - 1}:0] channel",
-                *(port("output", f"out_{c.name}", c.bits.width, "reg") for c in held),
-            )
-        ),
+        "ports": port_lines(found),
         "style": '(* rom_style = "block" *) ' if channels > IN_LOGIC else "",
         "width": width,
         "channels": channels,
         "rows": [_row(held, k) for k in range(channels)],
         "updates": updates,
     }
-    return render("verilog/array/coefficients.v.j2", view)
+    return Module(render("verilog/array/coefficients.v.j2", view), found)
 
 
 def _row(held: tuple[Coefficient, ...], channel: int) -> str:
@@ -182,30 +190,28 @@ def _row(held: tuple[Coefficient, ...], channel: int) -> str:
 
 
 # Lines of the array's module: its ports, the delays beside the state memory, the core.
-#
-# Users' names have the prefix `in_` or `out_` in this module. No other signal begins with these.
 
 
 READ = 3
 """Cycles from an input to its neuron's states at the core."""
 
 
-def array_ports(design: CircuitDesign) -> tuple[str, ...]:
+def array_ports(design: CircuitDesign) -> tuple[ModulePort, ...]:
     """Return the ports of the array."""
     inputs, results = stream_fields(design)
     held = design.coefficients if design.rtl.coefficients == "port" else ()
     return (
-        *(port("input", word) for word in ("clk", "rst", "clear")),
+        *controls("input", "clk", "rst", "clear"),
         *ports("input", named(held, "in_")),
-        port("input", "s_axis_tvalid"),
-        port("output", "s_axis_tready"),
-        f"input  wire [{data_width(inputs) - 1}:0] s_axis_tdata",
-        port("input", "s_axis_tlast"),
-        port("output", "m_axis_tvalid"),
-        port("input", "m_axis_tready"),
-        f"output wire [{data_width(results) - 1}:0] m_axis_tdata",
-        port("output", "m_axis_tlast"),
-        port("output", "tlast_error", kind="reg"),
+        *controls("input", "s_axis_tvalid"),
+        *controls("output", "s_axis_tready"),
+        ModulePort("input", "s_axis_tdata", data_width(inputs), signed=False),
+        *controls("input", "s_axis_tlast"),
+        *controls("output", "m_axis_tvalid"),
+        *controls("input", "m_axis_tready"),
+        ModulePort("output", "m_axis_tdata", data_width(results), signed=False),
+        *controls("output", "m_axis_tlast"),
+        ModulePort("output", "tlast_error", kind="reg"),
     )
 
 
@@ -269,12 +275,7 @@ def core_connections(design: CircuitDesign) -> list[str]:
     return textwrap.wrap(connected(pairs), 92)
 
 
-# Array of many neurons that pass through one core in turn, with their states in a memory.
-#
-# The array reads the states of a neuron when its input arrives. They reach the core three cycles
-# later. The memory stores the result when it leaves the core. Two inputs of a neuron are therefore
-# at least L + 4 cycles apart, for a core of latency L. The order of a tick ensures this in an array
-# of at least L + 4 neurons. A smaller array counts the neurons in the pipeline and delays inputs.
+# The array's module and its times.
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,15 +307,15 @@ def check_states(design: CircuitDesign) -> None:
         )
 
 
-def array_modules(design: CircuitDesign, times: ArrayTimes) -> dict[str, str]:
+def array_modules(design: CircuitDesign, times: ArrayTimes) -> dict[str, Module]:
     """Return the modules of the array beside those of its core, by their word."""
-    modules = {"ram": render("verilog/array/ram.v.j2", design.heading)}
+    modules = {"ram": Module(render("verilog/array/ram.v.j2", design.heading))}
     if in_memory(design):
         modules["coefficients"] = coefficient_memory(design)
     return modules | {"array": _array(design, times)}
 
 
-def _array(design: CircuitDesign, times: ArrayTimes) -> str:
+def _array(design: CircuitDesign, times: ArrayTimes) -> Module:
     neurons = design.rtl.neurons
     bits = max(1, (neurons - 1).bit_length())
     members = neurons // design.model.channels
@@ -325,6 +326,7 @@ def _array(design: CircuitDesign, times: ArrayTimes) -> str:
         for c in design.model.coefficients
         if design.rtl.coefficients == "memory" and c.name not in held
     ]
+    found, flight_bits = array_ports(design), neurons.bit_length()
     view = {
         **design.heading,
         "equations": design.model.equations,
@@ -338,10 +340,10 @@ def _array(design: CircuitDesign, times: ArrayTimes) -> str:
             *(f"s_axis_tdata  {f.meaning}" for f in inputs),
             *(f"m_axis_tdata  {f.meaning}" for f in results),
         ],
-        "ports": separated(array_ports(design)),
+        "ports": port_lines(found),
         "localparams": constants,
         "bits": bits,
-        "flight_bits": neurons.bit_length(),
+        "flight_bits": flight_bits,
         "neuron_in_next": _following("neuron_in", "last_in", neurons, bits),
         "neuron_out_next": _following("neuron_out", "m_axis_tlast", neurons, bits),
         "counts_channels": counts_channels(design),
@@ -357,7 +359,8 @@ def _array(design: CircuitDesign, times: ArrayTimes) -> str:
         "connections": core_connections(design),
         "tdata": _joined([f.filled(f"out_{f.var.name}") for f in reversed(results)]),
     }
-    return render("verilog/array/array.v.j2", view)
+    registers = {"_valid": READ} | ({"_in_flight": flight_bits} if times.waits else {})
+    return Module(render("verilog/array/array.v.j2", view), found, registers=registers)
 
 
 def _joined(parts: list[str]) -> str:

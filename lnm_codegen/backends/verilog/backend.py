@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.earlier import MANIFEST
 from lnm_codegen.backends.fixed import FixedModel
 from lnm_codegen.backends.rtl import FORMS
 from lnm_codegen.backends.verilog.array import (
+    ArrayTimes,
     array_modules,
     array_times,
     check_channels,
     check_states,
 )
+from lnm_codegen.backends.verilog.design import CircuitDesign, check_names
 from lnm_codegen.backends.verilog.folder import Form, folder_files, manifest
-from lnm_codegen.backends.verilog.parts import CircuitDesign, check_names
+from lnm_codegen.backends.verilog.module import Module
 from lnm_codegen.backends.verilog.pipeline import (
     Pipeline,
     check_factors,
@@ -40,33 +41,67 @@ from lnm_codegen.backends.verilog.testbench import (
 )
 
 
+@dataclass(frozen=True)
+class NeuronCircuit:
+    """A neuron's circuit.
+
+    Attributes:
+        design: The neuron.
+        modules: Its modules, by their word: "next", "core", "mul".
+        forms: Its forms.
+        files: All files of its folder, path -> text.
+    """
+
+    design: CircuitDesign
+    modules: dict[str, Module]
+    forms: tuple[Form, ...]
+    files: dict[str, str]
+
+    @property
+    def source(self) -> Source:
+        """The files; the main one is the top module of the first form."""
+        return Source(self.files, f"rtl/{self.design.name}_{self.forms[0].name}.v")
+
+
 class Verilog:
     """Verilog-2005 from a neuron in fixed point."""
 
     def emit(self, model: FixedModel) -> Source:
-        """Return the circuit of `model`, its testbenches, its proofs and build scripts.
-
-        Raises:
-            UnsupportedError: A reserved name, a factor too wide for the multiplier, several
-                channels without a memory, an array without a state.
-        """
-        design = CircuitDesign(model)
-        check_names(design)
-        check_factors(design)
-        check_channels(design)
-        check_states(design)
-        files, forms = _forms(design)
-        files |= proofs(design, files, {form.name: form.latency for form in forms})
-        files |= folder_files(design, forms, files)
-        files[MANIFEST] = manifest(design, forms, files)
-        return Source(files, f"rtl/{design.name}_{forms[0].name}.v")
+        """Return the files of `circuit_of`."""
+        return circuit_of(model).source
 
 
-def _forms(design: CircuitDesign) -> tuple[dict[str, str], tuple[Form, ...]]:
-    """Return modules, testbenches and golden vectors of every form."""
+def circuit_of(model: FixedModel) -> NeuronCircuit:
+    """Return the circuit of a neuron, its testbenches, its proofs and build scripts.
+
+    Raises:
+        UnsupportedError: A reserved name, a factor too wide for the multiplier, several channels
+            without a memory, an array without a state.
+    """
+    design = CircuitDesign(model)
+    check_names(design)
+    check_factors(design)
+    check_channels(design)
+    check_states(design)
+    modules, forms, benches = _forms(design)
+    files = {f"rtl/{design.name}_{word}.v": module.text for word, module in modules.items()}
+    files |= benches
+    if "mul" in modules:
+        files |= {path: ecp5_model(design) for path in simulation_files(design)}
+    files |= proofs(design, modules, {form.name: form.latency for form in forms})
+    files |= folder_files(design, modules, forms, files)
+    files[MANIFEST] = manifest(design, forms, files)
+    return NeuronCircuit(design, modules, forms, files)
+
+
+def _forms(
+    design: CircuitDesign,
+) -> tuple[dict[str, Module], tuple[Form, ...], dict[str, str]]:
+    """Return the modules of every form, the forms, and their testbenches and golden vectors."""
     name, count = design.name, design.rtl.vectors
-    files = {f"rtl/{name}_next.v": next_module(design)}
+    modules = {"next": next_module(design)}
     forms: list[Form] = []
+    benches: dict[str, str] = {}
     step, run = step_vectors(design, count), run_vectors(design, count)
 
     def add(form: Form) -> None:
@@ -75,47 +110,44 @@ def _forms(design: CircuitDesign) -> tuple[dict[str, str], tuple[Form, ...]]:
             form, vectors=f"{name}_{file}", count=len(vectors.words), fields=vectors.fields
         )
         forms.append(form)
-        files[f"tb/{form.vectors}"] = vectors.text(design.model.family)
-        files[f"tb/{name}_{form.name}_tb.v"] = testbench(
+        benches[f"tb/{form.vectors}"] = vectors.text(design.model.family)
+        benches[f"tb/{name}_{form.name}_tb.v"] = testbench(
             design, form.name, vectors, form.vectors, (form.latency, form.interval)
         )
 
-    def add_leaves(words: Iterable[str]) -> None:
-        files.update({f"rtl/{name}_{word}.v": leaf(design, word) for word in words})
-
     if "comb" in design.rtl.forms:
-        files[f"rtl/{name}_comb.v"] = comb_module(design)
+        modules["comb"] = comb_module(design)
         add(Form("comb", ("next", "comb"), 1, 1, _multipliers(design)))
     if {"core", "array"} & {*design.rtl.forms}:
         pipeline = Pipeline(design)
-        core = core_module(design, pipeline)
-        leaves = sorted(pipeline.uses)
-        add_leaves(leaves)
-        files[f"rtl/{name}_core.v"] = core
+        core = core_module(design, pipeline)  # it adds the delays of the results
+        modules |= {word: leaf(design, word) for word in pipeline.leaves} | {"core": core}
         if "core" in design.rtl.forms:
-            modules = (*leaves, "core")
-            add(Form("core", modules, pipeline.latency, 1, pipeline.multipliers))
+            own = (*pipeline.leaves, "core")
+            add(Form("core", own, pipeline.latency, 1, pipeline.multipliers))
         if "array" in design.rtl.forms:
-            array_files, form = _array(design, pipeline)
-            files |= array_files
+            times = array_times(design, pipeline.latency)
+            more = array_modules(design, times)
+            modules |= {**more, "delay": leaf(design, "delay")}
+            form, files = _array(design, pipeline, times, tuple(more))
             forms.append(form)
+            benches |= files
     if "seq" in design.rtl.forms:
         sequence = Sequence(design)
-        files[f"rtl/{name}_seq.v"] = seq_module(design, sequence)
-        leaves = ["mul"] if sequence.steps else []
-        add_leaves(leaves)
+        modules["seq"] = seq_module(design, sequence)
+        leaves = ("mul",) if sequence.steps else ()
+        modules |= {word: leaf(design, word) for word in leaves}
         add(Form("seq", (*leaves, "seq"), sequence.latency, sequence.interval, len(leaves)))
-    if "mul" in {module for form in forms for module in form.modules}:
-        files |= {path: ecp5_model(design) for path in simulation_files(design)}
-    return files, tuple(sorted(forms, key=lambda form: FORMS.index(form.name)))
+    return modules, tuple(sorted(forms, key=lambda form: FORMS.index(form.name))), benches
 
 
-def _array(design: CircuitDesign, pipeline: Pipeline) -> tuple[dict[str, str], Form]:
-    """Return the files of the array beside those of its core."""
-    name, times = design.name, array_times(design, pipeline.latency)
-    modules = array_modules(design, times)
-    leaves = (*sorted(pipeline.uses), *(word for word in modules if word != "array"), "delay")
-    vectors, file = array_vectors(design, design.rtl.vectors), f"{name}_array.hex"
+def _array(
+    design: CircuitDesign, pipeline: Pipeline, times: ArrayTimes, own: tuple[str, ...]
+) -> tuple[Form, dict[str, str]]:
+    """Return the form of an array with its `own` modules, its testbench and golden vectors."""
+    name, vectors = design.name, array_vectors(design, design.rtl.vectors)
+    file = f"{name}_array.hex"
+    leaves = (*pipeline.leaves, *(word for word in own if word != "array"), "delay")
     form = Form(
         name="array",
         modules=(*dict.fromkeys(leaves), "core", "array"),
@@ -128,11 +160,11 @@ def _array(design: CircuitDesign, pipeline: Pipeline) -> tuple[dict[str, str], F
         fields=vectors.fields,
         sequence=sequence_length(design, vectors),
     )
-    files = {f"rtl/{name}_{word}.v": text for word, text in modules.items()}
-    files[f"rtl/{name}_delay.v"] = leaf(design, "delay")
-    files[f"tb/{file}"] = vectors.text(design.model.family)
-    files[f"tb/{name}_array_tb.v"] = array_testbench(design, times, vectors, file)
-    return files, form
+    benches = {
+        f"tb/{file}": vectors.text(design.model.family),
+        f"tb/{name}_array_tb.v": array_testbench(design, times, vectors, file),
+    }
+    return form, benches
 
 
 def _multipliers(design: CircuitDesign) -> int:

@@ -1,10 +1,9 @@
-"""Harness around a circuit for place and route: a chip has fewer pins than a neuron has ports."""
+"""Files beside the modules of a circuit: manifest, README, build and synthesis scripts, harness."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,8 +12,9 @@ from lnm_codegen.backends.fixed import Coefficient
 from lnm_codegen.backends.integer_c.backend import FixedC
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.array import StreamField, data_width, stream_fields
+from lnm_codegen.backends.verilog.design import CircuitDesign
 from lnm_codegen.backends.verilog.expr import width_of
-from lnm_codegen.backends.verilog.parts import CircuitDesign
+from lnm_codegen.backends.verilog.module import Module, ModulePort
 from lnm_codegen.backends.verilog.pipeline import simulation_files
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.exchange import to_json
@@ -22,29 +22,25 @@ from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits, Rounding
 from lnm_codegen.options import VERSION as PACKAGE_VERSION
 
-_PORT = re.compile(
-    r"^ *(input|output) +(?:wire|reg) *(?:signed)? *(?:\[(\d+):0\])? *(\w+),?$", re.M
-)
 
-
-def harness(family: str, top: str, ports: Sequence[tuple[str, str, int]]) -> str:
+def harness(family: str, top: str, ports: Iterable[ModulePort]) -> str:
     """Return `<top>_harness`: inputs from a shift register, outputs to registers and one XOR.
 
     Args:
         family: Name of the neuron.
         top: The measured module.
-        ports: (name, direction, width) of each port; "clk" is the clock.
+        ports: Its ports; "clk" is the clock.
     """
     pairs, inputs, outputs = [], 0, 0
-    for name, direction, width in ports:
-        if name == "clk":
+    for port in ports:
+        if port.name == "clk":
             pairs.append(".clk(clk)")
-        elif direction == "input":
-            pairs.append(f".{name}(chain[{inputs + width - 1}:{inputs}])")
-            inputs += width
+        elif port.direction == "input":
+            pairs.append(f".{port.name}(chain[{inputs + port.bits - 1}:{inputs}])")
+            inputs += port.bits
         else:
-            pairs.append(f".{name}(results[{outputs + width - 1}:{outputs}])")
-            outputs += width
+            pairs.append(f".{port.name}(results[{outputs + port.bits - 1}:{outputs}])")
+            outputs += port.bits
     view = {
         "family": family,
         "top": top,
@@ -53,12 +49,6 @@ def harness(family: str, top: str, ports: Sequence[tuple[str, str, int]]) -> str
         "connections": ", ".join(pairs),
     }
     return render("verilog/folder/harness.v.j2", view)
-
-
-def module_ports(text: str) -> tuple[tuple[str, str, int], ...]:
-    """Return (name, direction, width) of each port of a module that this package has written."""
-    found = _PORT.findall(text)
-    return tuple((name, direction, int(high or 0) + 1) for direction, high, name in found)
 
 
 # `tb/NAME_verilator.cpp`: a program that compares each form in Verilator with the C model.
@@ -525,12 +515,16 @@ def targets(design: CircuitDesign) -> tuple[str, ...]:
 
 
 def folder_files(
-    design: CircuitDesign, forms: tuple[Form, ...], circuit: Mapping[str, str]
+    design: CircuitDesign,
+    modules: Mapping[str, Module],
+    forms: tuple[Form, ...],
+    circuit: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the files beside modules, testbenches and proofs.
 
     Args:
         design: The neuron.
+        modules: Its modules, by their word.
         forms: The forms of the circuit.
         circuit: Modules, testbenches and proofs, path -> text.
     """
@@ -579,10 +573,10 @@ def folder_files(
         f"tb/{name}_verilator.cpp": verilator_program(design, forms),
         **_synthesis(design, sources, default),
     }
-    for top in (f"{name}_{word}" for word in words):
-        files[f"syn/{top}_harness.v"] = harness(
-            design.model.family, top, module_ports(circuit[f"rtl/{top}.v"])
-        )
+    for word in words:
+        top = f"{name}_{word}"
+        text = harness(design.model.family, top, modules[word].ports)
+        files[f"syn/{top}_harness.v"] = text
     return files | {f"model/{p}": t for p, t in FixedC().emit(design.model).files.items()}
 
 

@@ -1,4 +1,11 @@
-"""Analysis of one Let for hardware: products, the sum around them, and the rounding of the sum."""
+"""Single-cycle step and pipeline of one neuron, and their leaves.
+
+A product of two values that change takes one cycle in `_mul`, the sum around it a second, the clamp
+a third. A sum without products takes two. Conditions and selections are logic, with at most one
+carry chain a cycle. A value that is read in a later cycle passes through `_delay`; coefficients on
+ports move with their neuron. The pipeline stores no state: a neuron's next step begins when its
+last one has left.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +15,24 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from lnm_codegen.backends.render import render
+from lnm_codegen.backends.verilog.design import CircuitDesign
 from lnm_codegen.backends.verilog.expr import Printer, declared, literal, width_of
-from lnm_codegen.backends.verilog.parts import (
-    CircuitDesign,
+from lnm_codegen.backends.verilog.module import (
+    Instance,
+    Module,
     connected,
+    controls,
     declarations,
     indented,
     named,
-    port,
+    port_lines,
     ports,
     same_names,
     separated,
 )
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.bounds import Span, always_fits
-from lnm_codegen.ir.fixed.nodes import SumOp
+from lnm_codegen.ir.fixed.nodes import Span, SumOp, always_fits
 from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.operators import CompareOp
 from lnm_codegen.ir.types import Rounding
@@ -223,12 +232,6 @@ def check_factors(design: CircuitDesign) -> None:
 
 
 # Pipeline of one time step: the cycle in which each value is ready, and its Verilog lines.
-#
-# A product of two values that change takes one cycle in `_mul`, the sum around it a second, the
-# clamp a third. A sum without products takes two. Conditions and selections are logic, with at most
-# one carry chain a cycle. A value that is read in a later cycle passes through `_delay`;
-# coefficients on ports move with their neuron. The pipeline stores no state: a neuron's next step
-# begins when its last one has left.
 
 
 @dataclass(slots=True)
@@ -254,14 +257,16 @@ class Pipeline:
         latency: Cycles from the inputs to the results.
         multipliers: Instances of `_mul`, those inside `_step` included.
         lines: Declarations and instances.
-        uses: Instantiated modules, without their prefix.
+        instances: Those of leaves.
+        read: Coefficients and values that the lines read.
     """
 
     design: CircuitDesign
     latency: int = 0
     multipliers: int = 0
     lines: list[str] = field(default_factory=list)
-    uses: set[str] = field(default_factory=set)
+    instances: list[Instance] = field(default_factory=list)
+    read: set[str] = field(default_factory=set)
     _values: dict[str, _Value] = field(default_factory=dict)
     _taken: Names = field(init=False)
 
@@ -275,6 +280,12 @@ class Pipeline:
             self._let(let)
         results = [v.name for _, v in design.inner_results if v.name in self._values]
         self.latency = max([1, *(self._values[name].registered for name in results)])
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """Modules that the lines instantiate, and those inside `_step`."""
+        found = {instance.module for instance in self.instances}
+        return tuple(sorted(found | ({"mul", "clamp"} if "step" in found else set())))
 
     def results(self) -> tuple[str, ...]:
         """Return the identifiers of outputs and next states in the last cycle."""
@@ -294,7 +305,7 @@ class Pipeline:
             self._logic(let)
 
     def _printer(self, names: dict[str, str]) -> Printer:
-        return self.design.printer(names, self._taken)
+        return self.design.printer(names, self._taken, self.read)
 
     def _reads(self, e: fx.Expr) -> list[str]:
         return sorted(v.name for v in fx.variables(e) if v.name in self._values)
@@ -309,6 +320,7 @@ class Pipeline:
     def _at(self, name: str, cycle: int) -> str:
         """Return the identifier of a value in a cycle; a later cycle takes a delay."""
         if name not in self._values:
+            self.read.add(name)
             return self.design.constant_names[name]
         value = self._values[name]
         if cycle not in value.names:
@@ -324,12 +336,13 @@ class Pipeline:
     def _instance(
         self, module: str, parameters: dict[str, int], name: str, pairs: tuple[tuple[str, str], ...]
     ) -> None:
-        self.uses.add(module)
+        instance = Instance(module, self._taken.fresh(name), parameters)
+        self.instances.append(instance)
         given = connected((key, str(value)) for key, value in parameters.items())
         wires = connected((("clk", "clk"), ("ce", "ce"), *pairs))
         self.lines += [
             f"{self.design.name}_{module} #({given})",
-            f"    {self._taken.fresh(name)} ({wires});",
+            f"    {instance.name} ({wires});",
         ]
 
     def _define(self, var: fx.Var, cycle: int, depth: int, text: str | None) -> None:
@@ -424,7 +437,6 @@ class Pipeline:
         self.lines += printer.lines
         self._define(let.target, cycle + 3, 0, None)
         self.multipliers += 1
-        self.uses |= {"mul", "clamp"}
         parameters = {
             **_factor_widths(last), "SUM_WIDTH": width, "PLACES": parts.places,
             "WIDTH": bits.width, "FITS": int(fits(let.value, self.design.spans)),
@@ -443,14 +455,14 @@ def _factor_widths(product: fx.Product) -> dict[str, int]:
 # Modules of one neuron: leaves, the combinational step, the single-cycle neuron, the core.
 
 
-def leaf(design: CircuitDesign, word: str) -> str:
+def leaf(design: CircuitDesign, word: str) -> Module:
     """Return a module that depends only on its parameters: mul, delay, clamp, step."""
     if word == "mul" and design.rtl.multiplier == "ecp5":
-        return ecp5_leaf(design)
-    return render(f"verilog/core/{word}.v.j2", design.heading)
+        return Module(ecp5_leaf(design))
+    return Module(render(f"verilog/core/{word}.v.j2", design.heading))
 
 
-def next_module(design: CircuitDesign) -> str:
+def next_module(design: CircuitDesign) -> Module:
     """Return the combinational step."""
     names = {v.name: f"in_{v.name}" for v in design.coefficients}
     printer = design.printer(names, design.names())
@@ -463,20 +475,20 @@ def next_module(design: CircuitDesign) -> str:
         is_port = name in results
         target = f"assign {name}" if is_port else declared("wire", name, width_of(let.target))
         lines += ["", *printer.lines, f"{target} = {text};"]
+    found = (*ports("input", design.inner_inputs), *ports("output", design.inner_results))
     view = {
         **design.heading,
         "equations": design.model.equations,
-        "ports": separated(
-            (*ports("input", design.inner_inputs), *ports("output", design.inner_results))
-        ),
-        "localparams": design.localparams(lines),
+        "ports": port_lines(found),
+        "localparams": design.localparams(printer.read),
         "lines": indented(lines),
         "unread": design.unread(""),
     }
-    return render("verilog/core/next.v.j2", view)
+    text = render("verilog/core/next.v.j2", view)
+    return Module(text, found, products=tuple(printer.products))
 
 
-def comb_module(design: CircuitDesign) -> str:
+def comb_module(design: CircuitDesign) -> Module:
     """Return the neuron that makes one step in each cycle."""
     start = {s.name: s.init for s in design.model.states}
     inputs = named(design.inputs) + named(design.coefficients, "in_")
@@ -489,47 +501,44 @@ def comb_module(design: CircuitDesign) -> str:
         *((v.name, name) for name, v in outputs_next),
         *same_names(named(design.next_states)),
     )
+    found = (
+        *controls("input", "clk", "rst", "ce"),
+        *ports("input", inputs),
+        *ports("output", registers, "reg"),
+    )
     view = {
         **design.heading,
         "equations": design.model.equations,
-        "ports": separated(
-            (
-                *(port("input", word) for word in ("clk", "rst", "ce")),
-                *ports("input", inputs),
-                *ports("output", registers, "reg"),
-            )
-        ),
+        "ports": port_lines(found),
         "wires": declarations("wire", outputs_next + named(design.next_states)),
         "connections": connected(connections),
         "resets": [f"{name} <= {value};" for name, value in resets.items()],
         "updates": [f"{name} <= {name}_next;" for name, _ in registers],
     }
-    return render("verilog/core/comb.v.j2", view)
+    return Module(render("verilog/core/comb.v.j2", view), found)
 
 
 def _zero(width: int | None) -> str:
     return "1'b0" if width is None else literal(0, width)
 
 
-def core_module(design: CircuitDesign, pipeline: Pipeline) -> str:
+def core_module(design: CircuitDesign, pipeline: Pipeline) -> Module:
     """Return the pipelined step."""
     latency = pipeline.latency
     several = latency > 1
     results = zip(design.outer_results, pipeline.results(), strict=True)
-    inputs = [port("input", word) for word in ("clk", "rst", "ce", "in_valid")]
+    found = (
+        *controls("input", "clk", "rst", "ce", "in_valid"),
+        *ports("input", design.outer_inputs),
+        *controls("output", "out_valid"),
+        *ports("output", design.outer_results),
+    )
     view = {
         **design.heading,
         "equations": design.model.equations,
         "latency": latency,
-        "ports": separated(
-            (
-                *inputs,
-                *ports("input", design.outer_inputs),
-                port("output", "out_valid"),
-                *ports("output", design.outer_results),
-            )
-        ),
-        "localparams": design.localparams(pipeline.lines),
+        "ports": port_lines(found),
+        "localparams": design.localparams(pipeline.read),
         "lines": indented(pipeline.lines),
         "valid_shape": f"[{latency - 1}:0] " if several else "",
         "valid_zero": f"{latency}'d0" if several else "1'b0",
@@ -538,4 +547,5 @@ def core_module(design: CircuitDesign, pipeline: Pipeline) -> str:
         "assigns": [f"assign {name} = {result};" for (name, _), result in results],
         "unread": design.unread("in_"),
     }
-    return render("verilog/core/core.v.j2", view)
+    text = render("verilog/core/core.v.j2", view)
+    return Module(text, found, tuple(pipeline.instances), {"_valid": latency})

@@ -1,8 +1,14 @@
-"""Instances and source files of a core, as the proofs read them from its text."""
+"""Proofs of a circuit for sby, each with a control that must fail.
+
+NAME_step.sby, NAME_clamp.sby   the leaves against models written as comparisons
+NAME_pipeline.sby               the core against its own logic without registers
+NAME_next.sby                   that logic against the single-cycle step
+NAME_state.sby                  bounds of the states after every step
+NAME_seq.sby, NAME_array.sby    the streams neither lose nor add a result
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -11,10 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lnm_codegen.backends.render import render, render_files
+from lnm_codegen.backends.verilog.design import CircuitDesign
 from lnm_codegen.backends.verilog.expr import literal, width_of
-from lnm_codegen.backends.verilog.folder import module_ports
-from lnm_codegen.backends.verilog.parts import (
-    CircuitDesign,
+from lnm_codegen.backends.verilog.module import (
+    Instance,
+    Module,
     Signals,
     connected,
     declarations,
@@ -22,30 +29,12 @@ from lnm_codegen.backends.verilog.parts import (
     ports,
     same_names,
 )
-from lnm_codegen.backends.verilog.pipeline import FACTOR_BITS, Pipeline
+from lnm_codegen.backends.verilog.pipeline import FACTOR_BITS, simulation_files
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import run
 from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.operators import CompareOp
 from lnm_codegen.ir.types import Bits, Rounding
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """An instance in the core: its module without the prefix, its name, its parameters."""
-
-    module: str
-    name: str
-    parameters: Mapping[str, int]
-
-
-def instances_of(name: str, core: str) -> tuple[Instance, ...]:
-    """Return the instances in the text of a core."""
-    pattern = re.compile(rf"{name}_(\w+) #\((.*)\)\s+(\w+) \(")
-    return tuple(
-        Instance(m[1], m[3], {k: int(v) for k, v in re.findall(r"\.(\w+)\((\d+)\)", m[2])})
-        for m in pattern.finditer(core)
-    )
 
 
 def widest(instances: tuple[Instance, ...]) -> int:
@@ -54,12 +43,12 @@ def widest(instances: tuple[Instance, ...]) -> int:
     return max(widths, default=1) + 1
 
 
-def sources_of(design: CircuitDesign, files: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the files of the core, relative to formal/."""
-    words = ("mul", "delay", "clamp", "step", "core")
-    paths = [f"rtl/{design.name}_{word}.v" for word in words]
-    paths += [p for p in files if p.startswith("sim/")]
-    return tuple(f"../{p}" for p in paths if p in files)
+def _sources(design: CircuitDesign, modules: Mapping[str, Module], *words: str) -> tuple[str, ...]:
+    """Return the files of modules, and of the vendor's cells in `mul`, relative to formal/."""
+    paths = [f"../rtl/{design.name}_{word}.v" for word in words if word in modules]
+    if "mul" in words and "mul" in modules:
+        paths += [f"../{path}" for path in simulation_files(design)]
+    return tuple(paths)
 
 
 def base_names(paths: tuple[str, ...]) -> str:
@@ -70,18 +59,18 @@ def base_names(paths: tuple[str, ...]) -> str:
 # Proofs of the modules `_step` and `_clamp` against independent reference models.
 
 
-def leaf_proofs(
-    design: CircuitDesign, instances: tuple[Instance, ...], sources: tuple[str, ...]
-) -> dict[str, str]:
+def leaf_proofs(design: CircuitDesign, modules: Mapping[str, Module]) -> dict[str, str]:
     """Return the proofs of `_step` and `_clamp` for every size used in the core."""
     found: dict[str, str] = {}
+    instances = modules["core"].instances
+    leaves = _sources(design, modules, "mul", "clamp", "step")
     for module, keys, cycles in (
         ("step", ("A_WIDTH", "B_WIDTH", "SUM_WIDTH", "PLACES", "WIDTH", "SUBTRACT"), 4),
         ("clamp", ("IN_WIDTH", "WIDTH"), 3),
     ):
         sizes = [{k: i.parameters[k] for k in keys} for i in instances if i.module == module]
         if sizes:
-            found |= _leaf(design, module, sizes, cycles, sources)
+            found |= _leaf(design, module, sizes, cycles, leaves)
     return found
 
 
@@ -90,7 +79,7 @@ def _leaf(
     module: str,
     sizes: list[dict[str, int]],
     cycles: int,
-    sources: tuple[str, ...],
+    leaves: tuple[str, ...],
 ) -> dict[str, str]:
     name = design.name
     checker, top = f"{name}_{module}_check", f"{name}_{module}_sizes"
@@ -109,7 +98,6 @@ def _leaf(
     control = _parameters(one | narrow | {"FITS": 1, "ASSUMED": 0})
     roundings = ", with each rounding" if module == "step" else ""
     note = f"{name}_{module} in every size of {name}_core{roundings}."
-    leaves = tuple(p for p in sources if not p.endswith(("_core.v", "_delay.v")))
     top_view = {
         "family": design.model.family,
         "top": top,
@@ -153,7 +141,6 @@ def _parameters(values: dict[str, int]) -> str:
 # so that their outputs are equal too. A degree of 8 therefore takes as long as a degree of 2.
 
 
-_PRODUCT = re.compile(r"(\w+) = \w+ \* \w+;")
 _FOLDER = "verilog/formal"
 
 
@@ -171,10 +158,10 @@ def _flow(design: CircuitDesign) -> str:
     flipped = _flipped(design)
     signs = {v.name: f"{{1'b1, {(width_of(v) or 1) - 1}'d0}}" for _, v in design.inner_inputs}
     control = [f"{n} ^ {signs[n]}" if n == flipped else n for n in inner]
-    lines = (*ports("input", design.inner_inputs), *ports("output", design.inner_results))
+    found = (*ports("input", design.inner_inputs), *ports("output", design.inner_results))
     view = {
         **design.heading,
-        "ports": [f"{line}," for line in lines],
+        "ports": [f"{p.text}," for p in found],
         "connections": connected(zip(outer, inner, strict=True)),
         "control_connections": connected(zip(outer, control, strict=True)),
     }
@@ -185,11 +172,11 @@ def _prefixed(prefix: str, signals: Signals) -> Signals:
     return tuple((f"{prefix}{name}", v) for name, v in signals)
 
 
-def pipeline_proof(
-    design: CircuitDesign, instances: tuple[Instance, ...], sources: tuple[str, ...], latency: int
-) -> dict[str, str]:
+def pipeline_proof(design: CircuitDesign, modules: Mapping[str, Module]) -> dict[str, str]:
     """Return the proof of the core against its own logic without registers."""
     name, inputs, results = design.name, design.inner_inputs, design.inner_results
+    instances, latency = modules["core"].instances, modules["core"].registers["_valid"]
+    sources = _sources(design, modules, "mul", "delay", "clamp", "step", "core")
     delay = next((i for i in instances if i.module == "delay"), None)
     shortened = delay.name if delay is not None else ""
     flow, still = _prefixed("_flow_", results), _prefixed("_still_", results)
@@ -235,16 +222,14 @@ def pipeline_proof(
     }
 
 
-def next_proof(
-    design: CircuitDesign, instances: tuple[Instance, ...], sources: tuple[str, ...], text: str
-) -> dict[str, str]:
-    """Return the proof of the core without registers against the step with a given text."""
-    name = design.name
+def next_proof(design: CircuitDesign, modules: Mapping[str, Module]) -> dict[str, str]:
+    """Return the proof of the core without registers against the single-cycle step."""
+    name, instances = design.name, modules["core"].instances
     inner = {"mul": "", "step": ".mul"}
     multipliers = [f"_core.{i.name}{inner[i.module]}" for i in instances if i.module in inner]
-    products = [f"{m[1]}$mul" for m in _PRODUCT.finditer(text)]
+    products = [f"{product}$mul" for product in modules["next"].products]
     assert len(products) == len(multipliers), f"{name}: {products} against {multipliers}"
-    used = tuple(p for p in sources if not p.endswith("_mul.v") and "/sim/" not in p)
+    used = _sources(design, modules, "delay", "clamp", "step", "core")
     local = tuple(f"{name}_{word}.v" for word in ("flow", "map", "box"))
     view = {
         **design.heading,
@@ -457,34 +442,33 @@ _AXIS = ("s_axis_tvalid", "s_axis_tready", "m_axis_tvalid", "m_axis_tready")
 
 
 def stream_proof(
-    design: CircuitDesign, form: str, files: Mapping[str, str], latency: int
+    design: CircuitDesign, form: str, modules: Mapping[str, Module], latency: int
 ) -> dict[str, str]:
     """Return the proof of the stream of a form, "seq" or "array".
 
     Args:
         design: The neuron.
         form: Form of the circuit.
-        files: The circuit, path -> text.
+        modules: The circuit.
         latency: Latency of the form.
     """
-    stream = _SEQ if form == "seq" else _array(design, files)
+    stream = _SEQ if form == "seq" else _array_stream(design, modules)
     top = f"{design.name}_{form}"
     templates = {
         f"formal/{design.name}_stubs.v": "verilog/formal/stubs.v.j2",
         f"formal/{top}_check.v": "verilog/formal/stream_check.v.j2",
         f"formal/{top}.sby": "verilog/formal/stream.sby.j2",
     }
-    return render_files(templates, _view(design, stream, files, latency))
+    return render_files(templates, _view(design, stream, modules, latency))
 
 
-def _array(design: CircuitDesign, files: Mapping[str, str]) -> _Stream:
+def _array_stream(design: CircuitDesign, modules: Mapping[str, Module]) -> _Stream:
     """Return the array's stream: each neuron inside has a bit in a register of valid bits."""
-    name, neurons = design.name, design.rtl.neurons
-    inside = []
-    for register, word in (("_valid", "array"), ("_core._valid", "core")):
-        width = _register_width("_valid", files[f"rtl/{name}_{word}.v"])
-        assert width is not None, f"{name}_{word} has no valid bits"
-        inside.append((register, width))
+    neurons, registers = design.rtl.neurons, modules["array"].registers
+    inside = [
+        ("_valid", registers["_valid"]),
+        ("_core._valid", modules["core"].registers["_valid"]),
+    ]
     counting = tuple(
         f"for (k = 0; k < {width}; k = k + 1) valid_count = valid_count + {_flat(register)}[k];"
         if width > 1
@@ -492,17 +476,11 @@ def _array(design: CircuitDesign, files: Mapping[str, str]) -> _Stream:
         for register, width in inside
     )
     asserts = [f"assert (!input_transfer || inside_count < {neurons});"]
-    waits = _register_width("_in_flight", files[f"rtl/{name}_array.v"])
-    if waits is not None:
-        inside.append(("_in_flight", waits))
+    if "_in_flight" in registers:
+        inside.append(("_in_flight", registers["_in_flight"]))
         asserts.append("assert (inside_count == _in_flight);")
         asserts.append(f"assert (_in_flight <= {neurons});")
     return _Stream("array", _AXIS, tuple(inside), counting, tuple(asserts))
-
-
-def _register_width(register: str, text: str) -> int | None:
-    found = re.search(rf"^    reg (?:\[(\d+):0\] )?{register};$", text, re.M)
-    return None if found is None else int(found[1] or 0) + 1
 
 
 def _flat(name: str) -> str:
@@ -510,22 +488,21 @@ def _flat(name: str) -> str:
 
 
 def _view(
-    design: CircuitDesign, stream: _Stream, files: Mapping[str, str], latency: int
+    design: CircuitDesign, stream: _Stream, modules: Mapping[str, Module], latency: int
 ) -> dict[str, object]:
     top = f"{design.name}_{stream.form}"
-    found = module_ports(files[f"rtl/{top}.v"])
-    others = [p for p in found if p[0] not in ("clk", "rst", *stream.handshake)]
-    inputs = [p for p in others if p[1] == "input"]
-    results = [p for p in others if p[1] == "output"]
-    payload = [p for p in results if p[0] != "tlast_error"]
-    if stream.form == "seq":
-        paths = [f"rtl/{top}.v"]
-    else:
-        omitted = {f"rtl/{design.name}_{word}.v" for word in _NOT_OF_ARRAY}
-        paths = [p for p in files if p.startswith("rtl/") and p not in omitted]
+    found = modules[stream.form].ports
+    others = [p for p in found if p.name not in ("clk", "rst", *stream.handshake)]
+    inputs = [p for p in others if p.direction == "input"]
+    results = [p for p in others if p.direction == "output"]
+    payload = [p for p in results if p.name != "tlast_error"]
+    words = [stream.form]
+    if stream.form == "array":
+        words = [word for word in modules if word not in _NOT_OF_ARRAY]
+    files = [f"{design.name}_{word}.v" for word in words]
     inside = [(_flat(n), width) for n, width in stream.inside]
     in_valid, in_ready, out_valid, out_ready = stream.handshake
-    names = [name for name, _, _ in others] + [name for name, _ in inside]
+    names = [p.name for p in others] + [name for name, _ in inside]
     return {
         **design.heading,
         "top": top,
@@ -533,20 +510,20 @@ def _view(
         "in_ready": in_ready,
         "out_valid": out_valid,
         "out_ready": out_ready,
-        "inputs": [f"(* anyseq *) {_wire(name, width)}" for name, _, width in inputs],
-        "results": [_wire(name, width) for name, _, width in results],
+        "inputs": [f"(* anyseq *) {_wire(p.name, p.bits)}" for p in inputs],
+        "results": [_wire(p.name, p.bits) for p in results],
         "inside": [_wire(name, width) for name, width in inside],
         "connections": connected((name, name) for name in names),
-        "payload": ", ".join(name for name, _, _ in payload),
-        "payload_width": sum(width for _, _, width in payload),
+        "payload": ", ".join(p.name for p in payload),
+        "payload_width": sum(p.bits for p in payload),
         "counting": stream.counting,
         "asserts": stream.asserts,
         "depth": latency + 8,
         "skip": latency,
-        "sources": " ".join(p.removeprefix("rtl/") for p in paths),
+        "sources": " ".join(files),
         "exposed": " ".join(f"{top}/w:{n}" for n, _ in stream.inside),
         "renamed": [(n, _flat(n)) for n, _ in stream.inside if "." in n],
-        "files": [f"../{p}" for p in paths],
+        "files": [f"../rtl/{file}" for file in files],
     }
 
 
@@ -554,35 +531,27 @@ def _wire(name: str, width: int) -> str:
     return f"wire [{width - 1}:0] {name};" if width > 1 else f"wire {name};"
 
 
-# Proofs of a circuit for sby, each with a control that must fail.
-#
-# NAME_step.sby, NAME_clamp.sby   the leaves against models written as comparisons
-# NAME_pipeline.sby               the core against its own logic without registers
-# NAME_next.sby                   that logic against the single-cycle step
-# NAME_state.sby                  bounds of the states after every step
-# NAME_seq.sby, NAME_array.sby    the streams neither lose nor add a result
+# All proofs of a circuit.
 
 
 def proofs(
-    design: CircuitDesign, files: Mapping[str, str], latencies: Mapping[str, int]
+    design: CircuitDesign, modules: Mapping[str, Module], latencies: Mapping[str, int]
 ) -> dict[str, str]:
     """Return the files of formal/.
 
     Args:
         design: The neuron.
-        files: The circuit, path -> text.
+        modules: The circuit, by the words of its modules.
         latencies: Form of the circuit -> latency.
     """
     found: dict[str, str] = {}
     if "comb" in latencies:
         found |= state_proof(design)
-    if f"rtl/{design.name}_core.v" in files:  # an array has it too
-        instances = instances_of(design.name, files[f"rtl/{design.name}_core.v"])
-        sources = sources_of(design, files)
-        found |= leaf_proofs(design, instances, sources)
-        found |= pipeline_proof(design, instances, sources, Pipeline(design).latency)
-        found |= next_proof(design, instances, sources, files[f"rtl/{design.name}_next.v"])
+    if "core" in modules:  # an array has it too
+        found |= leaf_proofs(design, modules)
+        found |= pipeline_proof(design, modules)
+        found |= next_proof(design, modules)
     for form in ("seq", "array"):
         if form in latencies:
-            found |= stream_proof(design, form, files, latencies[form])
+            found |= stream_proof(design, form, modules, latencies[form])
     return found

@@ -1,7 +1,12 @@
-"""Plan of one time step for a single multiplier: multiply-adds, exact products, logic.
+"""The `_seq` form: one time step on a single multiplier.
 
 A rounded sum of products is a chain of multiply-adds. In a circuit with such a chain, a saturated
 sum without products is a multiply-add by 1: it shares the adder and the clamp.
+
+A multiply-add is a step of three cycles: the product, the sum, the clamp. `_acc` has its result,
+which the next step of Horner's scheme reads; `_factor` has the other operand. A result that is
+read later moves to its own register while the next step multiplies. Logic between the steps costs
+no cycles, unless one carry chain follows another.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from math import inf
 from typing import TypeAlias
 
 from lnm_codegen.backends.render import render
+from lnm_codegen.backends.verilog.design import CircuitDesign
 from lnm_codegen.backends.verilog.expr import (
     Printer,
     Signal,
@@ -22,7 +28,14 @@ from lnm_codegen.backends.verilog.expr import (
     sign_extended,
     width_of,
 )
-from lnm_codegen.backends.verilog.parts import CircuitDesign, indented, port, ports, separated
+from lnm_codegen.backends.verilog.module import (
+    Module,
+    ModulePort,
+    controls,
+    indented,
+    port_lines,
+    ports,
+)
 from lnm_codegen.backends.verilog.pipeline import (
     Rounded,
     fits,
@@ -33,8 +46,7 @@ from lnm_codegen.backends.verilog.pipeline import (
     rounded_parts,
 )
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.bounds import Span, always_fits, span
-from lnm_codegen.ir.fixed.nodes import SumOp, expr_text
+from lnm_codegen.ir.fixed.nodes import Span, SumOp, always_fits, expr_text, span
 from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits, Rounding
@@ -475,6 +487,7 @@ class StepValues:
     read_ports: set[str] = field(default_factory=set)
     captures: list[Capture] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    read: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Enter the inputs."""
@@ -525,7 +538,9 @@ class StepValues:
         design = self.design
         names = design.constant_names | {n: self.at(n, cycle) for n in self.reads(e)}
         digits = design.rtl.shift_add
-        return Printer(names, design.constants, digits, self.spans, self.names, self.lines)
+        return Printer(
+            names, design.constants, digits, self.spans, self.names, self.lines, read=self.read
+        )
 
     def wire(self, name: str, width: int | None, text: str) -> None:
         """Declare a wire."""
@@ -533,11 +548,6 @@ class StepValues:
 
 
 # Schedule of one time step on one multiplier: products by step, registers and selections.
-#
-# A multiply-add is a step of three cycles: the product, the sum, the clamp. `_acc` has its result,
-# which the next step of Horner's scheme reads; `_factor` has the other operand. A result that is
-# read later moves to its own register while the next step multiplies. Logic between the steps costs
-# no cycles, unless one carry chain follows another.
 
 
 @dataclass(frozen=True, slots=True)
@@ -989,35 +999,34 @@ def _unused_bits(sums: Sums) -> list[str]:
 # Module of the `_seq` form: a schedule as Verilog.
 
 
-def seq_module(design: CircuitDesign, sequence: Sequence) -> str:
+def seq_module(design: CircuitDesign, sequence: Sequence) -> Module:
     """Return the module of a schedule."""
     counter = StepCounter(sequence.count)
     lines = _lines(sequence, counter)
     results = zip(design.outer_results, sequence.results, strict=True)
+    found = (
+        *controls("input", "clk", "rst", "in_valid"),
+        *controls("output", "in_ready"),
+        *ports("input", design.outer_inputs),
+        ModulePort("output", "out_valid", kind="reg"),
+        *controls("input", "out_ready"),
+        *ports("output", design.outer_results, "reg"),
+    )
     view = {
         **design.heading,
         "equations": design.model.equations,
         "schedule": sequence.comments,
         "latency": sequence.latency,
         "interval": sequence.interval,
-        "ports": separated(
-            (
-                *(port("input", word) for word in ("clk", "rst", "in_valid")),
-                port("output", "in_ready"),
-                *ports("input", design.outer_inputs),
-                port("output", "out_valid", kind="reg"),
-                port("input", "out_ready"),
-                *ports("output", design.outer_results, "reg"),
-            )
-        ),
-        "localparams": design.localparams((*lines, *sequence.results)),
+        "ports": port_lines(found),
+        "localparams": design.localparams(sequence.values.read),
         "several": sequence.count > 1,
         "step_width": counter.width,
         "last": counter.is_step(sequence.count - 1),
         "lines": indented(lines),
         "results": [f"{name} <= {result};" for (name, _), result in results],
     }
-    return render("verilog/sequence/seq.v.j2", view)
+    return Module(render("verilog/sequence/seq.v.j2", view), found)
 
 
 def _lines(sequence: Sequence, counter: StepCounter) -> list[str]:

@@ -1,4 +1,4 @@
-"""Golden vectors: stimuli and results of the NumPy model, as hexadecimal lines for `$readmemh`.
+"""Self-checking testbenches, and golden vectors of the NumPy model, as lines for `$readmemh`.
 
 A line is one word. Its fields stand from the left in the order of `fields`, in two's complement.
 """
@@ -13,14 +13,9 @@ import numpy as np
 
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.array import ArrayTimes, StreamField, data_width, stream_fields
+from lnm_codegen.backends.verilog.design import CircuitDesign
 from lnm_codegen.backends.verilog.expr import declared, hex_text, literal, width_of
-from lnm_codegen.backends.verilog.parts import (
-    CircuitDesign,
-    connected,
-    declarations,
-    named,
-    same_names,
-)
+from lnm_codegen.backends.verilog.module import connected, declarations, named, same_names
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array, run
 from lnm_codegen.ir.types import Bits

@@ -8,8 +8,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from lnm_codegen.backends.verilog.core.ecp5 import FACTOR_BITS
 from lnm_codegen.backends.verilog.expr import signed_digits
+from lnm_codegen.backends.verilog.pipeline import FACTOR_BITS
 from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware.folder import Circuit, CircuitForm
 from lnm_codegen.hardware.result import Check, StepResult, failed, skipped, step_result, verdict

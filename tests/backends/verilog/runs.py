@@ -15,8 +15,9 @@ import pytest
 import lnm_codegen as lnm
 from lnm_codegen.backends.fixed import FixedModel
 from lnm_codegen.backends.verilog import backend
+from lnm_codegen.backends.verilog.design import CircuitDesign
 from lnm_codegen.backends.verilog.expr import declared, width_of
-from lnm_codegen.backends.verilog.design import CircuitDesign, connected, declarations, same_names
+from lnm_codegen.backends.verilog.module import connected, declarations, same_names
 from lnm_codegen.backends.verilog.testbench import Vectors, step_vectors
 from lnm_codegen.compiler.emit import fixed_model_of
 from lnm_codegen.ir.fixed import nodes as fx

@@ -18,7 +18,8 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.base import Source
-from lnm_codegen.backends.verilog.folder import module_ports
+from lnm_codegen.backends.verilog.backend import circuit_of
+from lnm_codegen.compiler.emit import fixed_model_of
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.ir.fixed.exchange import from_json
 from tests import update_generated
@@ -42,6 +43,12 @@ def needs(*tools: str) -> pytest.MarkDecorator:
 needs_cocotb = pytest.mark.skipif(
     importlib.util.find_spec("cocotb") is None, reason="cocotb is not installed"
 )
+
+
+def printed_ports(text: str) -> list[tuple[str, int]]:
+    """Return name and width of each port in the head of a module."""
+    port = r"^ *(?:input|output) +(?:wire|reg) *(?:signed)? *(?:\[(\d+):0\])? *(\w+),?$"
+    return [(name, int(high or 0) + 1) for high, name in re.findall(port, text, re.M)]
 
 
 def written(folder: Path, **options) -> Path:
@@ -238,7 +245,7 @@ def test_the_readme_has_only_the_forms_written(folder):
         rtl = lnm.Rtl((word,), neurons=20)
         files = lnm.emit(neuron(), "verilog", name="quad", spec=Q4_12, rtl=rtl).files
         text = files["README.md"]
-        declared = {name for name, _, _ in module_ports(files[f"rtl/quad_{word}.v"])}
+        declared = {name for name, _ in printed_ports(files[f"rtl/quad_{word}.v"])}
         listed = {row for row in re.findall(r"^\| `([\w*]+)` \| `\w+` \|", text, re.M)}
         control = {re.sub(r"(?<=_axis_).*", "*", name) for name in declared}
         data = {f"{way}{n}" for way in ("", "in_", "out_") for n in ("v", "x", "spike")}
@@ -248,13 +255,16 @@ def test_the_readme_has_only_the_forms_written(folder):
 
 
 def test_ports_of_a_module(folder):
-    """Name, direction and width, for the harness."""
-    found = module_ports((folder / "rtl" / "quad_core.v").read_text())
-    assert found == (
+    """The ports that scripts read are those of the text, of every form."""
+    circuit = circuit_of(fixed_model_of(neuron(), Q4_12, name="quad", rtl=lnm.Rtl(neurons=20)))
+    for word in FORMS:
+        module = circuit.modules[word]
+        assert printed_ports(module.text) == [(p.name, p.bits) for p in module.ports]
+    assert [(p.name, p.direction, p.bits) for p in circuit.modules["core"].ports] == [
         ("clk", "input", 1), ("rst", "input", 1), ("ce", "input", 1), ("in_valid", "input", 1),
         ("in_v", "input", 16), ("in_x", "input", 16), ("out_valid", "output", 1),
         ("out_spike", "output", 1), ("out_v", "output", 16),
-    )  # fmt: skip
+    ]  # fmt: skip
 
 
 @needs("make", "iverilog", "vvp", "verilator")

@@ -1,4 +1,4 @@
-"""Parts that all modules of one circuit share: its variables, ports, constants and names.
+"""Design of one circuit, which all its modules share: variables, ports, constants and names.
 
 A user's name appears unchanged, or with the prefix `in_` or `out_`. In a module with such names, a
 signal of the generator has the name of a public port or a leading `_`, which no user's name has.
@@ -6,15 +6,14 @@ signal of the generator has the name of a public port or a leading `_`, which no
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
 
 from lnm_codegen.backends.fixed import Coefficient, FixedModel
 from lnm_codegen.backends.rtl import Rtl
-from lnm_codegen.backends.verilog.expr import Printer, declared, literal, width_of
+from lnm_codegen.backends.verilog.expr import Printer, literal
+from lnm_codegen.backends.verilog.module import Signals, named
 from lnm_codegen.backends.verilog.words import verilog_meaning
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
@@ -28,9 +27,6 @@ LONGEST_NAME = 128
 """Most characters of a module, a variable or a folder of an array."""
 _CONTROLS = ("clk", "rst", "ce", "clear", "in_valid", "in_ready", "out_valid", "out_ready")
 _STREAMS = ("s_axis_", "m_axis_")
-
-Signals: TypeAlias = tuple[tuple[str, fx.Var], ...]
-"""Signals of a module: each identifier with the variable that it carries."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +138,13 @@ class CircuitDesign:
         names = self.kernel.names
         return Names([*names, *(f"{way}_{name}" for way in ("in", "out") for name in names)])
 
-    def printer(self, names: dict[str, str] | None = None, taken: Names | None = None) -> Printer:
-        """Return a printer; `names` maps variables to identifiers."""
+    def printer(
+        self,
+        names: dict[str, str] | None = None,
+        taken: Names | None = None,
+        read: set[str] | None = None,
+    ) -> Printer:
+        """Return a printer; `names` maps variables to identifiers, `read` collects variables."""
         return Printer(
             self.constant_names | (names or {}),
             self.constants,
@@ -151,6 +152,7 @@ class CircuitDesign:
             self.spans,
             taken or Names(),
             whole=self.whole,
+            read=set() if read is None else read,
         )
 
     @cached_property
@@ -164,19 +166,16 @@ class CircuitDesign:
                 names.add(let.value.name)
         return frozenset(names)
 
-    def localparams(self, lines: Iterable[str]) -> tuple[str, ...]:
-        """Return the constants that `lines` read, each with its real value and format.
+    def localparams(self, read: Collection[str]) -> tuple[str, ...]:
+        """Return the constants of a module that reads some, each with its real value and format.
 
         A constant that shifts and additions replace is a comment.
         """
-        read = {word for line in lines for word in re.findall(r"\w+", line)}
-        constants = [c for c in self.model.coefficients if c.name in self.constants]
         names = self.constant_names
         return tuple(
-            localparam(c, names[c.name])
-            if names[c.name] in read
-            else f"// {names[c.name]}: {_meaning(c)}"
-            for c in constants
+            localparam(c, names[c.name]) if c.name in read else f"// {names[c.name]}: {_meaning(c)}"
+            for c in self.model.coefficients
+            if c.name in self.constants
         )
 
 
@@ -224,44 +223,3 @@ def require_length(where: str, name: str) -> None:
     if len(name) > LONGEST_NAME:
         problem = f"the name {shown(name)} has {len(name)} characters"
         raise UnsupportedError(where, problem, f"at most {LONGEST_NAME}", "Give a shorter name.")
-
-
-def named(variables: Iterable[fx.Var], prefix: str = "") -> Signals:
-    """Return signals with the names of their variables and a prefix."""
-    return tuple((f"{prefix}{v.name}", v) for v in variables)
-
-
-def port(direction: str, name: str, width: int | None = None, kind: str = "wire") -> str:
-    """Return a port; `width` is None for a condition."""
-    return declared(f"{direction:<6} {kind:<4}", name, width)
-
-
-def ports(direction: str, signals: Signals, kind: str = "wire") -> tuple[str, ...]:
-    """Return a port for each signal."""
-    return tuple(port(direction, name, width_of(v), kind) for name, v in signals)
-
-
-def declarations(kind: str, signals: Signals) -> tuple[str, ...]:
-    """Return a declaration for each signal."""
-    return tuple(f"{declared(kind, name, width_of(v))};" for name, v in signals)
-
-
-def separated(items: Iterable[str]) -> tuple[str, ...]:
-    """Return lines with a comma at the end of all but the last."""
-    lines = tuple(items)
-    return (*(f"{line}," for line in lines[:-1]), *lines[-1:])
-
-
-def connected(pairs: Iterable[tuple[str, str]]) -> str:
-    """Return the connections of an instance: (port, signal) pairs."""
-    return ", ".join(f".{name}({signal})" for name, signal in pairs)
-
-
-def same_names(*signals: Signals) -> tuple[tuple[str, str], ...]:
-    """Return pairs that connect each port to the signal of its own name."""
-    return tuple((name, name) for group in signals for name, _ in group)
-
-
-def indented(lines: Iterable[str]) -> tuple[str, ...]:
-    """Return lines with four spaces before each that is not empty."""
-    return tuple(f"    {line}" if line else "" for line in lines)
