@@ -9,7 +9,7 @@ replaces the numbers of the present versions and keeps those of others. A name e
     bytes-cuda, bytes-triton    bytes that an element-step loads and stores, forward and backward,
                                 counted while the emitted kernels run on the CPU
     cuda, triton                registers and bytes spilled of each kernel, from ptxas
-    traffic-triton              of each kernel, executed from its PTX (`benchmarks/gpu_bound.py`):
+    traffic-cuda, -triton       of each kernel, executed from its PTX (`benchmarks/gpu_bound.py`):
                                 bytes of global memory and instructions of warps for each
                                 element-step; sectors beyond the least number, conflicts of banks
     verilog                     LUT, FF, DSP, BRAM of the bare module on ECP5, and MHz for seed 1
@@ -212,6 +212,15 @@ def _python(*words: str) -> str:
 # ---- executed PTX ----
 
 
+def _ptx_compiler() -> str:
+    from tests.ptx.cuda_launch import MISSING, compiler
+
+    found = compiler()
+    if found is None:
+        raise ToolError("cuda", MISSING)
+    return found
+
+
 def _traffic(backend: str) -> Numbers:
     found: Numbers = {}
     for job in TRAFFIC:
@@ -308,6 +317,7 @@ SETS = {
     "bytes-triton": ResourceSet(_with_interpreter, _triton_bytes),
     "cuda": ResourceSet(_nvcc, _cuda),
     "triton": ResourceSet(_triton_version, _triton_registers),
+    "traffic-cuda": ResourceSet(_ptx_compiler, lambda: _traffic("cuda")),
     "traffic-triton": ResourceSet(_triton_version, lambda: _traffic("triton")),
     "verilog": ResourceSet(_yosys_and_nextpnr, _verilog),
     "verilog-network": ResourceSet(_yosys_and_nextpnr, _networks),
