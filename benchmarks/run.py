@@ -152,6 +152,10 @@ def main() -> None:
     parser.add_argument("--slice", type=float, help="seconds after which nothing runs")
     parser.add_argument("--again", action="store_true", help="also measure finished cases")
     options = parser.parse_args()
+    import torch
+
+    if options.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("--device cuda needs a GPU, and PyTorch finds none. Use a PyTorch that finds one.")
     folder, failed, began = RESULTS / options.device, [], time.monotonic()
     for case in CPU if options.device == "cpu" else GPU:
         target = folder / f"{case.name}.csv"
@@ -169,8 +173,6 @@ def main() -> None:
             failed.append(f"{case.name} (exit status {error.returncode})")
         except subprocess.TimeoutExpired:
             failed.append(f"{case.name} (stopped after {left:.0f} s)")
-    import torch
-
     print(f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}")
     print(summary(folder))
     if failed:

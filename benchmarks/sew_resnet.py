@@ -246,6 +246,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only rows whose neuron and mode contain this")
     parser.add_argument("--row", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("--device cuda needs a GPU, and PyTorch finds none. Use a PyTorch that finds one.")
     if given.row:
         row = measure(given, *given.row)
         print(row.step_ms, row.peak_gib)

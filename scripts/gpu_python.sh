@@ -38,7 +38,7 @@ try:
 except ImportError as error:
     raise SystemExit(f"{sys.argv[1]}: {error}. Name an interpreter that has PyTorch: GPU_PYTHON=...")
 if not torch.cuda.is_available():
-    raise SystemExit(f"{sys.argv[1]}: PyTorch finds no GPU. Name an interpreter that has PyTorch for it: GPU_PYTHON=...")
+    raise SystemExit(f"{sys.argv[1]}: needs a GPU, and PyTorch finds none. Name an interpreter whose PyTorch finds one: GPU_PYTHON=...")
 ' "$NAME"
 if [ -n "${WHEELS:-}" ]; then
   # Without what they depend on, which could bring another PyTorch.

@@ -170,9 +170,14 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (
         1,
         "",
-        "bench_gpu: PyTorch finds no GPU. Name an interpreter that has PyTorch for it:"
-        " GPU_PYTHON=...\n",
+        "bench_gpu: needs a GPU, and PyTorch finds none. Name an interpreter whose PyTorch finds"
+        " one: GPU_PYTHON=...\n",
     )
+    for script in ("run.py", "sew_resnet.py"):
+        command = [sys.executable, str(ROOT / "benchmarks" / script), "--device", "cuda"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("--device cuda needs a GPU, and PyTorch finds none.")
 
 
 def script_in(folder: Path, python: Path, **environment: str) -> subprocess.CompletedProcess[str]:

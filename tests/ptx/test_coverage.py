@@ -6,20 +6,19 @@ instructions that no shape reaches, with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-pytest.importorskip("triton", reason="Triton is not installed")
-
-from tests.backends.triton.checks import constants
-from tests.backends.triton.runs import build, run
+from tests.backends.cuda import test_backend as host
+from tests.backends.cuda.host import host_kernels, run_host
 from tests.cases import BLOCKS, CASES, ZOO
+from tests.ptx import cuda_launch
 from tests.ptx.counters import Counters
 from tests.ptx.machine import Machine
 from tests.ptx.program import Instruction
-from tests.ptx.triton_launch import compiled
-from tests.test_agree import check, neuron_of, reference
+from tests.test_agree import BITWISE, check, neuron_of, reference
 
 LEAST = 0.95
 NEURONS = ((3, 7, 23), (4, 3, 48))
@@ -27,11 +26,22 @@ NEURONS = ((3, 7, 23), (4, 3, 48))
 FEW = ((1, 3, 7), (1, 1, 16))
 LARGE = "numbers of 2**32 or more: 2**32 neurons would fill 16 GiB"
 EMPTY = "a chunk without a step: each chunk has at least one"
+UNROLLED = (
+    "a loop over shared memory, unrolled by 4: it runs at most twice, or a multiple of 4 times"
+)
+FAR = 40
+"""Time steps beyond which saved states of CUDA have two levels, in place of 4096."""
+SUMS = ((1, 1, 1, 1), (1, 70000, 8, 67), (1, 400, 40, 1500), (1, 7, 5, 3, 11), (1, 24, 2, 2500))
+"""Shapes of the second launch alone."""
 
 
-def unreached(counters: Counters) -> Iterator[list[tuple[int, Instruction]]]:
+Run = list[tuple[int, Instruction]]
+"""Adjacent instructions and their indices."""
+
+
+def unreached(counters: Counters) -> Iterator[Run]:
     """Yield runs of adjacent instructions that have not acted."""
-    run: list[tuple[int, Instruction]] = []
+    run: Run = []
     for index, instruction in enumerate(counters.kernel.code):
         if counters.acted[index]:
             if run:
@@ -43,7 +53,7 @@ def unreached(counters: Counters) -> Iterator[list[tuple[int, Instruction]]]:
         yield run
 
 
-def reason(run: list[tuple[int, Instruction]]) -> str | None:
+def reason(run: Run) -> str | None:
     """Return why no shape reaches a run of instructions, or None.
 
     A division of 64 bits is taken where an operand has more than 32, and is alone with its branch.
@@ -58,8 +68,58 @@ def reason(run: list[tuple[int, Instruction]]) -> str | None:
     return None
 
 
-def sweep(case: str, machine: Machine) -> None:
+def reason_on_cuda(run: Run) -> str | None:
+    """Return why no shape reaches a run of instructions of CUDA, or None.
+
+    A quotient of 64 bits is by a power of 2 in places, and moves go with it.
+    """
+    names = {i.name for _, i in run}
+    accesses = [i for _, i in run if i.name in ("ld", "st")]
+    if names <= {"div", "rem", "bra", "mul", "sub", "cvt", "mov", "shl", "shr"}:
+        return LARGE if len(run) <= 8 and names & {"div", "rem", "shr"} else None
+    if names <= {"ld", "st", "add", "shl", "setp", "mov", "bra"} and len(run) <= 32:
+        return UNROLLED if accesses and all("shared" in i.words for i in accesses) else None
+    return None
+
+
+def sweep_on_cuda(case: str, machine: Machine) -> None:
+    """Execute a neuron of CUDA over shapes and absent arguments; bits are those of the host."""
+    neuron = neuron_of(case)
+    kernels = host_kernels(neuron, "float32")
+    plan = kernels.cuda.plan
+    absent = {f"grad_{x}_seq" for x in plan.model.inputs} | {f"{q}_sum" for q in plan.counts}
+    absent |= {f"grad_{p.name}" for p in plan.learnable}
+
+    def go(shape: tuple[int, ...], **options: Any) -> None:
+        a = host.drawn(case, shape)
+        with cuda_launch.compiled(machine):
+            got = run_host(neuron, a, **options)
+        if case in BITWISE:
+            host.same(got, run_host(neuron, a, **options))
+
+    with kernels.far(FAR):
+        for many, few in zip(NEURONS, FEW, strict=True):
+            for steps in (0, 1, 29):
+                go((steps, *many))
+            for steps in (*range(1, 34), *range(41, 74), 100):
+                go((steps, *few))
+            for steps in (*range(1, 18), 100):
+                go((steps, *few), absent=["checkpoints"])
+            for steps in (5, 100):
+                go((steps, *few), absent=absent, ends=False, one_state=True)
+        for shape in ((18, 4, 4, 72), (18, 3, 7, 53)):
+            go(shape, grid=1)
+        for shape in SUMS if plan.backward_launches == 2 else ():
+            with cuda_launch.compiled(machine):
+                cuda_launch.reduced(neuron, "float32", shape)
+
+
+def sweep_on_triton(case: str, machine: Machine) -> None:
     """Execute a neuron of Triton over shapes that reach its paths; numbers are within bounds."""
+    from tests.backends.triton.checks import constants
+    from tests.backends.triton.runs import build, run
+    from tests.ptx.triton_launch import compiled
+
     built = build(neuron_of(case))
 
     def go(
@@ -82,21 +142,40 @@ def sweep(case: str, machine: Machine) -> None:
             go((steps, *many), levels=levels, chunk=4)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("case", CASES | ZOO | BLOCKS)
-def test_coverage(case: str) -> None:
-    """At least 95 % of what shapes can reach; the rest is printed with its reason."""
-    machine, problems = Machine(), []
-    sweep(case, machine)
+def report(case: str, machine: Machine, why: Callable[[Run], str | None]) -> None:
+    """Print what did not run; at least 95 % of what shapes can reach must have."""
+    problems = []
     for counters in machine.counters.values():
         kernel, explained = counters.kernel, 0
         print(f"{case} {kernel.name}: {counters.coverage:.1%} of {len(kernel.code)} instructions")
-        for run_ in unreached(counters):
-            why = reason(run_)
-            explained += len(run_) if why else 0
-            print(f"    {run_[0][0]} to {run_[-1][0]}: {why or run_[0][1].text}")
+        for run in unreached(counters):
+            said = why(run)
+            explained += len(run) if said else 0
+            print(f"    {run[0][0]} to {run[-1][0]}: {said or run[0][1].text}")
         share = sum(counters.acted) / (len(kernel.code) - explained)
         if share < LEAST:
             problems.append((kernel.name, len(kernel.code), share))
     assert not problems
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("case", CASES | ZOO | BLOCKS)
+def test_coverage_of_triton(case: str) -> None:
+    """At least 95 % of what shapes can reach; the rest is printed with its reason."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    machine = Machine()
+    sweep_on_triton(case, machine)
+    report(case, machine, reason)
+
+
+@pytest.mark.slow
+@pytest.mark.needs_cc
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(cuda_launch.compiler() is None, reason=cuda_launch.MISSING)
+@pytest.mark.parametrize("case", CASES | ZOO | BLOCKS)
+def test_coverage_of_cuda(case: str) -> None:
+    """At least 95 % of what shapes and absent arguments can reach; the rest as for Triton."""
+    machine = Machine()
+    sweep_on_cuda(case, machine)
+    report(case, machine, reason_on_cuda)

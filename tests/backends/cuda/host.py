@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -201,6 +201,8 @@ def run_host(
     repeated: bool = False,
     grid: int | None = None,
     ends: bool = True,
+    absent: Collection[str] = (),
+    one_state: bool = False,
     sharing: Mapping[str, tuple[int, int]] = MappingProxyType({}),
 ) -> Results:
     """Run forward and backward on `a`.
@@ -213,6 +215,8 @@ def run_host(
         repeated: Read the first row of every sequence at every step (stride 0).
         grid: Blocks of the large kernels, if not what the plan says.
         ends: Take the final states, pass their gradients, and take those of the initial ones.
+        absent: Arguments that are null. Without "checkpoints" no backward runs.
+        one_state: All neurons begin with the first one's states (stride 0).
         sharing: Further input -> inner, count: neuron m reads number m / inner % count of a step.
     """
     kernels = host_kernels(neuron, dtype)
@@ -232,7 +236,8 @@ def run_host(
             x, stride = distinct(x, inner, count), count
         values |= {f"{s.name}_seq": memory.sequence(x), f"{s.name}_stride": stride}
     for name, state in a.state.items():
-        values |= {f"{name}_init": memory.numbers(state), f"{name}_init_stride": 1}
+        starts = state.reshape(-1)[:1] if one_state else state
+        values |= {f"{name}_init": memory.numbers(starts), f"{name}_init_stride": 1 - one_state}
     values |= {name: memory.numbers(p) for name, p in a.params.items()}
     flat = (steps, *extent)
     outputs = {o: memory.empty(flat, memory.io) for o in plan.model.outputs}
@@ -246,16 +251,24 @@ def run_host(
     )
     args = struct(
         plan.forward_fields,
-        values
-        | {"checkpoints": checkpoints}
-        | {f"{o}_seq": t for o, t in outputs.items()}
-        | ({f"{s}_final": t for s, t in finals.items()} if ends else {})
-        | {f"{q}_sum": t for q, t in counted.items()},
+        _but(
+            absent,
+            values
+            | {"checkpoints": checkpoints}
+            | {f"{o}_seq": t for o, t in outputs.items()}
+            | ({f"{s}_final": t for s, t in finals.items()} if ends else {})
+            | {f"{q}_sum": t for q, t in counted.items()},
+        ),
     )
     workspace = memory.empty((0,), np.dtype("u1"), True)
     for launch in cuda.forward_launches(neurons, sizes["sample"]):
         kernels.launch(_on_grid(launch, grid), args, workspace)
     memory.check()
+    counts = {q: t.copy() for q, t in counted.items()}
+    made = {o: decoded(t, dtype) for o, t in outputs.items()}
+    states = {**(finals if ends else {}), **counts}
+    if "checkpoints" in absent:
+        return Results(made, states, {})
 
     grads: dict[str, np.ndarray] = {}
     stride = 0 if repeated else neurons
@@ -270,7 +283,7 @@ def run_host(
     for p in plan.learnable:
         grads[p.name] = memory.empty(a.params[p.name].shape, memory.real)
         values[f"grad_{p.name}"] = grads[p.name]
-    args = struct(plan.backward_fields, values | {"checkpoints": checkpoints})
+    args = struct(plan.backward_fields, _but(absent, values | {"checkpoints": checkpoints}))
     numbers = kernels.library.host_numbers(
         *(ctypes.c_int64(k) for k in (steps, neurons, sizes["sample"]))
     )
@@ -278,12 +291,12 @@ def run_host(
     for launch in cuda.backward_launches(neurons, sizes["sample"], sizes["channels"]):
         kernels.launch(_on_grid(launch, grid), args, workspace)
     memory.check()
-    counts = {q: t.copy() for q, t in counted.items()}
-    return Results(
-        {o: decoded(t, dtype) for o, t in outputs.items()},
-        {**(finals if ends else {}), **counts},
-        {n: decoded(g, dtype) if n in plan.model.inputs else g for n, g in grads.items()},
-    )
+    found = {n: decoded(g, dtype) if n in plan.model.inputs else g for n, g in grads.items()}
+    return Results(made, states, found)
+
+
+def _but(absent: Collection[str], values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in absent}
 
 
 def _on_grid(launch: Launch, grid: int | None) -> Launch:

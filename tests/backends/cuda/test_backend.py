@@ -317,6 +317,29 @@ def test_absent_ends() -> None:
 
 
 @needs_cc
+def test_one_initial_state() -> None:
+    """Stride 0 gives each neuron one number: bit-exact to the number for each, aligned or not."""
+    neuron, a = neuron_of("lnm-matrix"), drawn("lnm-matrix", (20, 2, 3, 50))
+    a.state = {n: np.full_like(s, s.flat[0]) for n, s in a.state.items()}
+    expected = run_host(neuron, a)
+    for shift in (0, 1):
+        same(run_host(neuron, a, one_state=True, shift=shift), expected)
+
+
+@needs_cc
+def test_absent_results() -> None:
+    """Null pointers: what is not wanted is skipped, the rest has the same bits."""
+    neuron, a = neuron_of("lnm-3"), drawn("lnm-3", (20, 2, 3, 50))
+    whole = run_host(neuron, a)
+    forward = run_host(neuron, a, absent=["checkpoints"])
+    same(forward, Results(whole.outputs, whole.states, {}))
+    got = run_host(neuron, a, absent=["grad_x_seq"])
+    assert np.isnan(got.grads.pop("x")).all()
+    del whole.grads["x"]
+    same(got, whole)
+
+
+@needs_cc
 @pytest.mark.parametrize("case", ["lnm-3", "lnm-4"])
 def test_sums_against_float64(case: str) -> None:
     """Within 1e-6 of the sum of magnitudes of the same float32 terms."""
