@@ -130,6 +130,8 @@ def sweep_on_triton(case: str, machine: Machine) -> None:
         changed = {"_ONE_LEVEL": levels, "_SPREAD": spread, "_CHUNK": chunk}
         with constants(built, **changed), compiled(machine):
             check(run(built, a), b, "float32")
+            if shape[1:] in NEURONS:
+                run(built, a, scalar_state=True)
 
     for many, few in zip(NEURONS, FEW, strict=True):
         for steps in (1, 29):
