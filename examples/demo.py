@@ -166,7 +166,7 @@ def save_figure(found: dict[str, Any], folder: Path) -> Path:
 
 def check_kernels() -> None:
     """Compare every backend that runs here with the interpreter, on the neuron defined above."""
-    from lnm_codegen.nn.check.compare import compare_backends
+    from lnm_codegen.nn.check import compare_backends
 
     CONSOLE.rule("4. Its kernels, against the interpreter")
     found = compare_backends(two_states())

@@ -87,7 +87,7 @@ def bench(
 ) -> None:
     """Time a neuron or network beside the floor and other libraries."""
     from lnm_codegen.bench import measure
-    from lnm_codegen.nn.load.bits import settle_cache
+    from lnm_codegen.nn.bits import settle_cache
 
     word = family or ("lnm" if network is None else "lif")
     arguments = family_arguments(settings, degree)

@@ -17,7 +17,7 @@ from lnm_codegen.cli.output import print_json, print_table
 from lnm_codegen.families.library import resolve
 
 if TYPE_CHECKING:
-    from lnm_codegen.nn.check.compare import BackendComparison
+    from lnm_codegen.nn.check import BackendComparison
 
 
 def check(
@@ -44,9 +44,11 @@ def check(
     difference.
     """
     neuron = resolve(family, **family_arguments(settings, degree))
-    from lnm_codegen.nn.check.compare import compare_backends  # loads PyTorch
-    from lnm_codegen.nn.check.draw import SHAPE
-    from lnm_codegen.nn.load.bits import settle_cache
+    from lnm_codegen.nn.bits import settle_cache
+    from lnm_codegen.nn.check import (
+        SHAPE,
+        compare_backends,  # loads PyTorch
+    )
 
     settle_cache()
     found = compare_backends(neuron, scale)
@@ -82,7 +84,7 @@ def _as_dict(found: BackendComparison) -> dict[str, Any]:
 
 
 def _print(name: str, shape: tuple[int, ...], fixed: list[str], found: BackendComparison) -> None:
-    from lnm_codegen.nn.check.draw import interval_of
+    from lnm_codegen.nn.check import interval_of
 
     rates = ", ".join(f"{spike} in {100 * rate:.3g} %" for spike, rate in found.spikes.items())
     typer.echo(

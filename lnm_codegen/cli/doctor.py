@@ -79,7 +79,7 @@ def _package(module: str, name: str | None = None) -> str:
 
 
 def _cuda() -> str:
-    from lnm_codegen.nn.check.compare import cuda_device
+    from lnm_codegen.nn.check import cuda_device
 
     name = cuda_device()
     if name is None:
@@ -88,14 +88,14 @@ def _cuda() -> str:
 
 
 def _compiler() -> str:
-    from lnm_codegen.nn.load.compiler import compiler
+    from lnm_codegen.nn.load.c import compiler
 
     found = compiler()
     return f"{' '.join(found.command)} ({found.version})"
 
 
 def _openmp() -> str:
-    from lnm_codegen.nn.load.compiler import OPENMP, compiler, openmp_error
+    from lnm_codegen.nn.load.c import OPENMP, compiler, openmp_error
 
     problem = openmp_error(compiler())
     if problem is not None:
@@ -129,7 +129,7 @@ def _cache() -> str:
 
 def _kernels() -> str:
     """Compile and load a small library, as a layer does at its first call."""
-    from lnm_codegen.nn.load.bits import compiling_folder
+    from lnm_codegen.nn.bits import compiling_folder
 
     folder, error = compiling_folder()
     if error is None:

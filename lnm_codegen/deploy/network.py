@@ -22,7 +22,7 @@ from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn.hooks import hooked
 from lnm_codegen.nn.norm.deferred import NormModule
-from lnm_codegen.nn.norm.inputs import neuron_inputs
+from lnm_codegen.nn.norm.layer import neuron_inputs
 from lnm_codegen.nn.parameters import finest_axes, needed_sizes, values_of
 
 

@@ -18,7 +18,7 @@ from lnm_codegen.analysis.charge import emits_spikes, potential_of
 from lnm_codegen.ir.names import Names
 from lnm_codegen.nn import NeuronLayer, reset
 from lnm_codegen.nn.hooks import hooked
-from lnm_codegen.nn.norm.inputs import neuron_inputs
+from lnm_codegen.nn.norm.layer import neuron_inputs
 from lnm_codegen.nn.parameters import ParameterSets, needed_sizes, parameter_sets, values_of
 from lnm_codegen.train.losses import count_correct
 

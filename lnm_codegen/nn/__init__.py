@@ -1,16 +1,15 @@
 """`torch.nn` layers that run generated kernels."""
 
-from lnm_codegen.nn.bits.saved import pack_spikes
+from lnm_codegen.nn.bits import pack_spikes
 from lnm_codegen.nn.convert.convert import conversion_report, convert
 from lnm_codegen.nn.convert.report import ConversionReport
 from lnm_codegen.nn.exchange.read import from_nir
 from lnm_codegen.nn.exchange.write import to_nir
-from lnm_codegen.nn.fusion.fuse import fuse
-from lnm_codegen.nn.fusion.report import FuseReport
+from lnm_codegen.nn.fusion.fuse import FuseReport, fuse
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.memory import empty_cache, keep_pages
 from lnm_codegen.nn.norm.layer import NormNeuron
-from lnm_codegen.nn.onnx.table import onnx_table
+from lnm_codegen.nn.onnx import onnx_table
 from lnm_codegen.nn.registration import register
 from lnm_codegen.nn.states import reset
 

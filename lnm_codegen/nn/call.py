@@ -16,8 +16,7 @@ from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.ir.declarations import State
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL, is_recomputed
-from lnm_codegen.nn.module import NeuronModule
-from lnm_codegen.nn.parameters import parameter_of
+from lnm_codegen.nn.parameters import NeuronModule, parameter_of
 from lnm_codegen.options import StepMode
 from lnm_codegen.validation import did_you_mean, require_bool, require_one_of, shown
 

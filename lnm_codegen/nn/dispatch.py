@@ -19,9 +19,11 @@ from lnm_codegen.language.text.digest import step_digest
 from lnm_codegen.nn.arguments import (
     REAL,
     converted,
+    is_exporting_onnx,
     is_plain,
     require_inputs,
     require_plain_memory,
+    require_table,
 )
 from lnm_codegen.nn.call import outputs_type, start_states
 from lnm_codegen.nn.eager import GENERATED, eager_module, is_exporting, run_eager
@@ -33,11 +35,17 @@ from lnm_codegen.nn.function import (
     run_fused,
     run_in_place,
 )
-from lnm_codegen.nn.integer.arithmetic import Arithmetic, narrowed, require_cpu, require_exact
-from lnm_codegen.nn.integer.eager import run_fixed_eager
-from lnm_codegen.nn.integer.function import adjoint_of, library_of, run_fixed_c
+from lnm_codegen.nn.integer import (
+    Arithmetic,
+    adjoint_of,
+    library_of,
+    narrowed,
+    require_cpu,
+    require_exact,
+    run_fixed_c,
+    run_fixed_eager,
+)
 from lnm_codegen.nn.layout import arranged, is_rewritable
-from lnm_codegen.nn.onnx.exporting import is_exporting_onnx, require_table
 from lnm_codegen.nn.operators import operator_of, run_operator
 from lnm_codegen.nn.select import FUSED, kernels_of, replaced, select
 from lnm_codegen.options import BackendName

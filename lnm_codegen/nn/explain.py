@@ -26,7 +26,7 @@ from lnm_codegen.ir.count import count
 from lnm_codegen.ir.kernel import preformatted
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
-from lnm_codegen.nn.bits.saved import packable
+from lnm_codegen.nn.bits import packable
 from lnm_codegen.nn.layout import Layout, is_indexed, layout_of, readable
 from lnm_codegen.nn.load.cache import recall, speed_key
 from lnm_codegen.nn.select import FUSED, device_mismatch, missing

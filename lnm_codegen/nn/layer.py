@@ -25,13 +25,13 @@ from lnm_codegen.nn.arguments import (
     sizes_of,
     widened,
 )
-from lnm_codegen.nn.bits.saved import with_bits
+from lnm_codegen.nn.bits import with_bits
 from lnm_codegen.nn.call import LayerCall, StatefulModule, States, require_starts, typed_call
 from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.explain import Explanation, explain
 from lnm_codegen.nn.function import LayerResults
-from lnm_codegen.nn.integer.arithmetic import arithmetic_of
-from lnm_codegen.nn.module import LAZY
+from lnm_codegen.nn.integer import arithmetic_of
+from lnm_codegen.nn.parameters import LAZY
 from lnm_codegen.nn.select import BACKENDS
 from lnm_codegen.options import BackendName, StepMode
 from lnm_codegen.validation import require_known, require_one_of, wrong

@@ -21,10 +21,8 @@ from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.function import Kernels
-from lnm_codegen.nn.load.c import is_built, load_c
+from lnm_codegen.nn.load.c import compiler, is_built, is_fixed_built, load_c
 from lnm_codegen.nn.load.cache import anywhere
-from lnm_codegen.nn.load.compiler import compiler
-from lnm_codegen.nn.load.fixed import is_fixed_built
 from lnm_codegen.nn.load.warn import warn_once
 from lnm_codegen.options import BackendName
 

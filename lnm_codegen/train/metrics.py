@@ -14,7 +14,7 @@ from torch.func import functional_call
 from lnm_codegen.analysis.charge import emits_spikes
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.hooks import hooked
-from lnm_codegen.nn.norm.inputs import neuron_inputs
+from lnm_codegen.nn.norm.layer import neuron_inputs
 from lnm_codegen.nn.parameters import needed_sizes, values_of
 
 HIGH = 1e30

@@ -535,7 +535,7 @@ def test_check(call, arguments):
 def test_check_finds_a_difference_and_lists_what_is_missing(monkeypatch):
     """Exit status 1 and NO where a gradient is off by 1e-3; a missing compiler is named."""
     code = (
-        "import lnm_codegen.nn.check.compare as agree\nplain = agree._run_layer\n"
+        "import lnm_codegen.nn.check as agree\nplain = agree._run_layer\n"
         "def wrong(*args):\n"
         "    found = plain(*args)\n"
         "    found['grad x'] = found['grad x'] * 1.001\n"
@@ -556,7 +556,7 @@ def test_check_finds_a_difference_and_lists_what_is_missing(monkeypatch):
 
 def test_check_reports_the_scale_and_what_is_not_compared(call, monkeypatch):
     """A spike that never occurs is in the verdict; it once read "yes" as if it were compared."""
-    from lnm_codegen.nn.check import compare
+    from lnm_codegen.nn import check as compare
 
     monkeypatch.setattr(compare, "BACKENDS", ("auto", "torch"))
     status, out, err = call("check", "rf")

@@ -8,7 +8,7 @@ import torch
 import lnm_codegen as lnm
 from lnm_codegen.bench.measure import Workload, kept_bytes
 from lnm_codegen.nn import NeuronLayer, pack_spikes
-from lnm_codegen.nn.check import compare
+from lnm_codegen.nn import check as compare
 from lnm_codegen.nn.select import missing
 from lnm_codegen.train.models import Task
 from lnm_codegen.train.models.conv import conv_net

@@ -30,7 +30,7 @@ from lnm_codegen.language.symbols import require_name
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.chain import REDUCTIONS, Chain
 from lnm_codegen.nn.exchange.known import SAME
-from lnm_codegen.nn.fusion.sequence import is_sequential, restores_time, steps
+from lnm_codegen.nn.fusion.pair import is_sequential, restores_time, steps
 from lnm_codegen.nn.hooks import evaluating
 from lnm_codegen.nn.norm.deferred import DeferredNorm
 from lnm_codegen.options import NetworkTargetName

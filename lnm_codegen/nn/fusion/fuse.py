@@ -10,9 +10,15 @@ from typing import Protocol, runtime_checkable
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lnm_codegen.nn.fusion.pair import Pair, has_hooks, join, joined, obstacle
-from lnm_codegen.nn.fusion.report import FusedPair, FuseReport, UnfusedNorm
-from lnm_codegen.nn.fusion.sequence import is_sequential, sequence_pairs
+from lnm_codegen.nn.fusion.pair import (
+    Pair,
+    has_hooks,
+    is_sequential,
+    join,
+    joined,
+    obstacle,
+    sequence_pairs,
+)
 from lnm_codegen.nn.fusion.trace import Trace
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.validation import wrong
@@ -171,3 +177,56 @@ def _called(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         yield place, child
         if is_sequential(child):
             yield from _called(place, child)
+
+
+# Report of `lnm.nn.fuse`.
+
+
+@dataclass(frozen=True, slots=True)
+class FusedPair:
+    """A batch normalisation that the layer after it computes.
+
+    Attributes:
+        norm: Path of the normalisation in the model: "blocks.0.first.norm".
+        neuron: Path of the layer.
+        shortcut: The layer also adds a shortcut, the second input of its calls.
+    """
+
+    norm: str
+    neuron: str
+    shortcut: bool = False
+
+    def __str__(self) -> str:
+        """Return "bn -> neuron"."""
+        return f"{self.norm} -> {self.neuron}{' (+ shortcut)' if self.shortcut else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnfusedNorm:
+    """A batch normalisation that stays as it is, and the reason."""
+
+    norm: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Return "bn: reason"."""
+        return f"{self.norm}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class FuseReport:
+    """The batch normalisations of a model, in its order: those that were fused, and the others.
+
+    `print(report)` has a line for each.
+    """
+
+    fused: tuple[FusedPair, ...] = ()
+    left: tuple[UnfusedNorm, ...] = ()
+
+    def __str__(self) -> str:
+        """Return one line for each batch normalisation."""
+        if not (self.fused or self.left):
+            return "No batch normalisation."
+        lines = [f"Fused: {len(self.fused)}.", *(f"  {pair}" for pair in self.fused)]
+        lines += [f"Left as they are: {len(self.left)}.", *(f"  {one}" for one in self.left)]
+        return "\n".join(lines)

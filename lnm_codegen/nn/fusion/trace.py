@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import copy
 import operator
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, MutableSequence, MutableSet
+from itertools import chain
 from typing import Any, NamedTuple, NoReturn
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
+from torch.fx.proxy import TraceError
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
-from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.nn.fusion.memory import Memory
-from lnm_codegen.nn.fusion.pair import Pair, joined
-from lnm_codegen.nn.fusion.sequence import is_spiking, last_norm, restores_time
-from lnm_codegen.nn.fusion.tracer import graph_of
+from lnm_codegen.errors import UnsupportedError, reason
+from lnm_codegen.nn.fusion.pair import (
+    Pair,
+    has_hooks,
+    is_sequential,
+    is_spiking,
+    joined,
+    last_norm,
+    restores_time,
+)
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.layer import NormNeuron
+from lnm_codegen.validation import shown
 
 _ADD = (operator.add, operator.iadd, torch.add)
 
@@ -207,3 +221,274 @@ def _refuse(module: nn.Module, _: Any) -> NoReturn:
     problem = f"{type(module).__name__} has a traced forward, which cannot be pickled"
     remedy = "Save its state_dict. Delete the file that torch.save has begun: it is incomplete."
     raise UnsupportedError("fuse", problem, remedy=remedy)
+
+
+# Graph of a module's own forward by `torch.fx`, if every call of the forward has that graph.
+#
+# An argument in a trace is a stand-in, which is neither None nor a tensor. So a forward that tests
+# its arguments may have other graphs. `graph_of` looks for these: it traces again with None and
+# with defaults in place of arguments, and it refuses tests of types.
+
+
+_SIGNS = (
+    "add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift"
+)  # fmt: skip
+IN_PLACE = {f"i{sign}": getattr(operator, f"i{sign}") for sign in _SIGNS}
+"""Functions of `operator` that change their first argument, if it is a tensor."""
+
+_TESTS = {"isinstance", "__class__", "_abc_instancecheck"}
+"""Names in a function that tests types. PyTorch's functions in C test types in its frame too."""
+
+_EQUAL = (int, float, complex, str, tuple, list, dict, Tensor)
+"""Types of values that a forward compares by `==`, which a trace refuses, and not by `is`."""
+
+
+class _Proxy(fx.Proxy):
+    """Value of a trace. `a += b` changes a, as for a tensor; fx alone makes a new value."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """Return the class to PyTorch, and raise TraceError in a function that tests types."""
+        code, names = sys._getframe(1).f_code, sys._getframe(1).f_globals
+        if names.get("__name__", "").startswith("torch.") or _TESTS.isdisjoint(code.co_names):
+            return type(self)
+        raise TraceError("it tests the type of a value")
+
+
+def _recorded(function: Callable[..., Any]) -> Callable[..., Any]:
+    def record(a: fx.Proxy, b: Any) -> fx.Proxy:
+        return a.tracer.create_proxy("call_function", function, (a, b), {})
+
+    return record
+
+
+for _name, _function in IN_PLACE.items():
+    setattr(_Proxy, f"__{_name}__", _recorded(_function))
+
+
+class _Tracer(fx.Tracer):
+    """Tracer that records a call of every module but a sequential one without hooks.
+
+    `bound` are values of arguments, by the names of their placeholders. Operations on a buffer
+    become operations of the graph too.
+    """
+
+    proxy_buffer_attributes = True
+
+    def __init__(self, bound: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self._bound = bound or {}
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return not is_sequential(m) or has_hooks(m)
+
+    def create_args_for_root(self, *given: Any, **options: Any) -> tuple[Any, list[Any]]:
+        function, arguments = super().create_args_for_root(*given, **options)
+        return function, [
+            self._bound.get(str(a.node.target), a) if type(a) is _Proxy else a for a in arguments
+        ]
+
+
+def graph_of(module: nn.Module) -> tuple[fx.Graph, str]:
+    """Return the graph of a module's own forward, and why there is none; empty if there is one."""
+    if "forward" in vars(module):
+        return fx.Graph(), "its forward was replaced on the object"
+    graph, problem = fx.Graph(), ""
+    training, attributes = module.training, Attributes(module)
+    try:
+        graphs = []
+        for mode in (True, False):
+            module.training = mode
+            graphs.append(_Tracer().trace(module))
+            problem = problem or _other_branch(module, graphs[-1])
+        graph = graphs[0]
+        if str(graphs[0]) != str(graphs[1]):
+            problem = "its forward depends on the mode, train or eval"
+    except Exception as error:  # a user's code may raise anything on a proxy
+        problem = _untraced("", error)
+    finally:  # also where the user interrupts it
+        module.training = training
+        if attributes.restore():
+            problem = problem or "its forward changes its attributes"
+    return graph, problem
+
+
+def _untraced(where: str, error: Exception) -> str:
+    return f"torch.fx cannot trace it{where}: {reason(error).splitlines()[0]}"
+
+
+def _other_branch(module: nn.Module, graph: fx.Graph) -> str:
+    """Return which values of arguments lead to another graph; empty if none is found."""
+    for bound, is_default in _bindings([n for n in graph.nodes if n.op == "placeholder"]):
+        words = " and ".join(f"{name} is {shown(value)}" for name, value in bound.items())
+        try:
+            other = _Tracer(bound).trace(module)
+        except Exception as error:
+            if is_default or isinstance(error, TraceError):
+                return _untraced(f" where {words}", error)
+            continue  # no call has this value
+        if _written(graph, bound) != _written(other, bound):
+            return f"its forward takes another branch where {words}"
+    return ""
+
+
+def _bindings(arguments: list[fx.Node]) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Yield values of arguments for a trace, and whether they are defaults.
+
+    Each argument is None, its default, or the opposite of its default; then all are their defaults.
+    """
+    defaults = {str(n.target): n.args[0] for n in arguments if n.args}
+    told = {n: v for n, v in defaults.items() if type(v) is bool or not isinstance(v, _EQUAL)}
+    for name in (str(n.target) for n in arguments):
+        if name.startswith("*"):
+            yield {name: {} if name.startswith("**") else ()}, False
+            continue
+        if name in told:
+            yield {name: told[name]}, True
+        if type(told.get(name)) is bool:
+            yield {name: not told[name]}, False
+        if told.get(name, told) is not None:
+            yield {name: None}, False
+    if len(told) > 1:
+        yield told, True
+
+
+def _written(graph: fx.Graph, bound: Mapping[str, Any]) -> list[str]:
+    """Return the operations of a graph as text, with values in place of bound arguments."""
+
+    def value(node: fx.Node) -> Any:
+        return bound.get(str(node.target), node) if node.op == "placeholder" else node
+
+    return [
+        f"{node} = {node.op} {node.target} {fx.map_arg((node.args, node.kwargs), value)}"
+        for node in graph.nodes
+        if node.op != "placeholder"
+    ]
+
+
+# Attributes of a module before a trace of its forward, to find and undo what the trace changed.
+
+
+_CONTAINERS = (MutableMapping, MutableSequence, MutableSet, deque)
+
+
+class Attributes:
+    """Attributes of a module as they are, with the contents of containers and tensors in them."""
+
+    def __init__(self, module: nn.Module) -> None:
+        own = {id(buffer) for buffer in module._buffers.values()}
+        self._contents = [(value, _copied_value(value)) for value in _mutable(vars(module), own)]
+
+    def restore(self) -> bool:
+        """Undo changes of the attributes and of their contents; report whether there were any."""
+        changed = [pair for pair in self._contents if not _same(*pair)]
+        for value, before in changed:
+            _fill(value, before)
+        return bool(changed)
+
+
+def _mutable(value: Any, seen: set[int]) -> Iterator[Any]:
+    """Yield the containers and tensors in a value that are not in `seen`; no parameters."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, Tensor):
+        if not value.is_meta and not isinstance(value, nn.Parameter):
+            yield value
+    elif isinstance(value, (*_CONTAINERS, tuple)):
+        if not isinstance(value, tuple):
+            yield value
+        items = value.values() if isinstance(value, MutableMapping) else value
+        yield from chain.from_iterable(_mutable(item, seen) for item in items)
+
+
+def _copied_value(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else copy.copy(value)
+
+
+def _same(value: Any, before: Any) -> bool:
+    """Report whether contents are those of before: the same objects, or equal numbers."""
+    if isinstance(before, Tensor):
+        same = value.shape == before.shape
+        return same and bool(((value == before) | (value.isnan() & before.isnan())).all())
+    if isinstance(before, MutableMapping):
+        return value.keys() == before.keys() and all(value[k] is v for k, v in before.items())
+    if isinstance(before, MutableSet):
+        return bool(value == before)
+    return len(value) == len(before) and all(a is b for a, b in zip(value, before, strict=True))
+
+
+def _fill(value: Any, before: Any) -> None:
+    """Give a container or a tensor its contents of before."""
+    if isinstance(before, Tensor):
+        with torch.no_grad():
+            value.copy_(before)
+        return
+    value.clear()
+    if isinstance(before, MutableMapping):
+        value.update(before)
+    elif isinstance(before, MutableSet):
+        value |= before
+    else:
+        value.extend(before)
+
+
+# Operations of a traced forward that change tensors in place, and tensors that share memory.
+
+
+_FRESH_MODULES = (_ConvNd, nn.Linear, _BatchNorm, NeuronLayer)
+_FRESH = {"add", "sub", "mul", "div", "truediv", "pow", "neg", "matmul", "relu", "cat", "clone"}
+"""Names of functions and methods whose result has memory of its own, unless they are in place."""
+
+
+class Memory:
+    """Memory of the values of a graph.
+
+    A result may share the memory of every tensor that its operation reads, as a view does, unless
+    the operation is known to make a new tensor.
+    """
+
+    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
+        self._module = module
+        self._found: dict[fx.Node, frozenset[fx.Node]] = {}
+        for node in graph.nodes:  # in order of execution
+            read = () if self._is_fresh(node) else node.all_input_nodes
+            self._found[node] = self.of(*read) or frozenset((node,))
+
+    def of(self, *nodes: fx.Node) -> frozenset[fx.Node]:
+        """Return the nodes that made the memory that values may have."""
+        return frozenset().union(*(self._found[node] for node in nodes))
+
+    def changed_by(self, node: fx.Node) -> frozenset[fx.Node]:
+        """Return the memory that an operation changes in place."""
+        first = node.args[:1] if self._is_in_place(node) else ()
+        changed: list[fx.Node] = []
+        fx.map_arg((first, node.kwargs.get("out")), changed.append)
+        return self.of(*changed)
+
+    def _is_fresh(self, node: fx.Node) -> bool:
+        if self._is_in_place(node) or node.kwargs.get("out") is not None:
+            return False
+        if node.op == "call_module":
+            return isinstance(self._called(node), _FRESH_MODULES)
+        return _storage_name(node) in _FRESH and node.op.startswith("call_")
+
+    def _is_in_place(self, node: fx.Node) -> bool:
+        """Report whether a node changes its first argument, by the names of PyTorch and Python."""
+        if node.op == "call_module":
+            return bool(getattr(self._called(node), "inplace", False))
+        return (
+            node.target in IN_PLACE.values()
+            or _storage_name(node).endswith("_")
+            or bool(node.kwargs.get("inplace"))
+        )
+
+    def _called(self, node: fx.Node) -> Any:
+        return self._module.get_submodule(str(node.target))
+
+
+def _storage_name(node: fx.Node) -> str:
+    return getattr(node.target, "__name__", str(node.target))

@@ -10,27 +10,35 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import platform
+import shlex
 import shutil
 import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import dataclass
 from functools import cache, lru_cache, partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
+import torch
 from filelock import FileLock
-from torch import get_num_threads
+from torch import Tensor, get_num_threads
 
 from lnm_codegen.backends.arguments import ABI
 from lnm_codegen.backends.base import Model, Source
-from lnm_codegen.backends.c.backend import CHUNK, C
+from lnm_codegen.backends.c.backend import CHUNK, FLAGS, C
+from lnm_codegen.backends.fixed import FixedModel
+from lnm_codegen.backends.integer_c.backend import WORDS, FixedC, run_fields
 from lnm_codegen.backends.plan import FAR, SIZES, plan_of, saved_size
+from lnm_codegen.backends.rtl import Rtl
 from lnm_codegen.errors import InternalError, ToolError, reason
+from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.nn.function import Arguments, Kernels, addresses
 from lnm_codegen.nn.load.cache import digest, entry, sound_bytes, usable_cache, write_digest
-from lnm_codegen.nn.load.compiler import OPENMP, SIMD, Compiler, compiler, cpu, flags, openmp_error
 from lnm_codegen.nn.load.warn import warn_once
 
 _TIMEOUT = 300
@@ -223,3 +231,180 @@ def _compile(source: Source, library: Path, tool: Compiler, options: tuple[str, 
             raise ToolError("c", f"{tool.path} failed: {lines[0]}", remedy=remedy)
         write_digest(work / library.name)
         os.replace(work, target)
+
+
+# The C++ compiler of this machine: its command, its flags, the CPU, and whether it has OpenMP.
+
+
+OPENMP = "-fopenmp"
+"""Flag of threads and SIMD."""
+SIMD = "-fopenmp-simd"
+"""Flag that replaces it where the compiler lacks OpenMP's library: SIMD, one thread."""
+
+_PROBE = """#include <omp.h>
+int lnm_probe() {
+    int n = 0;
+#pragma omp parallel reduction(+ : n)
+    n += omp_get_num_threads();
+    return n;
+}
+"""
+_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C++ compiler: its command and the first line of its `--version`."""
+
+    command: tuple[str, ...]
+    version: str
+
+    @property
+    def path(self) -> str:
+        """The executable."""
+        return self.command[0]
+
+
+@cache
+def compiler() -> Compiler:
+    """Return the C++ compiler: $CXX (with arguments, such as "ccache g++"), g++ or clang++.
+
+    Raises:
+        ToolError: None is found, or the system is Windows.
+    """
+    if sys.platform == "win32":
+        raise ToolError("c", "Windows has no C kernels", remedy="Use backend='torch'.")
+    wanted = os.environ.get("CXX")
+    try:
+        commands = [shlex.split(wanted)] if wanted else [["g++"], ["clang++"], ["c++"]]
+    except ValueError as error:
+        raise ToolError(
+            "c", f"CXX is {wanted!r}: {reason(error)}", remedy="Give a command, such as g++."
+        ) from None
+    for words in commands:
+        path = shutil.which(words[0]) if words else None
+        if path:
+            return _with_version((os.path.abspath(path), *words[1:]))  # builds run elsewhere
+    raise ToolError(
+        "c",
+        f"no C++ compiler found ({wanted or 'g++, clang++ or c++'})",
+        remedy="Install g++, or use backend='torch'.",
+    )
+
+
+def _with_version(command: tuple[str, ...]) -> Compiler:
+    try:
+        shown = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ToolError(
+            "c", f"{command[0]} cannot be run: {reason(error)}", remedy="Set CXX to a C++ compiler."
+        ) from None
+    return Compiler(command, shown.stdout.splitlines()[0] if shown.stdout else command[0])
+
+
+@cache
+def openmp_error(tool: Compiler) -> str | None:
+    """Return why a library with OpenMP does not build, or None if it does."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.cpp")
+            source.write_text(_PROBE, encoding="utf-8")
+            command = [*tool.command, OPENMP, "-shared", "-fPIC", str(source)]
+            done = subprocess.run(
+                [*command, "-o", f"{folder}/probe"],
+                capture_output=True, text=True, timeout=_SECONDS, check=False,
+            )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return reason(error)
+    if done.returncode == 0:
+        return None
+    lines = [x for x in done.stderr.splitlines() if "error" in x] or ["no message"]
+    return lines[0].rpartition("error: ")[2]
+
+
+def flags() -> tuple[str, ...]:
+    """Return the compiler flags: AVX-512 in whole vectors where the CPU has it."""
+    wide = ("-mprefer-vector-width=512",) if "avx512f" in cpu() else ()
+    return (*FLAGS, *wide)
+
+
+@cache
+def cpu() -> str:
+    """Return the CPU's model and features, on which `-march=native` depends."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor()
+    lines = [x for x in text.splitlines() if x.startswith(("flags", "Features", "model name"))]
+    return "\n".join(dict.fromkeys(lines))
+
+
+# Integer C models: compiled to a shared library in the cache, called through ctypes.
+
+
+class CoefficientArgument(NamedTuple):
+    """Coefficient of the C model: neuron n has values[n // inner % len(values)], int32."""
+
+    values: Tensor
+    inner: int
+
+
+Argument: TypeAlias = Tensor | CoefficientArgument | int | None
+
+_RUNS = {torch.int32: "", torch.float32: "_float", torch.float64: "_double"}
+
+
+class FixedLibrary:
+    """Functions of a model in a loaded library, one for each type of sequences."""
+
+    def __init__(self, kernel: fx.Kernel, name: str, path: Path) -> None:
+        self.path = path
+        self._fields = run_fields(kernel)
+        words = {"coefficient": 3, "number": 1, "stride": 1}
+        count = len(WORDS) + sum(words[f.kind] for f in self._fields)
+        self._words = struct.Struct(f"{count}q")
+        loaded = load_library(path)
+        self._runs = {
+            dtype: getattr(loaded, f"{name}_model_run{suffix}") for dtype, suffix in _RUNS.items()
+        }
+        for run in self._runs.values():
+            run.argtypes, run.restype = [ctypes.c_void_p], ctypes.c_int
+
+    def run(
+        self, time_steps: int, neurons: int, arguments: Mapping[str, Argument], dtype: torch.dtype
+    ) -> None:
+        """Run T steps of N neurons on fields of `run_fields` by name; missing ones are null.
+
+        Sequences and states are of type `dtype`: int32, float32 or float64.
+        """
+        values = (arguments.get(f.name) for f in self._fields)
+        words = chain.from_iterable(
+            (v.values, len(v.values), v.inner) if isinstance(v, CoefficientArgument) else (v,)
+            for v in values
+        )
+        head = self._words.size, ABI, time_steps, neurons, torch.get_num_threads()
+        if problem := self._runs[dtype](self._words.pack(*head, *addresses(list(words)))):
+            raise InternalError("c", f"the integer model refuses its arguments: error {problem}")
+
+
+@cache
+def load_fixed(program: fx.Program, folder: Path | None = None) -> FixedLibrary:
+    """Build (or find in the cache folder, or another `folder`) and load a program's C model.
+
+    Raises:
+        ToolError: There is no compiler, or it fails, or the folder cannot be used.
+    """
+    name = program.name
+    model = FixedModel(name, name, program, (), (), (), Rtl())
+    values = f"{name}_model_coefficients.h"
+    path = built(f"{name}_model", FixedC().emit(model), beside=values, folder=folder)
+    return FixedLibrary(program.kernel, name, path)
+
+
+def is_fixed_built(program: fx.Program) -> bool:
+    """Report whether the cache has a library of a program. Call it where no compiler is."""
+    try:
+        load_fixed(program)
+    except ToolError:
+        return False
+    return True

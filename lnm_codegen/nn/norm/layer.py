@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import compress
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.parameter import is_lazy
 
+from lnm_codegen.backends.plan import BYTES
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.normalisation import normalised
-from lnm_codegen.nn.arguments import REAL, default_dtype, layout_remedy, recording
+from lnm_codegen.nn.arguments import (
+    REAL,
+    default_dtype,
+    is_autocast,
+    layout_remedy,
+    recording,
+    require_evaluation,
+)
 from lnm_codegen.nn.call import States, typed_call
 from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.explain import Explanation
-from lnm_codegen.nn.function import LayerResults
+from lnm_codegen.nn.function import FusedCall, LayerResults, needs_backward
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import DeferredNorm, NormModule, reset_statistics, track
-from lnm_codegen.nn.norm.dispatch import NormDispatch
-from lnm_codegen.nn.norm.eager import batch_normalised, normalised_by
-from lnm_codegen.nn.norm.explain import with_passes
-from lnm_codegen.nn.norm.numbers import Coefficients, coefficients
-from lnm_codegen.nn.norm.shortcut import adds_in_kernel, as_summand, run_alone
-from lnm_codegen.nn.norm.statistics import elements, has_values, world_name
-from lnm_codegen.nn.norm.weights import threshold_of, weights_as
+from lnm_codegen.nn.norm.function import (
+    Coefficients,
+    NormCall,
+    Passes,
+    arranged_call,
+    coefficients,
+    elements,
+    has_values,
+    passes_of,
+    process_group,
+    run_norm,
+    world_name,
+)
+from lnm_codegen.nn.norm.operators import norm_operator_of, run_norm_operator
+from lnm_codegen.nn.select import device_type
 from lnm_codegen.options import BackendName
-from lnm_codegen.validation import require_bool, require_integer, require_number, require_one_of
+from lnm_codegen.validation import (
+    counted,
+    require_bool,
+    require_integer,
+    require_number,
+    require_one_of,
+)
 
 NormName: TypeAlias = Literal["batch", "tdbn", "affine"]
 """NormModule of a block."""
@@ -307,3 +334,232 @@ class NormNeuron(NeuronLayer):
         if not self._deferred:
             own += f", eps={self.eps}, momentum={self.momentum}"
         return f"{super().extra_repr()}, {own}"
+
+
+# Weight and bias of a normalisation: validation, and the initial value of a "tdbn" weight.
+
+
+def threshold_of(layer: NeuronLayer) -> Tensor:
+    """Return the threshold of a layer or of each channel, or raise ModelError."""
+    threshold, found = getattr(layer, "v_threshold", None), "no v_threshold"
+    if isinstance(threshold, Tensor):
+        if not is_lazy(threshold) and threshold.dim() <= 1:
+            return threshold.detach()
+        found = "a v_threshold per neuron"
+    problem = f"norm is 'tdbn', and {layer.neuron.name} has {found}"
+    accepted = "a neuron with a parameter v_threshold per layer or channel"
+    raise ModelError("NormNeuron", problem, accepted, "Use norm='batch', and set weight.")
+
+
+def weights_as(where: str, norm: NormModule, channels: int, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weight and bias in the type of the arithmetic on c.
+
+    Raises:
+        ShapeError: They or the running statistics are not (C,) on the device of c.
+    """
+    weight, bias, buffers = norm.weight, norm.bias, norm._buffers
+    statistics = buffers.get("running_mean"), buffers.get("running_var")
+    size, device, real = (channels,), c.device, REAL[c.dtype]
+    for k, value in enumerate((weight, bias, *statistics)):
+        if value is not None and (value.shape != size or value.device != device):
+            name = ("weight", "bias", "running_mean", "running_var")[k]
+            problem = f"{name!r} of the normalisation is {tuple(value.shape)} on {value.device}"
+            raise ShapeError(where, problem, f"{size} on {device}, the device of c")
+    return weight.to(real), bias.to(real)
+
+
+# Shortcuts of a layer: their types, those that its kernel adds, and calls with any other.
+
+
+def as_summand(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return inputs whose r, if it has one axis, follows the last axis of c, as in an addition."""
+    if len(inputs) > 1 and isinstance(inputs[1], Tensor) and inputs[1].dim() == 1:
+        return inputs[0], inputs[1][None], *inputs[2:]
+    return inputs
+
+
+def adds_in_kernel(c: Any, *more: Any) -> bool:
+    """Report whether c + r has the shape and the type of c, or c is refused anyway."""
+    if not (isinstance(c, Tensor) and more):
+        return True
+    r = more[0]
+    if not isinstance(r, Tensor) or r.device != c.device or r.dim() > c.dim():
+        return False
+    pairs = zip(reversed(r.shape), reversed(c.shape), strict=False)
+    is_widened = is_autocast(c) and r.is_floating_point()
+    return (r.dtype is c.dtype or is_widened) and all(a == b or a == 1 for a, b in pairs)
+
+
+def run_alone(
+    layer: NeuronLayer, own: Dispatch, inputs: tuple[Tensor, ...], options: Mapping[str, Any]
+) -> Any:
+    """Return the results of a layer whose calls `own` runs; states and records stay in `layer`."""
+    alone = NeuronLayer.__new__(NeuronLayer)
+    vars(alone).update({**vars(layer), "_dispatch": own})
+    results: Any = alone.forward(*inputs, **options)
+    vars(layer).update({**vars(alone), "_dispatch": layer._dispatch})
+    return results
+
+
+# Inputs of the neuron in a call of a layer, normalised or not.
+
+
+def neuron_inputs(layer: NeuronLayer, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the inputs of the neuron in a call of a layer on `inputs`.
+
+    For a `NormNeuron`: x, in the type of the arithmetic, then the inputs after c and r.
+    """
+    if not isinstance(layer, NormNeuron):
+        return inputs
+    x, *more = layer.normalised_inputs(*inputs)
+    if layer.shortcut:
+        x = x + more.pop(0)
+    return (x, *more)
+
+
+def with_shortcut(neuron: NeuronLayer, c: Tensor, r: Tensor) -> Tensor:
+    """Return neuron(c, r) if the layer adds its shortcut itself, else neuron(c + r)."""
+    if isinstance(neuron, NormNeuron) and neuron.shortcut:
+        return neuron(c, r)
+    return neuron(c + r)
+
+
+# Explanation of a call that normalises with the statistics of the batch.
+
+
+def with_passes(found: Explanation, needs_gradient: bool) -> Explanation:
+    """Return the explanation of a neuron's kernels with both passes of its prologue.
+
+    `needs_gradient`: The input requires a gradient, which the second pass corrects.
+    """
+    if found.schedule is None:
+        return found
+    sums, size = 1 if device_type(found.backend) == "cpu" else 2, BYTES[found.dtype]
+    schedule = replace(
+        found.schedule,
+        forward_launches=found.schedule.forward_launches + sums,
+        backward_launches=found.schedule.backward_launches + 1,
+    )
+    forward, backward = found.bytes_moved
+    moved = (forward + size, backward + 3 * size * needs_gradient)
+    return replace(found, schedule=schedule, bytes_moved=moved)
+
+
+# Normalisation in plain PyTorch: the reference of the kernels.
+
+
+def normalised_by(c: Tensor, used: Coefficients[Tensor]) -> Tensor:
+    """Return scale*(c - mean) + shift, in the type of the arithmetic."""
+    mean, scale, shift = (_by_channel(value, c) for value in used)
+    return (c.to(REAL[c.dtype]) - mean) * scale + shift
+
+
+def batch_normalised(
+    c: Tensor, weight: Tensor, bias: Tensor, eps: float, group: str | None
+) -> tuple[Tensor, Tensor]:
+    """Return c with the statistics of the batch, in the type of the arithmetic, and its moments."""
+    axes = tuple(axis for axis in range(c.dim()) if axis != 2)
+    numbers = c.to(REAL[c.dtype])
+    count = numbers.new_full((1,), c.numel() // max(c.shape[2], 1))
+    if group is None:
+        var, mean = torch.var_mean(numbers, axes, correction=0)
+    else:
+        count = _summed(count, group)
+        mean = _summed(numbers.sum(axes), group) / count
+        var = _summed(((numbers - _by_channel(mean, c)) ** 2).sum(axes), group) / count
+    used = Coefficients(mean, weight * (var + eps).rsqrt(), bias)
+    moments = torch.stack((mean, var, count.expand_as(mean))).detach().double()
+    return normalised_by(c, used), moments
+
+
+def _by_channel(value: Tensor, c: Tensor) -> Tensor:
+    """Return (C,) in a shape that broadcasts to (T, N, C, *)."""
+    return value.reshape(-1, *[1] * (c.dim() - 3))
+
+
+def _summed(value: Tensor, group: str) -> Tensor:
+    """Return the sum over all processes; its gradient is summed too."""
+    total: Tensor = all_reduce(value, group=process_group(group))  # type: ignore[no-untyped-call]
+    return total
+
+
+# Dispatch of calls that normalise with the statistics of the batch.
+
+
+@dataclass(eq=False)
+class NormDispatch(Dispatch):
+    """Runner of one normalised neuron. `run` takes the coefficients as its last parameters."""
+
+    _passes: dict[tuple[str, torch.dtype], Passes] = field(default_factory=dict, init=False)
+
+    def inputs_of(self, tensors: tuple[Tensor, ...], step_mode: str) -> tuple[Tensor, ...]:
+        """Return the inputs of a call, validated."""
+        count, names = len(tensors), self.input_names
+        if count != len(names):
+            lacking = ", ".join(names[count:])
+            remedy = f"Give {lacking} too. With shortcut=True, r is the shortcut."
+            problem = f"the call has {counted(count, 'input')}"
+            raise ShapeError(self.name, problem, names, remedy if lacking else "")
+        return super().inputs_of(tensors, step_mode)
+
+    def run_batch(
+        self,
+        backend: str,
+        inputs: tuple[Tensor, ...],
+        start: Sequence[Tensor],
+        params: Sequence[Tensor],
+        returns_states: bool,
+        *,
+        weight: Tensor,
+        bias: Tensor,
+        eps: float,
+        group: str | None,
+    ) -> tuple[LayerResults, Tensor]:
+        """Return the results of a call of generated kernels, and the moments of its input.
+
+        `params` are the parameters without those of the prologue.
+        """
+        if self._selectors:
+            params = list(compress(params, self._selectors))  # the last three select no more
+        self._require_learnable(params)
+        tensors = (*inputs, *start, *params, weight, bias)
+        saves_states = needs_backward(tensors)
+        if torch.compiler.is_compiling():
+            require_evaluation(self.name)
+            name = self._norm_operator_name(self._key, backend)
+            flags = (returns_states, saves_states)
+            return run_norm_operator(name, self._states, tensors, eps, group, *flags)
+        self.require_readable(backend, tensors)
+        dtype = tensors[0].dtype
+        kernels, passes = self._kernels_of(backend, dtype), self._passes_of(backend, dtype)
+        layout, own = arranged_call(
+            self.neuron.step_params, tensors, len(kernels.inputs), len(kernels.states)
+        )
+        fused = FusedCall(kernels, layout, returns_states, saves_states, [])
+        *results, moments = run_norm(NormCall(fused, passes, eps, group, []), *own)
+        count = len(kernels.outputs)
+        final = dict(zip(kernels.states, results[count:], strict=True)) if returns_states else {}
+        return (tuple(results[:count]), final, fused.counts), moments
+
+    def batch_backend_of(self, backend: str, dtype: torch.dtype) -> str:
+        """Return the backend of a call with the statistics of the batch; see `Dispatch.on`."""
+        if torch.compiler.is_compiling():
+            return self._traced_batch_backend(self._key, backend, dtype)  # type: ignore[no-any-return]
+        load = partial(self._passes_of, backend, dtype)
+        return self.loadable(("batch", backend, dtype), backend, load)
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _traced_batch_backend(self, key: str, backend: str, dtype: torch.dtype) -> str:
+        load = partial(self._passes_of, backend, dtype)
+        return self.loadable(("batch", backend, dtype), backend, load)
+
+    def _passes_of(self, backend: str, dtype: torch.dtype) -> Passes:
+        key = (backend, dtype)
+        found = self._passes.get(key)
+        if found is None:
+            found = self._passes[key] = passes_of(backend, dtype, self.backend == "auto")
+        return found
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _norm_operator_name(self, key: str, backend: str) -> str:
+        return norm_operator_of(self.neuron, backend).name

@@ -19,10 +19,8 @@ from lnm_codegen.language import functions as fn
 from lnm_codegen.language import surrogate as slopes
 from lnm_codegen.language.surrogate import Surrogate, Z
 from lnm_codegen.language.symbols import Declared, spike_named
-from lnm_codegen.nn.trace.graph import TraceNode
 from lnm_codegen.nn.trace.operations import number
-from lnm_codegen.nn.trace.place import refusal
-from lnm_codegen.nn.trace.value import Traced, expression, without_gradient
+from lnm_codegen.nn.trace.value import Traced, TraceNode, expression, refusal, without_gradient
 
 _JELLY, _TORCH = "spikingjelly.activation_based.surrogate", "snntorch.surrogate"
 _NAMED: dict[tuple[str, str], Callable[..., Surrogate]] = {

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import builtins
+import dis
+import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import numbers
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.language import functions as fn
 from lnm_codegen.language.functions import as_expr
-from lnm_codegen.language.misuse import as_number, as_numbers
+from lnm_codegen.language.misuse import as_number, as_numbers, is_array
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import (
@@ -22,15 +28,25 @@ from lnm_codegen.language.symbols import (
     Scope,
     Vector,
     input,
+    is_spike,
     param,
+    spike,
+    spike_named,
     state,
 )
-from lnm_codegen.nn.trace.captured import require_no_captures
-from lnm_codegen.nn.trace.graph import TraceNode
-from lnm_codegen.nn.trace.returned import neuron_of
-from lnm_codegen.nn.trace.spikes import recorded
-from lnm_codegen.nn.trace.value import Traced, TracedVector, applied
-from lnm_codegen.validation import shown, wrong
+from lnm_codegen.nn.trace.operations import number
+from lnm_codegen.nn.trace.spikes import Spikes, TracedSpike, plain, recorded, settled
+from lnm_codegen.nn.trace.value import (
+    Traced,
+    TracedVector,
+    TraceNode,
+    applied,
+    charged,
+    expression,
+    is_library,
+    replayed,
+)
+from lnm_codegen.validation import did_you_mean, shown, wrong
 
 
 def trace(
@@ -193,3 +209,328 @@ class _Literals(TorchFunctionMode):
             name = function.__name__
             return applied(name, *args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
+
+
+# Numbers and tensors that a function reads from outside of its arguments and its text.
+#
+# They would become constants of the neuron, which no training changes and no layer saves.
+
+
+_MISSING = object()
+_FREE = (bool, str, ModuleType, FunctionType, BuiltinFunctionType, type, type(None), torch.dtype)
+
+
+def require_no_captures(function: Callable[..., Any]) -> None:
+    """Raise ModelError if a function, or one that it calls, has captured a number or a tensor.
+
+    Modules, functions, classes, text, None, True and False are no such values. Functions of
+    libraries, such as surrogates, may have numbers.
+
+    Raises:
+        ModelError: A captured value, with its name and the line that reads it.
+    """
+    if isinstance(function, functools.partial):
+        given = [*map(str, range(len(function.args))), *function.keywords]
+        problem = f"a functools.partial that fixes the arguments {', '.join(given)}"
+        raise ModelError("trace", problem, "a function", "Pass them in params.")
+    if isinstance(function, MethodType):
+        problem = f"a method, which reads an object of class {type(function.__self__).__name__}"
+        raise ModelError("trace", problem, "a function", "Pass what it reads in params.")
+    if not isinstance(function, FunctionType):
+        raise ModelError("trace", f"f is {shown(function)}", "a function of Python")
+    _require(function, set())
+
+
+def _require(function: FunctionType, seen: set[FunctionType]) -> None:
+    if function in seen:
+        return
+    seen.add(function)
+    for name, value, line in _read(function):
+        problem = _problem(value)
+        if problem:
+            where = f"{function.__code__.co_filename}:{line}"
+            accepted = "numbers in the text of the function, and its arguments"
+            raise ModelError(
+                where,
+                f"{name} is {problem}",
+                accepted,
+                f"Pass {name.rpartition('.')[2]!r} in params.",
+            )
+        if isinstance(value, FunctionType) and not is_library(value.__module__):
+            _require(value, seen)
+
+
+def _problem(value: Any) -> str:
+    """Return "a captured ..." for a value that would become a constant, or an empty string."""
+    if isinstance(value, torch.Tensor) or is_array(value):
+        return f"a captured {type(value).__name__} of shape {tuple(value.shape)}"
+    if isinstance(value, _FREE):
+        return ""
+    if isinstance(value, numbers.Number):
+        return f"a captured number, {shown(value)}"
+    if isinstance(value, torch.nn.Module):
+        owned = next(iter([*value.parameters(), *value.buffers()]), None)
+        return "" if owned is None else "a captured module with parameters"
+    if isinstance(value, list | tuple | set | dict):
+        items = value.values() if isinstance(value, dict) else value
+        return "a captured collection of values" if any(map(_problem, items)) else ""
+    if isinstance(value, MethodType) and isinstance(value.__self__, type):
+        return ""  # Function.apply
+    if callable(value) and is_library(type(value).__module__):
+        return ""
+    return f"a captured object of class {type(value).__name__}"
+
+
+def _read(function: FunctionType) -> Iterator[tuple[str, Any, int]]:
+    """Yield name, value and line of everything that a function reads from outside of it."""
+    closure = inspect.getclosurevars(function).nonlocals
+    scopes: Mapping[str, Any] = {**vars(builtins), **function.__globals__}
+    for code in _codes(function.__code__):
+        chain, value, line = "", _MISSING, 0
+        for step in dis.get_instructions(code):
+            name = str(step.argval)
+            if step.opname in ("LOAD_ATTR", "LOAD_METHOD") and value is not _MISSING:
+                member = _member(value, name)
+                chain, value = chain if member is value else f"{chain}.{name}", member
+                continue
+            if value is not _MISSING:
+                yield chain, value, line
+            found = scopes if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") else {}
+            found = closure if step.opname in ("LOAD_DEREF", "LOAD_CLASSDEREF") else found
+            line = (step.positions and step.positions.lineno) or line
+            chain, value = name, found.get(name, _MISSING)
+
+
+def _member(value: Any, name: str) -> Any:
+    """Return an attribute that may be a captured value: of a user's module, or a class."""
+    if isinstance(value, ModuleType):
+        return _MISSING if is_library(value.__name__) else getattr(value, name, _MISSING)
+    if isinstance(value, type):
+        member = getattr(value, name, _MISSING)
+        return member if isinstance(member, numbers.Number) or is_array(member) else _MISSING
+    return value  # the object itself is what is captured
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """Yield the code of a function and of the functions inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+# The result of a traced function as the phases of a neuron.
+#
+# `{"charge": ...}` has the phases themselves. Of `(outputs, states)`, everything is read at step
+# t-1. So no state has a charge, and fire, reset and output read the states as they were.
+
+
+_FORMS = (
+    '{"charge": {state: value}, "fire": z, "reset": {state: value}}, (outputs, states), or one'
+    " tuple (*outputs, *states)"
+)
+_PHASES = ("charge", "fire", "reset", "output")
+
+
+def neuron_of(
+    name: str,
+    found: Any,
+    states: Mapping[str, TraceNode],
+    spikes: Spikes,
+    surrogate: Surrogate | None,
+    detach_reset: bool,
+) -> Neuron:
+    """Return the neuron of a function's result.
+
+    Args:
+        name: Name of the neuron, which begins the errors.
+        found: The result.
+        states: Nodes of the states of step t-1 by name.
+        spikes: The spikes that the function made.
+        surrogate: Surrogate of "fire", or None.
+        detach_reset: As in `Neuron`.
+    """
+    where = f"trace {name}"
+    if isinstance(found, Mapping):
+        symbols = {word: node.value for word, node in states.items()}
+        fields = _phases(where, found, symbols, spikes, surrogate)
+    elif isinstance(found, tuple | list):
+        if surrogate is not None:
+            problem = "surrogate is given, and f returns outputs and states"
+            raise ModelError(where, problem, remedy="Call the surrogate in f.")
+        fields = _step(where, found, states, spikes)
+    else:
+        raise ModelError(where, f"f returned {shown(found)}", _FORMS)
+    detach_reset = detach_reset or fields.pop("detach_reset", False)
+    return Neuron(**fields, detach_reset=detach_reset, name=name)
+
+
+def _expr(where: str, value: Any) -> Any:
+    """Return the expression of a traced value or a number."""
+    try:
+        return expression(value)
+    except ModelError as error:
+        raise ModelError(where, error.problem, error.accepted, error.remedy) from None
+
+
+def _phases(
+    where: str,
+    found: Mapping[str, Any],
+    states: Mapping[str, Any],
+    spikes: Spikes,
+    surrogate: Surrogate | None,
+) -> dict[str, Any]:
+    for key in found:
+        if key not in _PHASES:
+            raise ModelError(where, f"unknown key {key!r}", _PHASES, did_you_mean(key, _PHASES))
+    charge = _by_state(f"{where}: charge", found.get("charge", {}), states)
+    reset = _by_state(f"{where}: reset", found.get("reset", {}), states)
+    fields: dict[str, Any] = {"charge": charge, "output": _outputs(where, found.get("output"))}
+    z = found.get("fire")
+    if z is None:
+        if reset:
+            raise ModelError(where, "reset without fire", remedy='Give "fire".')
+        return fields
+    z = _expr(f"{where}: fire", z)
+    called = next((s for s in spikes.made if s.symbol == z), None)
+    if called is not None:
+        z, surrogate = called.fire(number(called.z.value)), surrogate or called.surrogate
+    if len(spikes.made) > (called is not None):
+        problem = "f calls a surrogate outside fire, and returns phases"
+        raise ModelError(where, problem, remedy="Return z, and give surrogate= to lnm.trace.")
+    fields["fire"], fields["surrogate"] = z, surrogate
+    fields["reset"] = {s: fn.where(spike, value, s) for s, value in reset.items()}
+    return fields
+
+
+def _by_state(where: str, given: Any, states: Mapping[str, Any]) -> dict[Any, Any]:
+    """Return {state: expression} of a dict by name."""
+    if not isinstance(given, Mapping):
+        raise ModelError(where, f"it is {shown(given)}", "a dict, {state: value}")
+    _require_states(where, given, states)
+    return {states[key]: _expr(f"{where}: {key}", value) for key, value in given.items()}
+
+
+def _require_states(where: str, given: Iterable[Any], states: Mapping[str, Any]) -> None:
+    for key in given:
+        if key not in states:
+            raise ModelError(where, f"no state {key!r}", states, did_you_mean(key, states))
+
+
+def _outputs(where: str, given: Any) -> Any:
+    if isinstance(given, Mapping):
+        return {key: _expr(f"{where}: output: {key}", value) for key, value in given.items()}
+    return None if given is None else _expr(f"{where}: output", given)
+
+
+def _step(
+    where: str, found: Sequence[Any], states: Mapping[str, TraceNode], spikes: Spikes
+) -> dict[str, Any]:
+    """Return the fields of a neuron whose function reads the states of step t-1."""
+    given, after = _split(where, found, states)
+    listed = given if isinstance(given, Mapping) else dict(enumerate(_listed(given)))
+    outputs = {key: _node(f"{where}: output {key}", value) for key, value in listed.items()}
+    new = {key: _node(f"{where}: states: {key}", value) for key, value in after.items()}
+    read = _used([*outputs.values(), *new.values()], spikes)
+    roots = [*outputs.values(), *new.values(), *(s.z for s in read)]
+    at = charged(list(states.values()), list(new.values()), roots)
+    table: dict[TraceNode, Any] = {
+        node: state.value for node, state in zip(at, states.values(), strict=True) if node
+    }
+    charge = {table[node]: number(node.value) for node in at if node}
+    exprs = {key: number(replayed(node, table)) for key, node in outputs.items()}
+    reset = {states[k].value: number(replayed(node, table)) for k, node in new.items()}
+    kept = {state: e for state, e in reset.items() if state != e or state not in charge}
+    undetached = plain(kept, [s.symbol for s in read])
+    last = {x for e in (*exprs.values(), *kept.values()) for x in e.free_symbols}
+    used = [s for s in read if s.symbol in last]
+    z = {s: number(replayed(s.z, table)) for s in read}
+    steps = {s.symbol: s.step(z[s]) for s in read}
+    names = _spike_names(used, list(exprs.values()))
+    renamed: dict[Any, Any] = {s.symbol: names[s] for s in used}
+    return {
+        "charge": charge,
+        "fire": {names[s]: _apart(where, settled(s.fire(z[s]), steps)) for s in used} or None,
+        "reset": {s: fn.replaced(e, renamed) for s, e in (undetached or kept).items()},
+        "output": _named({key: fn.replaced(e, renamed) for key, e in exprs.items()}),
+        "surrogate": {names[s]: s.surrogate for s in used} or None,
+        "detach_reset": undetached is not None,
+    }
+
+
+def _node(where: str, value: Any) -> TraceNode:
+    """Return the node of a traced value or a number."""
+    if isinstance(value, Traced):
+        return value.node
+    return TraceNode(_expr(where, value))
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, tuple | list) else (value,)
+
+
+def _split(
+    where: str, found: Sequence[Any], states: Mapping[str, Any]
+) -> tuple[Any, Mapping[str, Any]]:
+    """Return outputs, and states by name, of either form."""
+    count = len(states)
+    if len(found) == 2 and any(isinstance(part, tuple | list | Mapping) for part in found):
+        outputs, after = found
+        if isinstance(after, Mapping):
+            _require_states(f"{where}: states", after, states)
+            missing = [name for name in states if name not in after]
+            if missing:
+                problem = f"f returns no value of the states {', '.join(missing)}"
+                raise ModelError(where, problem, "a value for each state")
+            return outputs, after
+        after = _listed(after)
+    else:
+        outputs, after = found[: len(found) - count], found[len(found) - count :]
+    if len(after) != count or not len(_listed(outputs)):
+        problem = f"f returned {len(found)} values, for {count} states"
+        raise ModelError(where, problem, f"outputs, then one value for each of {', '.join(states)}")
+    return outputs, dict(zip(states, after, strict=True))
+
+
+def _used(roots: Sequence[TraceNode], spikes: Spikes) -> list[TracedSpike]:
+    """Return the spikes that outputs and states read, directly or through other spikes."""
+    used: dict[TracedSpike, None] = {}
+    left = list(roots)
+    while left:
+        read = number(left.pop().value).free_symbols
+        for one in spikes.made:
+            if one.symbol in read and one not in used:
+                used[one] = None
+                left.append(one.z)
+    return [s for s in spikes.made if s in used]
+
+
+def _apart(where: str, expr: Any) -> Any:
+    """Return a fire expression; refuse one whose gradient goes through another spike."""
+    if any(is_spike(s) for s in expr.free_symbols):
+        problem = "a spike depends on another spike of the same time step"
+        remedy = "Detach that spike, or store it in a state and read it in the next step."
+        raise ModelError(where, problem, remedy=remedy)
+    return expr
+
+
+def _spike_names(
+    used: Sequence[TracedSpike], outputs: Sequence[Any]
+) -> dict[TracedSpike, Declared]:
+    """Return the names of spikes: `spike` for the first that is an output, or else the first."""
+    symbols = [s.symbol for s in used]
+    first = next((e for e in outputs if e in symbols), symbols[0] if symbols else None)
+    others = [s for s in used if s.symbol != first]
+    names = {s: spike_named(f"spike_{k}") for k, s in enumerate(others, 2)}
+    return names | {s: spike for s in used if s.symbol == first}
+
+
+def _named(exprs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return outputs with names: given ones, that of a spike, or `out`, `out_2`, ..."""
+    names: dict[str, Any] = {}
+    for key, e in exprs.items():
+        word = key if isinstance(key, str) else e.name if is_spike(e) else "out"
+        if word in names and not isinstance(key, str):
+            word = f"{word}_out" if f"{word}_out" not in names else f"{word}_{key + 1}"
+        names[word] = e
+    return names

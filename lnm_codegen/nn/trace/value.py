@@ -7,8 +7,12 @@ value itself, as it changes a tensor. Everything else is an error at the user's 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+import itertools
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,11 +20,197 @@ import torch
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.misuse import is_array
-from lnm_codegen.nn.trace.conversion import conversions
-from lnm_codegen.nn.trace.graph import MAX_SIZE, TraceNode, applied_to
+from lnm_codegen.language.symbols import is_spike
 from lnm_codegen.nn.trace.operations import OPERATIONS, SELF, TracedCondition, Value, number
-from lnm_codegen.nn.trace.place import refusal, user_line
-from lnm_codegen.validation import did_you_mean
+from lnm_codegen.validation import did_you_mean, shown
+
+# Place of an error: the line of the user's file that runs while a function is traced.
+
+
+LIBRARIES = ("lnm_codegen", "math", "norse", "numpy", "snntorch", "spikingjelly", "torch")
+"""Packages whose functions a traced function may call. Their lines are no place of an error."""
+_HERE = str(Path(__file__).parent)
+
+
+def is_library(module: Any) -> bool:
+    """Report whether the name of a module is that of a library."""
+    return str(module).partition(".")[0] in LIBRARIES
+
+
+def user_line() -> str:
+    """Return "file.py:12", the innermost line outside the libraries on the call stack."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        file = frame.f_code.co_filename
+        if not (file.startswith(_HERE) or is_library(frame.f_globals.get("__name__", ""))):
+            break
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def refusal(problem: str, accepted: str = "", remedy: str = "") -> ModelError:
+    """Return the error of an operation, at the user's line."""
+    return ModelError(user_line(), problem, accepted, remedy)
+
+
+# Graph of a traced function, and the charge that it contains.
+#
+# A function that returns outputs and states reads every state at step t-1. It mostly computes the
+# charged states first, and everything else from these. Such nodes of the graph become the charge of
+# the neuron, so that it has the phases of a neuron that was written with `lnm.Neuron`.
+
+
+MOST = 20_000
+"""Largest number of combinations of nodes that are tried as charged states."""
+MAX_SIZE = 80_000
+"""Largest number of operations of a value, each counted as often as it is read."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TraceNode:
+    """A value of the function, and the operation that made it; a symbol or a number has none.
+
+    `size` counts the operations of its expression, each as often as it is read.
+    """
+
+    value: Value
+    make: Callable[..., Value] | None = None
+    operands: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    size: int = 1
+
+    def parts(self) -> Iterator[TraceNode]:
+        """Yield the nodes that the operation reads."""
+        for part in (*self.operands, *self.options.values()):
+            if isinstance(part, TraceNode):
+                yield part
+
+
+def applied_to(make: Callable[..., Value], *operands: Any, **options: Any) -> TraceNode:
+    """Return the node of an operation on nodes and numbers."""
+    value = make(*map(_value, operands), **{k: _value(o) for k, o in options.items()})
+    parts = [p for p in (*operands, *options.values()) if isinstance(p, TraceNode)]
+    return TraceNode(value, make, operands, options, 1 + sum(p.size for p in parts))
+
+
+def _value(part: Any) -> Any:
+    return part.value if isinstance(part, TraceNode) else part
+
+
+def replayed(node: TraceNode, table: dict[TraceNode, Value]) -> Any:
+    """Return the value of a node with the values of `table`, to which it adds those it computes."""
+    if node not in table:
+        if node.make is None:
+            return node.value
+        operands = [replayed(p, table) if isinstance(p, TraceNode) else p for p in node.operands]
+        options = {
+            k: replayed(p, table) if isinstance(p, TraceNode) else p
+            for k, p in node.options.items()
+        }
+        table[node] = node.make(*operands, **options)
+    return table[node]
+
+
+def charged(
+    states: Sequence[TraceNode], after: Sequence[TraceNode], roots: Sequence[TraceNode]
+) -> list[Any]:
+    """Return a node for each state that holds its charged value, or None for no charge.
+
+    No root depends on a state of step t-1 but through these nodes. Where several fit, each is the
+    last one before the new state. Without a fit every state has None.
+
+    Args:
+        states: Nodes of the states of step t-1.
+        after: Nodes of their new values, in the same order.
+        roots: All results of the function: outputs, new states, arguments of spikes.
+    """
+    spiking = _Spiking()
+    choices = [[*(n for n in _above(root) if _is_charge(n, spiking)), None] for root in after]
+    combinations: Iterator[tuple[Any, ...]] = itertools.product(*choices)
+    for nodes in itertools.islice(combinations, MOST):
+        chosen = [n for n in nodes if n is not None]
+        if len(set(chosen)) == len(chosen) and not _leaks(roots, {*chosen}, {*states}):
+            return list(nodes)
+    return [None] * len(states)
+
+
+class _Spiking:
+    """Memo of the nodes that read a spike."""
+
+    def __init__(self) -> None:
+        self._known: dict[TraceNode, bool] = {}
+
+    def __call__(self, node: TraceNode) -> bool:
+        if node not in self._known:
+            own = node.make is None and is_spike(node.value)
+            self._known[node] = own or any([self(p) for p in node.parts()])
+        return self._known[node]
+
+
+def _is_charge(node: TraceNode, spiking: Callable[[TraceNode], bool]) -> bool:
+    return (
+        node.make is not None and not isinstance(node.value, TracedCondition) and not spiking(node)
+    )
+
+
+def _above(root: TraceNode) -> list[TraceNode]:
+    """Return the nodes that a root depends on, itself first, each before those that it reads."""
+    found: dict[TraceNode, None] = {}
+
+    def visit(node: TraceNode) -> None:
+        if node not in found:
+            for part in node.parts():
+                visit(part)
+            found[node] = None
+
+    visit(root)
+    return list(reversed(found))
+
+
+def _leaks(
+    roots: Sequence[TraceNode], cut: Collection[TraceNode], states: Collection[TraceNode]
+) -> bool:
+    """Report whether a root reads a state on a path that avoids the nodes of the cut."""
+    seen: set[TraceNode] = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node in seen or node in cut:
+            continue
+        seen.add(node)
+        if node in states:
+            return True
+        stack.extend(node.parts())
+    return False
+
+
+# Conversions of tensors, `.to(...)`, `.type(...)` and `.type_as(...)`, as operations by name.
+
+
+def conversions(args: Sequence[Any], options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the operations of a call; a tensor among the arguments is given by its dtype.
+
+    Raises:
+        ModelError: A type of integers or of complex numbers.
+    """
+    flags = [a for a in args if isinstance(a, bool)]  # non_blocking, copy
+    copies = options.get("copy", flags[1:] == [True])
+    kinds = [a for a in (*args, *options.values()) if not isinstance(a, bool)]
+    return (_type_of(kinds), "clone") if copies else (_type_of(kinds),)
+
+
+def _type_of(kinds: Sequence[Any]) -> str:
+    dtype = next((kind for kind in kinds if isinstance(kind, torch.dtype)), None)
+    if dtype is torch.bool:
+        return "bool"
+    if dtype is None:
+        names = (str(kind) for kind in kinds if not isinstance(kind, torch.device))
+        is_device = not any("torch." in name for name in names)  # "torch.FloatTensor" is a type
+        return "contiguous" if is_device else "float"
+    if not dtype.is_floating_point:
+        raise refusal(f"a conversion to {shown(dtype)}", "floating point or torch.bool")
+    return "float" if dtype is torch.float32 else "double"
+
 
 _ACCEPTED = f"+ - * / **, comparisons, and {', '.join(sorted(OPERATIONS))}"
 _WHERE = "Use torch.where(condition, a, b), and & | ~ to join conditions."

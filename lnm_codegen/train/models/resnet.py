@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.fusion.pair import Pair
-from lnm_codegen.nn.norm.inputs import with_shortcut
+from lnm_codegen.nn.norm.layer import with_shortcut
 from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import (
     FrameNetwork,

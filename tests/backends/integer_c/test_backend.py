@@ -20,8 +20,7 @@ from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import run
 from lnm_codegen.ir.nodes import Role
 from lnm_codegen.ir.types import Bits
-from lnm_codegen.nn.load.c import compiler
-from lnm_codegen.nn.load.fixed import CoefficientArgument, load_fixed
+from lnm_codegen.nn.load.c import CoefficientArgument, compiler, load_fixed
 from tests.cases import CASES, ZOO, arguments, fixed_zoo
 from tests.refusals import refused
 from tests.strategies import few, generators, neurons

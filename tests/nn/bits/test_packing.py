@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnm_codegen.nn.bits import packing
-from lnm_codegen.nn.bits.packing import BLOCK, LANES, pack, unpack
-from lnm_codegen.nn.load import bits as library
+from lnm_codegen.nn import bits as library
+from lnm_codegen.nn import bits as packing
+from lnm_codegen.nn.bits import BLOCK, LANES, pack, unpack
 from tests.strategies import few
 
 TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)

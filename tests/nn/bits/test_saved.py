@@ -22,9 +22,9 @@ from torch.utils.checkpoint import checkpoint
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer, NormNeuron, pack_spikes
-from lnm_codegen.nn.bits import packing, saved
-from lnm_codegen.nn.bits.packing import BLOCK, LANES
-from lnm_codegen.nn.bits.saved import packable
+from lnm_codegen.nn import bits as packing
+from lnm_codegen.nn import bits as saved
+from lnm_codegen.nn.bits import BLOCK, LANES, packable
 from tests.cases import CASES
 from tests.refusals import refused
 from tests.strategies import few

@@ -10,7 +10,7 @@ import pytest
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
-from lnm_codegen.nn.check import compare
+from lnm_codegen.nn import check as compare
 from tests.refusals import refused
 
 

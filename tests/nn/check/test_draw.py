@@ -10,8 +10,8 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.compiler.stimulus import starts_of
-from lnm_codegen.nn.check import compare
-from lnm_codegen.nn.check.draw import SHAPE, DrawnCase, draw_case, spike_rates
+from lnm_codegen.nn import check as compare
+from lnm_codegen.nn.check import SHAPE, DrawnCase, draw_case, spike_rates
 
 
 def draw(neuron, scale=None) -> tuple[DrawnCase, np.ndarray]:

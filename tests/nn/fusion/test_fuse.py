@@ -16,9 +16,9 @@ from torch.optim.swa_utils import update_bn
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.nn import FuseReport, NeuronLayer, NormNeuron, fuse
-from lnm_codegen.nn.fusion.report import FusedPair
+from lnm_codegen.nn.fusion.fuse import FusedPair
 from lnm_codegen.nn.norm.deferred import DeferredNorm
-from lnm_codegen.nn.norm.inputs import neuron_inputs
+from lnm_codegen.nn.norm.layer import neuron_inputs
 from tests.refusals import refused
 
 T, N, C = 4, 2, 3

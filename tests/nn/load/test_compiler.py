@@ -16,7 +16,7 @@ import lnm_codegen as lnm
 from lnm_codegen.backends.c.backend import FLAGS
 from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.nn.load import c as load
-from lnm_codegen.nn.load.compiler import OPENMP, SIMD, Compiler, compiler, openmp_error
+from lnm_codegen.nn.load.c import OPENMP, SIMD, Compiler, compiler, openmp_error
 from tests.refusals import refused
 
 ROOT = Path(__file__).parents[3]

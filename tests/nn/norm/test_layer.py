@@ -20,7 +20,7 @@ from torch.nn.parameter import is_lazy
 
 import lnm_codegen as lnm
 from lnm_codegen.nn import NeuronLayer, NormNeuron
-from lnm_codegen.nn.norm.explain import with_passes
+from lnm_codegen.nn.norm.layer import with_passes
 from lnm_codegen.nn.select import DEVICES
 from tests.refusals import refused
 

@@ -15,8 +15,7 @@ import lnm_codegen as lnm
 from lnm_codegen.nn import NormNeuron
 from lnm_codegen.nn.layout import layout_of
 from lnm_codegen.nn.norm.deferred import track
-from lnm_codegen.nn.norm.function import passes_of
-from lnm_codegen.nn.norm.statistics import batch_moments
+from lnm_codegen.nn.norm.function import batch_moments, passes_of
 
 pytestmark = pytest.mark.needs_cc
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import lnm_codegen as lnm
 from lnm_codegen.nn import NeuronLayer, NormNeuron
-from lnm_codegen.nn.onnx import exporting
+from lnm_codegen.nn import arguments as exporting
 from lnm_codegen.nn.operators import operator_of
 from lnm_codegen.train.models import build
 from tests.cases import CASES, layer_of

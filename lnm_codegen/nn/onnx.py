@@ -18,8 +18,8 @@ import torch
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.onnx.backend import function
 from lnm_codegen.backends.onnx.expr import CODES
+from lnm_codegen.nn.arguments import note_table
 from lnm_codegen.nn.dispatch import LIVE
-from lnm_codegen.nn.onnx.exporting import note_table
 from lnm_codegen.nn.operators import NAMESPACE, defined_operators, operator_of, taken_names
 from lnm_codegen.nn.select import FUSED
 from lnm_codegen.options import DtypeName

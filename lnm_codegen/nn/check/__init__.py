@@ -1,1 +1,0 @@
-"""Comparison of backends with the interpreter, on inputs at which a neuron spikes."""

@@ -1,1 +1,0 @@
-"""Integer arithmetic of layers: a forward in fixed point, a straight-through backward."""
