@@ -1,8 +1,7 @@
 """`torch.nn` layers that run generated kernels."""
 
 from lnm_codegen.nn.bits import pack_spikes
-from lnm_codegen.nn.convert.convert import conversion_report, convert
-from lnm_codegen.nn.convert.report import ConversionReport
+from lnm_codegen.nn.convert.convert import ConversionReport, conversion_report, convert
 from lnm_codegen.nn.exchange.read import from_nir
 from lnm_codegen.nn.exchange.write import to_nir
 from lnm_codegen.nn.fusion.fuse import FuseReport, fuse

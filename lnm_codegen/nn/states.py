@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lnm_codegen.nn.call import StatefulModule
-from lnm_codegen.nn.convert.added import assigned_names, filled_names
+from lnm_codegen.nn.convert.recipe import assigned_names, filled_names
 from lnm_codegen.nn.load.warn import warn
 from lnm_codegen.validation import counted, wrong
 

@@ -29,7 +29,7 @@ from lnm_codegen.ir.network.nodes import OVER, OverTime
 from lnm_codegen.language.symbols import require_name
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.chain import REDUCTIONS, Chain
-from lnm_codegen.nn.exchange.known import SAME
+from lnm_codegen.nn.exchange.record import SAME
 from lnm_codegen.nn.fusion.pair import is_sequential, restores_time, steps
 from lnm_codegen.nn.hooks import evaluating
 from lnm_codegen.nn.norm.deferred import DeferredNorm

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias, TypeVar
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from lnm_codegen.analysis.linear.affine import matched_start
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.language.neuron import Neuron, require_one_port
-from lnm_codegen.nn.convert.added import added, clashing, move
-from lnm_codegen.nn.convert.build import built, move_hooks, order, recipe_with
 from lnm_codegen.nn.convert.libraries import Library, described, library_of
-from lnm_codegen.nn.convert.measure import differences
-from lnm_codegen.nn.convert.recipe import Recipe
-from lnm_codegen.nn.convert.replace import replace_in
-from lnm_codegen.nn.convert.report import ConversionReport, LayerConversion
+from lnm_codegen.nn.convert.recipe import (
+    NOTHING,
+    BroadcastLayer,
+    Kept,
+    Protocol,
+    Recipe,
+    added,
+    clashing,
+    move,
+)
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.load.warn import warn
+from lnm_codegen.options import BackendName
 from lnm_codegen.validation import require_bool, require_one_of, wrong
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -311,3 +319,292 @@ def _forget_caches(model: nn.Module) -> None:
     if invalidate is not None:
         for module in model.modules():
             invalidate(module)
+
+
+# New layers: a recipe, or a neuron of the user's, becomes a layer in the place of an old one.
+
+
+_HOOKS = (
+    "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
+    "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks",
+    "_backward_pre_hooks", "_is_full_backward_hook", "_state_dict_hooks", "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+)  # fmt: skip
+
+
+def built(
+    recipe: Recipe,
+    old: nn.Module,
+    like: torch.Tensor,
+    backend: BackendName = "auto",
+    shared: dict[int, nn.Parameter] | None = None,
+) -> NeuronLayer:
+    """Return the new layer.
+
+    Args:
+        recipe: The neuron and the form of the calls.
+        old: The old layer; its parameters become parameters of the new one, the same objects where
+            their shapes are the same.
+        like: Tensor with the type and the device of the parameters, where the old layer has no
+            learned tensor.
+        backend: See `NeuronLayer`.
+        shared: Id of an old learned tensor -> the parameter in its place, so that layers that
+            share the one share the other. The old layers must exist as long as the dict.
+    """
+    protocol, own = recipe.protocol, recipe.kept
+    like = next((own.given[name] for name in own.given if own.learns(name)), like)
+    layer = protocol.layer(
+        recipe.neuron,
+        channels=own.channels,
+        shape=own.shape,
+        backend=backend,
+        step_mode=protocol.step_mode,
+        carry_state=protocol.carry_state,
+        device=like.device,
+        dtype=like.dtype if like.dtype is torch.float64 else torch.float32,
+    )
+    for name, value in protocol.attributes.items():
+        setattr(layer, name, value)
+    if isinstance(layer, BroadcastLayer):
+        names = (param.name for param in recipe.neuron.params)
+        layer.broadcast = tuple(name for name in names if own.per.get(name) == "neuron")
+    _keep(layer, own, {} if shared is None else shared)
+    for name in protocol.buffers:
+        layer.register_buffer(name, getattr(old, name).detach().clone())
+    if protocol.buffers:
+        layer.fixed = protocol.buffers
+    return layer.train(old.training)
+
+
+def _keep(layer: NeuronLayer, own: Kept, shared: dict[int, nn.Parameter]) -> None:
+    """Give a layer the old values; an old parameter of the same shape stays the same object."""
+    for name in (p.name for p in layer.neuron.params if p.name in own.values):
+        value = own.values[name]
+        given, new = own.given[name], getattr(layer, name)
+        with torch.no_grad():
+            new.copy_(value)
+        if own.learns(name):
+            new.requires_grad_(given.requires_grad)
+            is_same = given.shape == new.shape and given.dtype is new.dtype
+            kept = given if is_same and isinstance(given, nn.Parameter) else new
+            layer._parameters[name] = shared.setdefault(id(given), kept)
+
+
+def order(layer: nn.Module, names: list[str]) -> None:
+    """Put the parameters in the order of these names, by which optimisers know them."""
+    own = layer._parameters
+    for name in [n for n in names if n in own] + [n for n in own if n not in names]:
+        own[name] = own.pop(name)
+
+
+def recipe_with(neuron: Neuron, protocol: Protocol, target: Recipe | None) -> Recipe:
+    """Return the recipe of a neuron that the user gives.
+
+    Args:
+        neuron: The neuron.
+        protocol: Form of the calls.
+        target: Recipe of the old dynamics, with which the neuron begins if it can, or None.
+    """
+    start = None
+    if target is not None and set(target.kept.per.values()) <= {"layer"}:
+        values = {name: float(value.detach()) for name, value in target.kept.values.items()}
+        known = {p.name for p in target.neuron.params}
+        old = target.neuron.with_init(**{n: v for n, v in values.items() if n in known})
+        start = matched_start(neuron, old)
+    if start is None:
+        return Recipe(neuron, protocol, NOTHING, "the neuron is given")
+    reason = "the neuron is given, and begins with the old dynamics"
+    return Recipe(neuron.with_init(**start), protocol, NOTHING, reason)
+
+
+def move_hooks(old: nn.Module, new: nn.Module) -> None:
+    """Give the hooks of an old layer to the new one; their handles still remove them."""
+    table: dict[str, Any] = vars(old)
+    vars(new).update({name: table[name] for name in _HOOKS if table.get(name) is not None})
+    bound: Iterable[Any] = new._load_state_dict_pre_hooks.values()
+    for hook in bound:
+        if getattr(hook, "with_module", False):  # a weak reference to the old layer
+            hook.module = weakref.ref(new)
+
+
+# Comparison of an old layer with the new one on random input.
+
+
+STEPS, BATCH, WIDTH = 16, 4, 32
+"""Shape of the input, (T, N, C), unless parameters have one."""
+
+_SCALES = (1.0, 4.0, 16.0, 64.0, 0.25)
+"""Scales of the input; the first at which the old layer's outputs differ in time is used."""
+
+
+class Differences(NamedTuple):
+    """Share of outputs that differ, and the largest difference of gradients of x."""
+
+    spikes: float
+    gradient: float
+
+
+def differences(old: nn.Module, new: NeuronLayer, recipe: Recipe) -> Differences | None:
+    """Return the differences on random input, or None where the old layer does not run alone.
+
+    Both layers lose their states.
+    """
+    shape = recipe.kept.shape or (recipe.kept.channels or WIDTH,)
+    generator = torch.Generator().manual_seed(0)
+    x = 0.3 + torch.randn((STEPS, BATCH, *shape), generator=generator)
+    weight = torch.randn((STEPS, BATCH, *shape), generator=generator)
+    like = next(iter(new.buffers()), next(iter(new.parameters()), x))
+    x, weight = x.to(like), weight.to(like)
+    for scale in _SCALES:
+        try:
+            theirs = _run(old, scale * x, weight, new.step_mode)
+        except Exception:  # code of a library, on an input that the model never gives
+            return None
+        if not torch.equal(*theirs[0].aminmax()):
+            break
+    ours = _run(new, scale * x, weight, new.step_mode)
+    differing = (theirs[0] != ours[0]).double().mean().item()
+    largest = theirs[1].abs().max().clamp_min(torch.finfo(x.dtype).tiny)
+    return Differences(differing, ((theirs[1] - ours[1]).abs().max() / largest).item())
+
+
+def _run(layer: Any, x: Tensor, weight: Tensor, step_mode: str) -> tuple[Tensor, Tensor]:
+    """Return the outputs of a layer and the gradient of x, from its initial states."""
+    x = x.clone().requires_grad_()
+    _reset(layer)
+    with torch.enable_grad():
+        if step_mode == "m":
+            out = _first(layer(x))
+        else:
+            steps, state = [], ()
+            for step in x.unbind():
+                result = layer(step, *state)
+                steps.append(_first(result))
+                state = result[1:] if isinstance(result, tuple) and not _hidden(layer) else ()
+            out = torch.stack(steps)
+        (grad,) = torch.autograd.grad((out * weight).sum(), x, allow_unused=True)
+    _reset(layer)
+    return out.detach(), torch.zeros_like(x) if grad is None else grad
+
+
+def _first(result: Any) -> Tensor:
+    """Return the output of a call that may return states too."""
+    out: Tensor = result[0] if isinstance(result, tuple) else result
+    return out
+
+
+def _hidden(layer: Any) -> bool:
+    return bool(getattr(layer, "init_hidden", False))
+
+
+def _reset(layer: Any) -> None:
+    """Discard the states of a layer of any library."""
+    for name in ("reset_mem", "reset"):
+        if callable(getattr(layer, name, None)):
+            getattr(layer, name)()
+            return
+
+
+# Report of a conversion: one line for each spiking layer.
+
+
+Status = Literal["exact", "approximate", "refused"]
+
+_FINITE = "Exact: while potentials are finite; after infinity or NaN, spikes may differ."
+
+
+@dataclass(frozen=True, slots=True)
+class LayerConversion:
+    """A spiking layer of a model and what `convert` makes of it.
+
+    Attributes:
+        source: Library and class: "spikingjelly.LIFNode".
+        status: "exact": the same spikes and gradients up to rounding, while potentials are finite.
+            After an infinite one, the old layer mostly has NaN. "approximate": see `reason`.
+            "refused": the layer stays as it is, see `reason`.
+        reason: Why the layer is not exact, or empty.
+        neuron: Name of the new neuron, or empty where the layer is refused.
+        differing_spikes: Share of outputs that differ on random input, 0 to 1, where measured.
+        gradient_difference: Largest difference of the gradient of x there, as a share of the
+            largest gradient, where measured.
+        converted: False before `convert`, and for refused layers.
+        path: Path in the model; a layer with several paths has the first.
+    """
+
+    source: str
+    status: Status
+    reason: str = ""
+    neuron: str = ""
+    differing_spikes: float | None = None
+    gradient_difference: float | None = None
+    converted: bool = False
+    path: str = ""
+
+    def at(self, path: str, converted: bool) -> LayerConversion:
+        """Return the same at a path."""
+        return replace(self, path=path, converted=converted)
+
+    def __str__(self) -> str:
+        """Return "features.2: snntorch.Leaky -> leaky, exact"."""
+        target = f" -> {self.neuron}" if self.neuron else ""
+        measured = ""
+        if self.differing_spikes is not None:
+            measured = f"; {self.differing_spikes:.2%} of the spikes differ"
+        if self.gradient_difference is not None:
+            measured += f", gradient by {self.gradient_difference:.2g} of its largest value"
+        reason = f": {self.reason}" if self.reason else ""
+        return f"{self.path or '(model)'}: {self.source}{target}, {self.status}{reason}{measured}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionReport:
+    """The spiking layers of a model, in its order. `print(report)` has a line for each."""
+
+    layers: tuple[LayerConversion, ...] = ()
+
+    def of(self, status: Status) -> tuple[LayerConversion, ...]:
+        """Return the layers with a status."""
+        return tuple(layer for layer in self.layers if layer.status == status)
+
+    def __str__(self) -> str:
+        """Return counts and a line for each layer."""
+        if not self.layers:
+            return "No spiking layer of SpikingJelly, snnTorch or Norse."
+        kinds: tuple[Status, ...] = ("exact", "approximate", "refused")
+        counts = ", ".join(f"{len(self.of(kind))} {kind}" for kind in kinds)
+        open_ones = sum(not layer.converted and layer.status != "refused" for layer in self.layers)
+        waiting = f" Not converted yet: {open_ones}." if open_ones else ""
+        lines = [f"Layers: {counts}.{waiting}", *(f"  {one}" for one in self.layers)]
+        return "\n".join([*lines, *([_FINITE] if self.of("exact") else [])])
+
+
+# Replacement of modules wherever the attributes of a module have them.
+
+
+def replace_in(module: nn.Module, new: Mapping[int, nn.Module]) -> None:
+    """Replace submodules, also in lists, tuples and dicts, which may contain each other.
+
+    Args:
+        module: Changed in place. Lists and dicts stay the same objects.
+        new: Id of an old module -> the module in its place.
+    """
+    seen: set[int] = set()
+
+    def replaced(value: Any) -> Any:
+        if isinstance(value, nn.Module):
+            return new.get(id(value), value)
+        if isinstance(value, tuple):
+            items = [replaced(item) for item in value]
+            if all(a is b for a, b in zip(items, value, strict=True)):
+                return value
+            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        if not isinstance(value, list | dict) or id(value) in seen:
+            return value
+        seen.add(id(value))
+        for key, item in [*(value.items() if isinstance(value, dict) else enumerate(value))]:
+            other = replaced(item)
+            if other is not item:
+                value[key] = other
+        return value
+
+    replaced(vars(module))

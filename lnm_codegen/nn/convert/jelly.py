@@ -23,8 +23,10 @@ from lnm_codegen.language.symbols import input, param, spike, spike_named, state
 from lnm_codegen.nn.arguments import is_recomputed
 from lnm_codegen.nn.convert.recipe import (
     NOTHING,
+    Kept,
     Protocol,
     Recipe,
+    kept,
     kind_of,
     name_of,
     number_of,
@@ -34,7 +36,6 @@ from lnm_codegen.nn.convert.recipe import (
     with_step_end,
 )
 from lnm_codegen.nn.convert.slopes import TINY, Slope, jelly_slope
-from lnm_codegen.nn.convert.values import Kept, kept
 from lnm_codegen.nn.layer import NeuronLayer
 
 PREFIX = "spikingjelly.activation_based.neuron"

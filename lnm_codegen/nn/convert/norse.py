@@ -17,16 +17,18 @@ from lnm_codegen.language.binding import bind
 from lnm_codegen.language.functions import exp
 from lnm_codegen.language.neuron import Neuron, hard_reset, soft_reset
 from lnm_codegen.language.symbols import Declared, input, spike, state
-from lnm_codegen.nn.convert.broadcast import BroadcastLayer
 from lnm_codegen.nn.convert.recipe import (
+    BroadcastLayer,
+    Kept,
     Protocol,
     Recipe,
+    kept,
     kind_of,
     name_of,
+    number,
     require,
 )  # fmt: skip
 from lnm_codegen.nn.convert.slopes import TINY, Slope, norse_slope
-from lnm_codegen.nn.convert.values import Kept, kept, number
 from lnm_codegen.options import StepMode
 
 PREFIX = "norse.torch.module"

@@ -20,7 +20,7 @@ from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.language import surrogate as own
 from lnm_codegen.language.functions import abs, cos, exp, log, max, sigmoid, sqrt, tanh, where
 from lnm_codegen.language.surrogate import Surrogate, from_slope
-from lnm_codegen.nn.convert.values import number
+from lnm_codegen.nn.convert.recipe import number
 
 TINY = 2.0**-126
 """Smallest normal number of float32. A spike at > is one at z - TINY >= 0."""

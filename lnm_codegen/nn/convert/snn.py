@@ -19,11 +19,18 @@ from lnm_codegen.language.binding import bind
 from lnm_codegen.language.functions import clip, log, where
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import input, spike, state
-from lnm_codegen.nn.convert.added import library_names
-from lnm_codegen.nn.convert.broadcast import BroadcastLayer
-from lnm_codegen.nn.convert.recipe import TRACE, Protocol, Recipe, kind_of, require
+from lnm_codegen.nn.convert.recipe import (
+    TRACE,
+    BroadcastLayer,
+    Kept,
+    Protocol,
+    Recipe,
+    kept,
+    kind_of,
+    library_names,
+    require,
+)
 from lnm_codegen.nn.convert.slopes import TINY, Slope, snn_slope
-from lnm_codegen.nn.convert.values import Kept, kept
 
 PREFIX = "snntorch._neurons"
 """Package of the classes."""

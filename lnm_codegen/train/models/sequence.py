@@ -23,7 +23,7 @@ from lnm_codegen.ir.network.nodes import OVER, OverTime
 from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.chain import Chain
-from lnm_codegen.nn.exchange.parts import Parts
+from lnm_codegen.nn.exchange.graph import Parts
 from lnm_codegen.nn.fusion.pair import Pair
 from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import (

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.nn.convert.added import library_names
 from lnm_codegen.nn.convert.jelly import KNOWN
+from lnm_codegen.nn.convert.recipe import library_names
 from lnm_codegen.nn.convert.snn import STATES
 from tests.nn.convert.peers import eager
 from tests.refusals import refused

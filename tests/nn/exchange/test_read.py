@@ -268,7 +268,7 @@ def test_a_file_is_a_tree(tmp_path, monkeypatch, problem):
     path = tmp_path / "hostile.nir"
     nir.write(path, chain(lif(3), lif(3), shape=(3,), last=(3,)))
     if problem.startswith("more than"):
-        monkeypatch.setattr("lnm_codegen.nn.exchange.package._MOST_OBJECTS", 20)
+        monkeypatch.setattr("lnm_codegen.nn.exchange.graph._MOST_OBJECTS", 20)
     with h5py.File(path, "a") as file:
         HOSTILE[problem](file, h5py)
     with refused(ModelError, path, problem):

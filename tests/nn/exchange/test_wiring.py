@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.nn.exchange.wiring import wiring_of
+from lnm_codegen.nn.exchange.graph import wiring_of
 from tests.refusals import refused
 
 
