@@ -172,7 +172,7 @@ def train_one(name: str, config: Any, data: Any, seeds: int) -> Outcome:
 
 def show_outcomes(outcomes: list[Outcome], images: int) -> None:
     """Print the table, and for each model whether the difference from LIF is beyond chance."""
-    from lnm_codegen.train.stability.curve import learned_text
+    from lnm_codegen.train.stability.layers import learned_text
 
     CONSOLE.rule("4. Results")
     table = Table(

@@ -13,8 +13,13 @@ import places
 from scipy.stats import mannwhitneyu
 from tasks import TASKS, Task
 
-from lnm_codegen.train.comparison.statistics import difference
-from lnm_codegen.train.comparison.table import Compared, ComparisonRow, corrected, row_of
+from lnm_codegen.train.comparison.table import (
+    Compared,
+    ComparisonRow,
+    corrected,
+    difference,
+    row_of,
+)
 
 LEVEL = 0.05
 SEEDS = 10

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from comparison import parts
 from matplotlib.figure import Figure
 
-from lnm_codegen.train.comparison.figure import (
+from lnm_codegen.train.comparison.table import (
+    ComparisonRow,
     accuracy_figure,
     draw_rows,
     figure_data,
     limits,
 )
-from lnm_codegen.train.comparison.table import ComparisonRow
 
 GREY, ORANGE, LIGHT, DARK = "#7f7f7f", "#c55a11", "#5b9bd5", "#1f4e79"
 

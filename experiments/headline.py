@@ -25,8 +25,7 @@ from outcome import degrees_above, linked, listed
 from summary import is_highest, p_equals, searched
 from tasks import FREE, TASKS, Task
 
-from lnm_codegen.train.comparison.statistics import difference, holm
-from lnm_codegen.train.comparison.table import Compared, ComparisonRow
+from lnm_codegen.train.comparison.table import Compared, ComparisonRow, difference, holm
 
 TASK = task_of("mnist1d_feedforward")
 ROWS = {

@@ -13,8 +13,13 @@ from outcome import cells, listed, verdict
 from tasks import Task
 
 from lnm_codegen.train.comparison.plan import ComparisonPlan
-from lnm_codegen.train.comparison.statistics import MeanDifference
-from lnm_codegen.train.comparison.table import ComparisonRow, difference_text, p_text, row_of
+from lnm_codegen.train.comparison.table import (
+    ComparisonRow,
+    MeanDifference,
+    difference_text,
+    p_text,
+    row_of,
+)
 from lnm_codegen.train.runs.config import clamp_of
 from lnm_codegen.validation import counted
 

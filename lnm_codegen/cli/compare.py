@@ -71,10 +71,14 @@ def compare(
     if figure is not None:
         require_suffix("compare", "--figure", figure, ".svg", ".pdf", ".png")
         require_place("compare", "--figure", figure)
-    from lnm_codegen.train.comparison.figure import accuracy_figure, figure_data
     from lnm_codegen.train.comparison.queue import RunSelection, runs_of
     from lnm_codegen.train.comparison.queue import compare as run_all
-    from lnm_codegen.train.comparison.table import search_table, table_of
+    from lnm_codegen.train.comparison.table import (
+        accuracy_figure,
+        figure_data,
+        search_table,
+        table_of,
+    )
 
     runs = runs_of(plan, out, results, data_dir=data_dir)
     if search:

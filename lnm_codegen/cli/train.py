@@ -24,6 +24,7 @@ from lnm_codegen.cli.options import (
 )
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.train.names import is_reference, require_names, short_name
+from lnm_codegen.train.runs.claim import require_free
 from lnm_codegen.train.runs.config import OPTIONS, TrainConfig
 from lnm_codegen.train.runs.config_file import (
     FIELD_TYPES,
@@ -31,9 +32,8 @@ from lnm_codegen.train.runs.config_file import (
     config_of,
     place_v_min,
     read_toml,
+    with_definition,
 )
-from lnm_codegen.train.runs.definition import with_definition
-from lnm_codegen.train.runs.free import require_free
 from lnm_codegen.validation import require_known
 
 if TYPE_CHECKING:
@@ -272,8 +272,7 @@ def _run(config: TrainConfig, folder: Path, force: bool, resume: bool, console: 
     from lnm_codegen.nn import keep_pages
     from lnm_codegen.train.models import neurons_of
     from lnm_codegen.train.runs.runner import run
-    from lnm_codegen.train.stability.curve import learned_text
-    from lnm_codegen.train.stability.modes import unstable_text
+    from lnm_codegen.train.stability.layers import learned_text, unstable_text
 
     keep_pages()  # each step allocates and frees the same tensors
     try:

@@ -33,9 +33,8 @@ from lnm_codegen.plot.poles import draw_poles
 from lnm_codegen.plot.response import default_input, draw_rates, draw_response
 from lnm_codegen.plot.response import impulse as impulse_of
 from lnm_codegen.plot.subject import MOST_CURVES
-from lnm_codegen.train.figure import LIF_DECAY
-from lnm_codegen.train.history import draw_history
-from lnm_codegen.train.stability.modes import numbers_of
+from lnm_codegen.train.figure import LIF_DECAY, draw_history
+from lnm_codegen.train.stability.layers import numbers_of
 from lnm_codegen.validation import counted
 
 if TYPE_CHECKING:

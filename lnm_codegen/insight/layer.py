@@ -29,9 +29,8 @@ from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import ParameterSets, parameter_sets
-from lnm_codegen.train.stability.certificate import Certificate, certificate
-from lnm_codegen.train.stability.curve import charge_curve, learned_text
-from lnm_codegen.train.stability.modes import layer_modes, numbers_of
+from lnm_codegen.train.stability.layers import charge_curve, layer_modes, learned_text, numbers_of
+from lnm_codegen.train.stability.projection import Certificate, certificate
 
 # Classes of behaviour of a charge map f: v[t] = f(v[t-1]) without input, below the threshold V.
 #

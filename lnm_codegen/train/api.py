@@ -1,12 +1,12 @@
 """Public names of `lnm_codegen.train`."""
 
-from lnm_codegen.train.comparison.figure import accuracy_figure as accuracy_figure
 from lnm_codegen.train.comparison.plan import ComparisonPlan as ComparisonPlan
 from lnm_codegen.train.comparison.plan import plan_of as plan_of
 from lnm_codegen.train.comparison.plan import read_plan as read_plan
 from lnm_codegen.train.comparison.queue import RunSelection as RunSelection
 from lnm_codegen.train.comparison.queue import compare as compare
 from lnm_codegen.train.comparison.table import ComparisonTable as ComparisonTable
+from lnm_codegen.train.comparison.table import accuracy_figure as accuracy_figure
 from lnm_codegen.train.data import Dataset as Dataset
 from lnm_codegen.train.data import from_arrays as from_arrays
 from lnm_codegen.train.data import from_datasets as from_datasets
@@ -18,15 +18,15 @@ from lnm_codegen.train.models import MODELS as MODELS
 from lnm_codegen.train.models import Network as Network
 from lnm_codegen.train.models import build as build
 from lnm_codegen.train.models import neurons_of as neurons_of
-from lnm_codegen.train.models.conv import ConvNet as ConvNet
+from lnm_codegen.train.models.convolutional import ConvNet as ConvNet
 from lnm_codegen.train.runs.config import TrainConfig as TrainConfig
 from lnm_codegen.train.runs.runner import RunResult as RunResult
 from lnm_codegen.train.runs.runner import run as run
 from lnm_codegen.train.runs.saved import Run as Run
 from lnm_codegen.train.runs.saved import load_run as load_run
-from lnm_codegen.train.stability.bounds import clamp_parameters as clamp_parameters
-from lnm_codegen.train.stability.certificate import Certificate as Certificate
-from lnm_codegen.train.stability.certificate import certificate as certificate
-from lnm_codegen.train.stability.curve import charge_curve as charge_curve
+from lnm_codegen.train.stability.layers import charge_curve as charge_curve
 from lnm_codegen.train.stability.penalty import slope_penalty as slope_penalty
+from lnm_codegen.train.stability.projection import Certificate as Certificate
+from lnm_codegen.train.stability.projection import certificate as certificate
+from lnm_codegen.train.stability.projection import clamp_parameters as clamp_parameters
 from lnm_codegen.train.stability.projection import project as project

@@ -158,7 +158,7 @@ def test_the_name_of_a_folder_is_no_markup(
     monkeypatch.chdir(tmp_path)
     network = nn.Identity()
     result = SimpleNamespace(network=network, epochs=[SimpleNamespace(unstable=())])
-    monkeypatch.setattr("lnm_codegen.train.stability.modes.unstable_text", lambda _: "unstable")
+    monkeypatch.setattr("lnm_codegen.train.stability.layers.unstable_text", lambda _: "unstable")
     monkeypatch.setattr("lnm_codegen.train.runs.runner.run", lambda *_, **__: result)
     assert run(["train", "--out", name]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [

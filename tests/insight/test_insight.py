@@ -30,9 +30,9 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import parameter_sets
 from lnm_codegen.plot.axes import STATE_COLORS
 from lnm_codegen.train import TrainConfig, load, load_run, run
-from lnm_codegen.train.history import draw_history
+from lnm_codegen.train.figure import draw_history
 from lnm_codegen.train.models import build
-from lnm_codegen.train.stability.certificate import Certificate
+from lnm_codegen.train.stability.projection import Certificate
 from tests.refusals import refused
 
 SMALL = TrainConfig(

@@ -38,7 +38,7 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import parameter_sets
 from lnm_codegen.train import TrainConfig, load, load_run, run
 from lnm_codegen.train.figure import curves_figure
-from lnm_codegen.train.stability.modes import layer_modes
+from lnm_codegen.train.stability.layers import layer_modes
 from tests.analysis.linear.matrices import free
 
 FAMILY = """

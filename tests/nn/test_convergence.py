@@ -29,7 +29,7 @@ from torch import Tensor, nn
 import lnm_codegen as lnm
 from lnm_codegen.nn.select import device_type, missing
 from lnm_codegen.train.models import Network, Task
-from lnm_codegen.train.models.conv import conv_net
+from lnm_codegen.train.models.convolutional import conv_net
 from lnm_codegen.train.models.sequence import FeedForward
 
 STEPS, BATCH, CLASSES = 32, 8, 4

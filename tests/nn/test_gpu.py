@@ -11,7 +11,7 @@ from lnm_codegen.nn import NeuronLayer, pack_spikes
 from lnm_codegen.nn import check as compare
 from lnm_codegen.nn.select import missing
 from lnm_codegen.train.models import Task
-from lnm_codegen.train.models.conv import conv_net
+from lnm_codegen.train.models.convolutional import conv_net
 from tests.cases import CASES, ZOO
 
 pytestmark = pytest.mark.needs_cuda

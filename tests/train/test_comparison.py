@@ -34,11 +34,17 @@ from lnm_codegen.train import (
     read_plan,
 )
 from lnm_codegen.train.comparison import queue, results
-from lnm_codegen.train.comparison.figure import figure_data
 from lnm_codegen.train.comparison.queue import ComparisonRuns, runs_of
 from lnm_codegen.train.comparison.results import COLUMNS, ResultFile, best_settings
-from lnm_codegen.train.comparison.statistics import difference, half_width, holm, mean_text
-from lnm_codegen.train.comparison.table import search_table, table_of
+from lnm_codegen.train.comparison.table import (
+    difference,
+    figure_data,
+    half_width,
+    holm,
+    mean_text,
+    search_table,
+    table_of,
+)
 from lnm_codegen.train.runs.config import neuron_of
 from lnm_codegen.train.trainer import Trainer
 

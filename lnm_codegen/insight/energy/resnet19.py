@@ -25,7 +25,7 @@ from lnm_codegen.insight.energy.report import EnergyReport, Overhead, overhead
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.models import Task
-from lnm_codegen.train.models.resnet import RESNET19, ResNet
+from lnm_codegen.train.models.convolutional import RESNET19, ResNet
 from lnm_codegen.validation import wrong
 
 _IN_BLOCK = ("short.conv", "first.conv", "neuron_1", "second.conv", "neuron_2")

@@ -28,13 +28,17 @@ from lnm_codegen.files import unwritable
 from lnm_codegen.nn import keep_pages
 from lnm_codegen.train.comparison.plan import ComparisonPlan, PlannedRun, read_plan
 from lnm_codegen.train.comparison.results import ResultFile, best_settings
-from lnm_codegen.train.comparison.statistics import require_scipy
-from lnm_codegen.train.comparison.table import ComparisonTable, reference_of, table_of
+from lnm_codegen.train.comparison.table import (
+    ComparisonTable,
+    reference_of,
+    require_scipy,
+    table_of,
+)
 from lnm_codegen.train.data import Dataset, samples_of
 from lnm_codegen.train.engine import dataset_of
 from lnm_codegen.train.names import is_reference
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of
-from lnm_codegen.train.runs.definition import require_same_definition
+from lnm_codegen.train.runs.config_file import require_same_definition
 from lnm_codegen.train.runs.origin import (
     changed_code,
     read_origin,

@@ -6,27 +6,108 @@ p-value rests on a row that is still being run.
 
 from __future__ import annotations
 
+import io
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
+from lnm_codegen.analysis.canvas import new_figure
 from lnm_codegen.errors import ModelError
+from lnm_codegen.plot.axes import INK
 from lnm_codegen.train.comparison.plan import ComparisonPlan
 from lnm_codegen.train.comparison.results import (
     ResultLine,
     require_same_plan,
     validation_accuracies,
 )
-from lnm_codegen.train.comparison.statistics import (
-    MeanDifference,
-    difference,
-    half_width,
-    holm,
-    mean_text,
-)
 from lnm_codegen.train.runs.config import TrainConfig
-from lnm_codegen.validation import counted, require_known
+from lnm_codegen.validation import counted, require_known, require_package
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+# Statistics of a comparison: intervals of means, Welch's test, Holm's correction. By SciPy.
+
+
+LEVEL = 0.95
+"""Confidence level of every interval."""
+
+
+@dataclass(frozen=True)
+class MeanDifference:
+    """Difference of two means, its 95 % confidence interval, and p of Welch's two-sided test."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def require_scipy(where: str) -> None:
+    """Raise ToolError, with the command that installs it, if SciPy is not installed."""
+    require_package(where, "scipy.stats", "SciPy", extra="train")
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Return half of the 95 % confidence interval of the mean; None for fewer than two values.
+
+    It is t s/√n: s is the standard deviation of n values, t the 97.5 % quantile of Student's t of
+    n - 1 degrees of freedom.
+
+    Raises:
+        ToolError: SciPy is not installed.
+    """
+    n = len(values)
+    if n < 2:
+        return None
+    require_scipy("compare")
+    from scipy.stats import t
+
+    return float(t.ppf(0.5 + LEVEL / 2, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+
+
+def mean_text(values: Sequence[float]) -> str:
+    """Return the mean with one decimal, and half of its 95 % confidence interval."""
+    half = half_width(values)
+    return f"{statistics.mean(values):.1f}" + ("" if half is None else f" ± {half:.1f}")
+
+
+def difference(a: Sequence[float], b: Sequence[float]) -> MeanDifference | None:
+    """Return mean(a) - mean(b) by Welch's test; None for fewer than two values or no spread.
+
+    Raises:
+        ToolError: SciPy is not installed.
+    """
+    if min(len(a), len(b)) < 2 or len(set(a)) == len(set(b)) == 1:
+        return None
+    require_scipy("compare")
+    from scipy.stats import ttest_ind
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the values of one of them are equal
+        found = ttest_ind(a, b, equal_var=False)
+        low, high = found.confidence_interval(LEVEL)
+    mean = statistics.mean(a) - statistics.mean(b)
+    return MeanDifference(mean, float(low), float(high), float(found.pvalue))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Return the p-values of a family of tests, corrected by Holm's step-down method.
+
+    With the k-th smallest of m numbered from 0: p_k' = max over j <= k of min(1, (m - j) p_j).
+    """
+    corrected, most = [0.0] * len(ps), 0.0
+    for k, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        most = max(most, min(1.0, (len(ps) - k) * ps[place]))
+        corrected[place] = most
+    return corrected
+
 
 Compared = Mapping[int, tuple[MeanDifference, float]]
 """Index of a row -> its difference from the reference in points, and Holm's p."""
@@ -272,3 +353,96 @@ def difference_text(part: MeanDifference) -> str:
 def p_text(p: float) -> str:
     """Return a p-value with two digits, or its bound."""
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+# Figure of a comparison: a point for each seed, a large one for the mean of each neuron.
+
+
+NO_MARKS: Mapping[str, float] = MappingProxyType({})
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "lnm_codegen", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10,
+}  # fmt: skip
+"""Text stays text, in a font that viewers have. The same data make the same file."""
+
+
+def accuracy_figure(
+    rows: Sequence[ComparisonRow],
+    marks: Mapping[str, float] = NO_MARKS,
+    subject: str = "test accuracy",
+    colour_of: Callable[[str], str] = lambda _: INK,
+) -> Figure:
+    """Return the figure of some rows; those without a result are left out.
+
+    A row whose plan has more seeds than have run has an open mark.
+
+    Args:
+        rows: Rows of a table.
+        marks: Accuracies in percent by name, such as published ones, as vertical lines. Those left
+            of the axis are left out.
+        subject: Label of the axis.
+        colour_of: Name of a row -> its colour.
+
+    Raises:
+        ModelError: No row has a result.
+        ToolError: matplotlib is not installed.
+    """
+    rows = [row for row in rows if row.ended]
+    if not rows:
+        raise ModelError("accuracy_figure", "no row has a result", remedy="Make the runs first.")
+    marks = {name: mark for name, mark in marks.items() if mark >= limits(rows, ())[0]}
+    low, high = limits(rows, tuple(marks.values()))
+    figure = new_figure("compare", 7.2, 1.0 + 0.32 * len(rows))
+    axis = figure.subplots()
+    draw_rows(axis, dict(enumerate(rows)), [row.name for row in rows], (low, high), colour_of)
+    for place, row in enumerate(rows):
+        text = f"{row.test}, n = {row.n}"
+        axis.text(high + 0.02 * (high - low), -place, text, va="center", fontsize=9)
+    for name, mark in marks.items():
+        axis.axvline(mark, color="black", linewidth=0.8, linestyle=":")
+        side = "left" if mark == max(marks.values()) else "right"
+        axis.text(mark, 0.75, f" {name} {mark} ", ha=side, fontsize=8.5, va="center")
+    axis.set_ylim(top=1.1)
+    axis.set_xlabel(f"{subject}, % (mean ± 95 % interval)", fontsize=9)
+    return figure
+
+
+def draw_rows(
+    axis: Axes,
+    rows: Mapping[int, ComparisonRow],
+    names: Sequence[str],
+    ends: tuple[float, float],
+    colour_of: Callable[[str], str],
+) -> None:
+    """Draw rows at their indices among `names`: a point for each seed, a large one for the mean."""
+    for place, row in rows.items():
+        colour = colour_of(row.name)
+        axis.hlines(-place, *ends, color="#dddddd", linewidth=0.8, zorder=0)
+        face = colour if row.complete else "white"
+        axis.plot([row.mean], [-place], "o", color=colour, mfc=face, ms=10, clip_on=False)
+        points = row.values
+        axis.plot(points, [-place] * len(points), "o", color="black", ms=2.5, clip_on=False)
+    axis.set_yticks([-k for k in range(len(names))], names, fontsize=9, parse_math=False)
+    axis.set(xlim=ends, ylim=(0.5 - len(names), 0.5))
+    axis.spines[["top", "right", "left"]].set_visible(False)
+
+
+def limits(rows: Sequence[ComparisonRow], marks: tuple[float, ...]) -> tuple[float, float]:
+    """Return the ends of an axis that has all seeds of some rows and some marks, by steps of 5."""
+    values = [v for row in rows for v in row.values]
+    low = 5 * math.floor((min(values) - 1) / 5)
+    return low, min(100, 5 * math.ceil((max([*values, *marks]) + 1) / 5))
+
+
+def figure_data(figure: Callable[[], Figure], format_: str = "svg") -> bytes:
+    """Return what `figure` draws as a file of a format of matplotlib, such as svg, pdf or png."""
+    import matplotlib as mpl
+
+    metadata = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
+    file = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure().savefig(file, format=format_, dpi=200, metadata=metadata.get(format_))
+    data = file.getvalue()
+    if format_ != "svg":
+        return data
+    return b"".join(line.rstrip() + b"\n" for line in data.splitlines())

@@ -11,22 +11,22 @@ from typing import Any
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.families.library import call_function
 from lnm_codegen.train.data.arrays import arrays
-from lnm_codegen.train.data.cifar import cifar10, cifar100
 from lnm_codegen.train.data.dataset import LARGEST, Dataset, Loaded
-from lnm_codegen.train.data.digits import digits, digits_rows
-from lnm_codegen.train.data.ecg import ecg_qtdb
-from lnm_codegen.train.data.event_sets import cifar10_dvs, dvs_gesture, fashion_events, n_mnist
-from lnm_codegen.train.data.imagenet import imagenet
-from lnm_codegen.train.data.mnist import (
+from lnm_codegen.train.data.events import cifar10_dvs, dvs_gesture, fashion_events, n_mnist
+from lnm_codegen.train.data.images import (
+    cifar10,
+    cifar100,
+    digits,
+    digits_rows,
     fashion_columns,
     fashion_mnist,
+    imagenet,
     mnist,
     mnist_permuted,
     mnist_sequential,
 )
-from lnm_codegen.train.data.mnist1d import mnist1d
 from lnm_codegen.train.data.own import samples_of
-from lnm_codegen.train.data.series import time_series
+from lnm_codegen.train.data.series import ecg_qtdb, mnist1d, time_series
 from lnm_codegen.train.data.synthetic import (
     delayed_xor,
     first_bound,

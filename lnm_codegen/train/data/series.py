@@ -1,35 +1,52 @@
-"""Time series of the UCR and UEA archives, from .ts text files such as those of the package aeon.
-
-| problem in aeon | train, test | dimensions x length | classes | linear on the mean over time |
-| --- | --- | --- | --- | --- |
-| JapaneseVowels | 270, 370 | 12 x 7 to 29 | 9 | .97: time is not needed |
-| BasicMotions | 40, 40 | 6 x 100 | 4 | .85 |
-| ArrowHead | 36, 175 | 1 x 251 | 3 | .33 |
-| OSULeaf | 200, 242 | 1 x 427 | 6 | .19 |
-| ACSF1 | 100, 100 | 1 x 1460 | 10 | .06 |
-| GunPoint | 50, 150 | 1 x 150 | 2 | .50 |
-| ItalyPowerDemand | 67, 1029 | 1 x 24 | 2 | .51 |
-| PickupGestureWiimoteZ | 50, 50 | 1 x 29 to 361 | 10 | |
-
-The package is located, not imported, because it requires more packages than its files need.
-"""
+"""Data sets of time series."""
 
 from __future__ import annotations
 
 import importlib.util
 import math
+import random
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lnm_codegen.errors import ToolError
-from lnm_codegen.train.data.dataset import Dataset, Scale, Split, memory_split, standard_scale
-from lnm_codegen.train.data.store import damaged
-from lnm_codegen.validation import require_known, wrong
+from lnm_codegen.errors import ToolError, reason
+from lnm_codegen.train.data.dataset import (
+    IGNORED,
+    Dataset,
+    Scale,
+    Split,
+    memory_split,
+    standard_scale,
+)
+from lnm_codegen.train.data.store import damaged, missing
+from lnm_codegen.validation import (
+    require_bool,
+    require_known,
+    require_one_of,
+    require_package,
+    wrong,
+)
+
+# Time series of the UCR and UEA archives, from .ts text files such as those of the package aeon.
+#
+# | problem in aeon | train, test | dimensions x length | classes | linear on the mean over time |
+# | --- | --- | --- | --- | --- |
+# | JapaneseVowels | 270, 370 | 12 x 7 to 29 | 9 | .97: time is not needed |
+# | BasicMotions | 40, 40 | 6 x 100 | 4 | .85 |
+# | ArrowHead | 36, 175 | 1 x 251 | 3 | .33 |
+# | OSULeaf | 200, 242 | 1 x 427 | 6 | .19 |
+# | ACSF1 | 100, 100 | 1 x 1460 | 10 | .06 |
+# | GunPoint | 50, 150 | 1 x 150 | 2 | .50 |
+# | ItalyPowerDemand | 67, 1029 | 1 x 24 | 2 | .51 |
+# | PickupGestureWiimoteZ | 50, 50 | 1 x 29 to 361 | 10 | |
+#
+# The package is located, not imported, because it requires more packages than its files need.
+
 
 _WHERE = "data: time-series"
 _REMEDY = (
@@ -176,3 +193,101 @@ def _aeon() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ToolError(_WHERE, "the package aeon is not installed", remedy=_REMEDY)
     return Path(spec.submodule_search_locations[0]) / "datasets" / "data"
+
+
+# MNIST-1D (Greydanus and Kobak 2024, arXiv 2011.14439): digits drawn as lines, sample by sample.
+#
+# Its own package generates it, 4,000 and 1,000 sequences of 40 samples, the same at every call, and
+# standardises them over both splits. Published with it: logistic regression 32, MLP 68, GRU 91,
+# CNN 94; with shuffled time GRU 57, CNN 56.
+
+
+def mnist1d(limit: int | None = None, shuffled: bool = False) -> Dataset:
+    """Return MNIST-1D: T = 40 steps of one number, a label per sequence.
+
+    `shuffled` permutes time, in one order for all: a control without meaning in the order.
+    """
+    require_bool("data: mnist1d", "shuffled", shuffled)
+    arrays = _generate(shuffled)
+    train, test = (
+        memory_split(
+            torch.from_numpy(np.asarray(arrays[f"x{end}"], np.float32)).unsqueeze(2),
+            torch.from_numpy(np.asarray(arrays[f"y{end}"], np.int64)),
+        ).first(limit)
+        for end in ("", "_test")
+    )
+    return Dataset("mnist1d", train, test, 10, "sequence", (40, 1))
+
+
+@cache
+def _generate(shuffled: bool) -> dict[str, Any]:
+    """Call the package, which seeds the global generators, and restore their states."""
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002 (the package seeds it)
+    try:
+        from mnist1d.data import get_dataset_args, make_dataset
+
+        args = get_dataset_args()
+        args.shuffle_seq = shuffled
+        arrays: dict[str, Any] = make_dataset(args)
+        return arrays
+    except ImportError as error:
+        remedy = "Install the package that generates it: pip install 'lnm_codegen[data]'."
+        raise ToolError("data: mnist1d", reason(error), remedy=remedy) from None
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002
+
+
+# ECG-QTDB: heart beats as level-crossing spikes, with a label at each time step.
+#
+# The recordings of PhysioNet's QT database, coded by Yin, Corradi and Bohté (2020, arXiv
+# 2005.11633): 1,301 steps of 4 channels, 0 between the spikes, and one of 6 classes (the waves of a
+# beat) per step; 618 beats for training, 141 for test.
+#
+# About one step in ten has no label: all six flags are 0. The published code takes the largest
+# flag, which is then class 0. This is the default here too.
+
+
+def ecg_qtdb(folder: Path, limit: int | None = None, unlabelled: str = "first") -> Dataset:
+    """Return ECG-QTDB from QTDB_train.mat and QTDB_test.mat: T = 1,301 steps, labels (count, T).
+
+    A step without a label is class 0 if `unlabelled` is "first", as in the published figures, and
+    `IGNORED` if it is "ignore".
+    """
+    require_one_of("data: ecg-qtdb", "unlabelled", unlabelled, ("first", "ignore"))
+    train, test = (_read(folder, word, unlabelled).first(limit) for word in ("train", "test"))
+    shape, other = (tuple(part.images.shape[1:]) for part in (train, test))
+    if other != shape:
+        raise ToolError(folder, f"training beats of {shape}, test beats of {other}", "one size")
+    return Dataset("ecg-qtdb", train, test, 6, "sequence", shape, per_step=True)
+
+
+def _read(folder: Path, word: str, unlabelled: str) -> Split:
+    places = (base / f"QTDB_{word}.mat" for base in (folder, folder / "ecg-qtdb"))
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        layouts = ("QTDB_train.mat and QTDB_test.mat in the folder or in ecg-qtdb/",)
+        raise missing("ecg-qtdb", folder, layouts)
+    x, y = (_array(path, key) for key in "xy")
+    if x.ndim != 3 or y.shape != (*x.shape[:2], 6) or not len(x):
+        shapes = "(beats, T, channels) and (beats, T, 6)"
+        raise ToolError(path, f"x is {x.shape} and y is {y.shape}", shapes)
+    labels = y.argmax(2).astype(np.int64)
+    if unlabelled == "ignore":
+        labels[~y.any(2)] = IGNORED
+    return memory_split(torch.from_numpy(x.astype(np.float32)), torch.from_numpy(labels))
+
+
+def _array(path: Path, key: str) -> Any:
+    require_package("data: ecg-qtdb", "scipy.io", "SciPy", extra="train")
+    from scipy.io import loadmat  # takes a while to import
+
+    try:
+        found = np.asarray(loadmat(path, variable_names=[key])[key])
+    except KeyError:
+        raise damaged(path, f"no array {key!r} in it") from None
+    except Exception as error:  # a damaged file raises nearly anything
+        raise damaged(path, error) from None
+    if found.dtype.kind not in "biuf":
+        raise ToolError(path, f"{key!r} holds {found.dtype}", "numbers")
+    return found

@@ -20,11 +20,19 @@ from lnm_codegen.train.models.base import Task as Task
 from lnm_codegen.train.models.base import names_of as names_of
 from lnm_codegen.train.models.base import neurons_of as neurons_of
 from lnm_codegen.train.models.base import parameter_groups as parameter_groups
-from lnm_codegen.train.models.conv import conv_net
-from lnm_codegen.train.models.resnet import RESNET18, RESNET19, RESNET20, RESNET34, ResNet
+from lnm_codegen.train.models.convolutional import (
+    RESNET18,
+    RESNET19,
+    RESNET20,
+    RESNET34,
+    VGG11,
+    VGGSNN,
+    ResNet,
+    Vgg,
+    conv_net,
+)
 from lnm_codegen.train.models.sequence import FeedForward, Recurrent
 from lnm_codegen.train.models.transformer import Transformer
-from lnm_codegen.train.models.vgg import VGG11, VGGSNN, Vgg
 from lnm_codegen.validation import require_known, require_one_of
 
 MODELS: dict[str, Callable[..., Network]] = {

@@ -22,10 +22,10 @@ from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.arguments import REAL
 from lnm_codegen.nn.call import start_states
+from lnm_codegen.nn.function import Kernels, save_call, saved_call
 from lnm_codegen.nn.layout import readable
 from lnm_codegen.nn.parameters import values_of
 from lnm_codegen.nn.select import kernels_of
-from lnm_codegen.train.models.loop import Loop, StagePlan
 
 
 class Stage(NamedTuple):
@@ -208,3 +208,251 @@ def _run_kernels(
         if stage.neuron.carry_state and len(current_seq):
             stage.neuron.state = states
     return spikes, currents
+
+
+# The loop of `recurrence.py` as one `autograd.Function` on the C kernels.
+#
+# A kernel takes addresses of rows in sequences (T, N, H) that are allocated once, so a step costs
+# one product and one call. Autograd sees one operation, and the gradients of W, b and U are one
+# product over all steps, after the loop. The forward saves x, spikes and states of every step.
+
+
+class StagePlan(NamedTuple):
+    """The constants of a stage.
+
+    Attributes:
+        kernels: Kernels of its neuron.
+        sizes: Sizes of one step, `plan.SIZES`.
+        width: H.
+        source: Index of the stage whose spikes of the previous step U multiplies.
+    """
+
+    kernels: Kernels
+    sizes: tuple[int, int, int, int, int]
+    width: int
+    source: int
+
+
+class Learnable(NamedTuple):
+    """The tensors of a stage that may have gradients.
+
+    W, b, U, the parameters that the neuron's step reads, and its initial states, (N, H) or (1,).
+    Those of shape (1,) are constants.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+    back: Tensor | None
+    params: tuple[Tensor, ...]
+    start: tuple[Tensor, ...]
+
+
+class Sequences(NamedTuple):
+    """Saved sequences of a stage: x and spikes (T, N, H), states (T + 1, N, H) before each step."""
+
+    x: Tensor
+    spikes: Tensor
+    states: tuple[Tensor, ...]
+
+
+def _learnable(plans: Sequence[StagePlan], tensors: Sequence[Any]) -> list[Learnable]:
+    found, at = [], 0
+    for plan in plans:
+        begin = at + 3 + len(plan.kernels.learnable)
+        weight, bias, back, *params = tensors[at:begin]
+        at = begin + len(plan.kernels.states)
+        found.append(Learnable(weight, bias, back, tuple(params), tuple(tensors[begin:at])))
+    return found
+
+
+def _empty_sequences(plan: StagePlan, own: Learnable, steps: int, like: Tensor) -> Sequences:
+    shape = (like.shape[1], plan.width)
+    states = []
+    for start in own.start:
+        state = like.new_empty(steps + 1, *shape, dtype=plan.kernels.real)
+        state[0] = start
+        states.append(state)
+    return Sequences(like.new_empty(steps, *shape), like.new_empty(steps, *shape), tuple(states))
+
+
+class Loop(torch.autograd.Function):
+    """Every stage at every step.
+
+    The inputs are the plans, the bound of gradients carried back over time
+    (`Recurrent.carry_limit`), for each stage the spikes (N, H) that U multiplies at the first step
+    or None, the current of stage 0 (T, N, H), then the tensors of each stage, `Learnable`. The
+    outputs are the spikes of each stage, the current of each, then the states of each after the
+    last step. Only the spikes of the last stage are differentiable.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        plans: tuple[StagePlan, ...],
+        carry_limit: float | None,
+        before: tuple[Tensor | None, ...],
+        current_seq: Tensor,
+        *tensors: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        """Run the forward kernels, step after step."""
+        steps = current_seq.shape[0]
+        learnable = _learnable(plans, tensors)
+        pairs = zip(plans, learnable, strict=True)
+        seqs = [_empty_sequences(plan, own, steps, current_seq) for plan, own in pairs]
+        given = current_seq.unbind(0)
+        xs = [own.x.unbind(0) for own in seqs]
+        spikes = [own.spikes.unbind(0) for own in seqs]
+        rows = [_Rows(*of) for of in zip(plans, learnable, seqs, strict=True)]
+        transposed = [(_transposed(own.weight), _transposed(own.back)) for own in learnable]
+        for t in range(steps):
+            for k, plan in enumerate(plans):
+                x, (weight, back), bias = xs[k][t], transposed[k], learnable[k].bias
+                fed = spikes[plan.source][t - 1] if t else before[k]
+                if weight is not None and bias is not None:
+                    torch.addmm(bias, spikes[k - 1][t], weight, out=x)
+                    if back is not None and fed is not None:
+                        x.addmm_(fed, back)
+                elif back is not None and fed is not None:
+                    torch.addmm(given[t], fed, back, out=x)
+                else:
+                    x.copy_(given[t])
+                plan.kernels.forward(plan.sizes, rows[k].forward(t))
+        sequences = [a for own in seqs for a in (own.x, own.spikes, *own.states)]
+        save_call(ctx, (plans, len(tensors), carry_limit, before), *tensors, *sequences)
+        found = [*(own.spikes for own in seqs), *(own.x for own in seqs)]
+        found += [state[-1].clone() for own in seqs for state in own.states]
+        ctx.mark_non_differentiable(*(a for a in found if a is not seqs[-1].spikes))
+        return tuple(found)
+
+    @staticmethod
+    def backward(ctx: Any, *grads_out: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Run the backward kernels, from the last step to the first."""
+        (plans, count, carry_limit, before), given = saved_call(ctx, grads_out, "Recurrent")
+        saved: list[Any] = [None if a is None else a.contiguous() for a in given]
+        tensors, sequences = saved[:count], saved[count:]
+        grad_seq = grads_out[len(plans) - 1]
+        if grad_seq is None:
+            return (None, None, None, None, *(None for _ in tensors))
+        learnable, seqs = _learnable(plans, tensors), []
+        for own in learnable:
+            end = 2 + len(own.start)
+            x, spikes, *states = sequences[:end]
+            seqs.append(Sequences(x, spikes, tuple(states)))
+            sequences = sequences[end:]
+        adjoints = [_Adjoint(*of) for of in zip(plans, learnable, seqs, strict=True)]
+        grads = (grad_seq if grad_seq[:1].is_contiguous() else grad_seq.contiguous()).unbind(0)
+        limit = None
+        if carry_limit is not None and grad_seq.numel():
+            limit = carry_limit * float(grad_seq.abs().max())
+        receivers = [
+            [j for j, p in enumerate(plans) if p.source == k and learnable[j].back is not None]
+            for k in range(len(plans))
+        ]
+        for t in reversed(range(len(grads))):
+            grad = grads[t]
+            for k in reversed(range(len(plans))):
+                into = adjoints[k].grad
+                if k + 1 < len(plans):
+                    above: Any = learnable[k + 1].weight
+                    grad = torch.mm(adjoints[k + 1].rows[t], above, out=into)
+                if t + 1 < len(grads):
+                    for j in receivers[k]:
+                        back: Any = learnable[j].back
+                        grad = torch.addmm(grad, adjoints[j].rows[t + 1], back, out=into)
+                adjoints[k].step(t, grad)
+                if limit is not None:
+                    adjoints[k].clamp(t, limit)
+        found: list[Tensor | None] = [None, None, None, adjoints[0].x]
+        for k, (plan, own, adjoint) in enumerate(zip(plans, learnable, adjoints, strict=True)):
+            below = seqs[k - 1].spikes if own.weight is not None else None
+            found += adjoint.weights(own, below, seqs[plan.source].spikes, before[k])
+            found += [*adjoint.parameters(), *adjoint.starts(own)]
+        return tuple(found)
+
+
+def _transposed(weight: Tensor | None) -> Tensor | None:
+    return None if weight is None else weight.t()
+
+
+def _addresses(sequence: Tensor) -> range:
+    """Return the address of each row of a contiguous (T, *)."""
+    begin, step = sequence.data_ptr(), sequence.stride(0) * sequence.element_size()
+    return range(begin, begin + len(sequence) * step, step)
+
+
+class _Rows:
+    """The arguments of the forward kernel at each step, `plan.forward_fields`."""
+
+    def __init__(self, plan: StagePlan, own: Learnable, seqs: Sequences) -> None:
+        self._x, self._spikes = _addresses(seqs.x), _addresses(seqs.spikes)
+        self._states = [_addresses(state) for state in seqs.states]
+        self._params = [p.data_ptr() for p in own.params]
+        self._stride = plan.sizes[1]
+
+    def shared(self, t: int) -> list[int]:
+        """Return the arguments that the backward kernel takes too."""
+        arguments = [self._x[t], self._stride]
+        for state in self._states:
+            arguments += (state[t], 1)
+        return arguments + self._params
+
+    def forward(self, t: int) -> list[int | None]:
+        """Return all arguments."""
+        return [*self.shared(t), self._spikes[t], *(s[t + 1] for s in self._states), None]
+
+
+class _Adjoint:
+    """The gradients of a stage, filled from the last step to the first.
+
+    Attributes:
+        x: Gradient of its currents, (T, N, H); `rows` are its steps.
+        grad: Memory for the gradient of its spikes at one step.
+    """
+
+    def __init__(self, plan: StagePlan, own: Learnable, seqs: Sequences) -> None:
+        self.plan = plan
+        self.x, self.grad = torch.empty_like(seqs.x), seqs.x.new_empty(seqs.x.shape[1:])
+        self.rows = self.x.unbind(0)
+        self._rows, self._x = _Rows(plan, own, seqs), _addresses(self.x)
+        self._after = [torch.zeros_like(state[0]) for state in seqs.states]
+        self._before = [torch.empty_like(state[0]) for state in seqs.states]
+        learned = zip(own.params, plan.kernels.learnable, strict=True)
+        steps = len(self.rows)
+        self._params = [p.new_empty(steps, *p.shape) if learns else None for p, learns in learned]
+        self._learned = [_addresses(p) for p in self._params if p is not None]
+
+    def step(self, t: int, grad: Tensor) -> None:
+        """Run the backward kernel of a step, given the gradient of its spikes."""
+        arguments = [
+            *self._rows.shared(t), None, grad, self.plan.sizes[1], *self._after, self._x[t],
+            *self._before, *(p[t] for p in self._learned),
+        ]  # fmt: skip
+        self.plan.kernels.backward(self.plan.sizes, arguments)
+        self._after, self._before = self._before, self._after
+
+    def clamp(self, t: int, limit: float) -> None:
+        """Clamp the gradients that step t carries back to [-limit, limit]."""
+        for carried in (self.rows[t], *(self._after if t else ())):
+            carried.clamp_(-limit, limit)
+
+    def weights(
+        self, own: Learnable, below: Tensor | None, source: Tensor, before: Tensor | None
+    ) -> list[Tensor | None]:
+        """Return the gradients of W, b and U, which multiplied `before` at the first step."""
+        x, weight, back = self.x.flatten(0, 1), None, None
+        if below is not None:
+            weight = x.t() @ below.flatten(0, 1)
+        if own.back is not None:
+            back = self.x[1:].flatten(0, 1).t() @ source[:-1].flatten(0, 1)
+            if before is not None:
+                back = back.addmm_(self.x[0].t(), before)
+        return [weight, None if own.bias is None else x.sum(0), back]
+
+    def parameters(self) -> list[Tensor | None]:
+        """Return the gradients of the neuron's parameters, None for one that is not learned."""
+        return [None if p is None else p.sum(0) for p in self._params]
+
+    def starts(self, own: Learnable) -> list[Tensor | None]:
+        """Return the gradients of the initial states, None for constants."""
+        pairs = zip(own.start, self._after, strict=True)
+        return [after if start.dim() > 1 else None for start, after in pairs]

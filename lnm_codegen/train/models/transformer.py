@@ -29,7 +29,7 @@ from lnm_codegen.train.models.base import (
     over_steps,
     require_frames,
 )
-from lnm_codegen.train.models.norm import Builder
+from lnm_codegen.train.models.convolutional import Builder
 from lnm_codegen.validation import require_integer, wrong
 
 

@@ -19,8 +19,8 @@ from lnm_codegen.families import FAMILIES
 from lnm_codegen.families.common import LOWEST
 from lnm_codegen.families.library import require_reference, resolve, resolve_recorded
 from lnm_codegen.language.neuron import Neuron, require_one_port
+from lnm_codegen.language.surrogate import Surrogate, surrogate_named
 from lnm_codegen.options import BackendName
-from lnm_codegen.train.runs.surrogate import surrogate_of
 from lnm_codegen.validation import (
     require_bool,
     require_integer,
@@ -352,3 +352,29 @@ def neuron_of(config: TrainConfig, recorded: bool = False) -> Neuron:
     if ":" not in config.network:
         require_one_port("train", neuron, ONE_PORT)
     return neuron
+
+
+# Surrogate of a config: a name, a table of a name and its arguments, or an object.
+#
+# config.json has a record of an object. It names its formulas, and no reader executes them.
+
+
+def is_record(surrogate: object) -> bool:
+    """Report whether a surrogate is the record of an object in config.json."""
+    return isinstance(surrogate, dict) and {"name", "slope", "primitive"} <= surrogate.keys()
+
+
+def surrogate_of(given: str | dict[str, Any]) -> Surrogate:
+    """Return the surrogate of a name or a table.
+
+    Raises:
+        ModelError: An unknown name or argument, or the record of an object.
+    """
+    if isinstance(given, str):
+        return surrogate_named("train", given, {})
+    if is_record(given):
+        problem = f"the surrogate {given['name']!r} was given as an object, which no file holds"
+        remedy = "Resume the run in Python, with the config with which it began."
+        raise ModelError("train", problem, remedy=remedy)
+    table = dict(given)
+    return surrogate_named("train", table.pop("kind", None), table)

@@ -35,10 +35,9 @@ from lnm_codegen.files import write_whole
 from lnm_codegen.train.engine import Epoch
 from lnm_codegen.train.models.own import require_no_family, with_own_neurons
 from lnm_codegen.train.runs import checkpoint
+from lnm_codegen.train.runs.claim import FILES, is_taken, require_free, unfinished, unusable
 from lnm_codegen.train.runs.config import OWN, TrainConfig
-from lnm_codegen.train.runs.config_file import read_json
-from lnm_codegen.train.runs.definition import DEFINITION
-from lnm_codegen.train.runs.free import FILES, is_taken, require_free, unfinished, unusable
+from lnm_codegen.train.runs.config_file import DEFINITION, read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

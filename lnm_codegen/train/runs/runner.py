@@ -42,11 +42,10 @@ from lnm_codegen.train.runs.checkpoint import (
     read_checkpoint,
     without_prefix,
 )
-from lnm_codegen.train.runs.claim import claimed
+from lnm_codegen.train.runs.claim import claimed, is_taken
 from lnm_codegen.train.runs.config import FUNCTION, TrainConfig, neuron_of
-from lnm_codegen.train.runs.definition import definition_text, with_definition
+from lnm_codegen.train.runs.config_file import definition_text, with_definition
 from lnm_codegen.train.runs.folder import EVENTS, RunFolder
-from lnm_codegen.train.runs.free import is_taken
 from lnm_codegen.train.runs.origin import (
     network_origin,
     origin_of,
@@ -59,7 +58,7 @@ from lnm_codegen.train.runs.origin import (
     with_scale,
 )
 from lnm_codegen.train.runs.saved import load_neurons
-from lnm_codegen.train.stability.modes import Unstable, is_counted
+from lnm_codegen.train.stability.layers import Unstable, is_counted
 from lnm_codegen.train.trainer import Trainer
 from lnm_codegen.validation import wrong
 

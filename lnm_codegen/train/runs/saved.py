@@ -24,9 +24,8 @@ from lnm_codegen.train.models import Network, neurons_of
 from lnm_codegen.train.models.own import require_trainable
 from lnm_codegen.train.names import is_reference
 from lnm_codegen.train.runs.checkpoint import HISTORY, MODEL, read_tensors
-from lnm_codegen.train.runs.config import TrainConfig, neuron_of
-from lnm_codegen.train.runs.config_file import read_json
-from lnm_codegen.train.runs.definition import with_definition
+from lnm_codegen.train.runs.config import TrainConfig, is_record, neuron_of
+from lnm_codegen.train.runs.config_file import read_json, with_definition
 from lnm_codegen.train.runs.origin import (
     read_origin,
     require_named_data,
@@ -36,7 +35,6 @@ from lnm_codegen.train.runs.origin import (
     require_same_neuron,
     with_scale,
 )
-from lnm_codegen.train.runs.surrogate import is_record
 
 _REMEDY = "Train again with lnm train, or name another run."
 _SAME = "Name a run of the same neuron and sizes."

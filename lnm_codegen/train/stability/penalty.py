@@ -27,8 +27,7 @@ from lnm_codegen.ir.declarations import Param
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import leading_axes
 from lnm_codegen.train.runs.config import TrainConfig
-from lnm_codegen.train.stability.curve import evaluated
-from lnm_codegen.train.stability.matrix import radius_penalty
+from lnm_codegen.train.stability.layers import evaluated, radius_penalty
 from lnm_codegen.validation import require_interval, require_number
 
 ALLOWED = TrainConfig.penalty_slope

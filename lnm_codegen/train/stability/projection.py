@@ -20,14 +20,19 @@ theta too, so one product with a matrix tests every parameter set.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from lnm_codegen.analysis.charge import lower_clamp, parameter_bounds, potential_of
 from lnm_codegen.analysis.interval import Interval, interval_of
+from lnm_codegen.analysis.invariant import Escape, Invariant, Undecided, invariant
 from lnm_codegen.analysis.polynomial import bernstein
 from lnm_codegen.analysis.polynomial_charge import (
     PolynomialCharge,
@@ -37,12 +42,14 @@ from lnm_codegen.analysis.polynomial_charge import (
 )
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.families.common import LOWEST
+from lnm_codegen.ir.declarations import State
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.nn.parameters import require_own, values_of
+from lnm_codegen.nn.parameters import parameter_sets, require_own, values_of
+from lnm_codegen.train.models.convolutional import threshold_of
 from lnm_codegen.train.runs.config import TrainConfig
-from lnm_codegen.train.stability.matrix import project_matrix, scalable_part
-from lnm_codegen.validation import require_number
+from lnm_codegen.train.stability.layers import project_matrix, scalable_part
+from lnm_codegen.validation import require_number, require_type
 
 DECAY = 0.5
 """The default decay of the leak."""
@@ -267,3 +274,180 @@ def _region_of(
             "a smaller x_max, such as 0.9, or a lower v_min",
         )
     return region
+
+
+# Certificate of a trained layer: intervals that its states never leave, for each parameter set.
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Bounds of the states after the reset for |x| <= x_max; proven in rationals (`analysis`).
+
+    Attributes:
+        neuron: Name of the neuron.
+        x_max: X.
+        rows: Number of parameter sets of the layer: 1, or its channels or neurons.
+        certified: Number of sets with an interval that the states never leave.
+        states: State -> (low, high), the union of the intervals of all certified sets, rounded
+            outwards to floats.
+        worst: Index of the set with the widest interval of the potential, or of the first without
+            an interval.
+        reason: Why the set `worst` has no interval; empty if every set is certified.
+        inputs: Input -> a value per time step; the sequence drives a state out. Empty if none was
+            found.
+    """
+
+    neuron: str
+    x_max: float
+    rows: int
+    certified: int
+    states: dict[str, tuple[float, float]]
+    worst: int
+    reason: str = ""
+    inputs: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        """True if every parameter set is certified."""
+        return self.certified == self.rows
+
+    def __str__(self) -> str:
+        intervals = ", ".join(
+            f"{n} in [{low:.6g}, {high:.6g}]" for n, (low, high) in self.states.items()
+        )
+        whole = f"{self.neuron}: for |x| <= {self.x_max:g} "
+        if self.holds:
+            widest = f" (set {self.worst} is the widest)" if self.rows > 1 else ""
+            return f"{whole}the states stay: {intervals}{widest}"
+        count = f"{self.certified} of {self.rows} parameter sets stay; set {self.worst}: "
+        return f"{whole}{count if self.rows > 1 else ''}{self.reason}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields and the text, for JSON."""
+        return {**asdict(self), "text": str(self)}
+
+
+def certificate(layer: NeuronLayer, x_max: float, *, bound: float = 100.0) -> Certificate:
+    """Return the certificate of a layer of any family for |x| <= X.
+
+    Args:
+        layer: A layer whose initial states are numbers.
+        x_max: X >= 0, of every input.
+        bound: An input sequence counts as an escape if a state passes this bound.
+
+    Raises:
+        ModelError: A parameter is lazy or not finite, or x_max is not a number >= 0.
+        UnsupportedError: A function that is not monotone, or a random initial state.
+    """
+    require_number("certificate", "x_max", x_max, low=0)
+    neuron = layer.neuron.with_per({p.name: "layer" for p in layer.neuron.params})
+    given = {s.name: (-x_max, x_max) for s in neuron.inputs}
+    found: dict[Any, Invariant | Escape | Undecided] = {}
+    results = []
+    sets = parameter_sets(layer)
+    for values in map(sets.of, range(len(sets))):
+        key = tuple(sorted((n, tuple(v) if isinstance(v, list) else v) for n, v in values.items()))
+        if key not in found:
+            found[key] = invariant(neuron, given, values=values, bound=bound)
+        results.append(found[key])
+    return _certificate_of(layer, float(x_max), results)
+
+
+def _certificate_of(
+    layer: NeuronLayer, x_max: float, results: list[Invariant | Escape | Undecided]
+) -> Certificate:
+    bounded = [(k, r) for k, r in enumerate(results) if isinstance(r, Invariant)]
+    states = {}
+    for state in layer.neuron.states:
+        ends = [r.states[state.name] for _, r in bounded]
+        if ends:
+            low, high = min(i.low for i in ends), max(i.high for i in ends)
+            states[state.name] = (0.0 - _rounded_up(-low), _rounded_up(high))
+    certified = (layer.neuron.name, x_max, len(results), len(bounded), states)
+    if len(bounded) == len(results):
+        v = potential_of(layer.neuron).name
+        return Certificate(*certified, max(bounded, key=lambda pair: pair[1].states[v].width)[0])
+    escapes = [(k, r) for k, r in enumerate(results) if isinstance(r, Escape)]
+    if escapes:
+        k, escape = escapes[0]
+        return Certificate(*certified, k, str(escape), escape.inputs)
+    undecided = [(k, r) for k, r in enumerate(results) if isinstance(r, Undecided)]
+    return Certificate(*certified, undecided[0][0], undecided[0][1].reason)
+
+
+def _rounded_up(value: Fraction) -> float:
+    """Return the least float >= value."""
+    nearest = float(value)
+    return nearest if nearest >= value else math.nextafter(nearest, math.inf)
+
+
+# Learned parameters that return to the bounds of the clamps that read them.
+#
+# A value outside counts as the bound, and its gradient is 0, so that no optimiser moves it back. At
+# the bound itself it has a gradient, and the neuron computes the same.
+
+
+def clamp_parameters(module: nn.Module) -> None:
+    """Move learned parameters of neuron layers to the bounds of the clamps that read them.
+
+        a <- min(max(a, low), high)     for lnm.clip(a, low, high), lnm.max(a, low) and others
+
+    Each element of a vector parameter has its own bounds.
+
+    Call it after each step of the optimiser; `lnm train` does. No output changes. These stay: a
+    parameter that the neuron also reads without a clamp, one without `requires_grad`, and one that
+    has no gradient at its bound, as in lnm.max(low, a).
+
+    Args:
+        module: A layer, or a network; changed in place.
+
+    Raises:
+        ModelError: `module` is no module.
+    """
+    require_type("clamp_parameters", "module", module, nn.Module, "a torch.nn.Module")
+    for layer in module.modules():
+        if not isinstance(layer, NeuronLayer):
+            continue
+        bounds = parameter_bounds(layer.neuron)
+        for param in layer.neuron.params:
+            value = layer._parameters.get(param.name)
+            if value is None or not value.requires_grad or is_lazy(value):
+                continue
+            for k, name in enumerate(param.element_names):
+                if name in bounds:
+                    with torch.no_grad():
+                        (value if param.size is None else value[..., k]).clamp_(*bounds[name])
+
+
+# Interval of a layer's potential, on which the penalty and the projection act.
+
+
+def potential_interval(layer: NeuronLayer, low: float | None = None) -> tuple[float, float]:
+    """Return the interval [v_min, V] of a layer with its present parameters.
+
+    V is the threshold, its mean over the layer; see `threshold_of`. v_min is the first of these:
+
+    * the lower clamp of the charge (`analysis.charge.lower_clamp`);
+    * `low`, if given;
+    * -2, if the initial potential is above -2;
+    * two distances to the threshold below the initial potential, for potentials in mV.
+
+    The interval is empty, v_min >= V, if the neuron begins far above its threshold.
+    """
+    threshold = getattr(layer, "v_threshold", None)
+    high = threshold_of(layer.neuron) if threshold is None else float(threshold.detach().mean())
+    clamp = lower_clamp(layer.neuron) if layer.neuron.states else None
+    if clamp is not None or low is not None:
+        return cast("float", low if clamp is None else clamp), high
+    start = _initial_potential(layer)
+    return LOWEST if start > LOWEST else start + LOWEST * (high - start), high
+
+
+def _initial_potential(layer: NeuronLayer) -> float:
+    """Return the initial potential, its mean over the layer; a random one counts as 0."""
+    if not layer.neuron.states:
+        return 0.0
+    decl = cast("State", potential_of(layer.neuron).decl)
+    if decl.param:
+        return float(getattr(layer, decl.param).detach().mean())
+    return float(decl.init) if isinstance(decl.init, int | float) else 0.0

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import pad
 
-from lnm_codegen.train.data.augment import crop_and_flip, roll
+from lnm_codegen.train.data.images import crop_and_flip, roll
 
 
 def chances(n: int, seed: int) -> torch.Tensor:

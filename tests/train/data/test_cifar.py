@@ -16,7 +16,7 @@ from PIL import Image
 
 from lnm_codegen.errors import ToolError
 from lnm_codegen.train.data import load
-from lnm_codegen.train.data.unpickle import read_pickle
+from lnm_codegen.train.data.images import read_pickle
 from tests.refusals import refused
 from tests.train.data.image_files import LAYOUTS, cifar_arrays, pack, write_batch, write_cifar
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lnm_codegen.errors import ModelError
 from lnm_codegen.train.data import DATASETS, Dataset, load
 from lnm_codegen.train.data.dataset import memory_split, standard_scale
-from lnm_codegen.train.data.pixels import channel_scale
+from lnm_codegen.train.data.images import channel_scale
 from tests.refusals import refused
 
 

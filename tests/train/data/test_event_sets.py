@@ -11,7 +11,7 @@ import torch
 from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.train.data import load
 from lnm_codegen.train.data.encoders import saccade_events
-from lnm_codegen.train.data.framing import cached, frames
+from lnm_codegen.train.data.events import cached, frames
 from tests.refusals import refused
 from tests.train.data.event_files import (
     aedat2,

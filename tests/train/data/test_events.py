@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from lnm_codegen.errors import ToolError
 from lnm_codegen.train.data.events import (
     Events,
+    frames,
     read_aedat2,
     read_aedat3,
     read_bin5,
@@ -26,7 +27,6 @@ from lnm_codegen.train.data.events import (
     read_npz,
     require_inside,
 )
-from lnm_codegen.train.data.framing import frames
 from tests.refusals import refused
 from tests.train.data.event_files import aedat2, aedat3, bin5, some_events
 

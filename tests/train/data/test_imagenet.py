@@ -13,7 +13,8 @@ from PIL import Image
 
 from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.train.data import load
-from lnm_codegen.train.data.imagenet import DRAWS, random_box
+from lnm_codegen.train.data.images import IMAGENET_DRAWS as DRAWS
+from lnm_codegen.train.data.images import random_box
 from tests.refusals import refused
 
 SIDES = ((40, 30), (24, 50), (33, 33))

@@ -11,7 +11,7 @@ import torch
 
 from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.train.data import load
-from lnm_codegen.train.data.mnist import read_idx
+from lnm_codegen.train.data.images import read_idx
 from tests.refusals import refused
 from tests.train.data.idx_files import idx_bytes, write_fashion
 

@@ -10,7 +10,7 @@ import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError
 from lnm_codegen.nn.norm.deferred import DeferredNorm
 from lnm_codegen.train.models import parameter_groups
-from lnm_codegen.train.models.conv import ConvNet
+from lnm_codegen.train.models.convolutional import ConvNet
 from tests.refusals import refused
 
 IMAGE = (1, 8, 8)

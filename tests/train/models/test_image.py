@@ -16,8 +16,15 @@ from lnm_codegen.nn import NormNeuron
 from lnm_codegen.nn.norm.deferred import DeferredNorm
 from lnm_codegen.train.models import Network, build
 from lnm_codegen.train.models.base import over_steps
-from lnm_codegen.train.models.norm import Builder, ConvNorm, threshold_of
-from lnm_codegen.train.models.resnet import CONNECT, MsBlock, SewBlock, TdBlock
+from lnm_codegen.train.models.convolutional import (
+    CONNECT,
+    Builder,
+    ConvNorm,
+    MsBlock,
+    SewBlock,
+    TdBlock,
+    threshold_of,
+)
 from lnm_codegen.train.models.transformer import Attention, Mlp
 from tests.refusals import refused
 

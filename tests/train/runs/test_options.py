@@ -23,15 +23,13 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import Dataset, TrainConfig, load, load_run, run
 from lnm_codegen.train.data import from_arrays
 from lnm_codegen.train.data.dataset import memory_split
-from lnm_codegen.train.engine import fit, network_of
+from lnm_codegen.train.engine import HIGH, counting, fit, network_of
 from lnm_codegen.train.losses import IGNORED, mean_logit, per_step
-from lnm_codegen.train.metrics import HIGH, counting
-from lnm_codegen.train.optimiser import clipped, optimizer_of, schedule_of
 from lnm_codegen.train.runs.checkpoint import HISTORY
 from lnm_codegen.train.runs.config import clamp_of, neuron_of
 from lnm_codegen.train.runs.folder import RunFolder
-from lnm_codegen.train.stability.interval import interval_of
-from lnm_codegen.train.trainer import Trainer
+from lnm_codegen.train.stability.projection import potential_interval as interval_of
+from lnm_codegen.train.trainer import Trainer, clipped, optimizer_of, schedule_of
 from tests.refusals import refused
 
 SAVE_TENSORS, STEP = RunFolder.save_tensors, Trainer.step

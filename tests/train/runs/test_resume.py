@@ -26,11 +26,9 @@ from lnm_codegen.nn import NormNeuron
 from lnm_codegen.train import Dataset, TrainConfig, load, load_run, run
 from lnm_codegen.train.engine import network_of
 from lnm_codegen.train.runs.checkpoint import NAME, packed, read_checkpoint
-from lnm_codegen.train.runs.claim import claimed
+from lnm_codegen.train.runs.claim import FILES, LOCK, claimed, require_free
 from lnm_codegen.train.runs.config import neuron_of
-from lnm_codegen.train.runs.config_file import read_json
-from lnm_codegen.train.runs.definition import DEFINITION
-from lnm_codegen.train.runs.free import FILES, LOCK, require_free
+from lnm_codegen.train.runs.config_file import DEFINITION, read_json
 from tests.refusals import refused
 from tests.train.runs.test_runner import metrics
 

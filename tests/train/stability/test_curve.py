@@ -15,8 +15,8 @@ from lnm_codegen.nn.parameters import parameter_sets
 from lnm_codegen.train import certificate, charge_curve, curves_figure, project, slope_penalty
 from lnm_codegen.train.engine import learned_parameters
 from lnm_codegen.train.figure import run_figure
-from lnm_codegen.train.models.conv import ConvNet
-from lnm_codegen.train.stability.curve import learned_text
+from lnm_codegen.train.models.convolutional import ConvNet
+from lnm_codegen.train.stability.layers import learned_text
 from tests.refusals import refused
 
 Z = torch.linspace(-2, 1, 7)

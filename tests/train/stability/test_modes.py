@@ -13,7 +13,7 @@ import lnm_codegen as lnm
 from lnm_codegen.cli import run as command
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import TrainConfig, load_run, run
-from lnm_codegen.train.stability.modes import Unstable, count_unstable, unstable_text
+from lnm_codegen.train.stability.layers import Unstable, count_unstable, unstable_text
 
 TWO = """
 name = "two"

@@ -24,8 +24,7 @@ from lnm_codegen.analysis import keeps_potential
 from lnm_codegen.analysis.polynomial_charge import polynomial_charge
 from lnm_codegen.errors import LnmError, ModelError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.train.stability.certificate import certificate
-from lnm_codegen.train.stability.projection import project
+from lnm_codegen.train.stability.projection import certificate, project
 from tests.refusals import refused
 
 ROOT = Path(__file__).parents[3]

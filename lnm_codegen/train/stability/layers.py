@@ -1,21 +1,120 @@
-"""Matrices of layers of two states: spectral radius, projection, and penalty.
-
-Trace t and determinant d of a matrix give its radius in closed form, and decide whether it is at
-most r (Jury): |d| <= r**2 and r*|t| <= r**2 + d.
-"""
+"""Charge curves, matrices and modes of neuron layers, a value for each parameter set."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from lnm_codegen.analysis.charge import curve_neuron
 from lnm_codegen.analysis.linear.affine import LinearPart, linear_part
-from lnm_codegen.errors import InternalError, ModelError, UnsupportedError
+from lnm_codegen.analysis.linear.modes import DIVERGING, RESET, Modes, modes_of
+from lnm_codegen.errors import InternalError, ModelError, ShapeError, UnsupportedError
 from lnm_codegen.ir.declarations import Param
+from lnm_codegen.ir.interpret import Array
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.nn.parameters import finest_axes, leading_axes, require_own
-from lnm_codegen.train.stability.curve import evaluated
+from lnm_codegen.nn.eager import eager_module
+from lnm_codegen.nn.parameters import (
+    ParameterSets,
+    broadcastable,
+    finest_axes,
+    leading_axes,
+    parameter_sets,
+    require_own,
+)
 from lnm_codegen.validation import require_number
+
+# Charge curve of a neuron layer: z -> h(v[t-1] = z, x = 0), for any family.
+#
+# For an LNM of form A the curve is f_theta, for a LIF neuron the line (1 - 1/tau)*z.
+# `analysis.charge` derives curve and slope as neurons without states; generated PyTorch code
+# evaluates them.
+
+
+def charge_curve(layer: NeuronLayer, z: Tensor) -> Tensor:
+    """Return the charged potential one time step after `z`, without input.
+
+    Args:
+        layer: Its potential is the state `v`, or else the first; other states keep their initial
+            values.
+        z: Potentials (P,), before the step, of floating point.
+
+    Returns:
+        (P, R), where R is the number of parameter sets: 1, or the number of channels or neurons.
+        It is differentiable in the parameters.
+
+    Raises:
+        ModelError: A parameter is lazy, and has no values yet.
+        ShapeError: z is something else.
+        UnsupportedError: A neuron without a state.
+    """
+    if not (isinstance(z, Tensor) and z.dim() == 1 and z.is_floating_point()):
+        is_tensor = isinstance(z, Tensor)
+        found = f"{tuple(z.shape)} of {z.dtype}" if is_tensor else f"a {type(z).__name__}"
+        raise ShapeError("charge_curve", f"z is {found}", "a tensor (P,) of floating point")
+    (curve,) = evaluated(layer, curve_neuron(layer.neuron), z.dtype)(z.unsqueeze(1), 1)
+    return curve
+
+
+def evaluated(
+    layer: NeuronLayer, function: Neuron, dtype: torch.dtype
+) -> Callable[[Tensor, int], tuple[Tensor, ...]]:
+    """Return a function of potentials, with the layer's present parameters.
+
+    Args:
+        layer: The layer of the parameters.
+        function: A neuron without states, whose one input is the potential.
+        dtype: Type of the potentials.
+
+    Returns:
+        Potentials (P, 1) or (P, R), and a count -> that many first outputs, (P, R) each.
+    """
+    module, axes = eager_module(function), finest_axes(layer) or (1,)
+    params = {
+        p.name: broadcastable(p, getattr(layer, p.name).to(dtype), len(axes))
+        for p in function.params
+    }
+    prepared = module.prepare(**params)
+
+    def outputs(z: Tensor, count: int) -> tuple[Tensor, ...]:
+        shape = (z.shape[0], *axes)
+        at = z.expand(-1, math.prod(axes)).reshape(shape)
+        found = module.step(at, *prepared)[:count]
+        numbers = (torch.as_tensor(out, dtype=dtype, device=z.device) for out in found)
+        return tuple(out.expand(shape).flatten(1) for out in numbers)
+
+    return outputs
+
+
+def learned_text(layer: NeuronLayer) -> str:
+    """Return the learned parameters as a title: `theta = (0.01, 0.48, -0.07)`.
+
+    Per channel or neuron it has mean and standard deviation.
+    """
+    parts = []
+    for param in layer.neuron.params:
+        if not param.learnable:
+            continue
+        value = getattr(layer, param.name).detach()
+        flat = value.reshape(-1, param.size or 1)
+        numbers = [f"{m:.3g}" for m in flat.mean(0).tolist()]
+        if len(flat) > 1:
+            spread = flat.std(0).tolist()
+            numbers = [f"{m} ± {s:.2g}" for m, s in zip(numbers, spread, strict=True)]
+        text = ", ".join(numbers)
+        parts.append(f"{param.name} = ({text})" if param.size else f"{param.name} = {text}")
+    return ", ".join(parts) or "nothing to learn"
+
+
+# Matrices of layers of two states: spectral radius, projection, and penalty.
+#
+# Trace t and determinant d of a matrix give its radius in closed form, and decide whether it is at
+# most r (Jury): |d| <= r**2 and r*|t| <= r**2 + d.
+
 
 _ATTEMPTS = 32
 """Largest number of factors that a projection tries: 20 of them scale any float64 to 0."""
@@ -167,3 +266,61 @@ def _write(
             value[..., k] = value[..., k] * factor
     target: Tensor = getattr(layer, param.name)
     target.copy_(value.to(target.dtype))
+
+
+# Linear classes of the rows of a layer with several states, and counts of its unstable rows.
+
+
+ROWS = 128
+"""Largest number of rows of a layer that are analysed one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unstable:
+    """Number of rows of a layer whose linear step is unstable; see `analysis.linear.classes`.
+
+    Attributes:
+        rows: Rows that were analysed, at most `ROWS`; 0 for a layer without such classes.
+        diverging: Rows of class "diverging".
+        reset: Rows of class "unstable but reset".
+    """
+
+    rows: int = 0
+    diverging: int = 0
+    reset: int = 0
+
+
+def numbers_of(rows: ParameterSets, selected: Sequence[int]) -> dict[str, Array]:
+    """Return the parameters of these rows, (R,) or (R, size), as float64."""
+    return {n: v[list(selected)].double().numpy() for n, v in rows.values.items()}
+
+
+def layer_modes(layer: NeuronLayer, rows: ParameterSets, selected: Sequence[int]) -> Modes:
+    """Return the linear behaviour of the selected rows."""
+    return modes_of(layer.neuron, numbers_of(rows, selected), len(selected))
+
+
+def is_counted(layer: NeuronLayer) -> bool:
+    """Report whether a layer has several states and learns: training may make its rows unstable."""
+    neuron = layer.neuron
+    return len(neuron.states) > 1 and any(p.learnable for p in neuron.params)
+
+
+def count_unstable(layer: NeuronLayer) -> Unstable:
+    """Return the counts of the rows that `lnm analyze RUN` analyses, of a counted layer."""
+    if not is_counted(layer):
+        return Unstable()
+    rows = parameter_sets(layer)
+    labels = layer_modes(layer, rows, rows.evenly_spaced_indices(ROWS)).labels
+    return Unstable(len(labels), labels.count(DIVERGING), labels.count(RESET))
+
+
+def unstable_text(counts: Sequence[Unstable]) -> str:
+    """Return a line on the diverging rows of all layers, or an empty text without any."""
+    diverging, reset = sum(c.diverging for c in counts), sum(c.reset for c in counts)
+    if not diverging:
+        return ""
+    other = f" and {reset} unstable but reset" if reset else ""
+    verb = "is" if diverging == 1 else "are"
+    total = sum(c.rows for c in counts)
+    return f"{diverging} of {total} rows {verb} diverging{other}, in free runs without input"
