@@ -24,6 +24,7 @@ from lnm_codegen.errors import (
     InternalError, LnmError, ModelError, ShapeError, ToolError, UnsupportedError,
 )  # fmt: skip
 from lnm_codegen.language.functions import abs, clip, max, min, poly, sqrt, where
+from lnm_codegen import moved as _moved
 from lnm_codegen import options as _options
 from lnm_codegen.language import functions as _functions
 from lnm_codegen.language.symbols import Unary
@@ -49,6 +50,8 @@ __all__ = [
 ]  # fmt: skip
 
 __version__ = _options.VERSION
+
+_moved.register(__name__)
 
 if TYPE_CHECKING:
     from lnm_codegen import nn as nn

@@ -25,7 +25,7 @@ says why, and a count that falls lowers it."""
 
 LEVELS = (
     ("errors",),
-    ("validation", "files", "options"),
+    ("validation", "files", "options", "moved"),
     ("ir",),
     ("language", "backends"),
     ("families", "compiler"),

@@ -4,7 +4,7 @@
     s_k[t] = neuron_k(x_k[t])
 
 Recurrence rules out kernels that are fused over time: every stage and step is a product and a call
-with T = 1. `loop.py` calls the C kernels themselves. In other cases (backend "torch", a GPU,
+with T = 1. The second part calls the C kernels themselves. In other cases (backend "torch", a GPU,
 `torch.compile`, integer arithmetic) the loop here calls the layers and uses autograd.
 """
 
@@ -210,7 +210,7 @@ def _run_kernels(
     return spikes, currents
 
 
-# The loop of `recurrence.py` as one `autograd.Function` on the C kernels.
+# The loop as one `autograd.Function` on the C kernels.
 #
 # A kernel takes addresses of rows in sequences (T, N, H) that are allocated once, so a step costs
 # one product and one call. Autograd sees one operation, and the gradients of W, b and U are one

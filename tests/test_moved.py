@@ -1,0 +1,80 @@
+"""Modules of 0.2 that have moved."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from lnm_codegen.ir.declarations import Draw, Uniform
+from lnm_codegen.moved import MOVED
+
+NAMES = {
+    "bench.network": "with_node",
+    "compiler.stage": "neuron_stage",
+    "insight.panels": "panels",
+    "ir.draws": "Uniform",
+    "ir.network.values": "SPIKES",
+    "nn.check.compare": "compare_backends",
+    "nn.exchange.modules": "Scale",
+    "nn.exchange.network": "NirNetwork",
+    "nn.integer.arithmetic": "Arithmetic",
+    "nn.norm.dispatch": "NormDispatch",
+    "train.models.conv": "conv_net",
+    "train.models.dense": "Dense",
+    "train.models.norm": "ConvNorm",
+    "train.models.resnet": "ResNet",
+    "train.models.vgg": "Vgg",
+    "train.stability.curve": "learned_text",
+    "train.stability.modes": "count_unstable",
+}
+"""Old path -> a name in it."""
+
+
+def test_the_names_are_those_of_the_table() -> None:
+    assert set(NAMES) == set(MOVED)
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_an_old_path_works_and_warns(old: str) -> None:
+    """Of the user's line, with the old and the new path."""
+    new, name = f"lnm_codegen.{MOVED[old]}", NAMES[old]
+    text = f"^lnm_codegen.{old} has moved. Import {name} from {new}.$"
+    found: dict[str, object] = {}
+    with pytest.warns(FutureWarning, match=text) as caught:
+        exec(f"from lnm_codegen.{old} import {name} as it", found)
+    assert found["it"] is getattr(importlib.import_module(new), name)
+    assert caught[0].filename == "<string>"
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_nothing_lies_at_an_old_path(old: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the table would hide it."""
+    name = f"lnm_codegen.{old}"
+    monkeypatch.delitem(sys.modules, name)
+    try:
+        assert find_spec(name) is None
+    except ModuleNotFoundError:
+        pass  # its folder is gone too
+
+
+def test_a_name_that_the_module_lacks() -> None:
+    with (
+        pytest.warns(FutureWarning, match="Import nothing from"),
+        pytest.raises(ImportError, match="nothing"),
+    ):
+        exec("from lnm_codegen.compiler.stage import nothing")
+    assert not hasattr(sys.modules["lnm_codegen.compiler.stage"], "__path__")
+
+
+def test_a_pickle_of_0_2_loads() -> None:
+    """Its classes have old paths."""
+    draw = Draw(Uniform((5.0, 10.0)))
+    text = pickle.dumps(draw, protocol=0)
+    old = text.replace(b"lnm_codegen.ir.declarations\n", b"lnm_codegen.ir.draws\n")
+    assert old != text
+    with pytest.warns(FutureWarning, match="has moved"):
+        assert pickle.loads(old) == draw
