@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from lnm_codegen.backends.rtl import Rtl
+from lnm_codegen.backends.fixed import Rtl
 from lnm_codegen.compiler.emit import emit, package
 from lnm_codegen.compiler.fixed import interpret_fixed, quantize
 from lnm_codegen.compiler.interpret import interpret

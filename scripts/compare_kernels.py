@@ -32,7 +32,7 @@ def dump() -> dict[str, str]:
     """Return every generated file: target/case/path -> text."""
     import lnm_codegen as lnm
     from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
-    from lnm_codegen.backends.package.targets import TARGETS
+    from lnm_codegen.backends.package import TARGETS
     from tests.cases import CASES
 
     files: dict[str, str] = {}

@@ -14,7 +14,7 @@ import pytest
 import lnm_codegen as lnm
 from lnm_codegen import options
 from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
-from lnm_codegen.backends.package.targets import TARGETS
+from lnm_codegen.backends.package import TARGETS
 from lnm_codegen.ir.passes.polynomials import SCHEMES
 from lnm_codegen.ir.types import Rounding
 from lnm_codegen.nn.select import FUSED

@@ -6,9 +6,9 @@ from lnm_codegen.backends.base import Backend, Model
 from lnm_codegen.backends.c.backend import C
 from lnm_codegen.backends.cuda.backend import Cuda
 from lnm_codegen.backends.fixed import FixedModel
-from lnm_codegen.backends.integer_c.backend import FixedC
-from lnm_codegen.backends.onnx.backend import Onnx
-from lnm_codegen.backends.torch.backend import Torch
+from lnm_codegen.backends.integer_c import FixedC
+from lnm_codegen.backends.onnx import Onnx
+from lnm_codegen.backends.torch import Torch
 from lnm_codegen.backends.triton.backend import Triton
 from lnm_codegen.backends.verilog.backend import Verilog
 

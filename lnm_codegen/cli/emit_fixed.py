@@ -11,9 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
-from lnm_codegen.backends.base import Source
-from lnm_codegen.backends.earlier import MANIFEST
-from lnm_codegen.backends.rtl import COEFFICIENTS, FORMS, MULTIPLIERS, Rtl
+from lnm_codegen.backends.base import MANIFEST, Source
+from lnm_codegen.backends.fixed import COEFFICIENTS, FORMS, MULTIPLIERS, Rtl
 from lnm_codegen.cli.options import FORMAT_HELP, ROUNDING_HELP, parse_format
 from lnm_codegen.compiler.emit import fixed_model_of
 from lnm_codegen.compiler.formats import load_spec

@@ -18,7 +18,7 @@ from lnm_codegen.options import NetworkTargetName
 from lnm_codegen.validation import require_integer, wrong
 
 if TYPE_CHECKING:
-    from lnm_codegen.backends.network_c.layers import Accumulation
+    from lnm_codegen.backends.network_c import Accumulation
     from lnm_codegen.deploy.integers.convert import RealNetwork
     from lnm_codegen.deploy.integers.emit import EmittedNetwork, NetworkTarget
     from lnm_codegen.ir.network.nodes import IntegerNetwork
@@ -266,7 +266,7 @@ def _emitted(
 
 def _sizes(emitted: EmittedNetwork) -> str:
     """Return the line about bytes, or about the memories and cycles of a circuit."""
-    from lnm_codegen.backends.network_c.backend import NetworkSource
+    from lnm_codegen.backends.network_c import NetworkSource
     from lnm_codegen.hardware.microcontroller import program_size
 
     made = emitted.made

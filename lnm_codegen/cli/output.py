@@ -12,8 +12,7 @@ from typing import Any
 
 import typer
 
-from lnm_codegen.backends.base import Source
-from lnm_codegen.backends.earlier import write_over_earlier
+from lnm_codegen.backends.base import Source, write_over_earlier
 
 # Tables and JSON on standard output: coloured in a terminal, plain and unbroken in a pipe.
 

@@ -8,11 +8,10 @@ from typing import Any, get_args
 import numpy as np
 
 from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
+from lnm_codegen.backends import package as packages
 from lnm_codegen.backends.base import DTYPES, Model, Source
-from lnm_codegen.backends.fixed import Coefficient, FixedModel, FixedState
+from lnm_codegen.backends.fixed import Coefficient, FixedModel, FixedState, Rtl
 from lnm_codegen.backends.names import require_no_header
-from lnm_codegen.backends.package import backend as packages
-from lnm_codegen.backends.rtl import Rtl
 from lnm_codegen.compiler import fixed
 from lnm_codegen.compiler.arguments import parameters_of, start_of
 from lnm_codegen.compiler.pipeline import lower

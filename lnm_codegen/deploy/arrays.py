@@ -18,8 +18,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from lnm_codegen.backends.base import Source
+from lnm_codegen.backends.fixed import MOST_NEURONS, Rtl
 from lnm_codegen.backends.render import render
-from lnm_codegen.backends.rtl import MOST_NEURONS, Rtl
 from lnm_codegen.compiler.emit import emit
 from lnm_codegen.compiler.formats import format_of
 from lnm_codegen.compiler.pipeline import lower

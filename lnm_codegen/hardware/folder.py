@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lnm_codegen.backends.earlier import MANIFEST
-from lnm_codegen.backends.network_verilog.folder import layer_entries, sample_entry
+from lnm_codegen.backends.base import MANIFEST
+from lnm_codegen.backends.network_verilog.backend import layer_entries, sample_entry
 from lnm_codegen.backends.network_verilog.layers import layers_of
 from lnm_codegen.backends.verilog.design import LONGEST_NAME
 from lnm_codegen.backends.verilog.folder import VERSION

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from lnm_codegen.backends.earlier import REPORT
+from lnm_codegen.backends.base import REPORT
 from lnm_codegen.files import unwritable, write_whole
 from lnm_codegen.hardware.folder import Circuit
 from lnm_codegen.hardware.tools import Completed, in_parallel, versions

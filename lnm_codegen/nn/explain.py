@@ -17,10 +17,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lnm_codegen.backends.c.backend import CHUNK
-from lnm_codegen.backends.cuda.plan import CudaPlan
+from lnm_codegen.backends.cuda.kernels import CudaPlan
 from lnm_codegen.backends.plan import BYTES, FAR, Plan, chunks_per_saved_state, plan_of, saved_size
-from lnm_codegen.backends.triton.kernels import chunk_of
-from lnm_codegen.backends.triton.reduction import layer_params
+from lnm_codegen.backends.triton.kernels import chunk_of, layer_params
 from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.ir.count import count
 from lnm_codegen.ir.kernel import preformatted

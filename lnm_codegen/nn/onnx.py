@@ -16,8 +16,7 @@ import numpy as np
 import torch
 
 from lnm_codegen.backends.base import Model
-from lnm_codegen.backends.onnx.backend import function
-from lnm_codegen.backends.onnx.expr import CODES
+from lnm_codegen.backends.onnx import CODES, function
 from lnm_codegen.nn.arguments import note_table
 from lnm_codegen.nn.dispatch import LIVE
 from lnm_codegen.nn.operators import NAMESPACE, defined_operators, operator_of, taken_names

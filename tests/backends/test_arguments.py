@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.arguments import ABI
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.c.backend import C
 from lnm_codegen.backends.cuda.backend import Cuda
+from lnm_codegen.backends.loops import ABI
 from lnm_codegen.backends.plan import HEAD, SIZES, Field, plan_of
 from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.nn.load.c import compiler

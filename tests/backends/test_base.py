@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.base import Source
-from lnm_codegen.backends.earlier import write_over_earlier
+from lnm_codegen.backends.base import Source, write_over_earlier
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import packed_arrays
 from lnm_codegen.options import VERSION, DtypeName, TargetName

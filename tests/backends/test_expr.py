@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lnm_codegen.backends import expr
 from lnm_codegen.backends.c.expr import CDialect, literal
-from lnm_codegen.backends.torch.backend import TorchDialect
+from lnm_codegen.backends.torch import TorchDialect
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded
 from lnm_codegen.ir.nodes import (

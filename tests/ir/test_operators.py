@@ -15,8 +15,8 @@ from lnm_codegen.analysis.interval import applied, point
 from lnm_codegen.backends import expr
 from lnm_codegen.backends.c.expr import CDialect
 from lnm_codegen.backends.c.expr import math_functions as c_functions
-from lnm_codegen.backends.elementary import FUNCTIONS, LIBRARY
-from lnm_codegen.backends.onnx.expr import Nodes
+from lnm_codegen.backends.expr import FUNCTIONS, LIBRARY
+from lnm_codegen.backends.onnx import Nodes
 from lnm_codegen.backends.triton.expr import TritonDialect
 from lnm_codegen.backends.triton.expr import math_functions as triton_functions
 from lnm_codegen.ir.interpret import run

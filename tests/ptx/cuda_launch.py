@@ -21,7 +21,7 @@ import numpy as np
 
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.cuda.backend import FLAGS, Cuda
-from lnm_codegen.backends.cuda.plan import Launch
+from lnm_codegen.backends.cuda.kernels import Launch
 from lnm_codegen.backends.plan import FAR
 from lnm_codegen.files import write_whole
 from lnm_codegen.language.neuron import Neuron

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lnm_codegen.backends import expr
-from lnm_codegen.backends.elementary import FUNCTIONS, LIBRARY, elementary_view
+from lnm_codegen.backends.expr import FUNCTIONS, LIBRARY, elementary_view
 from lnm_codegen.backends.plan import ROLES
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir import nodes as ir
@@ -111,3 +112,71 @@ def lines(kernel: Kernel, dialect: CDialect) -> tuple[str, ...]:
         return [f"{declared}{let.target.name} = {expr.text(let.value, dialect)};"]
 
     return expr.statements(kernel.phases(), "//", statement)
+
+
+# Words that have a meaning in C, C++ or CUDA, so that no name of a neuron may be one of them.
+#
+# C and C++ programs include the generated headers, so the keywords of both count. A macro replaces
+# a name wherever it occurs. Functions and types of libraries do not count: a variable may hide
+# them. No name of a neuron begins with `_`, so the table lacks such words.
+
+
+C = frozenset(
+    """alignas alignof asm auto bool break case char const constexpr continue default do double else
+    enum extern false float for goto if inline int long nullptr register restrict return short
+    signed sizeof static static_assert struct switch thread_local true typedef typeof typeof_unqual
+    union unsigned void volatile while""".split()
+)
+"""Keywords of C23, and `asm` of GNU C."""
+
+CPP = frozenset(
+    """and and_eq bitand bitor catch char16_t char32_t char8_t class co_await co_return co_yield
+    compl concept const_cast consteval constinit decltype delete dynamic_cast explicit export friend
+    mutable namespace new noexcept not not_eq operator or or_eq private protected public
+    reinterpret_cast requires static_cast template this throw try typeid typename using virtual
+    wchar_t xor xor_eq""".split()
+)
+"""Keywords of C++20 that C lacks."""
+
+CUDA = frozenset({"blockDim", "blockIdx", "gridDim", "threadIdx", "warpSize"})
+"""Variables of every CUDA kernel."""
+
+_MACROS = (
+    # stdint.h and limits.h
+    r"U?INT(MAX|PTR|(_FAST|_LEAST)?(8|16|32|64))?_(MAX|MIN|WIDTH)",
+    r"(BOOL|[SU]?CHAR|U?SHRT|U?L?LONG|U?LONG_LONG|S?SIZE|PTRDIFF|SIG_ATOMIC|WCHAR|WINT)_(MAX|MIN)",
+    r"(BOOL|[SU]?CHAR|U?SHRT|U?L?LONG|S?SIZE|PTRDIFF|SIG_ATOMIC|WCHAR|WINT)_WIDTH",
+    r"(CHAR|LONG|WORD)_BIT|MB_LEN_MAX|MAX_(CANON|INPUT)|NZERO|PIPE_BUF|PTHREAD_[A-Z_]+|NL_[A-Z]+",
+    r"(AIO_PRIO_DELTA|CHARCLASS_NAME|COLL_WEIGHTS|DELAYTIMER|EXPR_NEST|HOST_NAME|IOV|LINE)_MAX",
+    r"(BC_[A-Z]+|LOGIN_NAME|MQ_PRIO|NAME|NGROUPS|PATH|RE_DUP|RTSIG|SEM_VALUE|TTY_NAME)_MAX",
+    r"XATTR_[A-Z]+_MAX",
+    # math.h
+    r"M_(1_PI|2_PI|2_SQRTPI|E|LN10|LN2|LOG10E|LOG2E|PI|PI_2|PI_4|SQRT1_2|SQRT2)(f|l|f\d+x?)?",
+    r"HUGE(_VAL([FL]|_F\d+X?)?)?|S?NAN(L|F(\d+X?)?)?|INFINITY|MAXFLOAT|FP_[A-Z]\w*|MATH_ERR[A-Z]+",
+    r"math_errhandling|DOMAIN|OVERFLOW|PLOSS|SING|TLOSS|UNDERFLOW|X_TLOSS",
+    # stdio.h, stdlib.h and errno.h
+    r"BUFSIZ|EOF|(FILENAME|FOPEN|RAND|TMP)_MAX|L_(ctermid|cuserid|tmpnam)|P_tmpdir|RENAME_[A-Z]+",
+    r"SEEK_[A-Z]+|stderr|stdin|stdout|errno|EXIT_(FAILURE|SUCCESS)|MB_CUR_MAX|NULL|FD_SETSIZE",
+    r"NFDBITS|W(CONTINUED|EXITED|NOHANG|NOWAIT|STOPPED|UNTRACED)|(BIG|LITTLE|PDP)_ENDIAN|BYTE_ORDER",
+    # time.h
+    r"(ADJ|CLOCK|MOD|STA)_[A-Z][A-Z\d_]*|CLK_TCK|CLOCKS_PER_SEC|TIMER_ABSTIME|TIME_UTC",
+    # compilers in their default mode
+    r"linux|unix|i386",
+)
+_CUDA_MACROS = r"CUDA\w*|CU_\w+|NV_[A-Z]\w*|cuda[A-Z]\w*"
+
+
+def c_meaning(word: str) -> str:
+    """Return the meaning of a word in C or C++: "a keyword of C"; an empty string for none."""
+    if word in C:
+        return "a keyword of C"
+    if word in CPP:
+        return "a keyword of C++"
+    return "a macro of C or of its library" if re.fullmatch("|".join(_MACROS), word) else ""
+
+
+def cuda_meaning(word: str) -> str:
+    """Return the meaning of a word in CUDA C++; an empty string for none."""
+    if word in CUDA:
+        return "a variable of CUDA"
+    return "a macro of CUDA" if re.fullmatch(_CUDA_MACROS, word) else c_meaning(word)

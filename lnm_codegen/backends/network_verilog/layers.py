@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from lnm_codegen.backends.render import render
+from lnm_codegen.backends.verilog.expr import hex_text
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.network.nodes import (
     AnyStage,
@@ -229,3 +231,193 @@ def _fresh(name: str, taken: set[str]) -> str:
 def bits_for(count: int) -> int:
     """Return the width of a number below `count`."""
     return max(1, (count - 1).bit_length())
+
+
+# Memories of a synapse as lines for `$readmemh`: weights, biases, scales.
+
+
+def memory_files(layer: Layer, prefix: str, family: str) -> dict[str, str]:
+    """Return file -> text of the memories of a layer, in rtl/."""
+    files = {"weights": weight_words(layer), "biases": bias_words(layer)}
+    widths = {"weights": layer.lanes * layer.stage.bits, "biases": layer.lanes * layer.accumulator}
+    if scale_bits(layer):
+        files["scales"], widths["scales"] = scale_words(layer), scale_bits(layer)
+    return {f"rtl/{prefix}_{w}.hex": hex_text(family, n, widths[w]) for w, n in files.items()}
+
+
+def weight_words(layer: Layer) -> list[int]:
+    """Return the rows of weights: the rows of input 0 first; lane 0 has the lowest bits."""
+    columns = layer.stage.weight.T.tolist()
+    return [w for column in columns for w in _rows(layer, column, layer.stage.bits)]
+
+
+def bias_words(layer: Layer) -> list[int]:
+    """Return the rows of biases."""
+    return _rows(layer, layer.stage.bias.tolist(), layer.accumulator)
+
+
+def scale_words(layer: Layer) -> list[int]:
+    """Return the multiplier and the shift to the left of each sum, the multiplier left."""
+    low = amount_bits(layer)
+    least = min(layer.amounts)
+    pairs = zip(layer.factors, layer.amounts, strict=True)
+    return [
+        (factor << low if layer.multiplies else 0) | (amount - least) for factor, amount in pairs
+    ]
+
+
+def amount_bits(layer: Layer) -> int:
+    """Return the width of a shift to the left; 0 if all are equal."""
+    return (max(layer.amounts) - min(layer.amounts)).bit_length()
+
+
+def factor_bits(layer: Layer) -> int:
+    """Return the width of a multiplier, without a sign; 0 if all are 1."""
+    return max(layer.factors).bit_length() if layer.multiplies else 0
+
+
+def scale_bits(layer: Layer) -> int:
+    """Return the width of a word of scales; 0 if the layer has no such memory."""
+    return amount_bits(layer) + factor_bits(layer)
+
+
+def _rows(layer: Layer, numbers: list[int], width: int) -> list[int]:
+    """Return numbers in rows of `lanes`, with zeros at the end."""
+    size, mask = layer.rows * layer.lanes, (1 << width) - 1
+    filled = [*numbers, *[0] * (size - len(numbers))]
+    return [
+        sum((filled[first + p] & mask) << (p * width) for p in range(layer.lanes))
+        for first in range(0, size, layer.lanes)
+    ]
+
+
+# Modules of a layer: events of its inputs, and the synapse that adds weights.
+
+
+MOST_WORDS = 1 << 10
+"""Most events that wait between two layers."""
+LEAST_ROWS = 64
+"""Least rows of weights that are worth a block RAM."""
+
+
+def waiting_words(layer: Layer) -> int:
+    """Return the words of the memory of events: those of a time step, up to `MOST_WORDS`."""
+    return min(1 << max(layer.inputs.bit_length(), 2), MOST_WORDS)
+
+
+def events_module(layer: Layer, family: str, prefix: str) -> str:
+    """Return the module `<prefix>_events`."""
+    size = waiting_words(layer)
+    view = {
+        "family": family,
+        "top": f"{prefix}_events",
+        "inputs": layer.inputs,
+        "value_note": "spikes" if layer.is_spike else f"numbers of {layer.value_bits} bits",
+        "size": size,
+        "value_bits": layer.value_bits,
+        "address_bits": layer.address_bits,
+        "place_bits": bits_for(layer.inputs),
+        "stride": f"{layer.address_bits}'d{layer.rows if layer.inputs > 1 else 0}",
+        "width": 1 + layer.address_bits + layer.value_bits,
+        "pointer": bits_for(size),
+    }
+    return render("network_verilog/events.v.j2", view)
+
+
+def synapse_module(layer: Layer, family: str, prefix: str) -> str:
+    """Return the module `<prefix>_synapse`."""
+    stage, acc = layer.stage, layer.accumulator
+    view = {
+        "family": family,
+        "top": f"{prefix}_synapse",
+        "prefix": prefix,
+        "layer": stage.name,
+        "inputs": layer.inputs,
+        "outputs": layer.outputs,
+        "bits": stage.bits,
+        "acc": acc,
+        "bound": layer.bound,
+        "scaled_note": scaled_note(layer),
+        "output_format": stage.output,
+        "output_bits": stage.output.width,
+        "rows": layer.rows,
+        "lanes": layer.lanes,
+        "depth": layer.depth,
+        "steps": layer.steps,
+        "constant": layer.constant,
+        "loadable": layer.loadable,
+        "rom": '(* rom_style = "block" *) ' if _in_block(layer) else "",
+        "is_spike": layer.is_spike,
+        "value_bits": layer.value_bits,
+        "value_range": "" if layer.is_spike else f"signed [{layer.value_bits - 1}:0] ",
+        "address_bits": layer.address_bits,
+        "row_bits": bits_for(layer.rows),
+        "lane_bits": bits_for(layer.lanes),
+        "number_bits": bits_for(layer.outputs),
+        "step_bits": bits_for(layer.steps),
+        "addend_bits": layer.addend_bits,
+        "addend": "weight" if layer.is_spike else "weight * value_2",
+        "extended": _extended("addend", layer.addend_bits, acc),
+        "scale_bits": scale_bits(layer),
+        "amount_bits": amount_bits(layer),
+        "product_bits": layer.product_bits,
+        "shifted_bits": layer.shifted_bits,
+        **_leaving(layer),
+    }
+    return render("network_verilog/synapse.v.j2", view)
+
+
+def _in_block(layer: Layer) -> bool:
+    return layer.depth >= LEAST_ROWS and not layer.loadable
+
+
+def scaled_note(layer: Layer) -> str:
+    """Return the output of a sum, as a comment; without a right shift nothing is rounded."""
+    exact = "multiplier[o] * sum[o]" if layer.multiplies else "sum[o]"
+    shifts = [layer.stage.shift_of(k) for k in range(layer.outputs)]
+    low, high = min(shifts), max(shifts)
+    if low == high == 0:
+        return f"saturate({exact})"
+    if high <= 0:
+        ends = f", k from {-high} to {-low}" if low < high else ""
+        return f"saturate({exact} * 2^{'k[o]' if ends else -low}){ends}"
+    ends = f", shift from {low} to {high}" if low < high else ""
+    return f"saturate(half_up({exact} / 2^{'shift[o]' if ends else high})){ends}"
+
+
+def _leaving(layer: Layer) -> dict[str, object]:
+    """Return the expressions by which a sum is scaled, rounded and saturated."""
+    acc, product, wide = layer.accumulator, layer.product_bits, layer.shifted_bits
+    low = amount_bits(layer)
+    factor = f"$signed({{1'b0, scale_3[{scale_bits(layer) - 1}:{low}]}})"
+    least = min(layer.amounts)
+    shifted = _extended("product_4", product, wide)
+    shifted = f"{shifted} << {least}" if least else shifted
+    lines, name, width = [], "shifted_5", wide
+    if layer.right:
+        half = f"{wide + 1}'d{1 << (layer.right - 1)}"
+        lines.append(f"wire [{wide}:0] rounded = {{shifted_5[{wide - 1}], shifted_5}} + {half};")
+        lines.append(f"wire unused = &{{1'b0, rounded[{layer.right - 1}:0]}};")
+        name, width = "result", wide + 1 - layer.right
+        lines.append(f"wire [{width - 1}:0] result = rounded[{wide}:{layer.right}];")
+    bits = layer.stage.output.width
+    saturated = _extended(name, width, bits)
+    if width > bits:
+        top = f"{name}[{width - 1}:{bits - 1}]"
+        lines.append(f"wire fits = &{top} || !(|{top});")
+        sign = f"{name}[{width - 1}]"
+        saturated = f"fits ? {name}[{bits - 1}:0] : {{{sign}, {{{bits - 1}{{!{sign}}}}}}}"
+    return {
+        "selected": f"sums_2[lane_2 * {acc} +: {acc}]" if layer.lanes > 1 else "sums_2",
+        "product": f"sum_3 * {factor}" if factor_bits(layer) else "sum_3",
+        "shifted": f"({shifted}) << amount_4" if low else shifted,
+        "rounding": lines,
+        "saturated": saturated,
+    }
+
+
+def _extended(name: str, width: int, wide: int) -> str:
+    """Return a signed number in more bits."""
+    if wide <= width:
+        return name
+    return f"{{{{{wide - width}{{{name}[{width - 1}]}}}}, {name}}}"

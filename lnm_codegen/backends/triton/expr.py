@@ -8,8 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from lnm_codegen.backends import elementary, expr
-from lnm_codegen.backends.elementary import LIBRARY, LN2_LOW, elementary_view
+from lnm_codegen.backends import expr
+from lnm_codegen.backends import expr as elementary
+from lnm_codegen.backends.expr import LIBRARY, LN2_LOW, elementary_view
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded

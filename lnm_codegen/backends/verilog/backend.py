@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lnm_codegen.backends.base import Source
-from lnm_codegen.backends.earlier import MANIFEST
-from lnm_codegen.backends.fixed import FixedModel
-from lnm_codegen.backends.rtl import FORMS
+from lnm_codegen.backends.base import MANIFEST, Source
+from lnm_codegen.backends.fixed import FORMS, FixedModel
 from lnm_codegen.backends.verilog.array import (
     ArrayTimes,
     array_modules,

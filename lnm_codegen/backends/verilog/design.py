@@ -10,8 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
-from lnm_codegen.backends.fixed import Coefficient, FixedModel
-from lnm_codegen.backends.rtl import Rtl
+from lnm_codegen.backends.fixed import Coefficient, FixedModel, Rtl
 from lnm_codegen.backends.verilog.expr import Printer, literal
 from lnm_codegen.backends.verilog.module import Signals, named
 from lnm_codegen.backends.verilog.words import verilog_meaning

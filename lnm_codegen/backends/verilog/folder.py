@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from lnm_codegen.backends.earlier import MANIFEST
+from lnm_codegen.backends.base import MANIFEST
 from lnm_codegen.backends.fixed import Coefficient
-from lnm_codegen.backends.integer_c.backend import FixedC
+from lnm_codegen.backends.integer_c import FixedC
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.array import StreamField, data_width, stream_fields
 from lnm_codegen.backends.verilog.design import CircuitDesign

@@ -7,7 +7,7 @@ member of a C++ class. Keywords and macros of C++ are therefore refused too. VER
 words: names of the C++ library and of SystemC, and the other members of the class.
 """
 
-from lnm_codegen.backends.c.words import c_meaning
+from lnm_codegen.backends.c.expr import c_meaning
 
 VERILOG = frozenset(
     """always and assign automatic begin buf bufif0 bufif1 case casex casez cell cmos config

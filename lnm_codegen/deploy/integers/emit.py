@@ -12,10 +12,8 @@ from types import MappingProxyType
 import numpy as np
 from torch import Tensor, nn
 
-from lnm_codegen.backends.base import Source, write_files
-from lnm_codegen.backends.earlier import MANIFEST
-from lnm_codegen.backends.network_c.backend import NetworkSource, emit_c
-from lnm_codegen.backends.network_c.layers import ACCUMULATIONS, Accumulation
+from lnm_codegen.backends.base import MANIFEST, Source, write_files
+from lnm_codegen.backends.network_c import ACCUMULATIONS, Accumulation, NetworkSource, emit_c
 from lnm_codegen.backends.network_verilog.backend import NetworkCircuit, emit_circuit, sample_file
 from lnm_codegen.backends.network_verilog.layers import LANES, MOST_LANES
 from lnm_codegen.backends.verilog.folder import relisted

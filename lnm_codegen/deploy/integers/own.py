@@ -14,7 +14,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from lnm_codegen.backends.network_c.layers import Accumulation
+from lnm_codegen.backends.network_c import Accumulation
 from lnm_codegen.deploy.integers.convert import (
     default_network,
     differing_notes,

@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lnm_codegen.backends.network_verilog.layers import layers_of
-from lnm_codegen.backends.network_verilog.memories import memory_files
-from lnm_codegen.backends.network_verilog.synapse import LEAST_ROWS
+from lnm_codegen.backends.network_verilog.layers import LEAST_ROWS, layers_of, memory_files
 from lnm_codegen.backends.network_verilog.testbench import input_words
 from lnm_codegen.backends.network_verilog.top import family_of
 from lnm_codegen.errors import LnmError, ModelError, ToolError, reason

@@ -28,13 +28,12 @@ import torch
 from filelock import FileLock
 from torch import Tensor, get_num_threads
 
-from lnm_codegen.backends.arguments import ABI
 from lnm_codegen.backends.base import Model, Source
 from lnm_codegen.backends.c.backend import CHUNK, FLAGS, C
-from lnm_codegen.backends.fixed import FixedModel
-from lnm_codegen.backends.integer_c.backend import WORDS, FixedC, run_fields
+from lnm_codegen.backends.fixed import FixedModel, Rtl
+from lnm_codegen.backends.integer_c import WORDS, FixedC, run_fields
+from lnm_codegen.backends.loops import ABI
 from lnm_codegen.backends.plan import FAR, SIZES, plan_of, saved_size
-from lnm_codegen.backends.rtl import Rtl
 from lnm_codegen.errors import InternalError, ToolError, reason
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.nn.function import Arguments, Kernels, addresses

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from lnm_codegen.backends.arguments import ABI
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.cuda.backend import FLAGS, Cuda
-from lnm_codegen.backends.cuda.plan import SHARED, CudaPlan, Launch
+from lnm_codegen.backends.cuda.kernels import SHARED, CudaPlan, Launch
+from lnm_codegen.backends.loops import ABI
 from lnm_codegen.backends.plan import HEAD, plan_of
 from lnm_codegen.errors import ToolError, reason
 from lnm_codegen.files import write_whole

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.arguments import ABI
+from lnm_codegen.backends.loops import ABI
 from lnm_codegen.backends.plan import HEAD, SIZES, plan_of
 from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.ir.declarations import Granularity

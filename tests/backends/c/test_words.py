@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.c.words import c_meaning, cuda_meaning
+from lnm_codegen.backends.c.expr import c_meaning, cuda_meaning
 from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.nn.load.c import compiler
 from tests.backends.cuda.host import host_text, run_host

@@ -22,7 +22,7 @@ import torch
 import lnm_codegen as lnm
 from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.cuda.backend import Cuda
-from lnm_codegen.backends.cuda.plan import CudaPlan, Launch
+from lnm_codegen.backends.cuda.kernels import CudaPlan, Launch
 from lnm_codegen.backends.plan import HEAD, SIZES, Field, plan_of
 from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.nn.load.c import compiler

@@ -18,7 +18,7 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.cuda.backend import FLAGS, Cuda
-from lnm_codegen.backends.cuda.plan import MAX_GRID, MAX_SHARED, SHARED, CudaPlan, Launch
+from lnm_codegen.backends.cuda.kernels import MAX_GRID, MAX_SHARED, SHARED, CudaPlan, Launch
 from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.families import FAMILIES

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lnm_codegen.backends.network_c.backend import NetworkSource, emit_c
+from lnm_codegen.backends.network_c import NetworkSource, emit_c
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import IntegerNetwork
 from tests.networks import rows

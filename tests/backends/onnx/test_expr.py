@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnm_codegen.backends.onnx.expr import Nodes, literal
+from lnm_codegen.backends.onnx import Nodes, literal
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.names import Names
 from lnm_codegen.ir.nodes import Binary, BinaryOp, Call, Compare, CompareOp, Expr, Fn, Unary, Var

@@ -18,12 +18,16 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.backends import BACKENDS
-from lnm_codegen.backends.arguments import ABI
 from lnm_codegen.backends.base import Model, Source
-from lnm_codegen.backends.cuda.plan import CudaPlan
-from lnm_codegen.backends.package.backend import MODULE_ATTRIBUTES, package
-from lnm_codegen.backends.package.targets import TARGETS, launches_text
-from lnm_codegen.backends.package.view import class_name
+from lnm_codegen.backends.cuda.kernels import CudaPlan
+from lnm_codegen.backends.loops import ABI
+from lnm_codegen.backends.package import (
+    MODULE_ATTRIBUTES,
+    TARGETS,
+    class_name,
+    launches_text,
+    package,
+)
 from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.errors import ModelError, UnsupportedError

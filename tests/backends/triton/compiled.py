@@ -20,7 +20,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.triton.reduction import layer_params
+from lnm_codegen.backends.triton.kernels import layer_params
 from tests.backends.triton.runs import Built, build
 from tests.cases import CASES
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.arguments import ABI
+from lnm_codegen.backends.loops import ABI
 from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.nn.load import cuda as load_cuda
 from tests.refusals import refused

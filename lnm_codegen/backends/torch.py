@@ -19,8 +19,7 @@ from lnm_codegen.backends.names import (
     require_distinct,
     require_no_collision,
 )
-from lnm_codegen.backends.python import tuple_text
-from lnm_codegen.backends.render import render
+from lnm_codegen.backends.render import render, tuple_text
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded
 from lnm_codegen.ir.names import spikes_of

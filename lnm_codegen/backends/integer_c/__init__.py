@@ -1,1 +1,0 @@
-"""Integer C++: the fixed-point model of one step and of whole sequences."""

@@ -1,0 +1,572 @@
+"""C99 of a network in integers, bit-exact to the NumPy interpreter, for microcontrollers.
+
+It writes `<name>.h`, `<name>.c`, `<name>_tables.h` (constants), an example `main.c` with
+`<name>_vectors.h`, a Makefile for the host and for arm-none-eabi, a README, and `cortex_m4/`, the
+start of a program on an emulated Cortex-M4.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from lnm_codegen.backends.base import Source
+from lnm_codegen.backends.c.expr import c_meaning
+from lnm_codegen.backends.integer_c import FUNCTIONS, c_sizes, called, lines
+from lnm_codegen.backends.names import require_no_header, variable_name, with_names
+from lnm_codegen.backends.render import render, render_files
+from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.nodes import Span
+from lnm_codegen.ir.network.nodes import (
+    FlattenStage,
+    IntegerNetwork,
+    Integers,
+    NeuronStage,
+    PoolStage,
+    Shape,
+    ValueSpan,
+    WeightStage,
+    conversion_text,
+    order_text,
+    score_text,
+    size_of,
+    width_of,
+)
+from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.types import Bits
+
+# Arrays of the generated C: types of integers, constants, and bytes of memory.
+
+
+@dataclass(frozen=True, slots=True)
+class CArray:
+    """A static array: constant if it has lines of numbers, else memory."""
+
+    name: str
+    type: str
+    size: int
+    note: str = ""
+    lines: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the array."""
+        return self.size * (int(self.type[3:-2]) // 8)
+
+
+def integer_type(span: Span) -> str:
+    """Return the smallest signed type of C that holds every integer of a span."""
+    width = width_of(span)
+    return f"int{next(size for size in (8, 16, 32, 64) if width <= size)}_t"
+
+
+def literal(value: int) -> str:
+    """Return an integer as C writes it; the least one of a type is no literal."""
+    if -(1 << 31) < value < 1 << 31:
+        return str(value)
+    return "(-2147483647 - 1)" if value == -(1 << 31) else f"INT64_C({value})"
+
+
+def constants(name: str, array: Integers, note: str = "") -> CArray:
+    """Return a constant array of the smallest type."""
+    kind = integer_type((int(array.min()), int(array.max())))
+    text = ", ".join(literal(int(k)) for k in np.asarray(array).reshape(-1))
+    return CArray(name, kind, array.size, note, tuple(textwrap.wrap(text, 108)))
+
+
+def memory(name: str, span: Span, size: int, note: str = "") -> CArray:
+    """Return an array of the smallest type that holds every integer of a span."""
+    return CArray(name, integer_type(span), size, note)
+
+
+# Functions of the generated C: one for each stage of a network.
+
+
+Accumulation = Literal["events", "dense"]
+ACCUMULATIONS: tuple[Accumulation, ...] = ("events", "dense")
+
+
+@dataclass(frozen=True, slots=True)
+class StageCode:
+    """A stage in C: a function (a, y), its constants and its memory.
+
+    Attributes:
+        text: The function `stage_<k>`.
+        constants: Constant arrays.
+        memory: Arrays in memory, without the output.
+        output: The output, an array of its own.
+        sums: Numbers of 32 and of 64 bits in the shared accumulators.
+    """
+
+    text: str
+    constants: tuple[CArray, ...]
+    memory: tuple[CArray, ...]
+    output: CArray
+    sums: tuple[int, int] = (0, 0)
+
+
+def weight_code(
+    k: int, stage: WeightStage, shape: Shape, values: ValueSpan, accumulation: Accumulation
+) -> StageCode:
+    """Return the code of a linear layer or a convolution.
+
+    "events" adds the weights of every input that is not zero: the work is in proportion to the
+    spikes. "dense" multiplies every input.
+    """
+    out, outputs = stage.output_shape(shape), stage.channels
+    size = 32 if stage.accumulator <= 32 else 64
+    events = accumulation == "events"
+    order = (1, 2, 3, 0) if stage.kind == "conv" else (1, 0)
+    weight = stage.weight.transpose(order) if events else stage.weight
+    tables = [
+        constants(f"weight_{k}", weight, f"{stage.bits} bits"),
+        constants(f"bias_{k}", stage.bias),
+    ]
+    lines, more = _requantized(k, stage, values, size)
+    tables += more
+    note = f"{stage.name}: {_text(shape)} to {_text(out)}, {stage.output}"
+    view: dict[str, object] = dict(
+        k=k,
+        note=note,
+        input_type=integer_type((values.low, values.high)),
+        output_type=integer_type((stage.output.low, stage.output.high)),
+        weight_type=tables[0].type,
+        sum_type=f"int{size}_t",
+        outputs=outputs,
+        lines=lines,
+    )
+    factor = "" if values.are_spikes else " * value"
+    if size == 64:
+        factor = factor and " * (int64_t)value"
+    view |= {"factor": factor, "sums": f"sums_{size}"} if events else {}
+    if stage.kind == "linear":
+        view |= {"inputs": shape[0]}
+    else:
+        view |= _convolution_view(stage, shape, out)
+        if events:
+            down = _taps(stage, shape[1], out[1], stage.weight.shape[2])
+            across = _taps(stage, shape[2], out[2], stage.weight.shape[3])
+            names = ("down_first", "down_last", "across_first", "across_last")
+            pairs = zip(names, (*down, *across), strict=True)
+            tables += [constants(f"{name}_{k}", array) for name, array in pairs]
+    text = render(f"network_c/{stage.kind}_{accumulation}.c.j2", view)
+    count = size_of(out) if events else 0
+    output = memory(f"y_{k}", (stage.output.low, stage.output.high), size_of(out), stage.name)
+    sums = (count, 0) if size == 32 else (0, count)
+    return StageCode(text, tuple(tables), (), output, sums)
+
+
+def _convolution_view(stage: WeightStage, shape: Shape, out: Shape) -> dict[str, object]:
+    return dict(
+        channels=shape[0],
+        height=shape[1],
+        width=shape[2],
+        out_height=out[1],
+        out_width=out[2],
+        kernel_height=stage.weight.shape[2],
+        kernel_width=stage.weight.shape[3],
+        stride=stage.stride,
+        padding=stage.padding,
+    )
+
+
+def _taps(stage: WeightStage, size: int, out: int, kernel: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first and the last output row that each input row reaches; last < first: none."""
+    row = np.arange(size) + stage.padding
+    first = np.maximum(-((kernel - 1 - row) // stage.stride), 0)
+    return first, np.minimum(row // stage.stride, out - 1)
+
+
+def _requantized(
+    k: int, stage: WeightStage, values: ValueSpan, size: int
+) -> tuple[tuple[str, ...], list[CArray]]:
+    """Return the lines that turn `sum` of output o into `out`, and their constant arrays."""
+    channels = range(stage.channels)
+    spans = [stage.scaled_span(values, c) for c in channels]
+    shifts = [stage.shift_of(c) for c in channels]
+    pairs = list(zip(spans, shifts, strict=True))
+    low = min(_shifted(span[0], s) for span, s in pairs)
+    high = max(_shifted(span[1], s) for span, s in pairs)
+    most = max(max(-a, b) + ((1 << s) >> 1 if s > 0 else 0) for (a, b), s in pairs)
+    factor = 1 << max(0, -min(shifts))  # printed also where every sum is 0
+    wide = 64 if max(most, -low, high, factor) >= 1 << 31 else size
+    kind, tables, lines = f"int{wide}_t", [], []
+    value = "sum" if wide == size else f"({kind})sum"
+    factors = {stage.multiplier_of(c) for c in channels}
+    if factors != {1}:
+        one = len(factors) == 1
+        if not one:
+            tables.append(constants(f"multiplier_{k}", stage.multiplier))
+        value = f"{value} * {factors.pop() if one else f'multiplier_{k}[o]'}"
+    if len({*shifts}) == 1:
+        value = _places(value, shifts[0], wide)
+    else:
+        tables.append(constants(f"shift_{k}", stage.shift))
+        lines += [f"const {kind} scaled = {value};", f"const int places = shift_{k}[o];"]
+        right = f"fixed_half_up_{wide}(scaled, places)" if max(shifts) > 0 else ""
+        left = f"scaled * (({kind})1 << -places)" if min(shifts) <= 0 else ""
+        value = f"places > 0 ? {right} : {left}" if right and left else right or left
+    if low < stage.output.low or high > stage.output.high:
+        value = f"fixed_saturate_{wide}({value}, {stage.output.width})"
+    output = integer_type((stage.output.low, stage.output.high))
+    return (*lines, f"const {output} out = ({output})({value});"), tables
+
+
+def _shifted(value: int, shift: int) -> int:
+    return value << -shift if shift <= 0 else (value + (1 << (shift - 1))) >> shift
+
+
+def _places(value: str, shift: int, size: int) -> str:
+    if shift > 0:
+        return f"fixed_half_up_{size}({value}, {shift})"
+    return value if shift == 0 else f"{value} * ((int{size}_t)1 << {-shift})"
+
+
+def pool_code(k: int, stage: PoolStage, shape: Shape, values: ValueSpan) -> StageCode:
+    """Return the code of a pooling."""
+    out, after = stage.output_shape(shape), stage.values(values)
+    ends = (after.low, after.high)
+    view: Mapping[str, object] = dict(
+        k=k,
+        note=f"{stage.kind} of {stage.size}x{stage.size}: {_text(shape)} to {_text(out)}",
+        input_type=integer_type((values.low, values.high)),
+        output_type=integer_type(ends),
+        channels=out[0],
+        height=shape[1],
+        width=shape[2],
+        out_height=out[1],
+        out_width=out[2],
+        size=stage.size,
+        is_sum=stage.kind == "sum",
+        low=values.low,
+    )
+    text = render("network_c/pool.c.j2", view)
+    return StageCode(text, (), (), memory(f"y_{k}", ends, size_of(out), f"{stage.kind} of a pool"))
+
+
+def _text(shape: Shape) -> str:
+    return "x".join(map(str, shape))
+
+
+# Functions of the generated C for neurons: a step of one neuron, and the neurons of a stage.
+
+
+_TAKEN = frozenset("int8_t int16_t int32_t int64_t result INT64_C FIXED_POINT_FUNCTION".split())
+"""Types, the local variable and macros of every network."""
+_FIXED = {f"fixed_{name}" for name in FUNCTIONS}
+_TAKEN |= _FIXED | {name.upper() for name in _FIXED}
+_MACROS = ("TIME_STEPS", "INPUTS", "CLASSES", "SAMPLES", "H", "TABLES_H", "VECTORS_H")
+"""Macros of a network, after its name in capitals."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Numbers of a coefficient or initial numbers of a state, and their name in the network."""
+
+    origin: str
+    integers: Integers
+    table: str  # name of the constant array, if there are several numbers
+    state: str = ""  # name of the array in memory
+
+    def number(self, neurons: int) -> str:
+        """Return the number of neuron n, in channel c."""
+        if len(self.integers) == 1:
+            return literal(int(self.integers[0]))
+        return f"{self.table}[{'n' if len(self.integers) == neurons else 'c'}]"
+
+
+def neuron_code(
+    network: str, k: int, stage: NeuronStage, shape: Shape, values: ValueSpan
+) -> StageCode:
+    """Return the code of a stage of neurons in the network of this name.
+
+    A coefficient with one value is a constant of the step, so that the compiler and the bounds of
+    its intermediates know it.
+    """
+    macros = {f"{network.upper()}_{word}" for word in _MACROS}
+    whole, names = _legal(stage.program.kernel, _TAKEN | macros | {f"result_{k}"})
+    coefficients = {
+        names[n]: _Held(n, a, f"coefficient_{k}_{i}") for i, (n, a) in enumerate(stage.coefficients)
+    }
+    states = {
+        names[n]: _Held(n, a, f"start_{k}_{i}", f"state_{k}_{i}")
+        for i, (n, a) in enumerate(stage.initial)
+    }
+    known = {names[n]: span for n, span in stage.known.items()}
+    kernel = _with_constants(whole, {n: int(h.integers[0]) for n, h in coefficients.items()
+                                     if len(h.integers) == 1})  # fmt: skip
+    neurons, held = size_of(shape), (*coefficients.values(), *states.values())
+
+    def argument(name: str) -> str:
+        if name in states:
+            return f"{states[name].state}[n]"
+        return coefficients[name].number(neurons) if name in coefficients else "x[n]"
+
+    view = dict(
+        k=k,
+        note=f"{stage.name}: {stage.program.name}, {neurons} neurons",
+        step=_step(k, kernel, known),
+        input_type=integer_type((values.low, values.high)),
+        output_type=integer_type((stage.values.low, stage.values.high)),
+        neurons=neurons,
+        channels=shape[0],
+        inner=neurons // shape[0],
+        per_channel=any(len(h.integers) not in (1, neurons) for h in held),
+        arguments=", ".join(argument(v.name) for v in kernel.input_vars(*Role)),
+        updates=tuple(
+            f"{h.state}[n] = ({integer_type(_span(kernel, n))})result.{n}_next;"
+            for n, h in states.items()
+        ),
+        output=kernel.result_names(Role.OUTPUT)[0],
+        starts=tuple(f"{h.state}[n] = {h.number(neurons)};" for h in states.values()),
+    )
+    tables = tuple(
+        constants(h.table, h.integers, f"{h.origin} of {stage.name}")
+        for h in held
+        if len(h.integers) > 1
+    )
+    arrays = tuple(
+        memory(h.state, _span(kernel, n), neurons, f"{h.origin} of {stage.name}")
+        for n, h in states.items()
+    )
+    output = memory(f"y_{k}", (stage.values.low, stage.values.high), neurons, stage.name)
+    return StageCode(render("network_c/neurons.c.j2", view), tables, arrays, output)
+
+
+def _with_constants(kernel: fx.Kernel, single: dict[str, int]) -> fx.Kernel:
+    """Return the step with numbers in place of the names of inputs."""
+
+    def value(e: fx.Expr) -> fx.Expr:
+        if isinstance(e, fx.Var) and e.name in single and isinstance(e.type, Bits):
+            return fx.Const(single[e.name], e.type, e.type.value(single[e.name]))
+        return fx.map_children(e, value)
+
+    inputs = tuple(p for p in kernel.inputs if p.var.name not in single)
+    return replace(kernel.map_values(value), inputs=inputs)
+
+
+def _legal(kernel: fx.Kernel, taken: Set[str]) -> tuple[fx.Kernel, dict[str, str]]:
+    """Return the kernel with names that neither C nor the code takes, and old name -> new name."""
+    own = {p.var.name for p in kernel.inputs} | {let.target.name for let in kernel.body}
+
+    def legal(name: str) -> str:
+        new = name
+        while new in taken or c_meaning(new) or (new != name and new in own):
+            new += "_"
+        return new
+
+    twin = with_names(kernel, lambda name: variable_name(name, legal))
+    return twin, {name: variable_name(name, legal) for name in own}
+
+
+def _span(kernel: fx.Kernel, name: str) -> Span:
+    bits = next(v.type for v in kernel.input_vars(*Role) if v.name == name)
+    assert isinstance(bits, Bits), "a state is a number"
+    return bits.low, bits.high
+
+
+def _step(k: int, kernel: fx.Kernel, known: dict[str, Span]) -> str:
+    """Return the function of one step of one neuron."""
+    sizes, given = c_sizes(kernel, known), kernel.result_names(*Role)
+    fields = tuple(f"{'int32_t' if sizes[n] else 'int'} {n};" for n in given)
+    view = dict(
+        k=k,
+        formats=tuple(f"{v.name} {v.type}" for v in kernel.input_vars(*Role)),
+        fields=fields,
+        arguments=", ".join(f"int32_t {v.name}" for v in kernel.input_vars(*Role)),
+        lines=lines(kernel, known),
+        results=tuple((n, f"(int32_t){n}" if sizes[n] == 64 else n) for n in given),
+    )
+    return render("network_c/step.c.j2", view)
+
+
+# Samples of the example program, with the scores that the NumPy interpreter gives.
+
+
+def vectors_view(network: IntegerNetwork, samples: Integers, scores: Integers) -> dict[str, object]:
+    """Return the view of `<name>_vectors.h`.
+
+    `samples` are (S, values), the time steps of a sample one after another; `scores` (S, classes).
+    """
+    steps = 1 if network.repeated else network.time_steps
+    return dict(
+        name=network.name,
+        upper=network.name.upper(),
+        samples=len(samples),
+        sample_size=steps * size_of(network.input_shape),
+        classes=network.classes,
+        sample_inputs=tuple(map(_lines, samples)),
+        sample_scores=tuple(map(_lines, scores)),
+    )
+
+
+def _lines(row: Integers) -> tuple[str, ...]:
+    return tuple(textwrap.wrap(", ".join(literal(int(k)) for k in row.reshape(-1)), 104))
+
+
+TAKEN = frozenset(("all", "run", "qemu", "size", "clean", "cortex_m4", "main", "makefile"))
+"""Targets of the Makefile, and files and folders of the example: no names of its executable."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSource:
+    """Generated C of a network.
+
+    Attributes:
+        source: The files.
+        constants: Bytes of weights, biases, shifts and coefficients.
+        memory: Bytes of static memory: states, outputs of stages, accumulators, scores.
+    """
+
+    source: Source
+    constants: int
+    memory: int
+
+
+def emit_c(
+    network: IntegerNetwork,
+    samples: Integers,
+    scores: Integers,
+    accumulation: Accumulation = "events",
+) -> NetworkSource:
+    """Return the C of a valid network.
+
+    Args:
+        network: The network.
+        samples: Inputs of the example's samples (S, values), of all time steps.
+        scores: Their scores (S, classes).
+        accumulation: "events" adds the weights of inputs that are not zero; "dense" multiplies all.
+
+    Raises:
+        UnsupportedError: The name is that of a header of C, or one of `TAKEN`.
+    """
+    codes = list(_codes(network, accumulation))
+    tables = [array for _, code in codes for array in code.constants]
+    arrays = _memory(network, [code for _, code in codes])
+    name = network.name
+    templates = {
+        f"{name}.h": "network.h",
+        f"{name}.c": "network.c",
+        f"{name}_tables.h": "tables.h",
+        "main.c": "main.c",
+        f"{name}_vectors.h": "vectors.h",
+        "Makefile": "Makefile",
+        "README.md": "readme.md",
+        "cortex_m4/startup.c": "startup.c",
+        "cortex_m4/link.ld": "link.ld",
+    }
+    require_no_header(f"emit: {name}", templates)
+    if name in TAKEN:
+        problem = "the Makefile or the folder of the example has this name"
+        raise UnsupportedError(f"emit: {name}", problem, remedy="Give another name.")
+    view = _view(network, codes, tables, arrays) | vectors_view(network, samples, scores)
+    files = render_files({p: f"network_c/{t}.j2" for p, t in templates.items()}, view)
+    total = sum(array.bytes for array in arrays)
+    return NetworkSource(Source(files, f"{name}.c"), sum(t.bytes for t in tables), total)
+
+
+def _codes(network: IntegerNetwork, accumulation: Accumulation) -> Iterator[tuple[int, StageCode]]:
+    """Yield the index and the code of each stage with code."""
+    shapes, values = network.shapes(), network.values()
+    for k, stage in enumerate(network.stages):
+        match stage:
+            case WeightStage():
+                yield k, weight_code(k, stage, shapes[k], values[k], accumulation)
+            case PoolStage():
+                yield k, pool_code(k, stage, shapes[k], values[k])
+            case NeuronStage():
+                yield k, neuron_code(network.name, k, stage, shapes[k], values[k])
+            case FlattenStage():
+                pass  # the order is the same
+
+
+def _memory(network: IntegerNetwork, codes: list[StageCode]) -> list[CArray]:
+    """Return the arrays in memory: those of the stages, shared accumulators, scores."""
+    arrays = [array for code in codes for array in (*code.memory, code.output)]
+    for size, column in ((32, 0), (64, 1)):
+        count = max((code.sums[column] for code in codes), default=0)
+        if count:
+            arrays.append(CArray(f"sums_{size}", f"int{size}_t", count, "accumulators"))
+    if _keeps_input(network):
+        values = network.input
+        note, size = "the repeated input", size_of(network.input_shape)
+        arrays.append(memory("input", (values.low, values.high), size, note))
+    ends = (network.scores.low, network.scores.high)
+    return [*arrays, memory("scores", ends, network.classes)]
+
+
+def _keeps_input(network: IntegerNetwork) -> bool:
+    """Report whether the steps of a repeated sample read the sample itself."""
+    constant = network.stages[: network.constant_stages]
+    return network.repeated and all(isinstance(stage, FlattenStage) for stage in constant)
+
+
+def _view(
+    network: IntegerNetwork,
+    codes: list[tuple[int, StageCode]],
+    tables: list[CArray],
+    arrays: list[CArray],
+) -> dict[str, object]:
+    scores, last = network.scores, network.values()[-1]
+    step: list[str] = []
+    name = "x"
+    start = [
+        f"start_stage_{k}();"
+        for k, stage in enumerate(network.stages)
+        if isinstance(stage, NeuronStage) and stage.initial
+    ]
+    constant = network.constant_stages
+    if _keeps_input(network):
+        count = size_of(network.input_shape)
+        start.append(f"for (int k = 0; k < {count}; ++k) input[k] = x[k];")
+        name = "input"
+    for k, code in codes:
+        (start if k < constant else step).append(f"stage_{k}({name}, {code.output.name});")
+        name = code.output.name
+    score = {
+        "mean": f"scores[k] += {name}[k];",
+        "last": f"scores[k] = {name}[k];",
+        "max": f"scores[k] = {name}[k] > scores[k] ? {name}[k] : scores[k];",
+    }[network.over]
+    shape = " x ".join(map(str, network.input_shape))
+    repeats = "x has the values of one time step, which repeats."
+    return dict(
+        title=f"{len(network.stages)} stages, {network.time_steps} time steps, {network.classes}"
+        " classes, in integers.",
+        memory_bytes=sum(array.bytes for array in arrays),
+        constant_bytes=sum(table.bytes for table in tables),
+        memory=tuple(arrays),
+        tables=tuple(tables),
+        stages=tuple(code.text for _, code in codes),
+        functions=called(code.text for _, code in codes),
+        time_steps=network.time_steps,
+        inputs=size_of(network.input_shape),
+        shape=shape,
+        input_note=_note("An input", network.input),
+        input_type=integer_type((network.input.low, network.input.high)),
+        score_note=_note("A score", scores),
+        score_type=integer_type((scores.low, scores.high)),
+        run_note=repeats if network.repeated else "x has all time steps, one after another.",
+        repeated=network.repeated,
+        start_lines=tuple(start),
+        step_lines=tuple(step),
+        start_argument="x" if network.repeated else "",
+        step_argument="" if network.repeated else "x",
+        conversion=conversion_text(network),
+        order=order_text(network),
+        score_meaning=score_text(network),
+        score_start=literal(last.low) if network.over == "max" else "0",
+        score_line=score,
+    )
+
+
+def _note(word: str, values: ValueSpan) -> str:
+    if values.are_spikes:
+        return f"{word} is 0 or 1."
+    bits = Bits(values.width, values.frac)
+    return f"{word} k encodes k / 2^{values.frac}, {values.low} to {values.high} ({bits})."

@@ -1,1 +1,0 @@
-"""Networks in integers as C99: static memory, no division, for microcontrollers."""

@@ -1,1 +1,0 @@
-"""Installable folders: sources, a loader, a layer and a numeric test."""

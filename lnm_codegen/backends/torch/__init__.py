@@ -1,1 +1,0 @@
-"""Eager PyTorch: one readable function."""
