@@ -1,4 +1,4 @@
-"""Backends: a model to source code, one folder per target."""
+"""Backends: a model to source code, a file or a folder for each target."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """ONNX backend: a model in the textual syntax of ONNX, with the time steps inside one Scan.
 
 The file is for inference: ONNX has no gradients, so `backward` is not printed. `function` prints
-the same Scan as a function of a domain, for a layer in the graph of a network (`nn/onnx/`).
+the same Scan as a function of a domain, for a layer in the graph of a network (`nn/onnx.py`).
 """
 
 from __future__ import annotations

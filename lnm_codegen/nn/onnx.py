@@ -1,7 +1,7 @@
 """Table of the ONNX functions of operators, for `torch.onnx.export`.
 
 PyTorch calls the entry of an operator while it builds the graph. The entry prints the function for
-the type and the axes of the input (`backends/onnx/`), and adds one node that calls it.
+the type and the axes of the input (`backends/onnx.py`), and adds one node that calls it.
 """
 
 from __future__ import annotations
