@@ -1,4 +1,4 @@
-"""Interface of the backends: the model that they receive, and the source that they return."""
+"""Interface of the backends: the model that they receive, the source and files that they return."""
 
 from __future__ import annotations
 

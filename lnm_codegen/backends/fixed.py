@@ -1,4 +1,4 @@
-"""Interface of the fixed-point backends: a neuron in fixed point with its values."""
+"""Fixed-point backends: a neuron in fixed point with its values, and the options of a circuit."""
 
 from __future__ import annotations
 

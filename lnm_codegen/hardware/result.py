@@ -1,4 +1,4 @@
-"""Results of verification steps: frozen records that print and become JSON."""
+"""Results of verification steps: frozen records that print, and `report.json`, which keeps them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters of a layer: shapes, and values by granularity.
+"""Parameters of a layer: shapes, values by granularity, and the module that has them.
 
 The leading axes of a parameter are () per layer, (C,) per channel, and the shape of one sample's
 neurons, (C, *), per neuron. A vector has its size as the last axis.

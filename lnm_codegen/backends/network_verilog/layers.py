@@ -1,4 +1,4 @@
-"""Layers of a network as circuits: sizes, widths and cycles of each synapse."""
+"""Layers of a network as circuits: sizes, cycles, memories and modules of each synapse."""
 
 from __future__ import annotations
 

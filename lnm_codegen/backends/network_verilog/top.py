@@ -1,4 +1,4 @@
-"""Top module of a network: events, synapse and neurons of each layer, then the readout."""
+"""Top module of a network, and its arrays of neurons, one for all layers that are equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files beside the modules of a circuit: manifest, README, build and synthesis scripts, harness."""
+"""Files beside the modules: Makefile, manifest, README, scripts of tools, tests, the C model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chain of trained modules as real stages: normalisations and averages are in the weights."""
+"""A chain of trained modules as real stages, and real weights as integers times a scale."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Projection of a polynomial neuron's theta onto the set for which the potential stays bounded.
 
-Two coupled states have a bound of their matrix's spectral radius instead (`matrix`). The rest of
+Two coupled states have a bound of their matrix's spectral radius instead (`layers.py`). The rest of
 this module is about one state.
 
 theta is in the set if certain polynomials are nonnegative on an interval
