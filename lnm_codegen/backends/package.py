@@ -139,7 +139,7 @@ def _cuda_files(plan: Plan) -> dict[str, str]:
 
 
 def launches_text(plan: Plan) -> str:
-    """Return the formulas of `cuda/plan.py` for one model, as a module."""
+    """Return the formulas of `cuda/kernels.py` for one model, as a module."""
     cuda = CudaPlan(plan)
     view = dict(
         **cuda.constants,
