@@ -41,8 +41,8 @@ def test_c_and_torch_agree(count: int, dtype: torch.dtype, seed: int) -> None:
     found = pack(numbers)
     assert found is not None
     assert found.shape == (-(-count // BLOCK), LANES)
-    assert torch.equal(found, packing._packed(numbers))
-    for back in (unpack(found, dtype), packing._unpacked(found, dtype)):
+    assert torch.equal(found, packing._packed_eager(numbers))
+    for back in (unpack(found, dtype), packing._unpacked_eager(found, dtype)):
         assert back.dtype is dtype
         assert torch.equal(back[:count], numbers)
         assert not back[count:].any()
