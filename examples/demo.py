@@ -109,8 +109,7 @@ def committed(name: str) -> str:
     """
     if not RESULTS.exists():
         return ""
-    sys.path.insert(0, str(RESULTS.parents[1]))
-    from claims import mean_text
+    from lnm_codegen.train.comparison.table import mean_text
 
     with RESULTS.open(newline="", encoding="utf-8") as lines:
         found = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,15 @@ def test_demo_of_digits(tmp_path: Path) -> None:
     for line in ("1. A neuron is three equations", "LNM degree 3", "points, within chance"):
         assert line in done.stdout
     assert (tmp_path / "learned_dynamics.png").exists()
+
+
+def test_committed_results_are_shown() -> None:
+    """The column beside this run's accuracies, from the file of results."""
+    path = str(ROOT / "examples" / "demo.py")
+    demo = runpy.run_path(path)
+    assert {name: demo["committed"](name)[-10:] for name in demo["COMMITTED"]} == dict.fromkeys(
+        demo["COMMITTED"], "(10 seeds)"
+    )
 
 
 def test_an_unknown_option() -> None:

@@ -311,6 +311,8 @@ class NeuronModule(nn.Module):
             is_real = False
         if not is_real:
             raise wrong(where, "it", value, accepted)
+        if not isinstance(value, Tensor):  # in PyTorch's default type, 0.1 would be rounded twice
+            numbers = torch.as_tensor(value, dtype=torch.float64)
         if not bool(torch.isfinite(numbers).all()):
             raise wrong(where, "it", value, f"{accepted}, finite")
         if numbers.numel() == 1:

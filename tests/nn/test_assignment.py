@@ -82,6 +82,15 @@ def test_numbers_of_the_shape_set_a_parameter_and_no_others() -> None:
     assert not theta.any()
 
 
+@pytest.mark.parametrize("value", [0.7, [0.7], np.array(0.7)])
+def test_a_number_is_rounded_once(value: Any) -> None:
+    """A layer in double precision has the number itself, not its nearest float32."""
+    layer = lif(dtype=torch.float64)
+    layer.tau = value
+    layer.v_threshold = value
+    assert layer.tau.item() == layer.v_threshold.item() == 0.7
+
+
 def test_pytorch_s_own_assignments_stay() -> None:
     """A Parameter and None replace, a tensor replaces a constant, and a graph is not cut."""
     layer = lif()

@@ -205,14 +205,17 @@ def _pool(name: str, module: nn.MaxPool2d | nn.AvgPool2d) -> PoolStage:
     sizes = (module.kernel_size, module.stride)
     pairs = {n for size in sizes for n in (size if isinstance(size, tuple) else (size,))}
     padding = module.padding if isinstance(module.padding, tuple) else (module.padding,)
-    plain = len(pairs) == 1 and {*padding} == {0} and not module.ceil_mode
-    if isinstance(module, nn.MaxPool2d):
-        plain = plain and module.dilation in (1, (1, 1))
-    elif module.divisor_override is not None:
-        plain = False
-    if not plain:
+    hidden = ["ceil_mode=True"] if module.ceil_mode else []  # PyTorch prints some options alone
+    if isinstance(module, nn.AvgPool2d) and module.divisor_override is not None:
+        hidden.append(f"divisor_override={module.divisor_override}")
+    dilation = module.dilation if isinstance(module, nn.MaxPool2d) else 1
+    if hidden or len(pairs) > 1 or {*padding} != {0} or dilation not in (1, (1, 1)):
+        problem, remedy = f"a pooling {module}", ""
+        if hidden:
+            words = " and ".join(hidden)
+            problem, remedy = f"{problem} with {words}", f"Leave out {words}."
         accepted = "square windows that do not overlap, without padding"
-        raise UnsupportedError(f"network: {name}", f"a pooling {module}", accepted)
+        raise UnsupportedError(f"network: {name}", problem, accepted, remedy)
     return PoolStage("max" if isinstance(module, nn.MaxPool2d) else "sum", int(pairs.pop()))
 
 

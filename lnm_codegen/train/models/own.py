@@ -118,6 +118,25 @@ def code_digests(network: nn.Module) -> dict[str, str]:
     }
 
 
+def module_texts(network: nn.Module) -> dict[str, str]:
+    """Return path -> text of each module of PyTorch and of each neuron layer: class and options.
+
+    The backend of a layer, which changes no result beyond the last bits, is left out.
+    """
+    return {
+        path: f"{type(module).__qualname__}({_options(module)})"
+        for path, module in network.named_modules()
+        if isinstance(module, NeuronLayer) or type(module).__module__.startswith("torch.")
+    }
+
+
+def _options(module: nn.Module) -> str:
+    if not isinstance(module, NeuronLayer):
+        return module.extra_repr()
+    found = {word: getattr(module, word) for word in ("arithmetic", "step_mode", "carry_state")}
+    return ", ".join(f"{word}={value}" for word, value in found.items() if value)
+
+
 def _code_digest(kind: type[nn.Module]) -> str | None:
     try:
         file = inspect.getfile(kind)

@@ -22,7 +22,7 @@ from lnm_codegen.files import json_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.digest import definition_digest
 from lnm_codegen.train.data import Dataset
-from lnm_codegen.train.models.own import code_digests, neuron_digests
+from lnm_codegen.train.models.own import code_digests, module_texts, neuron_digests
 from lnm_codegen.train.names import is_reference
 from lnm_codegen.train.runs.config import TrainConfig
 from lnm_codegen.validation import shown, wrong
@@ -71,8 +71,12 @@ def network_origin(network: nn.Module, is_named: bool) -> dict[str, Any]:
         network: The network.
         is_named: The config names its file or module.
     """
-    code = code_digests(network)
-    return {"own": not is_named, "neurons": neuron_digests(network), "code": code}
+    return {
+        "own": not is_named,
+        "neurons": neuron_digests(network),
+        "code": code_digests(network),
+        "modules": module_texts(network),
+    }
 
 
 def require_named_network(origin: dict[str, Any], config: TrainConfig) -> None:
@@ -90,7 +94,7 @@ def require_named_network(origin: dict[str, Any], config: TrainConfig) -> None:
 def require_same_network(origin: dict[str, Any], config: TrainConfig, network: nn.Module) -> None:
     """Raise ModelError if the neuron layers of a network of the user have changed.
 
-    Warn if only the source of one of its classes has: the change may be harmless.
+    Warn if only other modules or the source of a class have: the change may be harmless.
     """
     found = origin.get("network")
     have = found.get("neurons") if isinstance(found, dict) else None
@@ -107,20 +111,29 @@ def require_same_network(origin: dict[str, Any], config: TrainConfig, network: n
             raise ModelError(where, problem, remedy=remedy)
     if changed := changed_code(origin, network):
         warnings.warn(
-            f"{where}: {changed} since the run began. Where the outputs are others, restore it, or"
-            " train a new run.",
+            f"{where}: {changed} since the run began. Where this changes the outputs, restore it,"
+            " or train a new run.",
             stacklevel=3,
         )
 
 
 def changed_code(origin: dict[str, Any], network: nn.Module) -> str:
-    """Return "the source of Net has changed" if it has since the run, or an empty text."""
+    """Return what has changed since the run beside neurons and parameters, or an empty text.
+
+    "'2' is MaxPool2d(...), and was AvgPool2d(...)", or "the source of Net has changed".
+    """
     found = origin.get("network")
-    have = found.get("code") if isinstance(found, dict) else None
-    want = code_digests(network)
-    if not isinstance(have, dict) or not (names := [n for n in want if have.get(n) != want[n]]):
+    if not isinstance(found, dict):
         return ""
-    return f"the source of {', '.join(names)} has changed"
+    modules, code = found.get("modules"), found.get("code")
+    if isinstance(modules, dict) and modules != (want := module_texts(network)):
+        path = next(p for p in (*modules, *want) if modules.get(p) != want.get(p))
+        now, was = (texts.get(path, "absent") for texts in (want, modules))
+        return f"the module {path!r} is {now}, and was {was},"
+    if not isinstance(code, dict):
+        return ""
+    names = [name for name, digest in code_digests(network).items() if code.get(name) != digest]
+    return f"the source of {', '.join(names)} has changed" if names else ""
 
 
 def read_origin(path: Path) -> dict[str, Any]:

@@ -131,6 +131,8 @@ def test_layer_norm_is_named() -> None:
         (nn.Conv2d(2, 4, 3, padding="same"), "a convolution"),
         (nn.ConvTranspose2d(2, 4, 3), "ConvTranspose2d"),
         (nn.AvgPool2d(2, 1), "a pooling"),
+        (nn.AvgPool2d(2, ceil_mode=True), "with ceil_mode=True"),
+        (nn.AvgPool2d(2, divisor_override=3), "with divisor_override=3"),
         (nn.BatchNorm2d(2), "a normalisation without weights before"),
         (layer(lnm.get("lif"), 2, 6, 6), "neurons without weights before"),
     ],

@@ -195,6 +195,31 @@ def test_changed_source_is_named(file: Path, tmp_path: Path) -> None:
         run(config, tmp_path / "run", data=data(), resume=True)
 
 
+@pytest.mark.parametrize(
+    ("was", "now", "said"),
+    [
+        ("nn.Dropout(0.0)", "nn.Softmax(-1)", "'0' is Softmax.*, and was Dropout"),
+        ("channels=hidden, ", "channels=hidden, arithmetic=lnm.Fixed(8, 4), ", "'2' is .*Q4.4"),
+    ],
+)
+def test_other_modules_without_parameters_are_named(
+    was: str, now: str, said: str, tmp_path: Path
+) -> None:
+    """They fit the weights, and the outputs are others."""
+    file = tmp_path / "net.py"
+    text = FILE.replace(
+        "nn.Linear(sample[-1], hidden)", "nn.Dropout(0.0), nn.Linear(sample[-1], hidden)"
+    )
+    file.write_text(text)
+    config = replace(CONFIG, network=f"{file}:Chain")
+    run(config, tmp_path / "run", data=data())
+    changed = text.replace(was, now)
+    assert changed != text
+    file.write_text(changed)
+    with pytest.warns(UserWarning, match=said):
+        load_run(tmp_path / "run", data=data())
+
+
 @pytest.mark.parametrize("options", [{"steps": True}, {"carry_state": True}])
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.parametrize(
