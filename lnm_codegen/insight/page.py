@@ -367,9 +367,9 @@ class FixedComparison:
 
     @property
     def title(self) -> str:
-        """Neurons and number of images."""
+        """Neurons and number of samples."""
         run, baseline = self.reports
-        return f"{run.neuron} against {baseline.neuron}, {run.mismatch.images} test images"
+        return f"{run.neuron} against {baseline.neuron}, {run.mismatch.images} test samples"
 
     @property
     def layers(self) -> dict[str, str]:
@@ -557,7 +557,7 @@ _LAYER: tuple[tuple[str, Cell], ...] = (
     ("bits of all coefficients", lambda r: str(r.coefficient_bits)),
     *((word, _cost(word)) for word in ("LUT", "FF", "DSP", "BRAM")),
     ("Fmax, MHz", _fmax),
-    ("cycles of an image", lambda r: str(r.array.cycles)),
+    ("cycles of a sample", lambda r: str(r.array.cycles)),
     ("operations of a neuron and step", lambda r: str(sum(r.operations.values()))),
     ("firing rate in float", _firing("fired")),
     ("firing rate in fixed point", _firing("fired_fixed")),

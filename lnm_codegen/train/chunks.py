@@ -126,8 +126,8 @@ def require_chunks(network: nn.Module, data: Dataset, config: TrainConfig) -> No
             raise ModelError(
                 "train",
                 f"tbptt is {steps}, and outputs in chunks of {steps} steps are not those of the"
-                " whole sequence: the network has memory that no module keeps from call to call, or"
-                " reduces its outputs over time",
+                " whole sequence: the network has memory that no module keeps from call to call,"
+                " reduces its outputs over time, or has T in a reshape, such as nn.Unflatten",
                 "a network whose memory its neuron layers keep",
                 "Return the logits of each step, (T, N, classes). Keep memory of your own in a"
                 " module with the methods reset() and detach(); see docs/howto/long.md.",

@@ -254,7 +254,7 @@ def test_numbers_of_a_comparison_are_those_of_its_json(
         "outputs that differ: in the network": ("mismatch_in_network", 4),
         "inputs that saturate": ("saturated_inputs", 4),
     }
-    counts = {"bits of all coefficients": "coefficient_bits", "cycles of an image":
+    counts = {"bits of all coefficients": "coefficient_bits", "cycles of a sample":
               "cycles_per_image", "bits of a neuron's states": "state_bits"}  # fmt: skip
     assert len(layers) == len(runs[0]["layers"])
     for table, pair in zip(layers, zip(*(r["layers"].values() for r in runs), strict=True),
