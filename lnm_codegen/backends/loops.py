@@ -10,9 +10,6 @@ from lnm_codegen.backends.plan import Plan
 from lnm_codegen.ir.declarations import Granularity, Param
 from lnm_codegen.ir.nodes import Kernel, Role
 
-# Statements that the loops of C and CUDA share: calls of the step and prepared parameters.
-
-
 Rows = Mapping[Granularity, str]
 """Granularity -> the expression of the index of a value. A missing granularity is not read."""
 

@@ -29,8 +29,6 @@ from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.options import SchemeName
 
-# Fixed point: `lnm.quantize`, and real numbers as integers of a format.
-
 
 def quantize(neuron: Neuron, spec: Fixed | FixedSpec, scheme: SchemeName = "horner") -> fx.Program:
     """Lower a neuron's time step to fixed point.

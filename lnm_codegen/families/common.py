@@ -12,9 +12,6 @@ from lnm_codegen.language.surrogate import Surrogate, from_slope
 from lnm_codegen.language.symbols import Declared, param, state
 from lnm_codegen.validation import is_number, require_interval, require_number, wrong
 
-# Expressions that several families share: spikes, slopes, resets and clamps.
-
-
 LOWEST = -2.0
 """Lower end of the potential's interval where a neuron has no clamp."""
 

@@ -23,8 +23,6 @@ from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.expr import hex_text
 from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers
 
-# Testbench of a network, and its golden vectors: inputs of samples, scores and labels.
-
 
 def stream_widths(
     network: IntegerNetwork, layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]

@@ -21,9 +21,6 @@ from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers, NeuronStage, 
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits
 
-# Arrays of a network's neurons: one circuit for all layers that are equal.
-
-
 MOST_UPDATES = 1 << 14
 """Most updates of neurons in the golden vectors of an array; there is at least one sample."""
 
