@@ -16,7 +16,7 @@ from lnm_codegen.validation import require_integer
 
 if TYPE_CHECKING:
     from lnm_codegen.insight import RunAnalysis
-    from lnm_codegen.insight.compare import Comparison
+    from lnm_codegen.insight.energy.table import Comparison
     from lnm_codegen.insight.tables import Table
     from lnm_codegen.train.runs.saved import Run
 
@@ -75,7 +75,7 @@ def analyze_folder(folder: Path, options: Options) -> None:
 
 def _baseline(run: Run, folder: Path) -> Run:
     """Return the run to compare with, or raise ModelError where more than the neuron differs."""
-    from lnm_codegen.insight.compare import require_same_network
+    from lnm_codegen.insight.energy.table import require_same_network
     from lnm_codegen.train.runs.saved import load_run
 
     other = load_run(folder)
@@ -85,8 +85,8 @@ def _baseline(run: Run, folder: Path) -> Run:
 
 def _compared(run: Run, found: RunAnalysis, baseline: Run, samples: int | None) -> Comparison:
     from lnm_codegen.insight.analysis import samples_of
-    from lnm_codegen.insight.compare import compare_energy
     from lnm_codegen.insight.energy.report import energy
+    from lnm_codegen.insight.energy.table import compare_energy
     from lnm_codegen.train.models import neurons_of
 
     counts = energy(baseline.network, samples_of(baseline, samples))

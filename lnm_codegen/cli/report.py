@@ -69,7 +69,7 @@ def report(
     if html is not None:
         require_page("report", "--html", html)
     runs = (read_run(run), read_run(baseline))
-    from lnm_codegen.insight.compare import require_same_network
+    from lnm_codegen.insight.energy.table import require_same_network
 
     require_same_network("report", *runs)
     note = _note(device, synth)
