@@ -5,17 +5,103 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import functools
 import importlib
 import inspect
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from types import UnionType
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from types import SimpleNamespace, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from lnm_codegen.errors import ModelError, ToolError, shortened
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Bounds of a declared argument: `tau: Annotated[float, Accepted(above=1)]`.
+
+    `require_declared` reads them. Without a bound they accept a finite number, an integer, True or
+    False, or a value of a Literal, as the type says.
+    """
+
+    low: float | None = None
+    above: float | None = None
+    high: float | None = None
+    below: float | None = None
+
+
+Number: TypeAlias = Annotated[float, Accepted()]
+"""A finite number."""
+Flag: TypeAlias = Annotated[bool, Accepted()]
+"""True or False."""
+Count: TypeAlias = Annotated[int, Accepted(low=1)]
+"""An integer of at least 1."""
+
+
+def require_declared(
+    where: str, function: Callable[..., Any], arguments: Mapping[str, Any]
+) -> None:
+    """Raise ModelError unless the arguments of a function are those that its types accept.
+
+    Only types with `Accepted` count.
+    """
+    for word, (kind, accepted, optional) in _declared(function).items():
+        if word in arguments and not (optional and arguments[word] is None):
+            _require_accepted(where, word, arguments[word], kind, accepted, optional)
+
+
+def _require_accepted(
+    where: str, word: str, value: Any, kind: Any, accepted: Accepted, optional: bool
+) -> None:
+    bounds = asdict(accepted)
+    if get_origin(kind) is Literal:
+        require_one_of(where, word, value, (*get_args(kind), *((None,) if optional else ())))
+    elif kind is bool:
+        require_bool(where, word, value)
+    elif kind is int:
+        low, high = bounds["low"], bounds["high"]
+        require_integer(where, word, value, low, high, optional=optional)
+    else:
+        require_number(where, word, value, **bounds, optional=optional)
+
+
+@functools.cache
+def _declared(function: Callable[..., Any]) -> dict[str, tuple[Any, Accepted, bool]]:
+    """Return argument -> type, bounds, and whether None is accepted."""
+    found = {}
+    for word, hint in hints_of(function).items():
+        options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        for kind, *marks in (get_args(o) for o in options if get_origin(o) is Annotated):
+            for mark in marks:
+                if isinstance(mark, Accepted):
+                    found[word] = (kind, mark, type(None) in options)
+    return found
+
+
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return argument -> type, for each type that can be evaluated."""
+    found: dict[str, Any] = {}
+    for word, text in getattr(function, "__annotations__", {}).items():
+        one = SimpleNamespace(__annotations__={word: text})
+        names = getattr(function, "__globals__", {})
+        with contextlib.suppress(NameError, TypeError, AttributeError, SyntaxError):
+            found |= get_type_hints(one, names, include_extras=True)
+    return found
 
 
 def did_you_mean(word: object, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -196,10 +282,10 @@ def require_numbers(where: str, *, optional: Collection[str] = (), **values: Any
 
 def require_arguments(
     where: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> None:
-    """Raise ModelError unless a callable of this signature takes the arguments."""
+) -> inspect.BoundArguments:
+    """Return the arguments by name, or raise ModelError unless the signature takes them."""
     try:
-        signature.bind(*args, **kwargs)
+        return signature.bind(*args, **kwargs)
     except TypeError as error:
         known = list(signature.parameters)
         for word in kwargs:

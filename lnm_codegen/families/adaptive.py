@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.families.common import Range, param_in
+from lnm_codegen.families.common import Positive, Range, param_in
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import clip, exp, max, stop_gradient, where
 from lnm_codegen.language.neuron import Neuron, hard_reset
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, Init, input, param, spike, state
-from lnm_codegen.validation import require_bool, require_number, require_numbers, require_one_of
+from lnm_codegen.validation import (
+    Accepted,
+    Flag,
+    Number,
+    require_number,
+)
 
 
 @family
 def alif(
-    form: Literal["yin", "lsnn"] = "yin",
+    form: Annotated[Literal["yin", "lsnn"], Accepted()] = "yin",
     tau_m: float | Init = 20.0,
     tau_adp: float | Init = 150.0,
-    v_threshold: float | None = None,
-    beta: float = 1.8,
-    v_reset: float = 0.0,
+    v_threshold: Number | None = None,
+    beta: Number = 1.8,
+    v_reset: Number | None = 0.0,
     tau_syn: float | None = None,
     learn_tau: bool = True,
     per: Granularity | dict[str, Granularity] = "layer",
@@ -55,12 +60,10 @@ def alif(
         per: Granularity of the learnable parameters, a word or a dict by name.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    require_one_of("alif", "form", form, ("yin", "lsnn"))
     for word, tau in (("tau_m", tau_m), ("tau_adp", tau_adp), ("tau_syn", tau_syn)):
         if not callable(tau):
             require_number("alif", word, tau, above=1, optional=word == "tau_syn")
     rest = {"yin": 0.01, "lsnn": 1.0}[form] if v_threshold is None else v_threshold
-    require_numbers("alif", v_threshold=rest, beta=beta, v_reset=v_reset, optional=["v_reset"])
     if v_reset is None or (form == "yin" and (v_reset != 0 or tau_syn is not None)):
         raise ModelError(
             "alif",
@@ -93,11 +96,11 @@ def adlif(
     tau_w: Range = (60.0, 300.0),
     a: Range = (0.0, 1.0),
     b: Range = (0.0, 2.0),
-    q: float = 120.0,
-    v_threshold: float = 1.0,
+    q: Positive = 120.0,
+    v_threshold: Number = 1.0,
     learnable: bool = True,
     per: Granularity | dict[str, Granularity] = "layer",
-    detach_reset: bool = False,
+    detach_reset: Flag = False,
     surrogate: Surrogate | None = None,
 ) -> Neuron:
     """Adaptive LIF neuron, SE-adLIF (Baronig et al. 2024, arXiv 2408.07517).
@@ -130,8 +133,6 @@ def adlif(
             `with_detach_reset(True)` of the neuron detaches both.
         surrogate: Slope of the spike; atan(alpha=2) by default. The authors use an exponential.
     """
-    require_number("adlif", "q", q, above=0)
-    require_numbers("adlif", v_threshold=v_threshold)
     v, w, x = state("v"), state("w"), input("x")
     t_v = max(param_in("adlif", "tau_v", tau_v, learnable=learnable, low=1), 1)
     t_w = max(param_in("adlif", "tau_w", tau_w, learnable=learnable, low=1), 1)
@@ -140,7 +141,6 @@ def adlif(
     factor = param("q", init=q, learnable=False)
     threshold = param("v_threshold", init=v_threshold, learnable=False)
     d_v, d_w = exp(-1 / t_v), exp(-1 / t_w)
-    require_bool("adlif", "detach_reset", detach_reset)
     fired = stop_gradient(spike) > 0 if detach_reset else spike
     after = where(fired, 0, v)
     return Neuron(

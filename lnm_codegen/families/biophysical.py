@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from lnm_codegen.families.common import spikes_at
+from lnm_codegen.families.common import Positive, spikes_at
 from lnm_codegen.language.binding import bind, substeps
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import as_expr, exp, where
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate, atan
 from lnm_codegen.language.symbols import Granularity, input, param, state
-from lnm_codegen.validation import require_bool, require_integer, require_number, require_numbers
+from lnm_codegen.validation import (
+    Accepted,
+    Flag,
+    Number,
+)
 
 FITZHUGH_REST = (-1.2, -0.625)
 """Initial v and w, near the fixed point of the default parameters without input."""
@@ -20,13 +24,13 @@ FITZHUGH_REST = (-1.2, -0.625)
 
 @family
 def fitzhugh_nagumo(
-    a: float = 0.7,
-    b: float = 0.8,
-    epsilon: float = 0.08,
-    dt: float = 0.25,
-    sub_steps: int = 1,
-    v_threshold: float = 1.0,
-    crossing: bool = True,
+    a: Number = 0.7,
+    b: Number = 0.8,
+    epsilon: Number = 0.08,
+    dt: Positive = 0.25,
+    sub_steps: Annotated[int, Accepted(low=1, high=1000)] = 1,
+    v_threshold: Number = 1.0,
+    crossing: Flag = True,
     learnable: bool = False,
     per: Granularity | dict[str, Granularity] = "layer",
     surrogate: Surrogate | None = None,
@@ -56,10 +60,6 @@ def fitzhugh_nagumo(
         per: Granularity of the learnable parameters, a word or a dict by name.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    require_number("fitzhugh_nagumo", "dt", dt, above=0)
-    require_integer("fitzhugh_nagumo", "sub_steps", sub_steps, 1, 1000)
-    require_numbers("fitzhugh_nagumo", a=a, b=b, epsilon=epsilon, v_threshold=v_threshold)
-    require_bool("fitzhugh_nagumo", "crossing", crossing)
     v, w, x = state("v", init=FITZHUGH_REST[0]), state("w", init=FITZHUGH_REST[1]), input("x")
     shift, leak, rate = (
         param(n, init=c, learnable=learnable) for n, c in (("a", a), ("b", b), ("epsilon", epsilon))
@@ -83,17 +83,17 @@ HODGKIN_REST = {"v": -65.0, "m": 0.0529, "h": 0.5961, "n": 0.3177}
 
 @family
 def hodgkin_huxley(
-    g_na: float = 120.0,
-    g_k: float = 36.0,
-    g_l: float = 0.3,
-    e_na: float = 50.0,
-    e_k: float = -77.0,
-    e_l: float = -54.4,
-    capacitance: float = 1.0,
-    dt: float = 0.1,
-    sub_steps: int = 1,
-    v_threshold: float = 0.0,
-    crossing: bool = True,
+    g_na: Number = 120.0,
+    g_k: Number = 36.0,
+    g_l: Positive = 0.3,
+    e_na: Number = 50.0,
+    e_k: Number = -77.0,
+    e_l: Number = -54.4,
+    capacitance: Positive = 1.0,
+    dt: Positive = 0.1,
+    sub_steps: Annotated[int, Accepted(low=1, high=1000)] = 1,
+    v_threshold: Number = 0.0,
+    crossing: Flag = True,
     learnable: bool = False,
     per: Granularity | dict[str, Granularity] = "layer",
     surrogate: Surrogate | None = None,
@@ -133,12 +133,6 @@ def hodgkin_huxley(
         surrogate: Slope of the spike; atan(alpha=0.1) by default, since potentials are in mV.
     """
     given = {"g_na": g_na, "g_k": g_k, "g_l": g_l, "e_na": e_na, "e_k": e_k, "e_l": e_l}
-    require_numbers("hodgkin_huxley", g_na=g_na, g_k=g_k, e_na=e_na, e_k=e_k, e_l=e_l)
-    require_numbers("hodgkin_huxley", v_threshold=v_threshold)
-    for word, value in (("g_l", g_l), ("capacitance", capacitance), ("dt", dt)):
-        require_number("hodgkin_huxley", word, value, above=0)
-    require_integer("hodgkin_huxley", "sub_steps", sub_steps, 1, 1000)
-    require_bool("hodgkin_huxley", "crossing", crossing)
     states, x = [state(name, init=init) for name, init in HODGKIN_REST.items()], input("x")
     channels = [param(name, init=value, learnable=learnable) for name, value in given.items()]
     c = param("capacitance", init=capacitance, learnable=False)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from lnm_codegen.ir.declarations import Draw, Uniform, middle
 from lnm_codegen.language.functions import ExprLike, as_expr, min, where
 from lnm_codegen.language.neuron import hard_reset, soft_reset
 from lnm_codegen.language.surrogate import Surrogate, from_slope
 from lnm_codegen.language.symbols import Declared, param, state
-from lnm_codegen.validation import is_number, require_interval, require_number, wrong
+from lnm_codegen.validation import Accepted, is_number, require_interval, require_number, wrong
 
+TimeConstant: TypeAlias = Annotated[float, Accepted(above=1)]
+"""A time constant in time steps, which leaves less than all of the state in a step."""
+Positive: TypeAlias = Annotated[float, Accepted(above=0)]
+Share: TypeAlias = Annotated[float, Accepted(low=0, high=1)]
+"""A number from 0 to 1."""
+OpenShare: TypeAlias = Annotated[float, Accepted(above=0, below=1)]
+"""A number between 0 and 1."""
 LOWEST = -2.0
 """Lower end of the potential's interval where a neuron has no clamp."""
 

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from lnm_codegen.errors import ModelError
+from lnm_codegen.families.common import OpenShare, Positive, Share
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import ExprLike, clip, where
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Declared, Granularity, input, param, spike, state
-from lnm_codegen.validation import require_bool, require_number, require_numbers, require_one_of
+from lnm_codegen.validation import Accepted, Flag, Number
 
-Reset: TypeAlias = Literal["subtract", "zero", "none"] | None
-RESETS = ("subtract", "zero", "none", None)
+Reset: TypeAlias = Annotated[Literal["subtract", "zero", "none"], Accepted()] | None
 
 
 @family
 def leaky(
-    beta: float = 0.9,
-    v_threshold: float = 1.0,
+    beta: Share = 0.9,
+    v_threshold: Number = 1.0,
     reset: Reset = "subtract",
-    reset_delay: bool = True,
+    reset_delay: Flag = True,
     learn_beta: bool = False,
     learn_threshold: bool = False,
     per: Granularity | dict[str, Granularity] = "layer",
@@ -50,8 +50,7 @@ def leaky(
         per: Granularity of the learnable parameters, a word or a dict by name.
         surrogate: Slope of the spike; atan(alpha=2) by default, as in snnTorch.
     """
-    require_number("leaky", "beta", beta, low=0, high=1)
-    v, x, threshold = _declared("leaky", v_threshold, reset, reset_delay, learn_threshold)
+    v, x, threshold = _declared(v_threshold, learn_threshold)
     decay = clip(param("beta", init=beta, learnable=learn_beta), 0, 1)
     kept = where(v >= threshold, 0, v) if reset == "zero" else v
     late = where(v >= threshold, threshold, 0) if reset == "subtract" else 0
@@ -66,11 +65,11 @@ def leaky(
 
 @family
 def synaptic(
-    alpha: float = 0.9,
-    beta: float = 0.8,
-    v_threshold: float = 1.0,
+    alpha: Share = 0.9,
+    beta: Share = 0.8,
+    v_threshold: Number = 1.0,
     reset: Reset = "subtract",
-    reset_delay: bool = True,
+    reset_delay: Flag = True,
     learn_alpha: bool = False,
     learn_beta: bool = False,
     learn_threshold: bool = False,
@@ -102,10 +101,8 @@ def synaptic(
         per: Granularity of the learnable parameters, a word or a dict by name.
         surrogate: Slope of the spike; atan(alpha=2) by default, as in snnTorch.
     """
-    require_number("synaptic", "alpha", alpha, low=0, high=1)
-    require_number("synaptic", "beta", beta, low=0, high=1)
     current = state("i")
-    v, x, threshold = _declared("synaptic", v_threshold, reset, reset_delay, learn_threshold)
+    v, x, threshold = _declared(v_threshold, learn_threshold)
     new = clip(param("alpha", init=alpha, learnable=learn_alpha), 0, 1) * current + x
     charged = clip(param("beta", init=beta, learnable=learn_beta), 0, 1) * v + new
     states, after = _at_once(v, threshold, "none" if reset_delay else reset)
@@ -119,11 +116,11 @@ def synaptic(
 
 @family
 def lapicque(
-    beta: float | None = None,
-    r: float = 1.0,
-    c: float | None = None,
-    dt: float = 1.0,
-    v_threshold: float = 1.0,
+    beta: OpenShare | None = None,
+    r: Positive = 1.0,
+    c: Positive | None = None,
+    dt: Positive = 1.0,
+    v_threshold: Number = 1.0,
     reset: Reset = "subtract",
     learnable: bool = False,
     learn_threshold: bool = False,
@@ -155,16 +152,12 @@ def lapicque(
         per: Granularity of the learnable parameters, a word or a dict by name.
         surrogate: Slope of the spike; atan(alpha=2) by default, as in snnTorch.
     """
-    for word, value in (("r", r), ("dt", dt)):
-        require_number("lapicque", word, value, above=0)
-    require_number("lapicque", "c", c, above=0, optional=True)
-    require_number("lapicque", "beta", beta, above=0, below=1, optional=True)
     if beta is not None and c is not None:
         raise ModelError("lapicque", f"beta is {beta!r} and c is {c!r}", "one of them")
     capacitance = 5.0 if c is None else c
     if beta is not None:
         capacitance = dt / (r * math.log(1 / beta))
-    v, x, threshold = _declared("lapicque", v_threshold, reset, True, learn_threshold)
+    v, x, threshold = _declared(v_threshold, learn_threshold)
     step = param("dt", init=dt, learnable=False)
     ohms, farads = (
         param(n, init=z, learnable=learnable) for n, z in (("r", r), ("c", capacitance))
@@ -175,13 +168,8 @@ def lapicque(
     ).with_per(per)
 
 
-def _declared(
-    name: str, v_threshold: float, reset: Reset, reset_delay: bool, learnable: bool
-) -> tuple[Declared, Declared, Declared]:
-    """Return potential, input and threshold, and validate the arguments that families share."""
-    require_numbers(name, v_threshold=v_threshold)
-    require_one_of(name, "reset", reset, RESETS)
-    require_bool(name, "reset_delay", reset_delay)
+def _declared(v_threshold: float, learnable: bool) -> tuple[Declared, Declared, Declared]:
+    """Return potential, input and threshold."""
     threshold = param("v_threshold", init=v_threshold, learnable=learnable)
     return state("v"), input("x"), threshold
 

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
-from lnm_codegen.families.common import reset_of, windows
+from lnm_codegen.families.common import OpenShare, Positive, TimeConstant, reset_of, windows
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import as_expr, max, sigmoid, stop_gradient, where
 from lnm_codegen.language.neuron import Neuron, soft_reset
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, input, param, spike, spike_named, state
 from lnm_codegen.validation import (
-    require_bool,
-    require_integer,
+    Accepted,
+    Count,
+    Flag,
+    Number,
     require_number,
-    require_numbers,
     wrong,
 )
 
 
 @family
 def if_(
-    v_threshold: float = 1.0, v_reset: float | None = 0.0, surrogate: Surrogate | None = None
+    v_threshold: Number = 1.0, v_reset: Number | None = 0.0, surrogate: Surrogate | None = None
 ) -> Neuron:
     """Integrate-and-fire (SpikingJelly `IFNode`).
 
@@ -35,7 +36,6 @@ def if_(
         v_reset: Potential after a spike; None for a soft reset.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    require_numbers("if", v_threshold=v_threshold, v_reset=v_reset, optional=["v_reset"])
     v, x = state("v", init=v_reset or 0.0), input("x")
     threshold = param("v_threshold", init=v_threshold, learnable=False)
     return Neuron(
@@ -48,11 +48,11 @@ def if_(
 
 @family
 def lif(
-    tau: float = 2.0,
-    decay_input: bool = True,
-    v_threshold: float = 1.0,
-    v_reset: float | None = 0.0,
-    v_rest: float | None = None,
+    tau: TimeConstant = 2.0,
+    decay_input: Flag = True,
+    v_threshold: Number = 1.0,
+    v_reset: Number | None = 0.0,
+    v_rest: Number | None = None,
     learn_tau: bool = False,
     per: Granularity = "layer",
     surrogate: Surrogate | None = None,
@@ -74,10 +74,6 @@ def lif(
         per: Granularity of tau.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    require_number("lif", "tau", tau, above=1)
-    require_numbers("lif", v_threshold=v_threshold)
-    require_numbers("lif", v_reset=v_reset, v_rest=v_rest, optional=["v_reset", "v_rest"])
-    require_bool("lif", "decay_input", decay_input)
     v, x = state("v", init=v_reset or 0.0), input("x")
     t = param("tau", init=tau, learnable=learn_tau, per=per)
     threshold = param("v_threshold", init=v_threshold, learnable=False)
@@ -92,10 +88,10 @@ def lif(
 
 @family
 def plif(
-    tau: float = 2.0,
-    decay_input: bool = True,
-    v_threshold: float = 1.0,
-    v_reset: float | None = 0.0,
+    tau: TimeConstant = 2.0,
+    decay_input: Flag = True,
+    v_threshold: Number = 1.0,
+    v_reset: Number | None = 0.0,
     per: Granularity = "layer",
     surrogate: Surrogate | None = None,
 ) -> Neuron:
@@ -116,9 +112,6 @@ def plif(
         per: Granularity of w.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    require_number("plif", "tau", tau, above=1)
-    require_numbers("plif", v_threshold=v_threshold, v_reset=v_reset, optional=["v_reset"])
-    require_bool("plif", "decay_input", decay_input)
     v, x = state("v", init=v_reset or 0.0), input("x")
     w = param("w", init=-math.log(tau - 1.0), per=per)
     threshold = param("v_threshold", init=v_threshold, learnable=False)
@@ -134,12 +127,12 @@ def plif(
 
 @family
 def klif(
-    tau: float = 2.0,
-    decay_input: bool = True,
-    k: float = 1.0,
-    scale_reset: bool = False,
-    v_threshold: float = 1.0,
-    v_reset: float | None = 0.0,
+    tau: TimeConstant = 2.0,
+    decay_input: Flag = True,
+    k: Positive = 1.0,
+    scale_reset: Flag = False,
+    v_threshold: Number = 1.0,
+    v_reset: Number | None = 0.0,
     per: Granularity = "layer",
     surrogate: Surrogate | None = None,
 ) -> Neuron:
@@ -163,11 +156,6 @@ def klif(
         per: Granularity of k.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    require_number("klif", "tau", tau, above=1)
-    require_number("klif", "k", k, above=0)
-    require_numbers("klif", v_threshold=v_threshold, v_reset=v_reset, optional=["v_reset"])
-    require_bool("klif", "decay_input", decay_input)
-    require_bool("klif", "scale_reset", scale_reset)
     v, x = state("v", init=v_reset or 0.0), input("x")
     factor = param("k", init=k, per=per)
     t = param("tau", init=tau, learnable=False)
@@ -186,8 +174,8 @@ def klif(
 
 @family
 def li(
-    tau: float = 2.0,
-    decay_input: bool = True,
+    tau: TimeConstant = 2.0,
+    decay_input: Flag = True,
     learn_tau: bool = False,
     per: Granularity = "layer",
 ) -> Neuron:
@@ -203,8 +191,6 @@ def li(
         learn_tau: Make tau learnable.
         per: Granularity of tau.
     """
-    require_number("li", "tau", tau, above=1)
-    require_bool("li", "decay_input", decay_input)
     v, x = state("v"), input("x")
     t = param("tau", init=tau, learnable=learn_tau, per=per)
     return Neuron(charge={v: v + (x - v) / t if decay_input else v - v / t + x}, output={"out": v})
@@ -212,10 +198,10 @@ def li(
 
 @family
 def cuba_lif(
-    current_decay: float = 0.5,
-    voltage_decay: float = 0.75,
-    v_threshold: float = 0.5,
-    v_reset: float | None = 0.0,
+    current_decay: Number = 0.5,
+    voltage_decay: Number = 0.75,
+    v_threshold: Number = 0.5,
+    v_reset: Number | None = 0.0,
     learnable: bool = False,
     per: Granularity = "layer",
     surrogate: Surrogate | None = None,
@@ -236,8 +222,6 @@ def cuba_lif(
         per: Granularity of the decays.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    require_numbers("cuba_lif", current_decay=current_decay, voltage_decay=voltage_decay)
-    require_numbers("cuba_lif", v_threshold=v_threshold, v_reset=v_reset, optional=["v_reset"])
     current, v, x = state("current"), state("v", init=v_reset or 0.0), input("x")
     d_c = param("current_decay", init=current_decay, learnable=learnable, per=per)
     d_v = param("voltage_decay", init=voltage_decay, learnable=learnable, per=per)
@@ -253,8 +237,8 @@ def cuba_lif(
 
 @family
 def clif(
-    tau: float = 2.0,
-    v_threshold: float = 1.0,
+    tau: TimeConstant = 2.0,
+    v_threshold: Number = 1.0,
     learn_tau: bool = False,
     per: Granularity = "layer",
     surrogate: Surrogate | None = None,
@@ -276,8 +260,6 @@ def clif(
         per: Granularity of tau.
         surrogate: Slope of the spike; atan(alpha=2) by default. The authors use a rectangle.
     """
-    require_number("clif", "tau", tau, above=1)
-    require_numbers("clif", v_threshold=v_threshold)
     v, m, x = state("v"), state("m"), input("x")
     t = param("tau", init=tau, learnable=learn_tau, per=per)
     threshold = param("v_threshold", init=v_threshold, learnable=False)
@@ -292,11 +274,11 @@ def clif(
 
 @family
 def tc_lif(
-    beta_d: float = 0.5,
-    beta_s: float = 0.5,
-    gamma: float = 0.5,
-    v_threshold: float = 1.0,
-    v_reset: float | None = None,
+    beta_d: OpenShare = 0.5,
+    beta_s: OpenShare = 0.5,
+    gamma: Number = 0.5,
+    v_threshold: Number = 1.0,
+    v_reset: Number | None = None,
     per: Granularity | dict[str, Granularity] = "layer",
     surrogate: Surrogate | None = None,
 ) -> Neuron:
@@ -321,10 +303,6 @@ def tc_lif(
         per: Granularity of w_d and w_s, a word or a dict by name.
         surrogate: Slope of the spike; atan(alpha=2) by default. The authors use a triangle.
     """
-    require_number("tc_lif", "beta_d", beta_d, above=0, below=1)
-    require_number("tc_lif", "beta_s", beta_s, above=0, below=1)
-    require_numbers("tc_lif", gamma=gamma, v_threshold=v_threshold)
-    require_numbers("tc_lif", v_reset=v_reset, optional=["v_reset"])
     d, v, x = state("d"), state("v", init=v_reset or 0.0), input("x")
     w_d, w_s = (
         param(name, init=math.log(beta / (1 - beta)))
@@ -345,12 +323,12 @@ def tc_lif(
 
 @family
 def refractory_lif(
-    tau: float = 10.0,
-    refractory: int = 5,
-    tau_syn: float | None = None,
-    v_threshold: float = 1.0,
-    v_rest: float = 0.0,
-    v_reset: float = 0.0,
+    tau: TimeConstant = 10.0,
+    refractory: Annotated[int, Accepted(low=0)] = 5,
+    tau_syn: TimeConstant | None = None,
+    v_threshold: Number = 1.0,
+    v_rest: Number = 0.0,
+    v_reset: Number = 0.0,
     learn_tau: bool = False,
     per: Granularity = "layer",
     surrogate: Surrogate | None = None,
@@ -377,10 +355,6 @@ def refractory_lif(
         per: Granularity of tau.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    require_number("refractory_lif", "tau", tau, above=1)
-    require_number("refractory_lif", "tau_syn", tau_syn, above=1, optional=True)
-    require_integer("refractory_lif", "refractory", refractory, 0)
-    require_numbers("refractory_lif", v_threshold=v_threshold, v_rest=v_rest, v_reset=v_reset)
     if not v_reset < v_threshold:
         accepted = f"a number < v_threshold, {v_threshold!r}"
         raise wrong("refractory_lif", "v_reset", v_reset, accepted)
@@ -417,8 +391,8 @@ def glif(
     leak: float | None = None,
     v_subreset: float | None = None,
     g: float = 0.5,
-    time_steps: int = 4,
-    g_per_step: bool = False,
+    time_steps: Count = 4,
+    g_per_step: Flag = False,
     per: Granularity | dict[str, Granularity] = "layer",
     surrogate: Surrogate | None = None,
 ) -> Neuron:
@@ -450,8 +424,6 @@ def glif(
         per: Granularity of the parameters, a word or a dict by name.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    require_integer("glif", "time_steps", time_steps)
-    require_bool("glif", "g_per_step", g_per_step)
     _logit("v_threshold", v_threshold)  # two defaults depend on it
     v, s_prev, x = state("v"), state("s_prev"), input("x")
     a, b, c = (_learned(*gate) for gate in (("alpha", alpha), ("beta", beta), ("gamma", gamma)))
@@ -482,10 +454,10 @@ def _logit(name: str, value: Any) -> float:
 
 @family
 def i_lif(
-    tau: float = 4 / 3,
-    v_threshold: float = 1.0,
-    max_count: int = 4,
-    detach_reset: bool = False,
+    tau: TimeConstant = 4 / 3,
+    v_threshold: Positive = 1.0,
+    max_count: Annotated[int, Accepted(low=1, high=16)] = 4,
+    detach_reset: Flag = False,
     learn_tau: bool = False,
     per: Granularity = "layer",
     surrogate: Surrogate | None = None,
@@ -510,10 +482,6 @@ def i_lif(
         surrogate: Slope of each spike; by default 1 where |z| <= 1/2, and at the end that two
             spikes share for the lower one alone.
     """
-    require_number("i_lif", "tau", tau, above=1)
-    require_number("i_lif", "v_threshold", v_threshold, above=0)
-    require_integer("i_lif", "max_count", max_count, 1, 16)
-    require_bool("i_lif", "detach_reset", detach_reset)
     v, x = state("v"), input("x")
     t = param("tau", init=tau, learnable=learn_tau, per=per)
     threshold = param("v_threshold", init=v_threshold, learnable=False)
@@ -531,8 +499,8 @@ def i_lif(
 
 @family
 def ternary(
-    decay: float = 0.25,
-    v_threshold: float = 0.5,
+    decay: Number = 0.25,
+    v_threshold: Positive = 0.5,
     learn_amplitude: bool = False,
     per: Granularity = "layer",
     surrogate: Surrogate | None = None,
@@ -555,8 +523,6 @@ def ternary(
         surrogate: Slope of both spikes; by default 1 where |z| <= 1/2, and at h = 0 for `up` alone
             where both windows end there.
     """
-    require_number("ternary", "v_threshold", v_threshold, above=0)
-    require_numbers("ternary", decay=decay)
     v, x = state("v"), input("x")
     leak = param("decay", init=decay, learnable=False)
     threshold = param("v_threshold", init=v_threshold, learnable=False)

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from lnm_codegen.families.common import Positive
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import as_expr
 from lnm_codegen.language.neuron import Neuron, hard_reset
 from lnm_codegen.language.surrogate import Surrogate, atan
 from lnm_codegen.language.symbols import Granularity, input, param, spike, state
-from lnm_codegen.validation import require_number, require_numbers
+from lnm_codegen.validation import Number, require_number
 
 
 @family
 def izhikevich(
-    a: float = 0.02,
-    b: float = 0.2,
+    a: Number = 0.02,
+    b: Number = 0.2,
     c: float = -65.0,
-    d: float = 6.0,
+    d: Number = 6.0,
     *,
-    sq: float = 0.04,
-    mn: float = 5.0,
-    bias: float = 140.0,
-    dt: float = 0.25,
-    v_threshold: float = 30.0,
-    v_start: float = -70.0,
+    sq: Number = 0.04,
+    mn: Number = 5.0,
+    bias: Number = 140.0,
+    dt: Positive = 0.25,
+    v_threshold: Number = 30.0,
+    v_start: Number = -70.0,
     learnable: bool = False,
     per: Granularity | dict[str, Granularity] = "layer",
     surrogate: Surrogate | None = None,
@@ -53,10 +54,7 @@ def izhikevich(
         per: Granularity of the learnable parameters, a word or a dict by name.
         surrogate: Slope of the spike; atan(alpha=0.1) by default, since potentials are in mV.
     """
-    require_numbers("izhikevich", a=a, b=b, d=d, sq=sq, mn=mn, bias=bias)
-    require_numbers("izhikevich", v_threshold=v_threshold, v_start=v_start)
     require_number("izhikevich", "c", c, below=v_threshold)
-    require_number("izhikevich", "dt", dt, above=0)
     v, u, x, step = state("v", init=v_start), state("u", init=b * v_start), input("x"), as_expr(dt)
     rate, coupling, jump = (
         param(name, init=value, learnable=learnable)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import sympy
 
@@ -23,10 +23,9 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, Init, input, param, state
 from lnm_codegen.validation import (
-    require_bool,
-    require_integer,
-    require_numbers,
-    require_one_of,
+    Accepted,
+    Flag,
+    Number,
 )
 
 BASES: dict[str, Any] = {
@@ -42,18 +41,18 @@ DECAY = 0.5
 
 @family_by("states", {2: two_states})
 def lnm(
-    degree: int = 3,
-    form: Literal["A", "B", "C"] = "A",
+    degree: Annotated[int, Accepted(low=1, high=8)] = 3,
+    form: Annotated[Literal["A", "B", "C"], Accepted()] = "A",
     theta: Sequence[float] | Init | None = None,
-    learn_theta_0: bool = True,
-    v_threshold: float = 1.0,
+    learn_theta_0: Flag = True,
+    v_threshold: Number = 1.0,
     learn_threshold: bool = False,
-    v_reset: float | None = 0.0,
-    v_min: float | None = None,
-    v_max: float | None = None,
-    decay: float = DECAY,
-    decay_spread: float = 0.0,
-    basis: Literal["monomial", "chebyshev", "legendre"] = "monomial",
+    v_reset: Number | None = 0.0,
+    v_min: Number | None = None,
+    v_max: Number | None = None,
+    decay: Number = DECAY,
+    decay_spread: Number = 0.0,
+    basis: Annotated[Literal["monomial", "chebyshev", "legendre"], Accepted()] = "monomial",
     detach_reset: bool = False,
     per: Granularity | dict[str, Granularity] = "layer",
     surrogate: Surrogate | None = None,
@@ -95,13 +94,6 @@ def lnm(
         per: Granularity of the learnable parameters, a word or a dict by name.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    require_integer("lnm", "degree", degree, 1, 8)
-    require_numbers("lnm", v_threshold=v_threshold, decay=decay, decay_spread=decay_spread)
-    optional = {"v_reset": v_reset, "v_min": v_min, "v_max": v_max}
-    require_numbers("lnm", **optional, optional=optional)
-    require_one_of("lnm", "form", form, ("A", "B", "C"))
-    require_one_of("lnm", "basis", basis, tuple(BASES))
-    require_bool("lnm", "learn_theta_0", learn_theta_0)
     low = LOWEST if v_min is None else v_min
     if basis != "monomial" and not low < v_threshold:
         raise ModelError("lnm", f"basis {basis!r} on [{low}, {v_threshold}]", "v_min < v_threshold")

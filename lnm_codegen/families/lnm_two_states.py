@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import sympy
 
@@ -21,10 +21,9 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Declared, Granularity, Init, input, param, state
 from lnm_codegen.validation import (
-    require_bool,
-    require_integer,
-    require_numbers,
-    require_one_of,
+    Accepted,
+    Flag,
+    Number,
     wrong,
 )
 
@@ -38,22 +37,22 @@ RADIUS, ANGLE = (0.5, 0.95), (0.0, 1.5)
 
 @family
 def lnm(
-    degree: int = 3,
+    degree: Annotated[int, Accepted(low=1, high=5)] = 3,
     *,
-    parametrisation: Literal["free", "pole"] = "free",
-    reset: Literal["v", "both"] = "v",
-    v_reset: float | None = None,
+    parametrisation: Annotated[Literal["free", "pole"], Accepted()] = "free",
+    reset: Annotated[Literal["v", "both"], Accepted()] = "v",
+    v_reset: Number | None = None,
     radius: Range = RADIUS,
     angle: Range = ANGLE,
     theta_v: Start = None,
     theta_w: Start = None,
-    learn_theta_0: bool = False,
-    v_threshold: float = 1.0,
+    learn_theta_0: Flag = False,
+    v_threshold: Number = 1.0,
     learn_threshold: bool = False,
-    v_min: float | None = None,
-    v_max: float | None = None,
-    w_min: float | None = None,
-    w_max: float | None = None,
+    v_min: Number | None = None,
+    v_max: Number | None = None,
+    w_min: Number | None = None,
+    w_max: Number | None = None,
     detach_reset: bool = False,
     per: Granularity | dict[str, Granularity] = "layer",
     surrogate: Surrogate | None = None,
@@ -108,13 +107,6 @@ def lnm(
             different ones for parameters that are drawn together.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    require_integer("lnm", "degree", degree, 1, 5)
-    require_one_of("lnm", "parametrisation", parametrisation, ("free", "pole"))
-    require_one_of("lnm", "reset", reset, ("v", "both"))
-    require_bool("lnm", "learn_theta_0", learn_theta_0)
-    require_numbers("lnm", v_threshold=v_threshold)
-    optional = {"v_reset": v_reset, "v_min": v_min, "v_max": v_max, "w_min": w_min, "w_max": w_max}
-    require_numbers("lnm", **optional, optional=optional)
     if w_min is not None and w_max is not None and not w_max > w_min:
         raise wrong("lnm", "w_max", w_max, f"a number > w_min, {w_min!r}, or None")
     pole = parametrisation == "pole"

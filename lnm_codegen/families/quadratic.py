@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from lnm_codegen.families.common import clamped, reset_of
+from lnm_codegen.families.common import Positive, TimeConstant, clamped, reset_of
 from lnm_codegen.families.izhikevich_norse import izhikevich as norse
 from lnm_codegen.language.family import family, family_by
 from lnm_codegen.language.functions import ExprLike, exp
 from lnm_codegen.language.neuron import Neuron, hard_reset
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, input, param, spike, state
-from lnm_codegen.validation import require_number, require_numbers
+from lnm_codegen.validation import Number
 
 
 @family
 def qif(
-    tau: float = 2.0,
-    v_c: float = 0.8,
-    a0: float = 1.0,
-    v_threshold: float = 1.0,
-    v_rest: float = 0.0,
-    v_reset: float | None = -0.1,
-    v_min: float | None = None,
-    v_max: float | None = None,
+    tau: TimeConstant = 2.0,
+    v_c: Number = 0.8,
+    a0: Number = 1.0,
+    v_threshold: Number = 1.0,
+    v_rest: Number = 0.0,
+    v_reset: Number | None = -0.1,
+    v_min: Number | None = None,
+    v_max: Number | None = None,
     learnable: bool = False,
     per: Granularity = "layer",
     surrogate: Surrogate | None = None,
@@ -53,10 +53,6 @@ def qif(
         per: Granularity of the learnable parameters.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    require_number("qif", "tau", tau, above=1)
-    require_numbers("qif", v_c=v_c, a0=a0, v_threshold=v_threshold, v_rest=v_rest)
-    optional = {"v_reset": v_reset, "v_min": v_min, "v_max": v_max}
-    require_numbers("qif", **optional, optional=optional)
     v, x = state("v", init=v_reset or 0.0), input("x")
     t = param("tau", init=tau, learnable=learnable, per=per)
     rest = param("v_rest", init=v_rest, learnable=learnable, per=per)
@@ -74,12 +70,12 @@ def qif(
 
 @family
 def eif(
-    tau: float = 2.0,
-    delta_T: float = 1.0,
-    theta_rh: float = 0.8,
-    v_threshold: float = 1.0,
-    v_rest: float = 0.0,
-    v_reset: float | None = -0.1,
+    tau: TimeConstant = 2.0,
+    delta_T: Positive = 1.0,
+    theta_rh: Number = 0.8,
+    v_threshold: Number = 1.0,
+    v_rest: Number = 0.0,
+    v_reset: Number | None = -0.1,
     learnable: bool = False,
     per: Granularity | dict[str, Granularity] = "layer",
     surrogate: Surrogate | None = None,
@@ -104,10 +100,6 @@ def eif(
         per: Granularity of the learnable parameters, a word or a dict by name.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    require_number("eif", "tau", tau, above=1)
-    require_number("eif", "delta_T", delta_T, above=0)
-    require_numbers("eif", theta_rh=theta_rh, v_threshold=v_threshold, v_rest=v_rest)
-    require_numbers("eif", v_reset=v_reset, optional=["v_reset"])
     v, x = state("v", init=v_reset or 0.0), input("x")
     t = param("tau", init=tau, learnable=learnable)
     sharpness = param("delta_T", init=delta_T, learnable=learnable)
@@ -125,16 +117,16 @@ def eif(
 
 @family
 def adex(
-    tau: float = 10.0,
-    tau_w: float = 500.0,
-    a: float = 4.0,
-    b: float = 0.02,
-    delta_T: float = 0.5,
-    theta_rh: float | None = None,
-    tau_syn: float | None = 5.0,
-    v_threshold: float = 1.0,
-    v_rest: float = 0.0,
-    v_reset: float = 0.0,
+    tau: TimeConstant = 10.0,
+    tau_w: TimeConstant = 500.0,
+    a: Number = 4.0,
+    b: Number = 0.02,
+    delta_T: Positive = 0.5,
+    theta_rh: Number | None = None,
+    tau_syn: TimeConstant | None = 5.0,
+    v_threshold: Number = 1.0,
+    v_rest: Number = 0.0,
+    v_reset: Number = 0.0,
     learnable: bool = False,
     per: Granularity | dict[str, Granularity] = "layer",
     surrogate: Surrogate | None = None,
@@ -165,13 +157,7 @@ def adex(
         per: Granularity of the learnable parameters, a word or a dict by name.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    require_number("adex", "tau", tau, above=1)
-    require_number("adex", "tau_w", tau_w, above=1)
-    require_number("adex", "tau_syn", tau_syn, above=1, optional=True)
-    require_number("adex", "delta_T", delta_T, above=0)
     rheobase = v_threshold if theta_rh is None else theta_rh
-    require_numbers("adex", a=a, b=b, v_threshold=v_threshold, theta_rh=rheobase)
-    require_numbers("adex", v_rest=v_rest, v_reset=v_reset)
     v, w, x = state("v", init=v_reset), state("w"), input("x")
     t, t_w = (param(n, init=c, learnable=learnable) for n, c in (("tau", tau), ("tau_w", tau_w)))
     coupling, jump = (param(n, init=c, learnable=learnable) for n, c in (("a", a), ("b", b)))
@@ -198,15 +184,15 @@ def adex(
 
 @family_by("form", {"norse": norse}, own="spikingjelly")
 def izhikevich(
-    tau: float = 2.0,
-    v_c: float = 0.8,
-    a0: float = 1.0,
-    v_threshold: float = 1.0,
-    v_rest: float = -0.1,
-    v_reset: float | None = 0.0,
-    tau_w: float = 2.0,
-    a: float = 0.0,
-    b: float = 0.0,
+    tau: TimeConstant = 2.0,
+    v_c: Number = 0.8,
+    a0: Number = 1.0,
+    v_threshold: Number = 1.0,
+    v_rest: Number = -0.1,
+    v_reset: Number | None = 0.0,
+    tau_w: TimeConstant = 2.0,
+    a: Number = 0.0,
+    b: Number = 0.0,
     learnable: bool = False,
     per: Granularity = "layer",
     surrogate: Surrogate | None = None,
@@ -234,10 +220,6 @@ def izhikevich(
         per: Granularity of the parameters.
         surrogate: Slope of the spike; atan(alpha=2) by default.
     """
-    require_number("izhikevich", "tau", tau, above=1)
-    require_number("izhikevich", "tau_w", tau_w, above=1)
-    require_numbers("izhikevich", v_c=v_c, a0=a0, a=a, b=b, v_threshold=v_threshold, v_rest=v_rest)
-    require_numbers("izhikevich", v_reset=v_reset, optional=["v_reset"])
     v, w, x = state("v", init=v_reset or 0.0), state("w"), input("x")
     t = param("tau", init=tau, learnable=learnable, per=per)
     rest = param("v_rest", init=v_rest, learnable=learnable, per=per)

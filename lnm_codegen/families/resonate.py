@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from lnm_codegen.families.common import Range, param_in
+from lnm_codegen.families.common import Positive, Range, Share, param_in
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import abs, as_expr, sqrt
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, input, param, spike, state
-from lnm_codegen.validation import require_number, require_numbers
+from lnm_codegen.validation import Number
 
 
 @family
 def rf(
     omega: Range = (5.0, 10.0),
     b_offset: Range = (0.0, 3.0),
-    dt: float = 0.01,
-    v_threshold: float = 1.0,
+    dt: Positive = 0.01,
+    v_threshold: Number = 1.0,
     learnable: bool = True,
     per: Granularity | dict[str, Granularity] = "layer",
     surrogate: Surrogate | None = None,
@@ -44,8 +44,6 @@ def rf(
         surrogate: Slope of the spike; atan(alpha=2) by default. The authors use a difference of two
             Gaussians.
     """
-    require_number("rf", "dt", dt, above=0)
-    require_numbers("rf", v_threshold=v_threshold)
     v, w, x, step = state("v"), state("w"), input("x"), as_expr(dt)
     frequency = abs(param_in("rf", "omega", omega, learnable=learnable))
     damping = abs(param_in("rf", "b_offset", b_offset, learnable=learnable))
@@ -64,9 +62,9 @@ def rf(
 def brf(
     omega: Range = (5.0, 10.0),
     b_offset: Range = (0.0, 3.0),
-    dt: float = 0.01,
-    gamma: float = 0.9,
-    v_threshold: float = 1.0,
+    dt: Positive = 0.01,
+    gamma: Share = 0.9,
+    v_threshold: Number = 1.0,
     learnable: bool = True,
     per: Granularity | dict[str, Granularity] = "layer",
     detach_reset: bool = False,
@@ -101,9 +99,6 @@ def brf(
         surrogate: Slope of the spike; atan(alpha=2) by default. The authors use a difference of two
             Gaussians.
     """
-    require_number("brf", "dt", dt, above=0)
-    require_number("brf", "gamma", gamma, low=0, high=1)
-    require_numbers("brf", v_threshold=v_threshold)
     v, w, q, x, step = state("v"), state("w"), state("q"), input("x"), as_expr(dt)
     turn = param_in("brf", "omega", omega, learnable=learnable, low=-1 / dt, high=1 / dt)
     offset = abs(param_in("brf", "b_offset", b_offset, learnable=learnable))

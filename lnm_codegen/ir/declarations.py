@@ -15,7 +15,7 @@ from lnm_codegen.ir.nodes import Program, Role
 from lnm_codegen.ir.passes.simplify import keep_results
 from lnm_codegen.validation import is_number, require_integer, require_number, shown, wrong
 
-Init: TypeAlias = "float | tuple[float, ...] | Callable[[Any, tuple[int, ...]], Any]"
+Init: TypeAlias = float | tuple[float, ...] | Callable[[Any, tuple[int, ...]], Any]
 Granularity: TypeAlias = Literal["layer", "channel", "neuron"]
 
 

@@ -12,7 +12,13 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.language.misuse import building
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import SCOPE, Scope, require_name
-from lnm_codegen.validation import require_arguments, require_known, require_one_of, shown
+from lnm_codegen.validation import (
+    require_arguments,
+    require_declared,
+    require_known,
+    require_one_of,
+    shown,
+)
 
 P = ParamSpec("P")
 
@@ -37,11 +43,13 @@ class Family(Generic[P]):
         """Build the neuron.
 
         Raises:
-            ModelError: An argument that the family does not take, or an invalid definition; an
+            ModelError: An argument that the family does not take, a value outside the bounds of its
+                type (`lnm_codegen.validation.Accepted`), or an invalid definition; an
                 expression in `if`, `max` or a function of math, NumPy or PyTorch; a tensor in an
                 expression.
         """
-        require_arguments(self.name, self.signature, args, kwargs)
+        bound = require_arguments(self.name, self.signature, args, kwargs)
+        require_declared(self.name, self._build, bound.arguments)
         token = SCOPE.set(Scope(self.name, []))
         try:
             with building(self.name):

@@ -8,6 +8,7 @@ import pytest
 import lnm_codegen as lnm
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.ir.verify import verify
+from lnm_codegen.validation import hints_of
 from tests.compiler.test_interpret import check_gradients, twin
 from tests.refusals import refused
 from tests.strategies import arguments_for
@@ -298,3 +299,10 @@ def test_both_clamps(name):
     accepted = "a number > v_threshold, 1.0, or None"
     with refused(lnm.ModelError, name, "v_max is 1.0", accepted):
         lnm.get(name, v_max=1.0)
+
+
+def test_types_of_arguments_are_read() -> None:
+    """Of every built-in family; a type that cannot be evaluated would check nothing."""
+    for family in FAMILIES.values():
+        for one in getattr(family, "_families", {None: family}).values():
+            assert hints_of(one._build).keys() == one._build.__annotations__.keys()
