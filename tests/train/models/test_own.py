@@ -222,6 +222,7 @@ def test_other_modules_without_parameters_are_named(
 
 @pytest.mark.parametrize("options", [{"steps": True}, {"carry_state": True}])
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize(
     "more", [{}, {"ema": 0.9}, pytest.param({"compile": True}, marks=pytest.mark.slow)]
 )
