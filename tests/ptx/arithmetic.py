@@ -75,6 +75,12 @@ def funnel(low: Array, high: Array, by: Array, left: bool, wraps: bool) -> Array
     return shifted.astype(np.uint32)
 
 
+def leading_zeros(a: Array) -> Array:
+    """Return how many bits before the first that is set are 0."""
+    width = 8 * a.dtype.itemsize
+    return np.sum([a >> a.dtype.type(k) == 0 for k in range(width)], 0, np.uint32)
+
+
 def _field(like: Array, length: Array) -> Array:
     """Return ones in the lowest `length` bits."""
     one = np.ones_like(like)

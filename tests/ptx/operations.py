@@ -209,9 +209,31 @@ _SIMPLE: dict[str, Callable[..., Array]] = {
 }  # fmt: skip
 
 
-@operation("add", "sub")
+def _carrying(i: Instruction, function: Callable[..., Array]) -> Step:
+    """Return the step of a sum whose carry, or borrow, goes to the next instruction or comes in."""
+    kind, sign = i.type, -1 if i.name in ("sub", "subc") else 1
+    if kind.kind != "u" or kind.bits != 32:
+        raise UnknownPtx(f"a carry of {kind}")
+    write, reads = writer(i.operands[0], kind), [reader(o, kind) for o in i.operands[1:]]
+
+    def step(g: Group, mask: Array | None) -> None:
+        total = function(*(read(g) for read in reads))
+        if i.name in ("addc", "subc", "madc"):
+            total = total + sign * g.carry.astype(np.int64)
+        write(g, total.astype(np.uint32), mask)
+        if "cc" in i.words:
+            carry = (total >> 32 & 1).astype(np.uint8)
+            g.carry = carry if mask is None else np.where(mask, carry, g.carry)
+
+    return step
+
+
+@operation("add", "sub", "addc", "subc")
 def _sum(i: Instruction) -> Step:
-    kind, function = i.type, _SIMPLE[i.name]
+    kind, function = i.type, _SIMPLE[i.name[:3]]
+    if words_of(i, "cc", "rn", "ftz") == ["cc"] or i.name in ("addc", "subc"):
+        words_of(i, "cc")
+        return _carrying(i, lambda a, b: function(a.astype(np.int64), b.astype(np.int64)))
     if kind.kind == "f":
         return pure(i, rounded(i), (kind, kind), computed(i, function))
     words_of(i)
@@ -314,21 +336,7 @@ def _product(i: Instruction) -> Step:
         return pure(i, kind, (kind, kind), lambda a, b: arithmetic.product(a, b)[which])
     if "cc" not in words and i.name == "mad":
         return pure(i, kind, (kind,) * 3, lambda a, b, c: arithmetic.product(a, b)[which] + c)
-    if kind.kind != "u" or kind.bits != 32:
-        raise UnknownPtx(f"a carry of {kind}")
-    write, reads = writer(i.operands[0], kind), [reader(o, kind) for o in i.operands[1:]]
-
-    def step(g: Group, mask: Array | None) -> None:
-        a, b, c = (read(g) for read in reads)
-        total = arithmetic.product(a, b)[which].astype(np.uint64) + c
-        if i.name == "madc":
-            total = total + g.carry
-        write(g, total.astype(np.uint32), mask)
-        if "cc" in words:
-            carry = (total >> np.uint64(32)).astype(np.uint8)
-            g.carry = carry if mask is None else np.where(mask, carry, g.carry)
-
-    return step
+    return _carrying(i, lambda a, b, c: arithmetic.product(a, b)[which].astype(np.int64) + c)
 
 
 # ---- bits ----
@@ -348,6 +356,12 @@ def _funnel(i: Instruction) -> Step:
         i, B32, (B32, B32, U32),
         lambda low, high, by: arithmetic.funnel(low, high, by, side == "l", mode == "wrap"),
     )  # fmt: skip
+
+
+@operation("clz")
+def _leading(i: Instruction) -> Step:
+    words_of(i)
+    return pure(i, U32, (i.type,), arithmetic.leading_zeros)
 
 
 @operation("bfe")
@@ -501,6 +515,8 @@ def _place(i: Instruction, operand: Operand) -> tuple[str, Callable[[Group], Arr
     if len(spaces) != 1:
         raise UnknownPtx("an access to a generic address")
     base, offset = operand.base, operand.offset
+    if spaces == ["param"] and isinstance(base, Symbol):
+        spaces = [base.space]  # the parameters of a call are in local memory
     wide = Type("u", base.type.bits if isinstance(base, Register) else 64)
     read, by = reader(base, wide), np.array(offset).astype(wide.dtype)
     return spaces[0], lambda g: read(g) + by

@@ -202,9 +202,18 @@ class Kernel:
         return self.changed(index, Instruction("nop", (), (), None, True, f"// {old.text}"))
 
 
+@dataclass(frozen=True)
+class _Function:
+    """A device function: names of its results and parameters, and its body."""
+
+    results: tuple[str, ...]
+    params: tuple[str, ...]
+    body: str
+
+
 @cache
 def parse(text: str) -> dict[str, Kernel]:
-    """Return the kernels of a module.
+    """Return the kernels of a module; the body of a device function stands where it is called.
 
     Raises:
         UnknownPtx: A statement or an operand is not of the subset of PTX that is known.
@@ -218,10 +227,19 @@ def parse(text: str) -> dict[str, Kernel]:
             text, re.DOTALL,
         )
     }  # fmt: skip
+    functions = {
+        found[2]: _Function(
+            tuple(f[3] for f in _PARAM.finditer(found[1] or "")),
+            tuple(f[3] for f in _PARAM.finditer(found[3])), _body(text, found.end() - 1)[1],
+        )
+        for found in re.finditer(
+            r"\.func\s+(?:\(([^()]*)\)\s*)?([\w$]+)\s*\(([^()]*)\)\s*\{", text
+        )
+    }  # fmt: skip
     entries = list(re.finditer(r"\.entry\s+([\w$]+)\s*\((.*?)\)", text, re.DOTALL))
     outside = text[: entries[0].start()] if entries else text
     kernels = (
-        _Reader(outside, tables).kernel(entry[1], entry[2], *_body(text, entry.end()))
+        _Reader(outside, tables, functions).kernel(entry[1], entry[2], *_body(text, entry.end()))
         for entry in entries
     )
     return {kernel.name: replace(kernel, module=module) for kernel in kernels}
@@ -247,7 +265,7 @@ _STATEMENT = re.compile(
     r"\s*(?:(?P<label>[\w$]+)\s*:|(?P<scope>[{}])|(?P<statement>[^{};:]+(?:\{[^{};]*\}[^{};]*)*);)"
 )
 _VARIABLE = re.compile(
-    r"\.(shared|local)\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+([\w$]+)\s*(?:\[(\d*)\])?"
+    r"\.(shared|local|param)\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+([\w$]+)\s*(?:\[(\d*)\])?"
 )
 _PARAM = re.compile(
     r"\.param\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+(?:\.ptr\s+(?:\.\w+(?:\s+\d+)?\s+)*)?([\w$]+)(?:\[(\d+)\])?"
@@ -255,22 +273,28 @@ _PARAM = re.compile(
 _INSTRUCTION = re.compile(
     r"(?:@(!?)\s*(%[\w$]+)\s+)?([a-z]\w*)((?:\.\w+|::\w+)*)\s*(.*)", re.DOTALL
 )
+_CALL = re.compile(r"call(?:\.uni)?\s+(?:\(([^()]*)\)\s*,\s*)?([\w$]+)\s*(?:,\s*\(([^()]*)\)\s*)?")
+_Scope: TypeAlias = dict[str, "Register | Symbol"]
 
 
 class _Reader:
     """Reader of one kernel: declarations become indices, statements become instructions."""
 
-    def __init__(self, outside: str, tables: dict[str, np.ndarray]) -> None:
-        self.tables = tables
+    def __init__(
+        self, outside: str, tables: dict[str, np.ndarray], functions: dict[str, _Function]
+    ) -> None:
+        self.tables, self.functions, self.calls = tables, functions, 0
         self.symbols = {name: Symbol(name, "global", 0) for name in tables}
         self.sizes = {"shared": 0, "local": 0}
         self.registers: list[Type] = []
-        self.scopes: list[dict[str, Register]] = [{}]
+        self.scopes: list[_Scope] = [{}]
         self.labels: dict[str, int] = {}
         self.params: dict[str, tuple[int, int]] = {}
         self.dynamic: list[str] = []
         for found in _VARIABLE.finditer(outside):
-            self._variable(found)
+            if found[1] != "param":  # of a function
+                self._variable(found)
+        self.scopes.append(dict(self.scopes[0]))
 
     def kernel(self, name: str, params: str, directives: str, body: str) -> Kernel:
         least, most = 1, 1024
@@ -297,9 +321,13 @@ class _Reader:
             self.tables, (least, most),
         )  # fmt: skip
 
-    def _statements(self, body: str) -> list[tuple[str, dict[str, Register]]]:
-        """Declare everything; return the instructions' texts with the registers they see."""
-        found: list[tuple[str, dict[str, Register]]] = []
+    def _statements(self, body: str) -> list[tuple[str, _Scope]]:
+        """Declare everything; return the instructions' texts with the names they see."""
+        found: list[tuple[str, _Scope]] = []
+        self._read(body, found)
+        return found
+
+    def _read(self, body: str, found: list[tuple[str, _Scope]]) -> None:
         at, end = 0, len(body.rstrip())
         while at < end:
             match = _STATEMENT.match(body, at)
@@ -314,9 +342,28 @@ class _Reader:
                 self.scopes.pop()
             elif (text := match["statement"].strip()).startswith("."):
                 self._declare(text)
+            elif call := _CALL.fullmatch(text):
+                self._inline(call, found)
             else:
                 found.append((text, self.scopes[-1]))
-        return found
+
+    def _inline(self, call: re.Match[str], found: list[tuple[str, _Scope]]) -> None:
+        """Read a function in place of its call, with registers, memory and labels of its own.
+
+        Its parameters and results are the `.param` variables of the call, in local memory.
+        """
+        function, scope = self.functions.get(call[2]), self.scopes[-1]
+        results, params = ([w.strip() for w in (g or "").split(",") if w] for g in call.group(1, 3))
+        if function is None or any(word not in scope for word in (*results, *params)):
+            raise UnknownPtx(f"{call[0]!r}")
+        names = zip((*function.results, *function.params), (*results, *params), strict=True)
+        self.scopes.append(self.scopes[0] | {own: scope[word] for own, word in names})
+        self.calls += 1
+        end, mark = f"$end_of_call_{self.calls}", f"$call_{self.calls}"
+        body = re.sub(r"\$L[\w$]*", lambda label: label[0] + mark, function.body)
+        self._read(re.sub(r"\bret(?:\.uni)?\s*;", f"bra {end};", body), found)
+        self.labels[end] = len(found)
+        self.scopes.pop()
 
     def _declare(self, text: str) -> None:
         if found := re.fullmatch(r"\.reg\s+\.(\w+)\s+(.*)", text, re.DOTALL):
@@ -340,11 +387,12 @@ class _Reader:
         if count == "":
             self.dynamic.append(name)
             return
+        space = "local" if space == "param" else space  # of a call: a thread's own
         place = up(self.sizes[space], int(align or size))
-        self.symbols[name] = Symbol(name, space, place)
+        self.scopes[-1][name] = Symbol(name, space, place)
         self.sizes[space] = place + size * int(count or 1)
 
-    def _instruction(self, text: str, scope: dict[str, Register]) -> Instruction:
+    def _instruction(self, text: str, scope: _Scope) -> Instruction:
         found = _INSTRUCTION.fullmatch(text)
         if not found:
             raise UnknownPtx(f"instruction {text!r}")
@@ -357,7 +405,7 @@ class _Reader:
         parts = tuple(word for word in words.split(".") if word)
         return Instruction(name, parts, operands, register, not negated, " ".join(text.split()))
 
-    def _operand(self, word: str, scope: dict[str, Register]) -> Operand:
+    def _operand(self, word: str, scope: _Scope) -> Operand:
         if word == "_":
             return None
         if word in scope:

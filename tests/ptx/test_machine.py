@@ -191,6 +191,44 @@ def test_variables_and_parameters() -> None:
             Machine().launch(one, 1, block, 64, given, memory)
 
 
+@modes
+def test_calls(machine: Machine) -> None:
+    """A function called twice: registers, labels, memory of its own; each thread takes its path."""
+    text = """
+    .func (.param .align 8 .b8 result[8]) twice (.param .b32 of) ;
+    .global .align 4 .b32 table[2] = {100, 200};
+    .entry one(.param .u64 out)
+    {
+        .reg .b32 %r<4>; .reg .b64 %d<9>; .reg .pred %p<2>;
+        mov.u32 %r0, %tid.x; ld.param.u64 %d0, [out]; mad.wide.u32 %d0, %r0, 4, %d0;
+        mov.u32 %r1, 5; setp.lt.u32 %p0, %r0, 16; @%p0 bra $L_end;
+        { .param .b32 param0; .param .align 8 .b8 back[8];
+          st.param.b32 [param0], %r0;
+          call.uni (back), twice, (param0);
+          ld.param.b32 %r1, [back+4]; }
+        { .param .align 8 .b8 back[8]; .param .b32 param0;
+          st.param.b32 [param0], %r1;
+          call (back), twice, (param0);
+          ld.param.b32 %r1, [back+4]; }
+    $L_end: st.global.b32 [%d0], %r1; ret;
+    }
+    .func (.param .align 8 .b8 result[8]) twice (.param .b32 of)
+    {
+        .local .align 4 .b8 held[8]; .reg .b32 %r<4>; .reg .b64 %d<2>; .reg .pred %p<2>;
+        ld.param.b32 %r1, [of]; setp.gt.u32 %p1, %r1, 40; add.u32 %r0, %r1, 1;
+        st.param.b32 [result+4], %r0; @%p1 ret;
+    $L_again: mov.u64 %d0, held; st.local.b32 [%d0+4], %r1; ld.local.b32 %r2, [%d0+4];
+        add.u32 %r2, %r2, %r1; setp.eq.u32 %p1, %r2, 0; @%p1 bra $L_again;
+        st.param.b32 [result+4], %r2; ret;
+    }
+    """
+    out, memory = words(32), Memory()
+    params = np.array([memory.add(out)], "u8").tobytes()
+    Machine(machine.mode, machine.seed).launch(parse(text)["one"], 1, 32, 0, params, memory)
+    twice = [2 * k if k <= 40 else k + 1 for k in range(64)]
+    assert list(out) == [5] * 16 + [twice[twice[k]] for k in range(16, 32)]
+
+
 @pytest.mark.parametrize(
     "text", [".branchtargets a;", "add.s32 %q0, %r0, %r1;", "bra nowhere;", ".reg .b128 %x;"]
 )

@@ -178,6 +178,36 @@ def test_carries() -> None:
     compare(high, "u64", ("u64", "u32"), lambda a, b: a * b >> 32)
 
 
+def test_a_carry_of_a_sum() -> None:
+    """128 bits of a product: carries pass through products, and end in a sum."""
+    text = (
+        "mov.b64 {{%r10, %r11}}, {1}; mov.b64 {{%r12, %r13}}, {2};"
+        "mul.lo.u32 %r0, %r10, %r12; mul.hi.u32 %r1, %r10, %r12;"
+        "mad.lo.cc.u32 %r1, %r10, %r13, %r1; madc.hi.u32 %r2, %r10, %r13, 0;"
+        "mad.lo.cc.u32 %r1, %r11, %r12, %r1; madc.hi.cc.u32 %r2, %r11, %r12, %r2;"
+        "addc.cc.u32 %r3, 0, 0;"
+        "mad.lo.cc.u32 %r2, %r11, %r13, %r2; madc.hi.u32 %r3, %r11, %r13, %r3;"
+        "mov.b64 {0}, {{%r2, %r3}}"
+    )
+    compare(text, "u64", ("u64", "u64"), lambda a, b: a * b >> 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "sign"),
+    [
+        ("add.cc.u32 %r10, %r10, %r12; addc.cc.u32 %r11, %r11, %r13; addc.u32 %r14, 7, 0;", 1),
+        ("sub.cc.u32 %r10, %r10, %r12; subc.cc.u32 %r11, %r11, %r13; subc.u32 %r14, 7, 0;", -1),
+    ],
+)
+def test_carries_of_sums(text: str, sign: int) -> None:
+    """64 bits of a sum in halves; the carry out of the upper half, or its borrow."""
+    text = f"mov.b64 {{{{%r10, %r11}}}}, {{1}}; mov.b64 {{{{%r12, %r13}}}}, {{2}}; {text}"
+    both = f"{text} mov.b64 {{0}}, {{{{%r10, %r11}}}}"
+    compare(both, "u64", ("u64", "u64"), lambda a, b: a + sign * b)
+    over = f"{text} mov.u32 {{0}}, %r14"
+    compare(over, "u32", ("u64", "u64"), lambda a, b: 7 + ((a + sign * b) >> 64))
+
+
 def test_a_carry_belongs_to_its_thread() -> None:
     """A guard leaves the carry of the others as it is."""
     text = (
@@ -196,6 +226,12 @@ def test_signs_of_integers(kind: str) -> None:
 
 
 # ---- bits ----
+
+
+@pytest.mark.parametrize("width", [32, 64])
+def test_leading_zeros(width: int) -> None:
+    """Zeros before the first bit that is set; the width where none is."""
+    compare(f"clz.b{width} {{0}}, {{1}}", "u32", (f"b{width}",), lambda a: width - a.bit_length())
 
 
 @pytest.mark.parametrize("width", [16, 32, 64])

@@ -11,8 +11,10 @@ import pytest
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
+import lnm_codegen as lnm
 from tests.backends.triton import checks
 from tests.backends.triton.runs import build, run
+from tests.cases import arguments
 from tests.ptx.machine import Machine
 from tests.ptx.matrix import QUICK, SHAPES, TARGETS, every, shapes, slow
 from tests.ptx.triton_launch import compiled
@@ -66,6 +68,28 @@ def test_any_order_of_warps(case: str) -> None:
     for other in found[1:]:
         for name, array in found[0].items():
             np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+@slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("target", TARGETS)
+def test_sine_of_large_numbers(target: str) -> None:
+    """Beyond 2**31 the sine of float64 calls a function, which no other test reaches."""
+    x = lnm.input("x")
+    wave = lnm.Neuron(
+        fire=lnm.sin(x) - 0.5, surrogate=lnm.surrogate.sigmoid(), output={"wave": lnm.sin(x)},
+        name="wave",
+    )  # fmt: skip
+    rng = np.random.default_rng(3)
+    a = arguments(wave, rng, (3, 2, 3, 11))
+    size = a.x_seq[0].shape
+    a.x_seq = (rng.choice([-1, 1], size) * 2.0 ** rng.uniform(20, 1000, size),)
+    machine = Machine()
+    with compiled(machine, target):
+        got = run(build(wave, "float64"), a)
+    np.testing.assert_allclose(got.outputs["wave"], np.sin(a.x_seq[0]), rtol=1e-15)
+    kernels = machine.counters.items()
+    assert any(c.acted[k.where("clz")[0]] for k, c in kernels if k.where("clz"))
 
 
 @slow
