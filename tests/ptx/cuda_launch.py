@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from unittest import mock
@@ -128,11 +129,14 @@ def compiled(machine: Machine, target: str = "sm_90") -> Iterator[None]:
         yield
 
 
-def reduced(neuron: Neuron, dtype: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+def reduced(
+    neuron: Neuron, dtype: str, shape: tuple[int, ...], grid: int | None = None
+) -> dict[str, np.ndarray]:
     """Return the gradients that the second launch of a backward alone makes of drawn numbers.
 
     It reads what the first launch would have written for a shape (T, N, C, *), which may be as
-    large as no test runs: every path of the sums is reached.
+    large as no test runs: every path of the sums is reached. With a grid of a few blocks, a block
+    has several channels.
     """
     kernels, memory = host_kernels(neuron, dtype), Arrays(dtype)
     cuda, (steps, _, channels, *inner) = kernels.cuda, shape
@@ -151,6 +155,7 @@ def reduced(neuron: Neuron, dtype: str, shape: tuple[int, ...]) -> dict[str, np.
     workspace = memory.empty((count,), memory.real, True)
     workspace[:] = rng.standard_normal(count)
     launches = cuda.backward_launches(sizes["neurons"], sizes["sample"], sizes["channels"])
-    kernels.launch(launches[1], struct(cuda.plan.backward_fields, values), workspace)
+    second = replace(launches[1], grid=grid) if grid else launches[1]
+    kernels.launch(second, struct(cuda.plan.backward_fields, values), workspace)
     memory.check()
     return grads

@@ -97,6 +97,20 @@ def has_nothing_to_order(kernel: Kernel, index: int) -> str | None:
     return None
 
 
+def accesses_before(kernel: Kernel, index: int) -> str:
+    """Return the names of accesses to shared memory and shuffles before a barrier, sorted.
+
+    They are those between the barrier or branch before it, and it.
+    """
+    names = set()
+    for i in reversed(kernel.code[:index]):
+        if i.name in ("bar", "bra"):
+            break
+        if "shared" in i.words or i.name == "shfl":
+            names.add(i.name)
+    return " ".join(sorted(names))
+
+
 def _accesses(kernel: Kernel, operations: list[Operation], index: int, backwards: bool) -> set[str]:
     """Return the accesses to shared memory that paths from a barrier meet before another."""
     edges: list[list[int]] = [[] for _ in kernel.code]
