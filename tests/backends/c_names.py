@@ -13,7 +13,7 @@ from collections.abc import Mapping
 GIVEN = re.compile(
     r"_mm\d*_\w+|__m\d+i?|__builtin_\w+|_Float16|__FLT16_MANT_DIG__|__AVX\w*__|__F16C__|__GNUC__"
     r"|__cplusplus|__attribute__|__CUDA\w+|__(?:device|global|shared|host|forceinline|constant)__"
-    r"|__nv_bfloat16|__half|__launch_bounds__|__syncthreads|__syncwarp|__restrict__|__shfl_\w+"
+    r"|__nv_bfloat16|__half|__launch_bounds__|__stwb|__syncthreads|__syncwarp|__restrict__|__shfl_\w+"
     r"|__[a-z0-9]+_as_[a-z0-9]+|__[a-z0-9]+2[a-z]+|__[fd](?:div|sqrt|add|mul|ma)_rn|_exit"
 )
 """Names that a compiler or a system header declares, which generated code only uses."""
