@@ -17,8 +17,8 @@ needs, if nothing ever waits:
 An instruction of PTX has the weight of the machine instructions that ptxas makes of it (`weight`).
 
 Left out: latency, caches, launches, execution units narrower than a warp (division, 64-bit
-integers), and the second kernel of a reduction, whose work does not grow with T. So a bound is a
-time that a layer cannot beat, and not a prediction.
+integers), and the second kernel of a reduction, whose work does not grow with T. So a bound is no
+prediction: a layer takes longer, or less where its tensors are in a cache.
 """
 
 from __future__ import annotations

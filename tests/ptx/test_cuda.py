@@ -104,7 +104,7 @@ CHECKS: tuple[tuple[Callable[..., None], tuple[Any, ...]], ...] = (
     *((host.test_small_tiles_compute_the_same, (tile,)) for tile in host.TILES),
 )
 """Checks of the host, and their arguments."""
-QUICK_CHECKS = (host.test_counts,)
+QUICK_CHECKS = (host.test_counts, host.test_absent_ends)
 
 
 @pytest.mark.parametrize(
