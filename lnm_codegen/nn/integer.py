@@ -62,7 +62,7 @@ class Arithmetic:
 
     neuron: Neuron
     program: fx.Program
-    is_auto: bool
+    is_auto: bool = False  # also of a pickle of 0.2.0, which has no such entry
 
     def bits(self, name: str) -> Bits:
         """Return the format of an input or a state."""

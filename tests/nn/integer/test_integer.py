@@ -261,6 +261,15 @@ def test_small_calls(shape, backend):
     assert grad is None if shape[0] == 0 and backend == "torch" else torch.isfinite(grad).all()
 
 
+def test_a_pickle_of_an_earlier_version():
+    """Version 0.2.0 saved an `Arithmetic` without `is_auto`."""
+    layer = NeuronLayer(lnm.get("lif"), arithmetic=Q4_12, backend="torch")
+    arithmetic = layer._dispatch.arithmetic
+    vars(arithmetic).pop("is_auto")
+    assert not arithmetic.is_auto
+    assert layer(torch.rand(4, 2, 3)).shape == (4, 2, 3)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_step_mode_and_record(backend):
     """Step by step is the sequence; the charged potential is that of the integers."""
