@@ -243,3 +243,22 @@ def unreadable(
 def _why(error: Exception) -> str:
     number = getattr(error, "errno", None)
     return os.strerror(number) if number else reason(error)
+
+
+def json_lines(content: Any, on_one_line: tuple[type, ...], depth: int = 0) -> str:
+    """Return JSON text, two spaces deep; innermost containers of some types take one line each."""
+    if isinstance(content, tuple):
+        content = list(content)
+    if not isinstance(content, dict | list) or not content:
+        return json.dumps(content, allow_nan=False)
+    values = content.values() if isinstance(content, dict) else content
+    is_innermost = not any(isinstance(value, dict | list | tuple) for value in values)
+    texts = [json_lines(value, on_one_line, depth + 1) for value in values]
+    opening, closing = "[", "]"
+    if isinstance(content, dict):
+        opening, closing = "{", "}"
+        texts = [f"{json.dumps(key)}: {t}" for key, t in zip(content, texts, strict=True)]
+    if is_innermost and isinstance(content, on_one_line):
+        return f"{opening} {', '.join(texts)} {closing}"
+    indent = "\n" + "  " * depth
+    return f"{opening}{indent}  {f',{indent}  '.join(texts)}{indent}{closing}"

@@ -12,7 +12,6 @@ verifies the kernels. It never executes text of the file.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -21,7 +20,7 @@ from fractions import Fraction
 from typing import Any, get_args
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.files import parse_json
+from lnm_codegen.files import json_lines, parse_json
 from lnm_codegen.ir import kernel
 from lnm_codegen.ir import nodes as real
 from lnm_codegen.ir import verify as real_verify
@@ -186,9 +185,7 @@ def to_json(program: fx.Program) -> str:
         "prepare": record(program.prepare, REAL),
         "kernel": record(program.kernel, FIXED),
     }
-    text = json.dumps(content, indent=2)
-    # The innermost objects, such as ports, take one line each.
-    return re.sub(r"\{[^{}\[\]]*\}", lambda m: re.sub(r"\s*\n\s*", " ", m[0]), text) + "\n"
+    return json_lines(content, on_one_line=(dict,)) + "\n"
 
 
 def from_json(text: str, where: str = "program.json") -> fx.Program:

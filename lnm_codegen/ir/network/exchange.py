@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from lnm_codegen.errors import ModelError, reason
-from lnm_codegen.files import DAMAGED_ARRAYS, json_of, packed_arrays, unreadable
+from lnm_codegen.files import DAMAGED_ARRAYS, json_lines, json_of, packed_arrays, unreadable
 from lnm_codegen.ir.fixed.exchange import FIXED, JsonReader, from_json, keyed, to_json
 from lnm_codegen.ir.network.nodes import (
     SPIKES,
@@ -73,9 +73,7 @@ def network_files(network: IntegerNetwork) -> dict[str, str | bytes]:
         "input": {"shape": list(network.input_shape)} | _input_content(network.input),
         "stages": [_stage_content(stage, arrays) for stage in network.stages],
     }
-    text = json.dumps(content, indent=2, allow_nan=False)
-    # The innermost objects and lists take one line each.
-    text = re.sub(r"[{\[][^{}\[\]]*[}\]]", lambda m: re.sub(r"\s*\n\s*", " ", m[0]), text)
+    text = json_lines(content, on_one_line=(dict, list))
     packed = packed_arrays({name: _least(array) for name, array in arrays.items()})
     return {JSON: f"{text}\n", ARRAYS: packed}
 
