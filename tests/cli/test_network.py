@@ -7,15 +7,18 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from lnm_codegen.cli import run as command
+from lnm_codegen.deploy.integers import search
 from lnm_codegen.deploy.integers.convert import integer_samples
 from lnm_codegen.deploy.integers.emit import input_scale, input_section
 from lnm_codegen.deploy.integers.search import IntegerAccuracy
@@ -371,15 +374,24 @@ def test_quantize_fine_tunes(runs: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_a_start_that_no_epoch_improves_is_kept(runs: Path, capsys, monkeypatch) -> None:
     """The heading says so."""
-    count = "lnm_codegen.deploy.integers.search.is_correct_in_integers"
+    whole = search.is_correct_in_integers
+
+    def fake(scores: tuple[int, ...]) -> None:
+        """Give the command scores of 50 samples; the search of widths has its own."""
+        found = (np.arange(50) < n for n in scores)
+
+        def correct(*given: Any) -> Any:
+            is_command = sys._getframe(1).f_globals["__name__"].startswith("lnm_codegen.cli")
+            return next(found) if is_command else whole(*given)
+
+        monkeypatch.setattr(search, "is_correct_in_integers", correct)
+
     given = ["quantize", str(runs / "lif"), "--lost", "5", "--samples", "100", "--epochs", "1"]
     for scores, text in (([9, 9], "not fine-tuned: none of 1 epochs"), ([9, 10], "the best of 1")):
-        found = (np.arange(50) < n for n in (*scores, 40, 40))
-        monkeypatch.setattr(count, lambda *_, found=found: next(found))
+        fake((*scores, 40, 40))
         command(given)
         assert text in capsys.readouterr().out
-    found = (np.arange(50) < n for n in (9, 9, 40, 40))
-    monkeypatch.setattr(count, lambda *_: next(found))
+    fake((9, 9, 40, 40))
     command([*given, "--json"])
     shown = json.loads(capsys.readouterr().out)
     assert shown["fine_tuning"] == {"epochs": 1, "kept_epoch": 0}
