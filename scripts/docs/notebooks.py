@@ -96,6 +96,11 @@ def _environment(settings: Path) -> dict[str, str]:
     }
 
 
+def _is_note(output: Any) -> bool:
+    lines = str(output.get("text", "")).splitlines()
+    return output.get("name") == "stderr" and all(line.startswith("note: ") for line in lines)
+
+
 def stable(notebook: Any, private: Sequence[str] = ()) -> Any:
     """Return the notebook without what changes from run to run, in place.
 
@@ -104,7 +109,8 @@ def stable(notebook: Any, private: Sequence[str] = ()) -> Any:
         private: Paths of this machine, which no output may contain.
 
     Raises:
-        NotebookError: A cell writes to stderr, or an output has a private path.
+        NotebookError: A cell writes to stderr, notes of the command line aside, which are left out;
+            or an output has a private path.
     """
     notebook.metadata = nbformat.from_dict(
         {
@@ -121,6 +127,7 @@ def stable(notebook: Any, private: Sequence[str] = ()) -> Any:
             continue
         count += 1
         cell.execution_count = count
+        cell.outputs = [output for output in cell.outputs if not _is_note(output)]
         for output in cell.outputs:
             if output.get("name") == "stderr":
                 raise NotebookError(f"cell {count}: text on stderr: {output.text}")
