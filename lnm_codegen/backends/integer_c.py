@@ -161,7 +161,7 @@ def _written(e: fx.Expr, found: Mapping[str, Span], sizes: Sizes) -> _Text:
             return _Text(f"{of(lhs).at(expr.CALL)} | {of(rhs).at(expr.CALL)}", expr.OR, 0)
         case fx.Select(cond, then, orelse):
             a, b = of(then), of(orelse)
-            text = f"{of(cond).at(expr.OR)} ? {a.at(expr.OR)} : {b.at(expr.OR)}"
+            text = f"{of(cond).at(expr.COMPARE)} ? {a.at(expr.OR)} : {b.at(expr.OR)}"
             return _Text(text, expr.TERNARY, max(a.size, b.size))
         case _:
             assert_never(e)

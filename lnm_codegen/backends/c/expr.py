@@ -45,8 +45,8 @@ class CDialect(expr.Dialect):
         return literal(value, self.dtype)
 
     def select(self, e: ir.Select) -> tuple[str, int]:
-        """Return a select."""
-        cond, then = expr.text(e.cond, self, expr.OR), expr.text(e.then, self, expr.OR)
+        """Return a select. clang warns of `a | b ? x : y`."""
+        cond, then = expr.text(e.cond, self, expr.COMPARE), expr.text(e.then, self, expr.OR)
         return f"{cond} ? {then} : {expr.text(e.orelse, self, expr.OR)}", expr.TERNARY
 
     def fma(self, e: ir.Fma) -> tuple[str, int]:
