@@ -14,7 +14,7 @@ from tests.journeys import MODULES, ROOT, counts, graph, imported, tree_of
 
 MOST_FILES = {
     "emit(lif, triton)": 37,
-    "emit(lif, verilog)": 93,
+    "emit(lif, verilog)": 94,
     "layer, forward": 10,
     "layer, backward": 5,
     "imports of emit --network": 213,
