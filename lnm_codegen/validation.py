@@ -80,7 +80,7 @@ def _require_accepted(
         require_number(where, word, value, **bounds, optional=optional)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=512)
 def _declared(function: Callable[..., Any]) -> dict[str, tuple[Any, Accepted, bool]]:
     """Return argument -> type, bounds, and whether None is accepted."""
     found = {}
@@ -99,7 +99,7 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     for word, text in getattr(function, "__annotations__", {}).items():
         one = SimpleNamespace(__annotations__={word: text})
         names = getattr(function, "__globals__", {})
-        with contextlib.suppress(NameError, TypeError, AttributeError, SyntaxError):
+        with contextlib.suppress(Exception):  # a user's annotation may raise anything
             found |= get_type_hints(one, names, include_extras=True)
     return found
 

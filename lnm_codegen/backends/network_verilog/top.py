@@ -41,7 +41,6 @@ class NeuronArray:
         latency: Cycles from an input to its result.
         multipliers: Multipliers in the source.
         files: Its modules, relative to its folder; the array is the last.
-        models: Simulation models of vendor cells, relative to its folder.
     """
 
     name: str

@@ -243,8 +243,7 @@ class ComparisonRuns:
                 with warnings.catch_warnings(action="ignore"):  # an error here
                     network = load_run(folder, data).network
                 if changed := changed_code(origin, network):
-                    problem = f"{changed} since the run began"
-                    raise ModelError(f"network: {config.network}", problem)
+                    raise ModelError(f"network: {config.network}", changed)
         except ModelError as error:
             raise ModelError(error.where, error.problem, error.accepted, _RESTART) from None
 

@@ -111,8 +111,7 @@ def require_same_network(origin: dict[str, Any], config: TrainConfig, network: n
             raise ModelError(where, problem, remedy=remedy)
     if changed := changed_code(origin, network):
         warnings.warn(
-            f"{where}: {changed} since the run began. Where this changes the outputs, restore it,"
-            " or train a new run.",
+            f"{where}: {changed}. Where this changes the outputs, restore it, or train a new run.",
             stacklevel=3,
         )
 
@@ -120,7 +119,8 @@ def require_same_network(origin: dict[str, Any], config: TrainConfig, network: n
 def changed_code(origin: dict[str, Any], network: nn.Module) -> str:
     """Return what has changed since the run beside neurons and parameters, or an empty text.
 
-    "'2' is MaxPool2d(...), and was AvgPool2d(...)", or "the source of Net has changed".
+    "the module '2' is MaxPool2d(...), and in the run AvgPool2d(...)", or "the source of Net has
+    changed since the run began".
     """
     found = origin.get("network")
     if not isinstance(found, dict):
@@ -129,11 +129,11 @@ def changed_code(origin: dict[str, Any], network: nn.Module) -> str:
     if isinstance(modules, dict) and modules != (want := module_texts(network)):
         path = next(p for p in (*modules, *want) if modules.get(p) != want.get(p))
         now, was = (texts.get(path, "absent") for texts in (want, modules))
-        return f"the module {path!r} is {now}, and was {was},"
+        return f"the module {path!r} is {now}, and in the run {was}"
     if not isinstance(code, dict):
         return ""
     names = [name for name, digest in code_digests(network).items() if code.get(name) != digest]
-    return f"the source of {', '.join(names)} has changed" if names else ""
+    return f"the source of {', '.join(names)} has changed since the run began" if names else ""
 
 
 def read_origin(path: Path) -> dict[str, Any]:

@@ -198,7 +198,7 @@ def test_changed_source_is_named(file: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("was", "now", "said"),
     [
-        ("nn.Dropout(0.0)", "nn.Softmax(-1)", "'0' is Softmax.*, and was Dropout"),
+        ("nn.Dropout(0.0)", "nn.Softmax(-1)", "'0' is Softmax.*, and in the run Dropout"),
         ("channels=hidden, ", "channels=hidden, arithmetic=lnm.Fixed(8, 4), ", "'2' is .*Q4.4"),
     ],
 )
