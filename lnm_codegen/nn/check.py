@@ -25,6 +25,7 @@ from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.bits import compiling_folder
 from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn.load.c import CompileError
 from lnm_codegen.nn.parameters import values_of
 from lnm_codegen.nn.select import BACKENDS, device_type, interpreting, missing
 from lnm_codegen.options import BackendName
@@ -127,6 +128,8 @@ def _obstacle(backend: str) -> str:
     if backend == "c" and error is None:
         try:
             compiling_folder()
+        except CompileError:
+            return ""  # no obstacle: our source does not build, a failure of the backend
         except ToolError as found:
             error = found
     return f"{error.problem}. {error.remedy}" if error else ""

@@ -227,7 +227,7 @@ def _compile(source: Source, library: Path, tool: Compiler, options: tuple[str, 
                     raise ToolError("c", f"{tool.path} cannot write: {words}", remedy=remedy)
             lines = [x for x in done.stderr.splitlines() if "error" in x] or ["no message"]
             remedy = f"Set CXX to another compiler. The command was {' '.join(command)!r}."
-            raise ToolError("c", f"{tool.path} failed: {lines[0]}", remedy=remedy)
+            raise CompileError("c", f"{tool.path} failed: {lines[0]}", remedy=remedy)
         write_digest(work / library.name)
         os.replace(work, target)
 
@@ -249,6 +249,10 @@ int lnm_probe() {
 }
 """
 _SECONDS = 60
+
+
+class CompileError(ToolError):
+    """The compiler was found, and refused our source."""
 
 
 @dataclass(frozen=True)

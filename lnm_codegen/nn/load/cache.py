@@ -111,7 +111,7 @@ def located(load: Callable[..., Loaded], *arguments: Any) -> tuple[Loaded, ToolE
         problem = first.problem
         if second.problem != problem:
             problem += f"; and {second.problem}"
-        raise ToolError(first.where, problem, first.accepted, first.remedy) from None
+        raise type(second)(first.where, problem, first.accepted, first.remedy) from None
 
 
 def warn_private(error: ToolError) -> None:

@@ -16,6 +16,7 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.nn.bits import compiling_folder, load_bits, settle_cache
+from lnm_codegen.nn.load.c import CompileError
 from lnm_codegen.nn.load import c as fixed
 from lnm_codegen.nn.load import c as load
 from lnm_codegen.nn.load import cache as module
@@ -154,7 +155,7 @@ def test_auto_after_a_compiler_that_fails(monkeypatch: pytest.MonkeyPatch) -> No
     (text,) = texts
     assert text.startswith("c: /bin/false failed: no message. Set CXX to another compiler.")
     for run in (_layer, _norm, _integer):
-        with refused(lnm.ToolError, "c", "/bin/false failed", remedy="-o "):
+        with refused(CompileError, "c", "/bin/false failed", remedy="-o "):
             run("c")
     layer = lnm.nn.NeuronLayer(lnm.get("lif"))
     layer(X)
