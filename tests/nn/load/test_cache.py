@@ -16,11 +16,11 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.nn.bits import compiling_folder, load_bits, settle_cache
-from lnm_codegen.nn.load.c import CompileError
 from lnm_codegen.nn.load import c as fixed
 from lnm_codegen.nn.load import c as load
 from lnm_codegen.nn.load import cache as module
 from lnm_codegen.nn.load import warn
+from lnm_codegen.nn.load.c import CompileError
 from tests.refusals import refused
 
 needs_cc = pytest.mark.needs_cc
