@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lnm_codegen.nn.call import StatefulModule
@@ -33,7 +34,8 @@ def reset(model: nn.Module) -> None:
     has `reset()`, as SpikingJelly and its `reset_net` have it, except metrics of torchmetrics. A
     RuntimeWarning has the paths of modules that keep tensors from their calls and have no such
     method, or one that needs arguments. Not seen are a state in an object that is no module, and a
-    buffer of a `state_dict` that is changed in place.
+    buffer of a `state_dict` that is changed in place. A compiled function that calls `reset` does
+    not warn.
 
     Raises:
         ModelError: `model` is not a module.
@@ -47,6 +49,8 @@ def reset(model: nn.Module) -> None:
             method()
             if _is_of_user(type(module), method.__name__):
                 continue
+        if torch.compiler.is_compiling():
+            continue  # Dynamo cannot trace the search of sources
         names = [f"{method.__name__}(...)"] if method and _needs_arguments(method) else []
         if found := names or sorted(kept_by(module)):
             open_ones.append(f"{path or '(model)'} ({type(module).__name__}: {', '.join(found)})")

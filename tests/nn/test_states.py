@@ -199,3 +199,16 @@ def test_no_state_leaks_from_call_to_call(make: Any) -> None:
         assert not torch.equal(first, kept), name
         lnm.nn.reset(net)
         assert torch.equal(run(net), first), name
+
+
+def test_a_compiled_function_resets():
+    """Dynamo once failed in the search for states of other libraries."""
+    net = nn.Sequential(nn.Linear(2, 2), lnm.nn.NeuronLayer(lnm.get("lif")))
+
+    def body(x: Tensor) -> Tensor:
+        lnm.nn.reset(net)
+        return net(x)
+
+    x = torch.ones(3, 1, 2)
+    with torch.no_grad():
+        assert torch.equal(torch.compile(body, backend="eager")(x), body(x))

@@ -64,7 +64,11 @@ def test_synthesis_counts_multipliers(tmp_path):
 
 def test_verilator_refuses_a_wrong_model(tmp_path):
     circuit = write(tmp_path, forms=("core",))
-    replace(tmp_path / "model" / "unit_model_step.h", "fixed_half_up_32(theta", "-fixed_half_up_32(theta")
+    replace(
+        tmp_path / "model" / "unit_model_step.h",
+        "fixed_half_up_32(theta",
+        "-fixed_half_up_32(theta",
+    )
     assert failures(one(circuit, "verilator"))["unit_core"].startswith("FAIL unit_core: ")
 
 
