@@ -98,7 +98,7 @@ def lnm(*words: str) -> str:
 
 
 def emitted(work: Path, run: str, bits: int | None, lanes: int, data: Path) -> tuple[Path, str]:
-    """Train, quantize and emit; return the folder of the circuit and what `lnm emit` printed."""
+    """Train, quantize and emit; return the folder of the circuit and what `lnm deploy` printed."""
     name = run if bits is None else f"{run}-{bits}"
     trained, words, chip = work / "runs" / run, work / "words" / name, work / "chip" / name
     if not (trained / "figure.png").exists():
@@ -112,11 +112,11 @@ def emitted(work: Path, run: str, bits: int | None, lanes: int, data: Path) -> t
 
 
 def _network(work: Path, run: str, name: str, out: Path, backend: str, *more: str) -> str:
-    """Emit a network once; return what `lnm emit` printed."""
+    """Emit a network once; return what `lnm deploy` printed."""
     log = out.with_suffix(".txt")
     if not log.exists():
         text = lnm(
-            "emit", "--run", str(work / "runs" / run), "--network", "--backend", backend,
+            "deploy", str(work / "runs" / run), "--backend", backend,
             "--format", str(work / "words" / name), *more, "--out", str(out),
         )  # fmt: skip
         write_whole(log, text)

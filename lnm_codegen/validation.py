@@ -60,37 +60,61 @@ def require_declared(
 
     Only types with `Accepted` count.
     """
-    for word, (kind, accepted, optional) in _declared(function).items():
-        if word in arguments and not (optional and arguments[word] is None):
-            _require_accepted(where, word, arguments[word], kind, accepted, optional)
+    for word, declared in declared_types(function).items():
+        if word in arguments:
+            require_accepted(where, word, arguments[word], declared)
 
 
-def _require_accepted(
-    where: str, word: str, value: Any, kind: Any, accepted: Accepted, optional: bool
-) -> None:
-    bounds = asdict(accepted)
-    if get_origin(kind) is Literal:
-        require_one_of(where, word, value, (*get_args(kind), *((None,) if optional else ())))
-    elif kind is bool:
-        require_bool(where, word, value)
-    elif kind is int:
-        low, high = bounds["low"], bounds["high"]
-        require_integer(where, word, value, low, high, optional=optional)
-    else:
-        require_number(where, word, value, **bounds, optional=optional)
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """Type of an argument: `Annotated[float, Accepted(above=1)] | None`.
+
+    Attributes:
+        kind: The type itself, float.
+        marks: The other arguments of `Annotated`.
+        optional: None is accepted too.
+    """
+
+    kind: Any
+    marks: tuple[Any, ...] = ()
+    optional: bool = False
+
+
+def require_accepted(where: str, word: str, value: Any, declared: Declared) -> None:
+    """Raise ModelError unless a declared type accepts a value."""
+    kind, optional = declared.kind, declared.optional
+    for accepted in (mark for mark in declared.marks if isinstance(mark, Accepted)):
+        bounds = asdict(accepted)
+        if optional and value is None:
+            return
+        if get_origin(kind) is Literal:
+            require_one_of(where, word, value, (*get_args(kind), *((None,) if optional else ())))
+        elif kind is bool:
+            require_bool(where, word, value)
+        elif kind is int:
+            low, high = bounds["low"], bounds["high"]
+            require_integer(where, word, value, low, high, optional=optional)
+        else:
+            require_number(where, word, value, **bounds, optional=optional)
 
 
 @functools.lru_cache(maxsize=512)
-def _declared(function: Callable[..., Any]) -> dict[str, tuple[Any, Accepted, bool]]:
-    """Return argument -> type, bounds, and whether None is accepted."""
-    found = {}
-    for word, hint in hints_of(function).items():
-        options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        for kind, *marks in (get_args(o) for o in options if get_origin(o) is Annotated):
-            for mark in marks:
-                if isinstance(mark, Accepted):
-                    found[word] = (kind, mark, type(None) in options)
-    return found
+def declared_types(function: Callable[..., Any]) -> dict[str, Declared]:
+    """Return argument -> its declared type."""
+    return {word: declared_type(hint) for word, hint in hints_of(function).items()}
+
+
+def declared_type(hint: Any) -> Declared:
+    """Return a type without `Annotated` and without None."""
+    if get_origin(hint) is Annotated:
+        inner, *marks = get_args(hint)
+        found = declared_type(inner)
+        return Declared(found.kind, (*found.marks, *marks), found.optional)
+    members = [one for one in get_args(hint) if one is not type(None)]
+    if get_origin(hint) in (Union, UnionType) and len(members) == 1:
+        found = declared_type(members[0])
+        return Declared(found.kind, found.marks, optional=True)
+    return Declared(hint)
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:

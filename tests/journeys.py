@@ -50,7 +50,7 @@ RUNS = {
 """Journey -> code that defines it. Layers are warm; an emission is the first of its process."""
 
 CLOSURES = {
-    "imports of emit --network": "cli/emit.py",
+    "imports of deploy": "cli/deploy.py",
     "imports of analyze RUN": "cli/analyze_run.py",
 }
 """Journey -> the module whose imports are followed."""

@@ -17,7 +17,7 @@ MOST_FILES = {
     "emit(lif, verilog)": 94,
     "layer, forward": 10,
     "layer, backward": 5,
-    "imports of emit --network": 213,
+    "imports of deploy": 213,
     "imports of analyze RUN": 220,
 }
 """Journey -> the most files that it may pass. A new capability may raise a bound, in a commit that

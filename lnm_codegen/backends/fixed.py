@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.types import Bits
-from lnm_codegen.validation import require_integer, wrong
+from lnm_codegen.validation import Accepted, require_declared, wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +72,12 @@ class FixedModel:
 FORMS = ("comb", "core", "seq", "array")
 """One step a cycle with the state inside; pipelined; one multiplier; neurons in a memory."""
 
-COEFFICIENTS = ("constant", "port", "memory")
-MULTIPLIERS = ("generic", "ecp5")
 MOST_NEURONS = 1 << 16
-MOST_VECTORS = 1_000_000
+Neurons: TypeAlias = Annotated[int, Accepted(low=1, high=MOST_NEURONS)]
+CoefficientsName: TypeAlias = Annotated[Literal["constant", "port", "memory"], Accepted()]
+MultiplierName: TypeAlias = Annotated[Literal["generic", "ecp5"], Accepted()]
+ShiftAdd: TypeAlias = Annotated[int, Accepted(low=0, high=32)]
+Vectors: TypeAlias = Annotated[int, Accepted(low=1, high=1_000_000)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +99,11 @@ class Rtl:
     """
 
     forms: tuple[str, ...] = FORMS
-    neurons: int = 256
-    coefficients: str = "constant"
-    multiplier: str = "generic"
-    shift_add: int = 2
-    vectors: int = 2000
+    neurons: Neurons = 256
+    coefficients: CoefficientsName = "constant"
+    multiplier: MultiplierName = "generic"
+    shift_add: ShiftAdd = 2
+    vectors: Vectors = 2000
 
     def __post_init__(self) -> None:
         """Validate every field, and sort the forms."""
@@ -110,9 +112,5 @@ class Rtl:
         if not is_group or not forms or any(f not in FORMS for f in forms):
             raise wrong("Rtl", "forms", forms, f"some of {', '.join(FORMS)}")
         object.__setattr__(self, "forms", tuple(f for f in FORMS if f in forms))
-        for word, accepted in (("coefficients", COEFFICIENTS), ("multiplier", MULTIPLIERS)):
-            if getattr(self, word) not in accepted:
-                raise wrong("Rtl", word, getattr(self, word), accepted)
-        require_integer("Rtl", "neurons", self.neurons, 1, MOST_NEURONS)
-        require_integer("Rtl", "shift_add", self.shift_add, 0, 32)
-        require_integer("Rtl", "vectors", self.vectors, 1, MOST_VECTORS)
+        values = {word: getattr(self, word) for word in Rtl.__slots__}
+        require_declared("Rtl", Rtl.__init__, values)

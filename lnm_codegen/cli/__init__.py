@@ -27,6 +27,7 @@ VERBS = {
     "list": "lnm_codegen.cli.list_:list_families",
     "show": "lnm_codegen.cli.show:show",
     "emit": "lnm_codegen.cli.emit:emit",
+    "package": "lnm_codegen.cli.emit:package",
     "check": "lnm_codegen.cli.check:check",
     "explain": "lnm_codegen.cli.explain:explain",
     "bench": "lnm_codegen.cli.bench:bench",
@@ -34,6 +35,8 @@ VERBS = {
     "compare": "lnm_codegen.cli.compare:compare",
     "analyze": "lnm_codegen.cli.analyze:analyze",
     "quantize": "lnm_codegen.cli.quantize:quantize",
+    "deploy": "lnm_codegen.cli.deploy:deploy",
+    "arrays": "lnm_codegen.cli.deploy:arrays",
     "verify": "lnm_codegen.cli.verify:verify",
     "synth": "lnm_codegen.cli.synth:synth",
     "report": "lnm_codegen.cli.report:report",
@@ -65,15 +68,23 @@ class _Verbs(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return list(VERBS)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        return super().resolve_command(
+            ctx, args if ctx.resilient_parsing else of_this_version(args)
+        )
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in VERBS:
             if ctx.resilient_parsing:  # a shell completes the line
                 return None
             hint = did_you_mean(cmd_name, VERBS)
             raise ModelError("lnm", f"no command {cmd_name!r}", VERBS, hint)
+        from lnm_codegen.cli.options import as_verb
+
         module, function = VERBS[cmd_name].split(":")
+        verb = as_verb(cmd_name, getattr(importlib.import_module(module), function))
         one = typer.Typer(add_completion=False, rich_markup_mode=None)
-        one.command(cmd_name, cls=_Verb)(getattr(importlib.import_module(module), function))
+        one.command(cmd_name, cls=_Verb)(verb)
         return typer.main.get_command(one)
 
 
@@ -119,6 +130,27 @@ def run(arguments: Sequence[str]) -> int:
         print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
         return status
     return status if isinstance(status, int) else 0
+
+
+def of_this_version(line: list[str]) -> list[str]:
+    """Return a command line of 0.2 in the verbs of this version.
+
+    `emit FAMILY --package DIR` is `package FAMILY --out DIR`, `emit --run RUN --network` is
+    `deploy RUN`, and `emit --run RUN` is `arrays RUN`.
+    """
+    words = [part for word in line for part in (word.split("=", 1) if word[:2] == "--" else [word])]
+    if line[:1] != ["emit"] or not {"--package", "--run", "--network"} & {*words}:
+        return line
+    if "--package" in words:
+        verb, options = "package", ["--out" if word == "--package" else word for word in words[1:]]
+    else:
+        verb = "deploy" if "--network" in words else "arrays"
+        options = [word for word in words[1:] if word not in ("--run", "--network")]
+        if verb == "arrays" and "--backend" in options:
+            at = options.index("--backend")
+            options[at : at + 2] = [] if options[at + 1 : at + 2] == ["verilog"] else options[at:]
+    typer.echo(f"note: since 0.3 this is lnm {verb}; see lnm {verb} --help.", err=True)
+    return [verb, *options]
 
 
 def _explain(error: Exception) -> tuple[str, int]:

@@ -3,90 +3,54 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lnm_codegen.cli.emit_fixed import OptionalRoundingOption
 from lnm_codegen.cli.options import (
-    FORMAT_HELP,
-    DegreeOption,
-    JsonOption,
-    SchemeOption,
-    SetOption,
-    SubjectArgument,
+    Degree,
+    Meta,
+    Settings,
+    Subject,
     family_arguments,
+    given_options,
     parse_format,
     parse_intervals,
     require_suffix,
     write_file,
-    x_option,
 )
 from lnm_codegen.cli.output import print_json
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.families.library import resolve
-from lnm_codegen.validation import did_you_mean
+from lnm_codegen.options import SchemeName
+from lnm_codegen.validation import Count, did_you_mean
 
 if TYPE_CHECKING:
     from lnm_codegen.analysis.report import Analysis
 
+OF_A_FAMILY = ("--degree", "--set", "--x", "--state", "--format", "--rounding", "--scheme")
+
 
 def analyze(
-    subject: SubjectArgument,
-    degree: DegreeOption = None,
-    settings: SetOption = None,
-    x: Annotated[
-        list[str] | None,
-        x_option("A run's inputs are those of its test samples.  [default: 1]"),
-    ] = None,
-    state: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--state",
-            metavar="NAME=LOW,HIGH",
-            help="Interval of a state, for the ranges.  [default: the invariant interval]",
-        ),
-    ] = None,
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format", metavar="FORMAT", help=f"Bound errors in fixed point: {FORMAT_HELP}."
-        ),
-    ] = None,
-    rounding: OptionalRoundingOption = None,
-    scheme: SchemeOption = "horner",
-    figure: Annotated[
-        Path | None,
-        typer.Option(
-            "--figure",
-            metavar="FILE.png",
-            help="Plot of a family: charge, or poles, responses, firing rate and phase plane. "
-            "Of a run: one panel per layer.",
-        ),
-    ] = None,
-    html: Annotated[
-        Path | None,
-        typer.Option(
-            "--html",
-            metavar="FILE.html",
-            help="HTML report of a run.  [default: RUN/analysis.html]",
-        ),
-    ] = None,
-    baseline: Annotated[
-        Path | None,
-        typer.Option(
-            "--baseline",
-            metavar="RUN",
-            help="Run of the same network with another neuron, to compare energy.",
-        ),
-    ] = None,
-    samples: Annotated[
-        int | None,
-        typer.Option("--samples", metavar="N", help="Use only N test samples of a run."),
-    ] = None,
-    json: JsonOption = False,
+    subject: Subject,
+    /,
+    *,
+    context: typer.Context,
+    degree: Degree = None,
+    set_: Settings = None,
+    x: Annotated[list[str] | None, Meta("X|LOW,HIGH")] = None,
+    state: Annotated[list[str] | None, Meta("NAME=LOW,HIGH")] = None,
+    format_: Annotated[str | None, Meta("FORMAT")] = None,
+    rounding: str | None = None,
+    scheme: SchemeName = "horner",
+    figure: Annotated[Path | None, Meta("FILE.png")] = None,
+    html: Annotated[Path | None, Meta("FILE.html")] = None,
+    baseline: Annotated[Path | None, Meta("RUN")] = None,
+    samples: Annotated[Count | None, Meta("N")] = None,
+    json: bool = False,
 ) -> None:
     """Prove properties of a neuron's step, or report on a run.
 
@@ -98,19 +62,29 @@ def analyze(
     interval of each layer, on the test samples. Print the energy of an inference; --baseline
     compares it with another run. Write an HTML report, with --json only if --html is given.
     If a run's family is a Python file or a module, its code is run.
+
+    Options:
+        x: Interval of every input: X for |x| <= X, or LOW,HIGH; NAME=LOW,HIGH for one of several
+            inputs. A run's inputs are those of its test samples. [default: 1]
+        state: Interval of a state, for the ranges. [default: the invariant interval]
+        format_: Bound errors in fixed point: 16.12 (width.fraction) or Q4.12 for every node.
+        figure: Plot of a family: charge, or poles, responses, firing rate and phase plane. Of a
+            run: one panel per layer.
+        html: HTML report of a run. [default: RUN/analysis.html]
+        baseline: Run of the same network with another neuron, to compare energy.
+        samples: Use only N test samples of a run.
     """
     require_suffix("analyze", "--figure", figure, ".png")
+    given = given_options(context)
     if is_run(subject):
-        given: dict[str, Any] = {"--degree": degree, "--set": settings, "--x": x}
-        given |= {"--state": state, "--format": format_, "--rounding": rounding}
-        given |= {"--scheme": None if scheme == "horner" else scheme}
-        _refuse(given, f"applies to a family, but {subject} is a training run")
-        from lnm_codegen.cli.analyze_run import Options, analyze_folder
+        _refuse(given, OF_A_FAMILY, f"applies to a family, but {subject} is a training run")
+        from lnm_codegen.cli.analyze_run import analyze_folder
 
-        analyze_folder(Path(subject), Options(html, figure, baseline, samples, json))
+        analyze_folder(Path(subject), html, figure, baseline, samples, json)
         return
-    given = {"--html": html, "--baseline": baseline, "--samples": samples}
-    _refuse(given, f"applies to a run, but {subject} is a family", _family_note(subject))
+    of_a_run = ("--html", "--baseline", "--samples")
+    conflict = f"applies to a run, but {subject} is a family"
+    _refuse(given, of_a_run, conflict, _family_note(subject))
     from lnm_codegen.analysis.report import analyze as analyzed
     from lnm_codegen.cli.analysis_output import as_dict, print_analysis
 
@@ -118,7 +92,7 @@ def analyze(
         problem, remedy = "--rounding is for fixed point", "Add --format 16.12, say."
         raise ModelError("analyze", problem, remedy=remedy)
     spec = None if format_ is None else parse_format(format_, rounding or "half_up")
-    neuron = resolve(subject, **family_arguments(settings, degree))
+    neuron = resolve(subject, **family_arguments(set_, degree))
     found = analyzed(
         neuron,
         parse_intervals("--x", x or ["1"], [s.name for s in neuron.inputs], symmetric=True),
@@ -162,9 +136,9 @@ def is_run(subject: str) -> bool:
     return subject not in FAMILIES and Path(subject).is_dir()
 
 
-def _refuse(options: dict[str, Any], conflict: str, alternative: str = "") -> None:
-    for option, value in options.items():
-        if value is not None:
+def _refuse(given: list[str], unfit: Sequence[str], conflict: str, alternative: str = "") -> None:
+    for option in given:
+        if option in unfit:
             remedy = f"Omit {option}.{alternative}"
             raise ModelError("analyze", f"{option} {conflict}", remedy=remedy)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,6 @@ import typer
 from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.cli.options import require_page, require_place, write_file
 from lnm_codegen.cli.output import print_heading, print_json, print_table
-from lnm_codegen.validation import require_integer
 
 if TYPE_CHECKING:
     from lnm_codegen.insight import RunAnalysis
@@ -23,48 +21,32 @@ if TYPE_CHECKING:
 PAGE = "analysis.html"
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options of the command.
-
-    Attributes:
-        html: File of the page. None means `PAGE` in the run, or with JSON no page.
-        figure: File of the grid figure, or None.
-        baseline: Another run to compare energy with.
-        samples: Number of test samples, or None for all.
-        json: Print JSON.
-    """
-
-    html: Path | None
-    figure: Path | None
-    baseline: Path | None
-    samples: int | None
-    json: bool
-
-
-def analyze_folder(folder: Path, options: Options) -> None:
-    """Analyse a run, write its page and figure, and print the results."""
-    if options.samples is not None:
-        require_integer("analyze", "--samples", options.samples)
-    place = options.html
-    if place is None and not options.json:
-        place = folder / PAGE
+def analyze_folder(
+    folder: Path,
+    html: Path | None,
+    figure: Path | None,
+    baseline: Path | None,
+    samples: int | None,
+    json: bool,
+) -> None:
+    """Analyse a run, write its page and figure, and print the results; see `analyze`."""
+    place = folder / PAGE if html is None and not json else html
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep between layers
     from lnm_codegen.insight import analyze_run
     from lnm_codegen.insight.tables import as_dict
     from lnm_codegen.train.runs.saved import load_run
 
     run = load_run(folder)
-    baseline = None if options.baseline is None else _baseline(run, options.baseline)
+    other = None if baseline is None else _baseline(run, baseline)
     if place is not None:
         require_page("analyze", "--html", place)
-    if options.figure is not None:
-        require_place("analyze", "--figure", options.figure)
+    if figure is not None:
+        require_place("analyze", "--figure", figure)
         require_matplotlib("analyze")
-    found = analyze_run(run, options.samples)
-    beside = None if baseline is None else _compared(run, found, baseline, options.samples)
-    written = _written(found, beside, place, options.figure)
-    if options.json:
+    found = analyze_run(run, samples)
+    beside = None if other is None else _compared(run, found, other, samples)
+    written = _written(found, beside, place, figure)
+    if json:
         more: dict[str, Any] = {"overhead": None if beside is None else beside.as_dict()}
         print_json({**as_dict(found), **more, "files": [str(path) for path in written]})
         return

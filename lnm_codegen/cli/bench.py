@@ -10,12 +10,9 @@ import typer
 
 from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.cli.options import (
-    DegreeOption,
-    DeviceOption,
-    DtypeOption,
-    JsonOption,
-    OptionalFamilyArgument,
-    SetOption,
+    Degree,
+    Meta,
+    Settings,
     family_arguments,
     parse_integers,
     require_folder,
@@ -25,7 +22,8 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve
 from lnm_codegen.files import unwritable
 from lnm_codegen.language.neuron import require_one_port
-from lnm_codegen.validation import require_one_of
+from lnm_codegen.options import DtypeName
+from lnm_codegen.validation import Count, require_one_of
 
 if TYPE_CHECKING:
     from lnm_codegen.bench.steps import StepCase
@@ -33,64 +31,47 @@ if TYPE_CHECKING:
 
 
 def bench(
-    family: OptionalFamilyArgument = None,
-    degree: DegreeOption = None,
-    settings: SetOption = None,
-    steps: Annotated[
-        str | None,
-        typer.Option(
-            "--steps",
-            metavar="T,...",
-            help="Sequence lengths: 4,16,64, or those of the network.",
-        ),
-    ] = None,
-    neurons: Annotated[
-        str | None,
-        typer.Option("--neurons", metavar="N,C,...", help="Shape of a step: 32,128,256."),
-    ] = None,
-    dtype: DtypeOption = "float32",
-    device: DeviceOption = "cpu",
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of the round-robin.")] = 9,
-    loops: Annotated[
-        bool, typer.Option("--loops/--no-loops", help="Time eager PyTorch loops.")
-    ] = True,
-    compile_: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="Time the loop under torch.compile.")
-    ] = True,
-    peers: Annotated[
-        bool, typer.Option("--peers/--no-peers", help="Time other libraries, if installed.")
-    ] = True,
-    starts: Annotated[
-        bool, typer.Option("--starts/--no-starts", help="Time cold and cached starts.")
-    ] = True,
-    network: Annotated[
-        str | None,
-        typer.Option(
-            "--network",
-            metavar="NAME",
-            help="Compare training steps of a network instead: conv, resnet18, sew_resnet18, vgg11"
-            " or feedforward. FAMILY is lif then by default.",
-        ),
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option("--batch", min=1, help="Samples in a step of the network.")
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option("--size", min=1, help="Side of the network's images, or its features."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder for bench.csv and bench.png, or network.csv."),
-    ] = None,
-    json: JsonOption = False,
+    family: str | None = None,
+    /,
+    *,
+    degree: Degree = None,
+    set_: Settings = None,
+    steps: Annotated[str | None, Meta("T,...")] = None,
+    neurons: Annotated[str | None, Meta("N,C,...")] = None,
+    dtype: DtypeName = "float32",
+    device: str = "cpu",
+    rounds: Count = 9,
+    loops: bool = True,
+    compile_: bool = True,
+    peers: bool = True,
+    starts: bool = True,
+    network: Annotated[str | None, Meta("NAME")] = None,
+    batch: Count | None = None,
+    size: Count | None = None,
+    out: Annotated[Path | None, Meta("DIR")] = None,
+    json: bool = False,
 ) -> None:
-    """Time a neuron or network beside the floor and other libraries."""
+    """Time a neuron or network beside the floor and other libraries.
+
+    Options:
+        steps: Sequence lengths: 4,16,64, or those of the network.
+        neurons: Shape of a step: 32,128,256.
+        rounds: Rounds of the round-robin.
+        loops: Time eager PyTorch loops.
+        compile_: Time the loop under torch.compile.
+        peers: Time other libraries, if installed.
+        starts: Time cold and cached starts.
+        network: Compare training steps of a network instead: conv, resnet18, sew_resnet18, vgg11
+            or feedforward. FAMILY is lif then by default.
+        batch: Samples in a step of the network.
+        size: Side of the network's images, or its features.
+        out: Folder for bench.csv and bench.png, or network.csv.
+    """
     from lnm_codegen.bench import measure
     from lnm_codegen.nn.bits import settle_cache
 
     word = family or ("lnm" if network is None else "lif")
-    arguments = family_arguments(settings, degree)
+    arguments = family_arguments(set_, degree)
     neuron = resolve(word, **arguments)
     lengths = None if steps is None else _lengths(steps)
     measure.require_device(device)

@@ -6,13 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lnm_codegen.cli.options import (
-    DegreeOption,
-    FamilyArgument,
-    JsonOption,
-    SetOption,
-    family_arguments,
-)
+from lnm_codegen.cli.options import Degree, Meta, Settings, family_arguments
 from lnm_codegen.cli.output import print_json, print_table
 from lnm_codegen.families.library import resolve
 
@@ -21,18 +15,13 @@ if TYPE_CHECKING:
 
 
 def check(
-    family: FamilyArgument,
-    degree: DegreeOption = None,
-    settings: SetOption = None,
-    scale: Annotated[
-        float | None,
-        typer.Option(
-            "--scale",
-            metavar="S",
-            help="Draw inputs in [-S, 2 S].  [default: 1, or a power of 2 at which it spikes]",
-        ),
-    ] = None,
-    json: JsonOption = False,
+    family: str,
+    /,
+    *,
+    degree: Degree = None,
+    set_: Settings = None,
+    scale: Annotated[float | None, Meta("S")] = None,
+    json: bool = False,
 ) -> None:
     """Compare every backend with the interpreter.
 
@@ -42,8 +31,11 @@ def check(
     equal. Inputs are drawn at a scale at which spikes occur. Where no such scale is found, the
     verdict names the spikes that are not compared. Exits with 1 if rounding cannot explain a
     difference.
+
+    Options:
+        scale: Draw inputs in [-S, 2 S]. [default: 1, or a power of 2 at which it spikes]
     """
-    neuron = resolve(family, **family_arguments(settings, degree))
+    neuron = resolve(family, **family_arguments(set_, degree))
     from lnm_codegen.nn.bits import settle_cache
     from lnm_codegen.nn.check import (
         SHAPE,

@@ -8,57 +8,29 @@ from typing import Annotated
 
 import typer
 
-from lnm_codegen.cli.options import JsonOption, require_place, require_suffix, write_file
+from lnm_codegen.cli.options import Meta, require_place, require_suffix, write_file
 from lnm_codegen.cli.output import json_text, print_json, print_table
 from lnm_codegen.files import write_all
 
 
 def compare(
-    plan: Annotated[
-        Path, typer.Argument(metavar="PLAN.toml", help="Neurons, searched settings and seeds.")
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of runs, table and figure. [default: runs/PLAN]"),
-    ] = None,
-    results: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.csv", help="Results. [default: results.csv in the folder]"),
-    ] = None,
-    jobs: Annotated[int, typer.Option(metavar="N", help="Number of processes.")] = 1,
-    row: Annotated[
-        str | None, typer.Option(metavar="ROW", help="A row, or a text in names of several rows.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Only final runs of this seed.")
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(metavar="N", help="Only the first N seeds of the plan.")
-    ] = None,
-    phase: Annotated[
-        str | None, typer.Option(metavar="PHASE", help="Only this phase: search or final.")
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(metavar="N", help="Begin no run after N minutes.")
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the data, if they need one.")
-    ] = None,
-    reference: Annotated[
-        str | None,
-        typer.Option(metavar="ROW", help="Row that the others are compared with; the plan's."),
-    ] = None,
-    figure: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Also write the figure here: .svg, .pdf or .png."),
-    ] = None,
-    table: Annotated[
-        bool, typer.Option("--table", help="Print the table of the results so far; run nothing.")
-    ] = False,
-    search: Annotated[
-        bool, typer.Option("--search", help="Print every searched setting; run nothing.")
-    ] = False,
-    json: JsonOption = False,
+    plan: Annotated[Path, Meta("PLAN.toml")],
+    /,
+    *,
+    out: Annotated[Path | None, Meta("DIR")] = None,
+    results: Annotated[Path | None, Meta("FILE.csv")] = None,
+    jobs: Annotated[int, Meta("N")] = 1,
+    row: Annotated[str | None, Meta("ROW")] = None,
+    seed: Annotated[int | None, Meta("N")] = None,
+    seeds: Annotated[int | None, Meta("N")] = None,
+    phase: Annotated[str | None, Meta("PHASE")] = None,
+    minutes: Annotated[float | None, Meta("N")] = None,
+    data_dir: Annotated[Path | None, Meta("DIR")] = None,
+    reference: Annotated[str | None, Meta("ROW")] = None,
+    figure: Annotated[Path | None, Meta("FILE")] = None,
+    table: bool = False,
+    search: bool = False,
+    json: bool = False,
 ) -> None:
     """Compare neurons over seeds, on any data that `lnm train` takes.
 
@@ -66,6 +38,22 @@ def compare(
     all training samples, and tests it once. May be stopped at any moment: the same command goes on.
     Writes a run folder for each run, results.csv, table.md, table.json and figure.svg. If a row
     names a Python file, that file is run.
+
+    Options:
+        plan: Neurons, searched settings and seeds.
+        out: Folder of runs, table and figure. [default: runs/PLAN]
+        results: Results. [default: results.csv in the folder]
+        jobs: Number of processes.
+        row: A row, or a text in names of several rows.
+        seed: Only final runs of this seed.
+        seeds: Only the first N seeds of the plan.
+        phase: Only this phase: search or final.
+        minutes: Begin no run after N minutes.
+        data_dir: Folder of the data, if they need one.
+        reference: Row that the others are compared with; the plan's.
+        figure: Also write the figure here: .svg, .pdf or .png.
+        table: Print the table of the results so far; run nothing.
+        search: Print every searched setting; run nothing.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep between layers
     if figure is not None:

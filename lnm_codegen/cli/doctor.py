@@ -13,7 +13,6 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from lnm_codegen.cli.options import JsonOption
 from lnm_codegen.cli.output import print_json, print_table
 from lnm_codegen.errors import LnmError
 
@@ -30,7 +29,7 @@ class Finding:
     needed_for: str
 
 
-def doctor(json: JsonOption = False) -> None:
+def doctor(*, json: bool = False) -> None:
     """Report on the tools, packages and devices of this machine."""
     findings = examine()
     if json:

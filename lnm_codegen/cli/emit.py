@@ -1,255 +1,201 @@
-"""`lnm emit`: generated source in a folder."""
+"""`lnm emit` and `lnm package`: source of a neuron in a folder."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 
 import lnm_codegen.compiler.emit as emission
 from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
-from lnm_codegen.backends.base import Source
-from lnm_codegen.cli.emit_fixed import (
-    DEFAULT,
-    CoefficientsOption,
-    FixedOptions,
-    FormatOption,
-    FormsOption,
-    MultiplierOption,
-    NeuronsOption,
-    OptionalRoundingOption,
-    ShiftAddOption,
-    VectorsOption,
-    fixed_options,
-    print_circuit_notes,
-    print_fixed_notes,
+from lnm_codegen.backends.fixed import (
+    FORMS,
+    CoefficientsName,
+    MultiplierName,
+    Neurons,
+    Rtl,
+    ShiftAdd,
+    Vectors,
 )
-from lnm_codegen.cli.network import (
-    AccumulateOption,
-    AllOption,
-    LanesOption,
-    LoadPortOption,
-    NetworkOption,
-    NetworkOptions,
-    WeightsOption,
-    require_network,
-    write_network,
-)
-from lnm_codegen.cli.options import (
-    DtypeOption,
-    OptionalFamilyArgument,
-    SchemeOption,
-    SetOption,
-    family_arguments,
-)
+from lnm_codegen.cli.options import Meta, Settings, family_arguments, parse_format, parse_words
 from lnm_codegen.cli.output import write_together
+from lnm_codegen.compiler.formats import load_spec
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve
+from lnm_codegen.hardware.notes import rounded_note, width_note, zero_note
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import require_name
 from lnm_codegen.options import DtypeName, PackageName, SchemeName, TargetName
 
-MOST_DEGREES = 64
+DEFAULT = "16.12"
+"""The default format of a circuit."""
 FLOATING = ",".join(BACKENDS)
 """Backends that are written by default."""
-
-OutOption = Annotated[
-    Path | None,
-    typer.Option("--out", metavar="DIR", file_okay=False, help="Folder to write into."),
-]
-PackageOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--package",
-        metavar="DIR",
-        file_okay=False,
-        help="Write an installable folder instead, for one backend: c, triton or cuda.",
-    ),
-]
-DegreesOption = Annotated[
-    str | None,
-    typer.Option("--degree", metavar="D|D..D", help="A degree, or a range: 1..4."),
-]
-BackendsOption = Annotated[
-    str,
-    typer.Option("--backend", metavar="NAME,...", help=f"{', '.join(BACKENDS | FIXED_BACKENDS)}."),
-]
-NameOption = Annotated[
-    str | None,
-    typer.Option("--name", help="Name of files and functions.  [default: the neuron's]"),
-]
-RunOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--run",
-        metavar="RUN",
-        help="A folder that `lnm train` wrote, instead of FAMILY. With --backend verilog, each"
-        " neuron layer becomes an array. If its family is a Python file, that file is run.",
-    ),
-]
-
-NOT_FOR_RUN = {
-    "--package": "a run is written as circuits or as a network",
-    "--degree": "the run has its neurons",
-    "--set": "the run has its neurons",
-    "--rounding": "a run rounds half up, unless --format is a spec.toml with another rounding",
-    "--dtype": "a run is written in integers",
-    "--scheme": "polynomials of a run are in Horner's scheme",
-    "--name": "the files have the names of the layers",
-}
-"""Option that does not apply to `--run` -> the reason; other options concern one circuit."""
+MOST_DEGREES = 64
 
 
 def emit(
-    family: OptionalFamilyArgument = None,
-    out: OutOption = None,
-    package: PackageOption = None,
-    degree: DegreesOption = None,
-    backend: BackendsOption = FLOATING,
-    dtype: DtypeOption = "float32",
-    scheme: SchemeOption = "horner",
-    name: NameOption = None,
-    settings: SetOption = None,
-    run: RunOption = None,
-    format_: FormatOption = None,
-    rounding: OptionalRoundingOption = None,
-    forms: FormsOption = None,
-    neurons: NeuronsOption = None,
-    coefficients: CoefficientsOption = None,
-    multiplier: MultiplierOption = None,
-    shift_add: ShiftAddOption = None,
-    vectors: VectorsOption = None,
-    network: NetworkOption = False,
-    weights: WeightsOption = None,
-    accumulate: AccumulateOption = None,
-    lanes: LanesOption = None,
-    load_port: LoadPortOption = False,
-    every: AllOption = False,
+    family: str,
+    /,
+    *,
+    out: Annotated[Path, Meta("DIR")],
+    degree: Annotated[str | None, Meta("D|D..D")] = None,
+    backend: Annotated[str, Meta("NAME,...")] = FLOATING,
+    dtype: DtypeName = "float32",
+    scheme: SchemeName = "horner",
+    name: Annotated[str | None, Meta("NAME")] = None,
+    set_: Settings = None,
+    format_: Annotated[str | None, Meta("FORMAT|FILE.toml")] = None,
+    rounding: str | None = None,
+    forms: Annotated[str | None, Meta("FORM,...")] = None,
+    neurons: Annotated[Neurons | None, Meta("N")] = None,
+    coefficients: CoefficientsName | None = None,
+    multiplier: MultiplierName | None = None,
+    shift_add: Annotated[ShiftAdd | None, Meta("DIGITS")] = None,
+    vectors: Annotated[Vectors | None, Meta("N")] = None,
 ) -> None:
     """Write source for a neuron.
 
-    The files go to DIR/<backend>/<name>/; their paths are printed, one a line, or with --run their
-    number. With --degree the name is <family>_degree<D>, so that several can be linked into one
-    program. All files are generated before the first is written. With --package, DIR (for a range
-    of degrees DIR/<name>) becomes a folder that pip installs, with function, layer, sources and a
-    numeric test; it does not need this package. With --format, backend c writes the integer model.
-    With --run the files go to DIR/verilog/<layer>/, with golden vectors of its held-out samples.
-    With --run and --network DIR becomes the whole network in integers, network.json and its source.
+    The files go to DIR/<backend>/<name>/; their paths are printed, one a line. With --degree the
+    name is <family>_degree<D>, so that several can be linked into one program. All files are
+    generated before the first is written. With --format, backend c writes the integer model.
+
+    Options:
+        out: Folder to write into.
+        degree: A degree, or a range: 1..4.
+        backend: Of torch, c, triton, cuda, onnx, verilog.
+        name: Name of files and functions. [default: the neuron's]
+        format_: Fixed point: 16.12 (width.fraction) or Q4.12 for every node, or a file that `lnm
+            quantize` wrote. The default of verilog is 16.12.
+        forms: Forms of a circuit: comb, core, seq, array.
+        neurons: Neurons of an array. [default: 256]
+        coefficients: Coefficients of a circuit.
+        multiplier: Multiplier of a circuit.
+        shift_add: Signed digits up to which a product with a constant becomes shifts and sums.
+            [default: 2]
+        vectors: Golden vectors of a circuit. [default: 2000]
     """
-    _require_one("--out DIR", out, "--package DIR", package)
-    _require_one("FAMILY", family, "--run RUN", run)
-    circuit = {
-        "--forms": forms, "--neurons": neurons, "--coefficients": coefficients,
-        "--multiplier": multiplier, "--shift-add": shift_add, "--vectors": vectors,
+    backends = list(dict.fromkeys(word.strip() for word in backend.split(",")))
+    circuit: dict[str, Any] = {
+        "forms": None if forms is None else parse_words("emit", "--forms", forms, FORMS),
+        "neurons": neurons, "coefficients": coefficients, "multiplier": multiplier,
+        "shift_add": shift_add, "vectors": vectors,
     }  # fmt: skip
-    options = NetworkOptions(weights, accumulate, lanes, load_port, every, vectors)
-    require_network(run, network, options)
-    if run is not None:
-        given: dict[str, object] = {"--package": package, "--degree": degree}
-        given |= {"--set": settings, "--rounding": rounding, **circuit}
-        given |= {"--vectors": None} if network else {}
-        given |= {"--dtype": None if dtype == "float32" else dtype}
-        given |= {"--scheme": None if scheme == "horner" else scheme}
-        given |= {} if network else {"--name": name}
-        _refuse_run([word for word, value in given.items() if value is not None])
-        if network:
-            write_network(run, out or Path(), backend, name, format_, options)
-            return
-        if backend != "verilog":
-            problem, remedy = f"--run with --backend {backend}", "Add --backend verilog."
-            raise ModelError("emit", problem, "verilog; c with --network", remedy)
-        from lnm_codegen.cli.runs import run_sources
-
-        sources = run_sources(run, format_ or DEFAULT)
-    else:
-        if name is not None:
-            require_name("--name", name)
-        backends = list(dict.fromkeys(word.strip() for word in backend.split(",")))
-        models = _neurons(family or "", degree, name, settings)
-        if package is not None:
-            _refuse_package(backends, {"--format": format_, "--rounding": rounding, **circuit})
-            sources = _packages(models, backends[0], dtype, scheme)
-        else:
-            fixed = fixed_options(backends, format_, rounding, circuit, dtype != "float32")
-            sources = _emitted(models, backends, dtype, scheme, fixed)
-    folder = out or package or Path()
-    paths = write_together(sources, folder)
-    for line in paths if run is None else [f"{len(paths)} files written to {folder}"]:
-        typer.echo(line)
-    if run is not None:
-        print_circuit_notes(sources)
-    elif package is None:
-        print_fixed_notes(models, backends, scheme, fixed)
-
-
-def _emitted(
-    neurons: list[tuple[str, Neuron]],
-    backends: list[str],
-    dtype: DtypeName,
-    scheme: SchemeName,
-    fixed: FixedOptions,
-) -> dict[Path, Source]:
-    return {
+    circuit = {word: value for word, value in circuit.items() if value is not None}
+    spec = _spec(backends, format_, rounding, dtype, circuit)
+    options: dict[str, dict[str, Any]] = {
+        target: {} if spec is None else {"spec": spec} for target in backends
+    }
+    if "verilog" in backends:
+        default = spec or parse_format(DEFAULT, rounding or "half_up")
+        options["verilog"] = {"spec": default, "rtl": Rtl(**circuit)}
+    models = _neurons(family, degree, name, set_)
+    sources = {
         Path(target) / title: emission.emit(
-            neuron,
-            cast("TargetName", target),
-            name=title,
-            dtype=dtype,
-            scheme=scheme,
-            **fixed.options(target),
+            neuron, cast("TargetName", target), name=title, dtype=dtype, scheme=scheme, **given
         )
-        for title, neuron in neurons
-        for target in backends
+        for title, neuron in models
+        for target, given in options.items()
     }
+    for path in write_together(sources, out):
+        typer.echo(path)
+    formats = [given["spec"] for given in options.values() if "spec" in given]
+    for title, neuron in models if formats else ():
+        model = emission.fixed_model_of(neuron, formats[0], name=title, scheme=scheme)
+        integers = {c.name: c.integers for c in model.coefficients}
+        reals = {c.name: c.reals for c in model.coefficients}
+        width = width_note(model.program) if "verilog" in backends else None
+        print_notes(title, model.program, integers, reals, width)
 
 
-def _packages(
-    neurons: list[tuple[str, Neuron]], backend: str, dtype: DtypeName, scheme: SchemeName
-) -> dict[Path, Source]:
-    return {
-        Path(title if len(neurons) > 1 else "."): emission.package(
-            neuron, cast("PackageName", backend), name=title, dtype=dtype, scheme=scheme
+def package(
+    family: str,
+    /,
+    *,
+    backend: PackageName,
+    out: Annotated[Path, Meta("DIR")],
+    degree: Annotated[str | None, Meta("D|D..D")] = None,
+    dtype: DtypeName = "float32",
+    scheme: SchemeName = "horner",
+    name: Annotated[str | None, Meta("NAME")] = None,
+    set_: Settings = None,
+) -> None:
+    """Write a folder that pip installs.
+
+    DIR (for a range of degrees DIR/<name>) has function, layer, sources and a numeric test of the
+    neuron. It does not need this package.
+
+    Options:
+        backend: Language of the kernels.
+        out: Folder to write into.
+        degree: A degree, or a range: 1..4.
+        name: Name of files and functions. [default: the neuron's]
+    """
+    models = _neurons(family, degree, name, set_)
+    sources = {
+        Path(title if len(models) > 1 else "."): emission.package(
+            neuron, backend, name=title, dtype=dtype, scheme=scheme
         )
-        for title, neuron in neurons
+        for title, neuron in models
     }
+    for path in write_together(sources, out, "package"):
+        typer.echo(path)
 
 
-def _require_one(first: str, a: object, second: str, b: object) -> None:
-    if (a is None) == (b is None):
-        problem = f"{'neither' if a is None else 'both'} of {first} and {second} given"
-        raise ModelError("emit", problem, remedy=f"Give {first} or {second}.")
+def _spec(
+    backends: list[str],
+    format_: str | None,
+    rounding: str | None,
+    dtype: str,
+    circuit: Mapping[str, Any],
+) -> Fixed | FixedSpec | None:
+    """Return the format, if any; raise ModelError for options that no backend reads."""
+    if circuit and "verilog" not in backends:
+        option = f"--{next(iter(circuit)).replace('_', '-')}"
+        remedy = f"Add --backend verilog, or omit {option}."
+        raise ModelError("emit", f"{option} is for circuits", remedy=remedy)
+    if rounding is not None and format_ is None and "verilog" not in backends:
+        raise ModelError("emit", "--rounding is for fixed point", remedy="Add --format 16.12, say.")
+    for target in backends if format_ is not None else ():
+        if target not in FIXED_BACKENDS:
+            problem = f"--format with backend {target!r}, which has no fixed point"
+            raise ModelError("emit", problem, FIXED_BACKENDS, "Add --backend verilog, say.")
+    if dtype != "float32" and (format_ is not None or not BACKENDS.keys() & {*backends}):
+        remedy = "Omit --dtype or --format."
+        raise ModelError("emit", "--dtype is for floating point", remedy=remedy)
+    if format_ is None:
+        return None
+    if not format_.endswith(".toml"):
+        return parse_format(format_, rounding or "half_up")
+    if rounding is not None:
+        raise ModelError("emit", f"--rounding with {format_}", remedy="Omit --rounding.")
+    return load_spec(Path(format_))
 
 
-def _refuse_package(backends: list[str], options: dict[str, object]) -> None:
-    """Refuse several backends, and options of fixed point or of a circuit that are given."""
-    if len(backends) != 1:
-        raise ModelError(
-            "emit",
-            f"--package with --backend {','.join(backends)}",
-            "one backend",
-            "Add --backend c, say.",
-        )
-    given = [option for option, value in options.items() if value is not None]
-    if given:
-        remedy = f"Omit {', '.join(given)}."
-        raise ModelError("emit", f"--package with {given[0]}", remedy=remedy)
-
-
-def _refuse_run(given: list[str]) -> None:
-    """Refuse options that do not apply to `--run`, with the reason of the first."""
-    if given:
-        reason = NOT_FOR_RUN.get(given[0], "each layer of a run has a circuit of its own")
-        raise ModelError(
-            "emit", f"{given[0]} with --run: {reason}", remedy=f"Omit {', '.join(given)}."
-        )
+def print_notes(
+    name: str,
+    program: fx.Program,
+    integers: Mapping[str, Sequence[int]],
+    reals: Mapping[str, Sequence[float]],
+    width: str | None,
+) -> None:
+    """Print notes on a neuron in fixed point on standard error."""
+    for note in (zero_note(integers), rounded_note(program, integers, reals), width):
+        if note is not None:
+            typer.echo(f"note: {name}: {note}.", err=True)
 
 
 def _neurons(
     family: str, degree: str | None, name: str | None, settings: list[str] | None
 ) -> list[tuple[str, Neuron]]:
     """Return each neuron with the name of its files."""
+    if name is not None:
+        require_name("--name", name)
     degrees, several = parse_degrees(degree)
     found = []
     for d in degrees:
@@ -273,9 +219,7 @@ def parse_degrees(text: str | None) -> tuple[list[int | None], bool]:
         raise ModelError(f"--degree {text!r}", "not a degree", "an integer, or a range as in 1..4")
     low, high = int(match[1]), int(match[2] or match[1])
     if not low <= high < low + MOST_DEGREES:
-        raise ModelError(
-            f"--degree {text!r}",
-            f"the range is {'empty' if low > high else 'too long'}",
-            f"low..high with low <= high, at most {MOST_DEGREES} degrees",
-        )
+        problem = f"the range is {'empty' if low > high else 'too long'}"
+        accepted = f"low..high with low <= high, at most {MOST_DEGREES} degrees"
+        raise ModelError(f"--degree {text!r}", problem, accepted)
     return list(range(low, high + 1)), match[2] is not None

@@ -3,42 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, cast, get_args
+from typing import Annotated
 
 import typer
 
-from lnm_codegen.cli.options import (
-    DegreeOption,
-    DeviceOption,
-    DtypeOption,
-    FamilyArgument,
-    JsonOption,
-    SetOption,
-    family_arguments,
-    parse_integers,
-)
+from lnm_codegen.cli.options import Degree, Meta, Settings, family_arguments, parse_integers
 from lnm_codegen.cli.output import print_json
 from lnm_codegen.families.library import resolve
-from lnm_codegen.options import BackendName
+from lnm_codegen.options import BackendName, DtypeName
 from lnm_codegen.validation import require_one_of
 
 
 def explain(
-    family: FamilyArgument,
-    shape: Annotated[
-        str,
-        typer.Option("--shape", metavar="T,N,...", help="Shape of the input, T,N,C,H,W say."),
-    ],
-    degree: DegreeOption = None,
-    settings: SetOption = None,
-    dtype: DtypeOption = "float32",
-    device: DeviceOption = "cpu",
-    backend: Annotated[
-        str, typer.Option("--backend", help=f"{', '.join(get_args(BackendName))}.")
-    ] = "auto",
-    json: JsonOption = False,
+    family: str,
+    /,
+    *,
+    shape: Annotated[str, Meta("T,N,...")],
+    degree: Degree = None,
+    set_: Settings = None,
+    dtype: DtypeName = "float32",
+    device: str = "cpu",
+    backend: BackendName = "auto",
+    json: bool = False,
 ) -> None:
-    """Show the kernel for a shape and its memory traffic."""
+    """Show the kernel for a shape and its memory traffic.
+
+    Options:
+        shape: Shape of the input, T,N,C,H,W say.
+        backend: Backend of the layer.
+    """
     from lnm_codegen.nn import NeuronLayer
     from lnm_codegen.nn.arguments import require_dtype
     from lnm_codegen.nn.explain import shaped
@@ -46,10 +39,9 @@ def explain(
     sizes = parse_integers("explain", "shape", shape, "T,N or T,N,C,...", low=0, count=2)
     kind = require_dtype("explain", dtype)
     require_one_of("explain", "device", device, ("cpu", "cuda"))
-    neuron = resolve(family, **family_arguments(settings, degree))
+    neuron = resolve(family, **family_arguments(set_, degree))
     rows = sizes[2:] or (1,)
-    name = cast("BackendName", backend)  # which the layer validates
-    layer = NeuronLayer(neuron, channels=rows[0], shape=rows, backend=name)
+    layer = NeuronLayer(neuron, channels=rows[0], shape=rows, backend=backend)
     found = layer.explain(*(shaped(sizes, kind, device) for _ in neuron.inputs))
     if json:
         print_json(asdict(found))

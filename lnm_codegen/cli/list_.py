@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from lnm_codegen.cli.options import JsonOption
 from lnm_codegen.cli.output import print_json, print_table
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.language.family import Family
 
 
-def list_families(json: JsonOption = False) -> None:
+def list_families(*, json: bool = False) -> None:
     """List the built-in families.
 
     The other commands give a family these arguments with `--degree` and `--set`.

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and the parsing of their values."""
+"""Options of verbs: their declarations, and the parsing of their values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from inspect import Parameter, getdoc, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
 import typer
 
@@ -19,70 +21,126 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.files import unwritable, write_whole
 from lnm_codegen.ir.types import Fixed
 from lnm_codegen.language.surrogate import SURROGATES, Surrogate, surrogate_named
-from lnm_codegen.options import DtypeName, SchemeName
-from lnm_codegen.validation import did_you_mean, wrong
+from lnm_codegen.validation import (
+    Accepted,
+    Declared,
+    declared_type,
+    did_you_mean,
+    require_accepted,
+    wrong,
+)
 
-FAMILY_HELP = "A built-in name, a .toml file, file.py:function or module:function"
 FORMAT_HELP = "16.12 (width.fraction) or Q4.12 for every node"
-ROUNDING_HELP = "half_up, truncate or convergent"
-MOST_SEEDS = 32
 WIDE = 18
 """Bits of a format; `parse_format` notes a wider Qm.n whose m may be meant as the width."""
 
-_FAMILY = typer.Argument(metavar="FAMILY", help=f"{FAMILY_HELP}.")
-FamilyArgument = Annotated[str, _FAMILY]
-OptionalFamilyArgument = Annotated[str | None, _FAMILY]
-SubjectArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="FAMILY|RUN", help=f"{FAMILY_HELP}; or a folder that `lnm train` wrote."
-    ),
-]
-RunArgument = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A folder that `lnm train` wrote.")
-]
-DegreeOption = Annotated[
-    int | None, typer.Option("--degree", metavar="D", help="Degree, if the family takes one.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="An argument of the family; repeat it. VALUE is a number, true, false, none, a word,"
-        " or several with commas, theta=0,0.5; surrogate=atan or surrogate=atan(alpha=3).",
-    ),
-]
-if TYPE_CHECKING:  # a verb passes on any word, and the function that it calls validates it
-    SchemeOption = SchemeName
-    DtypeOption = DtypeName
-else:
-    SchemeOption = Annotated[
-        str, typer.Option("--scheme", help="Evaluation of polynomials: horner or estrin.")
-    ]
-    DtypeOption = Annotated[
-        str,
-        typer.Option("--dtype", help="Type of sequences: float32, float64, bfloat16 or float16."),
-    ]
-RoundingOption = Annotated[str, typer.Option("--rounding", help=f"{ROUNDING_HELP}.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
-TargetOption = Annotated[
-    str, typer.Option("--target", metavar="NAME", help="ecp5, ice40 or xilinx.")
-]
-SeedsOption = Annotated[
-    int, typer.Option("--seeds", metavar="N", help="Place and route for seeds 1 to N.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+# Verbs: functions whose parameters are the arguments and options of the command line.
 
 
-def x_option(note: str) -> Any:
-    """Return the option `--x` of a verb; `note` is the end of its help."""
-    return typer.Option(
-        "--x",
-        metavar="X|LOW,HIGH",
-        help="Interval of every input: X for |x| <= X, or LOW,HIGH; NAME=LOW,HIGH for one of"
-        f" several inputs. {note}",
-    )
+class Meta(str):
+    """Placeholder of an option in the help: `Annotated[str, Meta("T,...")]`."""
+
+
+class Note(str):
+    """Help of an option that the docstring of its verb lacks."""
+
+
+Settings: TypeAlias = Annotated[list[str] | None, Meta("KEY=VALUE")]
+Degree: TypeAlias = Annotated[int | None, Meta("D")]
+Seeds: TypeAlias = Annotated[int, Accepted(low=1, high=32), Meta("N")]
+Subject: TypeAlias = Annotated[str, Meta("FAMILY|RUN")]
+HELP = {
+    "family": "A built-in name, a .toml file, file.py:function or module:function.",
+    "subject": "A built-in name, a .toml file, file.py:function or module:function; or a folder"
+    " that `lnm train` wrote.",
+    "run": "A folder that `lnm train` wrote.",
+    "degree": "Degree, if the family takes one.",
+    "set": "An argument of the family; repeat it. VALUE is a number, true, false, none, a word, or"
+    " several with commas, theta=0,0.5; surrogate=atan or surrogate=atan(alpha=3).",
+    "folder": "A folder that `lnm emit --backend verilog` wrote.",
+    "scheme": "Evaluation of polynomials.",
+    "dtype": "Type of sequences.",
+    "rounding": "half_up, truncate or convergent.  [default: half_up]",
+    "device": "cpu or cuda.",
+    "target": "ecp5, ice40 or xilinx.",
+    "seeds": "Place and route for seeds 1 to N.",
+    "x": "Interval of every input: X for |x| <= X, or LOW,HIGH; NAME=LOW,HIGH for one of several"
+    " inputs.",
+    "json": "Print JSON.",
+}
+"""Parameter that several verbs have -> its help, unless the docstring of the verb has another."""
+
+
+def word_of(parameter: str) -> str:
+    """Return the word of a parameter on the command line: `shift_add` is --shift-add."""
+    return parameter.strip("_").replace("_", "-")
+
+
+def as_verb(name: str, function: Callable[..., None]) -> Callable[..., None]:
+    """Return a function for Typer that has an option for each parameter of a verb.
+
+    A parameter that is positional alone is an argument; any other is an option of its name. Its
+    type declares placeholder and accepted values; the section Options of the docstring, its help.
+    """
+    whole = signature(function, eval_str=True)
+    summary, notes = _docstring(function)
+    parameters = []
+    for p in whole.parameters.values():
+        declared, word = declared_type(p.annotation), word_of(p.name)
+        meta = next((str(mark) for mark in declared.marks if isinstance(mark, Meta)), None)
+        note = next((mark for mark in declared.marks if isinstance(mark, Note)), None)
+        note = note or notes.get(p.name, HELP.get(word, "")) + _bounds(declared)
+        kind = declared.kind
+        if get_origin(kind) is Literal:
+            kind, meta = str, meta or "|".join(get_args(kind))
+        flags = [f"--{word}/--no-{word}" if p.default is True else f"--{word}"]
+        flags += [mark for mark in declared.marks if type(mark) is str]
+        shown = typer.Option(*flags, metavar=meta, help=note)
+        if p.kind is Parameter.POSITIONAL_ONLY:
+            shown = typer.Argument(metavar=meta or word.upper(), help=note)
+        hint = p.annotation
+        if kind is not typer.Context:
+            hint = Annotated[kind | None if declared.optional else kind, shown]
+        parameters.append(p.replace(kind=Parameter.KEYWORD_ONLY, annotation=hint))
+
+    def run(**given: Any) -> None:
+        for p in whole.parameters.values():
+            declared = replace(declared_type(p.annotation), optional=False)
+            if given[p.name] is not None:
+                require_accepted(name, f"--{word_of(p.name)}", given[p.name], declared)
+        first = [p.name for p in whole.parameters.values() if p.kind is Parameter.POSITIONAL_ONLY]
+        arguments = [given.pop(word) for word in first]
+        function(*arguments, **given)
+
+    run.__doc__ = summary
+    run.__signature__ = whole.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return run
+
+
+def _bounds(declared: Declared) -> str:
+    """Return the bounds of a declared number, for its help."""
+    found = next((mark for mark in declared.marks if isinstance(mark, Accepted)), None)
+    if found is None or found.low is None:
+        return ""
+    return f"  [{found.low} to {found.high}]" if found.high is not None else f"  [>= {found.low}]"
+
+
+def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
+    """Return the text before the section Options of a docstring, and parameter -> its help."""
+    summary, _, text = (getdoc(function) or "").partition("\n\nOptions:\n")
+    words = re.split(r"^    (\w+): ", text, flags=re.M)[1:]
+    notes = {key: " ".join(note.split()) for key, note in zip(words[::2], words[1::2], strict=True)}
+    return summary, {key: note.replace("[default:", " [default:") for key, note in notes.items()}
+
+
+def given_options(context: typer.Context) -> list[str]:
+    """Return the options that the command line has, in the order of the verb's signature."""
+    source = context.get_parameter_source
+    return [f"--{word_of(p)}" for p in context.params if source(p).name == "COMMANDLINE"]  # type: ignore[union-attr]
+
+
+# Values of options.
 
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
@@ -226,6 +284,14 @@ def parse_integers(
     if len(words) < count or not all(w.isdecimal() and int(w) >= low for w in words):
         raise wrong(verb, word, text, accepted)
     return tuple(int(w) for w in words)
+
+
+def parse_words(verb: str, option: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Return the words of `comb,core`, each a known one."""
+    words = tuple(word.strip() for word in text.split(","))
+    if not set(words) <= {*known}:
+        raise wrong(verb, option, text, f"some of {', '.join(known)}")
+    return words
 
 
 def require_suffix(verb: str, option: str, path: Path | None, *suffixes: str) -> None:

@@ -7,20 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lnm_codegen.cli.options import (
-    FORMAT_HELP,
-    MOST_SEEDS,
-    JsonOption,
-    RunArgument,
-    SeedsOption,
-    TargetOption,
-    require_page,
-    write_file,
-)
+from lnm_codegen.cli.options import Meta, Seeds, require_page, write_file
 from lnm_codegen.cli.output import print_heading, print_json, print_table
 from lnm_codegen.cli.runs import arrays_of_run, read_run, specs_of
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.validation import require_integer, require_one_of
+from lnm_codegen.validation import require_one_of
 
 if TYPE_CHECKING:
     from lnm_codegen.deploy.arrays import NetworkReport
@@ -31,30 +22,16 @@ if TYPE_CHECKING:
 
 
 def report(
-    run: RunArgument,
-    baseline: Annotated[
-        Path,
-        typer.Option("--baseline", metavar="RUN", help="The same network with another neuron."),
-    ],
-    format_: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            metavar="FORMAT",
-            help=f"{FORMAT_HELP}; what `lnm quantize` wrote; or auto, the smallest width on the"
-            " run's data.",
-        ),
-    ] = "16.12",
-    target: TargetOption = "ecp5",
-    seeds: SeedsOption = 3,
-    synth: Annotated[
-        bool, typer.Option("--synth/--no-synth", help="Synthesise the arrays.")
-    ] = True,
-    html: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE.html", help="HTML page with tables and figures."),
-    ] = None,
-    json: JsonOption = False,
+    run: Path,
+    /,
+    *,
+    baseline: Annotated[Path, Meta("RUN")],
+    format_: Annotated[str, Meta("FORMAT")] = "16.12",
+    target: Annotated[str, Meta("NAME")] = "ecp5",
+    seeds: Seeds = 3,
+    synth: bool = True,
+    html: Annotated[Path | None, Meta("FILE.html")] = None,
+    json: bool = False,
 ) -> None:
     """Compare two trained networks in fixed point.
 
@@ -63,9 +40,15 @@ def report(
     that hold out training samples (validation). If a run's family is a
     Python file, that file is run. Power and energy are not reported, since no open tool
     estimates them. Nothing is written without --html.
+
+    Options:
+        baseline: The same network with another neuron.
+        format_: 16.12 (width.fraction) or Q4.12 for every node; what `lnm quantize` wrote; or
+            auto, the smallest width on the run's data.
+        synth: Synthesise the arrays.
+        html: HTML page with tables and figures.
     """
     device = _device(target)
-    require_integer("report", "--seeds", seeds, 1, MOST_SEEDS)
     if html is not None:
         require_page("report", "--html", html)
     runs = (read_run(run), read_run(baseline))

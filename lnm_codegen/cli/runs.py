@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -17,6 +17,7 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.language.symbols import require_name
 from lnm_codegen.train.names import short_name
 from lnm_codegen.train.runs.config import OWN
+from lnm_codegen.validation import Accepted
 
 if TYPE_CHECKING:
     from lnm_codegen.deploy.arrays import LayerArray
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from lnm_codegen.train.runs.saved import Run
 
 AUTO = "auto"
+WeightBits: TypeAlias = Annotated[int, Accepted(low=2, high=16)]
 IMAGES, RANGED, WEIGHT_BITS = 4, 256, 8
 """Held-out images for the golden vectors of arrays; training samples for ranges and formats; bits
 of a weight of a network by default."""
@@ -97,7 +99,7 @@ def arrays_of_run(run: Run, specs: dict[str, FixedSpec]) -> list[LayerArray]:
 
 
 def run_sources(folder: Path, text: str) -> dict[Path, Source]:
-    """Return all files of `lnm emit --run`, by folder.
+    """Return all files of `lnm arrays`, by folder.
 
     Raises:
         ModelError: Not a run folder, not a format, or a parameter that does not fit its format.

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import typer
 
-from lnm_codegen.cli.options import (
-    DegreeOption,
-    FamilyArgument,
-    JsonOption,
-    SchemeOption,
-    SetOption,
-    family_arguments,
-)
+from lnm_codegen.cli.options import Degree, Settings, family_arguments, given_options
 from lnm_codegen.cli.output import print_heading, print_json, print_table
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError
@@ -29,22 +22,28 @@ from lnm_codegen.options import SchemeName
 
 
 def show(
-    family: FamilyArgument,
-    degree: DegreeOption = None,
-    settings: SetOption = None,
-    scheme: SchemeOption = "horner",
-    ir: Annotated[
-        bool, typer.Option("--ir", help="Print the kernel after each pass instead.")
-    ] = False,
-    toml: Annotated[
-        bool, typer.Option("--toml", help="Print a text definition instead, for a .toml file.")
-    ] = False,
-    json: JsonOption = False,
+    family: str,
+    /,
+    *,
+    context: typer.Context,
+    degree: Degree = None,
+    set_: Settings = None,
+    scheme: SchemeName = "horner",
+    ir: bool = False,
+    toml: bool = False,
+    json: bool = False,
 ) -> None:
-    """Show a neuron: equations, kernels, operation counts."""
-    if toml:
-        _require_alone({"--json": json, "--ir": ir, "--scheme": scheme != "horner"})
-    neuron = resolve(family, **family_arguments(settings, degree))
+    """Show a neuron: equations, kernels, operation counts.
+
+    Options:
+        ir: Print the kernel after each pass instead.
+        toml: Print a text definition instead, for a .toml file.
+    """
+    others = [word for word in given_options(context) if word in ("--json", "--ir", "--scheme")]
+    if toml and others:  # on which a text definition does not depend
+        words = ", ".join(others)
+        raise ModelError("show", f"--toml with {words}", remedy=f"Omit --toml, or {words}.")
+    neuron = resolve(family, **family_arguments(set_, degree))
     if toml:
         typer.echo(neuron.to_toml(), nl=False)
         return
@@ -56,13 +55,6 @@ def show(
         print_json(_as_dict(neuron, scheme, kernels))
     else:
         _print(neuron, scheme, kernels)
-
-
-def _require_alone(others: dict[str, bool]) -> None:
-    """Refuse options that a text definition does not depend on."""
-    given = ", ".join(option for option, is_given in others.items() if is_given)
-    if given:
-        raise ModelError("show", f"--toml with {given}", remedy=f"Omit --toml, or {given}.")
 
 
 def _show_passes(neuron: Neuron, scheme: SchemeName, json: bool) -> None:

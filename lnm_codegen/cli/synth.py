@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lnm_codegen.cli.options import MOST_SEEDS, JsonOption, SeedsOption, TargetOption
+from lnm_codegen.cli.options import Meta, Seeds
 from lnm_codegen.cli.output import print_json, print_table
-from lnm_codegen.cli.verify import FolderArgument
 from lnm_codegen.errors import ModelError
-from lnm_codegen.validation import listed, require_integer, require_one_of, wrong
+from lnm_codegen.validation import listed, require_one_of, wrong
 
 if TYPE_CHECKING:
     from lnm_codegen.hardware.folder import Circuit
@@ -18,24 +18,14 @@ if TYPE_CHECKING:
 
 
 def synth(
-    folder: FolderArgument,
-    target: TargetOption = "ecp5",
-    device: Annotated[
-        str | None,
-        typer.Option(
-            "--device",
-            metavar="NAME",
-            help="Of ecp5: 25k (default) or 85k; of ice40: up5k (default) or hx8k.",
-        ),
-    ] = None,
-    form: Annotated[
-        str | None,
-        typer.Option(
-            "--form", metavar="FORM,...", help="Of comb, core, seq, array.  [default: all]"
-        ),
-    ] = None,
-    seeds: SeedsOption = 3,
-    json: JsonOption = False,
+    folder: Annotated[Path, Meta("DIR")],
+    /,
+    *,
+    target: Annotated[str, Meta("NAME")] = "ecp5",
+    device: Annotated[str | None, Meta("NAME")] = None,
+    form: Annotated[str | None, Meta("FORM,...")] = None,
+    seeds: Seeds = 3,
+    json: bool = False,
 ) -> None:
     """Synthesise, place and route a circuit.
 
@@ -44,6 +34,10 @@ def synth(
     reported, since no open tool estimates them. A network has latency and interval of the worst
     case; a simulation of its golden samples gives the cycles of a sample, and so samples a second.
     Writes DIR/report.json.
+
+    Options:
+        device: Of ecp5: 25k (default) or 85k; of ice40: up5k (default) or hx8k.
+        form: Of comb, core, seq, array. [default: all]
     """
     from lnm_codegen.hardware.folder import read_circuit
     from lnm_codegen.hardware.result import require_writable, update_report
@@ -51,7 +45,6 @@ def synth(
     from lnm_codegen.hardware.verify.network import sample_cycles, with_cycles
 
     word, chip = _device(target, device)
-    require_integer("synth", "--seeds", seeds, 1, MOST_SEEDS)
     circuit = read_circuit(folder, "synth")
     require_writable(circuit, "synthesis")
     found = {

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lnm_codegen.cli.options import (
-    DegreeOption,
-    SetOption,
+    Degree,
+    Meta,
+    Note,
+    Settings,
     family_arguments,
     parse_integers,
     surrogate_table,
@@ -40,9 +42,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 TABLE_OPTIONS = {
-    "arguments": ("degree", "form", "per", "settings"),
-    "network_arguments": ("network_settings", "channels", "time_steps"),
-    "data_arguments": ("data_settings",),
+    "arguments": ("degree", "form", "per", "set_"),
+    "network_arguments": ("net", "channels", "time_steps"),
+    "data_arguments": ("data_set",),
 }
 """Field that collects the other keys of a table -> the parameters of `train` that fill it."""
 DEPENDENT = {
@@ -63,13 +65,9 @@ def _with_fields(verb: Callable[..., None]) -> Callable[..., None]:
         if option.metavar:
             default = getattr(TrainConfig, name)
             default = f"{default:g}" if isinstance(default, float) else default
-            declared = typer.Option(
-                f"--{name.replace('_', '-')}",
-                metavar=option.metavar,
-                help=option.help + ("" if default is None else f"  [default: {default}]"),
-            )
+            note = option.help + ("" if default is None else f"  [default: {default}]")
             kind = str if name == "v_min" else FIELD_TYPES[name][0]  # v_min is a number, or none
-            hint = Annotated[kind | None, declared]  # type: ignore[valid-type]
+            hint = Annotated[kind | None, Meta(option.metavar), Note(note)]  # type: ignore[valid-type]
             parameters.append(
                 Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=hint)
             )
@@ -80,54 +78,20 @@ def _with_fields(verb: Callable[..., None]) -> Callable[..., None]:
 
 @_with_fields
 def train(
-    config: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A TOML file; the options below override it."),
-    ] = None,
-    degree: DegreeOption = None,
-    form: Annotated[str | None, typer.Option(help="A, B or C, where the family takes one.")] = None,
-    per: Annotated[
-        str | None, typer.Option(help="Parameter granularity: layer, channel or neuron.")
-    ] = None,
-    settings: SetOption = None,
-    network_settings: Annotated[
-        list[str] | None,
-        typer.Option("--net", metavar="KEY=VALUE", help="An option of the network; repeat it."),
-    ] = None,
-    channels: Annotated[
-        str | None, typer.Option(metavar="C,...", help="Output channels of each block of conv.")
-    ] = None,
-    time_steps: Annotated[
-        int | None,
-        typer.Option("--time-steps", "-T", metavar="T", help="Time steps per image.  [default: 4]"),
-    ] = None,
-    data_settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--data-set",
-            metavar="KEY=VALUE",
-            help="An option of the set, or an argument of your function; repeat it.",
-        ),
-    ] = None,
-    train_settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--train",
-            metavar="KEY=VALUE",
-            help="Any other field of [train], such as loss=tet or ema=0.99; repeat it.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Run folder.  [default: runs/<family>-<data>-seed<seed>]"),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the run in a folder that is not empty.")
-    ] = False,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Resume the run in the folder after its last whole epoch."),
-    ] = False,
+    *,
+    config: Annotated[Path | None, Meta("FILE")] = None,
+    degree: Degree = None,
+    form: str | None = None,
+    per: str | None = None,
+    set_: Settings = None,
+    net: Settings = None,
+    channels: Annotated[str | None, Meta("C,...")] = None,
+    time_steps: Annotated[int | None, Meta("T"), "-T"] = None,
+    data_set: Settings = None,
+    train_: Settings = None,
+    out: Annotated[Path | None, Meta("DIR")] = None,
+    force: bool = False,
+    resume: bool = False,
     **config_fields: Any,
 ) -> None:
     """Train a spiking network.
@@ -136,6 +100,19 @@ def train(
     parameters, and figure.png into the run folder. A neuron of a file or module is written there
     too, as neuron.toml. The same options on the same machine give the same results. Under torchrun
     every process takes its share of each batch.
+
+    Options:
+        config: A TOML file; the options below override it.
+        form: A, B or C, where the family takes one.
+        per: Parameter granularity: layer, channel or neuron.
+        net: An option of the network; repeat it.
+        channels: Output channels of each block of conv.
+        time_steps: Time steps per image. [default: 4]
+        data_set: An option of the set, or an argument of your function; repeat it.
+        train_: Any other field of [train], such as loss=tet or ema=0.99; repeat it.
+        out: Run folder. [default: runs/<family>-<data>-seed<seed>]
+        force: Replace the run in a folder that is not empty.
+        resume: Resume the run in the folder after its last whole epoch.
     """
     from rich.console import Console
 
@@ -146,14 +123,17 @@ def train(
             "--resume --force", "one resumes a run, the other replaces it", remedy="Give one."
         )
     given = {k: v for k, v in config_fields.items() if v is not None}
-    sizes = None if channels is None else _channels(channels)
-    network = family_arguments(network_settings, option="--net")
+    sizes = None
+    if channels is not None:
+        accepted = "integers with commas, such as 16,32"
+        sizes = parse_integers("train", "channels", channels, accepted)
+    network = family_arguments(net, option="--net")
     tables = {
-        "arguments": _joined("--set", _neuron(settings), form=form, per=per, degree=degree),
+        "arguments": _joined("--set", _neuron(set_), form=form, per=per, degree=degree),
         "network_arguments": _joined("--net", network, channels=sizes, time_steps=time_steps),
-        "data_arguments": family_arguments(data_settings, option="--data-set"),
+        "data_arguments": family_arguments(data_set, option="--data-set"),
     }
-    further = family_arguments(train_settings, option="--train")
+    further = family_arguments(train_, option="--train")
     for key in further:
         require_known("--train", "field", key, TABLES["train"])
     given |= _taken("--train", further, TABLES["train"], given)
@@ -168,10 +148,6 @@ def train(
         require_free(folder, force)
     console.print("train: loading PyTorch and the data", highlight=False)
     _run(whole, folder, force, resume, console)
-
-
-def _channels(text: str) -> tuple[int, ...]:
-    return parse_integers("train", "channels", text, "integers with commas, such as 16,32")
 
 
 def _neuron(settings: list[str] | None) -> dict[str, Any]:

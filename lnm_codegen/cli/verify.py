@@ -8,38 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lnm_codegen.cli.options import JsonOption
+from lnm_codegen.cli.options import Meta
 from lnm_codegen.cli.output import print_json
 from lnm_codegen.errors import ModelError
 
 if TYPE_CHECKING:
     from lnm_codegen.hardware.result import StepResult
 
-FolderArgument = Annotated[
-    Path, typer.Argument(metavar="DIR", help="A folder that `lnm emit --backend verilog` wrote.")
-]
-
 
 def verify(
-    folder: FolderArgument,
-    only: Annotated[
-        str | None,
-        typer.Option("--only", metavar="STEP,...", help="Run these steps alone."),
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Run models, lint and simulation alone, in seconds.")
-    ] = False,
-    every: Annotated[
-        bool,
-        typer.Option(
-            "--all",
-            help="Run a network in Verilator on all samples of the folder, not on the first 1,000.",
-        ),
-    ] = False,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Exit with 0 although a tool is missing.")
-    ] = False,
-    json: JsonOption = False,
+    folder: Annotated[Path, Meta("DIR")],
+    /,
+    *,
+    only: Annotated[str | None, Meta("STEP,...")] = None,
+    quick: bool = False,
+    all_: bool = False,
+    allow_missing: bool = False,
+    json: bool = False,
 ) -> None:
     """Verify a circuit from its folder alone.
 
@@ -53,6 +38,12 @@ def verify(
     fails, and with 3 if none fails and a tool is missing: the verification is
     incomplete. In the folder of a network each step verifies the network, then each distinct array
     of neurons; mutation is that of the arrays.
+
+    Options:
+        only: Run these steps alone.
+        quick: Run models, lint and simulation alone, in seconds.
+        all_: Run a network in Verilator on all samples of the folder, not on the first 1,000.
+        allow_missing: Exit with 0 although a tool is missing.
     """
     from lnm_codegen.hardware.folder import read_circuit
     from lnm_codegen.hardware.result import (
@@ -72,13 +63,13 @@ def verify(
     circuit = read_circuit(folder, "verify")
     require_writable(circuit, "verification")
     found: list[StepResult] = []
-    if every and not circuit.is_network:
+    if all_ and not circuit.is_network:
         remedy = "Omit --all."
         raise ModelError("verify: --all", f"{circuit.name} is not a network", remedy=remedy)
-    if every and "verilator" not in words:
+    if all_ and "verilator" not in words:
         problem = f"only the step verilator reads it, and the steps are {', '.join(words)}"
         raise ModelError("verify: --all", problem, remedy="Omit --all.")
-    steps = partial(run_network_steps, every=every) if circuit.is_network else run_steps
+    steps = partial(run_network_steps, every=all_) if circuit.is_network else run_steps
     running = steps(circuit, words)
     section: dict[str, Any] = {name: {"status": INCOMPLETE, "checks": []} for name in words}
     for name in words:

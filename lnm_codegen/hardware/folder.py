@@ -157,7 +157,7 @@ def _without_manifest(where: str, folder: Path) -> ModelError:
     inner = [path.parent for level in levels for path in sorted(folder.glob(level))]
     if all((folder / name).is_file() for name in NETWORK):
         problem = f"there is no {MANIFEST} in it: it holds a network without a circuit"
-        remedy = "Write one: lnm emit --run RUN --network --backend verilog --out DIR."
+        remedy = "Write one: lnm deploy RUN --backend verilog --out DIR."
     elif (folder.parent / MANIFEST).is_file() and folder.name in PARTS:
         problem, remedy = f"there is no {MANIFEST} in it", f"Name the folder {folder.parent}."
     elif inner:

@@ -44,7 +44,7 @@ def command_line() -> str:
         rows = [_row(parameter, own) for parameter in command.params]
         blocks += [
             f"## `lnm {verb}`",
-            escaped(text.partition("\nRaises:")[0].partition("\nArgs:")[0].strip()),
+            escaped(text.partition("\nRaises:")[0].partition("\nOptions:")[0].strip()),
             f"```text\n{' '.join(usage.split())}\n```",
             table(["option", "meaning"], [row for row in rows if row]),
         ]

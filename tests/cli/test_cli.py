@@ -252,7 +252,7 @@ VALUE = "a number, true, false, none, a word or path, or several of them with co
         ("shwo lif", ("lnm: no command 'shwo'", *VERBS, "'show'?")),
         ("show", ("lnm show: Missing argument 'FAMILY'", "lnm show --help")),
         ("show lif --colour", ("lnm show: No such option: --colour", "lnm show --help")),
-        ("emit lif", ("emit: ", "--out", "--package")),
+        ("emit lif", ("lnm emit: Missing option '--out'", "lnm emit --help")),
         ("show lnn", ("'lnn': ", "fitzhugh_nagumo, ", "file.py:function", "'lnm'?")),
         ("show no.toml", ("no.toml: no such file", "TOML file.")),
         ("show lif --degree 3", ("lif: ", "'degree'", KEYS)),
@@ -359,9 +359,9 @@ def test_files_of_the_user_are_not_overwritten(call, tmp_path):
     for name in ("pyproject.toml", "README.md", "if.toml"):
         (tmp_path / name).write_text("mine")
     before = files_below(tmp_path)
-    status, line = failing(call, "emit", "if", "--backend", "c", "--package", tmp_path)
+    status, line = failing(call, "package", "if", "--backend", "c", "--out", tmp_path)
     assert status == 2
-    assert_line(line, f"emit: would overwrite {tmp_path}/README.md, which", "1 more", "another")
+    assert_line(line, f"package: would overwrite {tmp_path}/README.md, which", "1 more", "another")
     status, line = failing(call, "quantize", "if", "--error", ".1", "--out", tmp_path)
     assert status == 2
     assert_line(line, f"quantize: would overwrite {tmp_path}/if.toml, which lnm_codegen did not")
@@ -456,7 +456,7 @@ def test_emit_names_different_neurons_differently(call, tmp_path, settings, stem
         assert [p.name for p in (tmp_path / backend).iterdir()] == [f"{stem}_degree1"]
     circuit = tmp_path / "verilog" / f"{stem}_degree1" / "rtl"
     assert (circuit / f"{stem}_degree1_comb.v").is_file()
-    call("emit", *given, "--backend", "c", "--package", tmp_path / "package")
+    call("package", *given, "--backend", "c", "--out", tmp_path / "package")
     assert (tmp_path / "package" / f"{stem}_degree1_c").is_dir()
 
 
@@ -658,30 +658,33 @@ def test_a_reader_that_leaves():
 # packages
 
 
-def test_emit_a_package(call, tmp_path):
-    """A folder that pip installs, for each degree one; wrong combinations are one line."""
+@pytest.mark.parametrize("old", [False, True])
+def test_a_package(call, tmp_path, old):
+    """A folder that pip installs, for each degree one; also in the spelling of 0.2."""
+    verb, out_option = ("emit", "--package") if old else ("package", "--out")
     folder = tmp_path / "one"
-    status, out, _ = call("emit", "lif", "--backend", "c", "--package", folder)
+    status, out, err = call(verb, "lif", "--backend", "c", out_option, folder)
     expected = lnm.package(lnm.get("lif"), "c").files
     assert status == 0
+    assert err == "note: since 0.3 this is lnm package; see lnm package --help.\n" * old
     assert files_below(folder) == expected
     assert out.splitlines() == [str(folder / path) for path in expected]
     several = tmp_path / "several"
-    call("emit", "lnm", "--degree", "1..2", "--backend", "triton", "--package", several)
+    call(verb, "lnm", "--degree", "1..2", "--backend", "triton", out_option, several)
     assert sorted(p.name for p in several.iterdir()) == ["lnm_degree1", "lnm_degree2"]
+
+
+def test_mistakes_of_package(call, tmp_path):
     for arguments, parts in (
-        (["--backend", "c"], ("emit: neither", "--out", "--package")),
-        (["--out", folder, "--package", folder], ("emit: both", "--out", "--package")),
-        (["--package", folder], ("emit: --package", "torch,c,triton,cuda", "Add --backend c")),
+        (["--backend", "c"], ("lnm package: Missing option '--out'", "--help")),
+        (["--out", tmp_path], ("lnm package: Missing option '--backend'", "--help")),
         (
-            ["--backend", "c", "--package", folder, "--rounding", "truncate", "--forms", "comb"],
-            ("emit: --package with --rounding", "Omit --rounding, --forms."),
+            ["--backend", "c", "--out", tmp_path, "--forms", "comb"],
+            ("lnm package: No such option: --forms", "--help"),
         ),
         (
-            ["--backend", "torch", "--package", folder],
+            ["--backend", "torch", "--out", tmp_path],
             ("package: backend is 'torch'", "'c', 'cuda', 'triton'"),
         ),
     ):
-        status, _, error = call("emit", "lif", *arguments)
-        assert status == 2
-        assert_line(error, *parts)
+        assert_line(failing(call, "package", "lif", *arguments)[1], *parts)

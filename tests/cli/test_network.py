@@ -1,4 +1,4 @@
-"""`lnm emit --run RUN --network` and `lnm quantize RUN`: from a run folder to a network in C."""
+"""`lnm deploy RUN` and `lnm quantize RUN`: from a run folder to a network in C."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def emitted(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of the network, and what the command printed."""
     out = tmp_path_factory.mktemp("net")
-    words = ["emit", "--run", runs / "lif", "--network", "--backend", "c", "--out", out]
+    words = ["deploy", runs / "lif", "--backend", "c", "--out", out]
     with redirect_stdout(io.StringIO()) as printed:
         assert command([str(word) for word in words]) == 0
     return out, printed.getvalue()
@@ -187,24 +187,21 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 
 def test_refused_options(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lif, out = runs / "lif", ("--out", tmp_path / "o")
-    net = ("emit", "--run", lif, "--network", *out)
-    assert_line(refusal(capsys, "emit", "lif", "--network", *out), "emit: --network without --run")
-    line = refusal(capsys, "emit", "--run", lif, "--backend", "verilog", "--weights", "4", *out)
-    assert_line(line, "emit: --weights is for a network", "Add --network")
+    net = ("deploy", lif, *out)
+    for verb, option in (("emit", "--weights"), ("arrays", "--weights"), ("deploy", "--forms")):
+        line = refusal(capsys, verb, lif, *out, option, "4")
+        assert_line(line, f"lnm {verb}: No such option: {option}", f"lnm {verb} --help")
     assert_line(
-        refusal(capsys, *net),
-        "emit: --network with --backend torch,c,",
-        "one of c, verilog",
-        "Add --backend c",
+        refusal(capsys, *net), "lnm deploy: Missing option '--backend'", "lnm deploy --help"
     )
     line = refusal(capsys, *net, "--backend", "c", "--weights", "1")
-    assert_line(line, "emit: --weights is 1", "2 to 16")
+    assert_line(line, "deploy: --weights is 1", "2 to 16")
     line = refusal(capsys, *net, "--backend", "c", "--accumulate", "event")
     assert_line(
-        line, "emit: --accumulate is 'event'", "'events', 'dense'", "Did you mean 'events'?"
+        line, "deploy: --accumulate is 'event'", "'events', 'dense'", "Did you mean 'events'?"
     )
     line = refusal(capsys, *net, "--backend", "c", "--accumulate", "")
-    assert_line(line, "emit: --accumulate is ''", "'events', 'dense'")
+    assert_line(line, "deploy: --accumulate is ''", "'events', 'dense'")
     line = refusal(capsys, *net, "--backend", "c", "--format", "4.3")
     assert_line(line, "layers.0.neuron: lif: parameter 'v_threshold' is 1", "Give more integer")
     for text in ("", "16", "16.", "Q4.12.1", "99.1", "1.1", "16.40", "nan", "16.12;x", "none.toml"):
@@ -212,15 +209,25 @@ def test_refused_options(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         assert_line(line, "none.toml: no such file" if "toml" in text else f"--format {text!r}: ")
     line = refusal(capsys, *net, "--backend", "c", "--name", "main")
     assert_line(line, "network: name is 'main'")
-    line = refusal(capsys, *net, "--backend", "c,verilog")
-    assert_line(line, "emit: --network with --backend c,verilog")
+    for backend in ("c,verilog", "torch"):
+        line = refusal(capsys, *net, "--backend", backend)
+        assert_line(line, f"deploy: --backend is {backend!r}", "'c', 'verilog'")
     line = refusal(capsys, *net, "--backend", "c", "--weights", "17")
-    assert_line(line, "emit: --weights is 17", "2 to 16")
-    line = refusal(capsys, *net, "--backend", "c", "--forms", "array")
-    assert_line(line, "emit: --forms with --run")
+    assert_line(line, "deploy: --weights is 17", "2 to 16")
     line = refusal(capsys, *net, "--backend", "c", "--name", "9")
     assert_line(line, "--name '9': not an identifier")
     assert not (tmp_path / "o").exists()
+
+
+def test_the_old_spelling(runs: Path, emitted: tuple[Path, str], tmp_path: Path, capsys) -> None:
+    """It writes the same folder, and says what its verb is now."""
+    words = ["emit", "--backend=c", f"--run={runs / 'lif'}", "--network", "--out", str(tmp_path)]
+    assert command(words) == 0
+    printed = capsys.readouterr()
+    assert printed.out.replace(str(tmp_path), str(emitted[0])) == emitted[1]
+    assert printed.err == "note: since 0.3 this is lnm deploy; see lnm deploy --help.\n"
+    for name in ("network.json", "digits_lif.c"):
+        assert (tmp_path / name).read_text() == (emitted[0] / name).read_text()
 
 
 @pytest.mark.slow
@@ -231,14 +238,12 @@ def test_another_network_is_named(runs: Path, tmp_path: Path, capsys) -> None:
         limit=32,
     )  # fmt: skip
     run(config, folder, data=load("digits", limit=32))
-    line = refusal(
-        capsys, "emit", "--run", folder, "--network", "--backend", "c", "--out", tmp_path
-    )
+    line = refusal(capsys, "deploy", folder, "--backend", "c", "--out", tmp_path)
     assert_line(line, "network: ResNet: it is no chain of layers", "feedforward, conv")
 
 
 def test_dense_sums_have_the_same_scores(runs: Path, tmp_path: Path, capsys) -> None:
-    words = ["emit", "--run", str(runs / "lif"), "--network", "--backend", "c", "--weights", "5",
+    words = ["deploy", str(runs / "lif"), "--backend", "c", "--weights", "5",
              "--accumulate", "dense", "--name", "other", "--out", str(tmp_path)]  # fmt: skip
     assert command(words) == 0
     assert (tmp_path / "other.c").exists()
@@ -265,12 +270,12 @@ def test_quantize_chooses_for_an_accuracy(runs: Path, tmp_path: Path, capsys) ->
     assert np.mean(own[0::2]) == pytest.approx(found["chosen"]["accuracy_integers"])
     assert np.mean(own[1::2]) == pytest.approx(found["reported"]["accuracy_integers"])
     out = tmp_path / "net"
-    net = ["emit", "--run", str(runs / "lif"), "--network", "--backend", "c", "--out", str(out)]
+    net = ["deploy", str(runs / "lif"), "--backend", "c", "--out", str(out)]
     assert command([*net, "--format", str(words)]) == 0
     assert (out / "network.json").read_text() == (words / "network.json").read_text()
     capsys.readouterr()
     line = refusal(capsys, *net, "--format", words, "--weights", "8")
-    assert_line(line, "emit: --weights with --format", "Omit --weights")
+    assert_line(line, "deploy: --weights with --format", "Omit --weights")
     layer = words / "readout.neuron.toml"
     text = layer.read_text()
     layer.write_text('default = "24.14"\n')
@@ -283,7 +288,7 @@ def test_quantize_chooses_for_an_accuracy(runs: Path, tmp_path: Path, capsys) ->
     ):
         other = tmp_path / next(iter(changed))
         run(replace(SMALL, epochs=1, **changed), other, data=load("digits", limit=400))
-        line = refusal(capsys, *net[:2], other, *net[3:-1], tmp_path / "mixed", "--format", words)
+        line = refusal(capsys, "deploy", other, *net[2:-1], tmp_path / "mixed", "--format", words)
         assert_line(line, f"--format {words}: ", problem, "lnm quantize wrote for this run")
         assert not (tmp_path / "mixed").exists()
     assert command([*net[:-1], str(tmp_path / "again"), "--format", str(out)]) == 0
@@ -313,7 +318,7 @@ def accuracy_on_the_test_set(folder: Path) -> tuple[int, float]:
 
 def test_the_last_batch_may_have_one_sample(runs: Path, capsys, monkeypatch) -> None:
     """Every second sample of each batch is searched on; an empty half was an error once."""
-    monkeypatch.setattr("lnm_codegen.cli.quantize_run.RANGED", 40)
+    monkeypatch.setattr("lnm_codegen.cli.quantize.RANGED", 40)
     given = ["quantize", str(runs / "lif"), "--lost", "60", "--samples", "41", "--json"]
     assert command(given) == 0
     found = json.loads(capsys.readouterr().out)
@@ -329,15 +334,15 @@ def test_a_run_that_holds_out_samples(held_out: Path, tmp_path: Path, capsys) ->
     count, share = accuracy_on_the_test_set(words)
     assert (found["chosen"]["samples"], found["reported"]["samples"]) == (60, count)
     assert 100 * found["reported"]["accuracy_integers"] == pytest.approx(share)
-    emit = ["emit", "--run", str(held_out), "--network", "--backend", "c", "--out", str(net)]
+    emit = ["deploy", str(held_out), "--backend", "c", "--out", str(net)]
     assert command([*emit, "--format", str(words)]) == 0
     assert f"integers {share:.2f} %" in capsys.readouterr().out
 
 
 def test_every_test_sample(runs: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     """--all lifts the limit of the samples that are kept; --vectors sets those of a testbench."""
-    monkeypatch.setattr("lnm_codegen.cli.network.TESTED", 50)
-    words = ["emit", "--run", str(runs / "lif"), "--network", "--backend", "verilog"]
+    monkeypatch.setattr("lnm_codegen.cli.deploy.TESTED", 50)
+    words = ["deploy", str(runs / "lif"), "--backend", "verilog"]
     words += ["--vectors", "3"]
     for more, count in (((), 50), (("--all",), 360)):
         assert command([*words, *more, "--out", str(tmp_path)]) == 0
@@ -348,13 +353,12 @@ def test_every_test_sample(runs: Path, tmp_path: Path, capsys, monkeypatch) -> N
     own = integers_of((tmp_path / "README.md").read_text(), load("digits").test.images.numpy())
     assert [int(word, 16) for word in inputs] == (own[:3].reshape(-1) % (1 << 16)).tolist()
     line = refusal(capsys, *words[:-1], "0", "--out", tmp_path)
-    assert_line(line, "emit: --vectors is 0", "1 to 10000")
+    assert_line(line, "deploy: --vectors is 0", "1 to 10000")
     line = refusal(capsys, *words[:-1], "51", "--out", tmp_path / "o")
-    assert_line(line, "emit: --vectors is 51", "1 to 50, the number of test samples", "Add --all")
+    assert_line(line, "deploy: --vectors is 51", "1 to 50, the number of test samples", "Add --all")
     line = refusal(capsys, *words[:-1], "361", "--all", "--out", tmp_path / "o")
-    assert_line(line, "emit: --vectors is 361", "1 to 360, the number of test samples.")
+    assert_line(line, "deploy: --vectors is 361", "1 to 360, the number of test samples.")
     assert not (tmp_path / "o").exists()
-    assert_line(refusal(capsys, "emit", "lif", "--all", "--out", tmp_path), "emit: --all is for")
 
 
 def test_quantize_fine_tunes(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -468,11 +472,11 @@ def test_a_network_in_verilog(
     """DIR itself is the folder of `lnm verify`; golden vectors are the run's own test samples."""
     monkeypatch.chdir(runs)
     out = tmp_path / "a net"
-    words = ("emit", "--run", "lif", "--network", "--backend", "verilog", "--vectors", "3",
+    words = ("deploy", "lif", "--backend", "verilog", "--vectors", "3",
              "--load-port", "--out", f"{out}")  # fmt: skip
     assert command(words) == 0
     line = (out / "README.md").read_text().split("```sh\n")[1].partition("\n")[0]
-    assert line.startswith("lnm emit --run lif --network --backend verilog --vectors 3 --load-port")
+    assert line.startswith("lnm deploy lif --backend verilog --vectors 3 --load-port")
     assert shlex.split(line)[1:] == list(words)
     printed = capsys.readouterr().out
     files = sum(path.is_file() for path in out.rglob("*"))
@@ -500,21 +504,19 @@ def test_a_network_in_verilog(
 def test_refused_options_of_verilog(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    net = ("emit", "--run", runs / "lif", "--network", "--out", tmp_path / "o", "--backend")
+    net = ("deploy", runs / "lif", "--out", tmp_path / "o", "--backend")
     line = refusal(capsys, *net, "verilog", "--accumulate", "dense")
-    assert_line(line, "emit: --accumulate with --backend verilog", "--backend c", "Omit")
+    assert_line(line, "deploy: --accumulate with --backend verilog", "--backend c", "Omit")
     line = refusal(capsys, *net, "c", "--lanes", "2")
-    assert_line(line, "emit: --lanes with --backend c", "--backend verilog", "Omit")
+    assert_line(line, "deploy: --lanes with --backend c", "--backend verilog", "Omit")
     for lanes in ("65", "0", "-1"):
         line = refusal(capsys, *net, "verilog", f"--lanes={lanes}")
-        assert_line(line, f"emit: --lanes is {lanes}", "1 to 64")
+        assert_line(line, f"deploy: --lanes is {lanes}", "1 to 64")
     line = refusal(capsys, *net, "c", "--load-port")
-    assert_line(line, "emit: --load-port with --backend c", "--backend verilog", "Omit")
+    assert_line(line, "deploy: --load-port with --backend c", "--backend verilog", "Omit")
     (tmp_path / "file").write_text("")
-    line = refusal(capsys, "emit", "--run", tmp_path / "none", *net[3:], "c")
+    line = refusal(capsys, "deploy", tmp_path / "none", *net[2:], "c")
     assert_line(line, "run: ", "no such folder")
-    line = refusal(capsys, "emit", "--run", tmp_path / "file", *net[3:], "c")
+    line = refusal(capsys, "deploy", tmp_path / "file", *net[2:], "c")
     assert_line(line, "run: ", "not a folder")
     assert not (tmp_path / "o").exists()
-    line = refusal(capsys, "emit", "lif", "--load-port", "--out", tmp_path / "o")
-    assert_line(line, "emit: --load-port is for a network", "Add --network")

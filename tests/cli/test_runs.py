@@ -1,4 +1,4 @@
-"""`lnm emit --run` and `lnm report`: from a run folder to arrays and their resources."""
+"""`lnm arrays` and `lnm report`: from a run folder to arrays and their resources."""
 
 from __future__ import annotations
 
@@ -46,8 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def emit(*words: str | Path) -> int:
-    backend = () if "--backend" in words else ("--backend", "verilog")
-    return command(["emit", *backend, "--run", *map(str, words)])
+    return command(["arrays", *map(str, words)])
 
 
 def test_arrays_of_a_run(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,6 +91,30 @@ def test_the_same_run_gives_the_same_bytes(
     manifest = json.loads(first[Path("verilog/blocks_1_neuron/manifest.json")])
     assert manifest["coefficients_on"] == "memory"
     assert len(manifest["coefficients"][0]["integers"]) == 4
+
+
+def test_the_old_spelling(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It writes the same folder, and says what its verb is now."""
+    words = [
+        "emit",
+        "--run",
+        str(runs / "lnm"),
+        "--backend",
+        "verilog",
+        "--out",
+        str(tmp_path / "old"),
+    ]
+    assert command(words) == 0
+    assert capsys.readouterr().err.startswith("note: since 0.3 this is lnm arrays; ")
+    assert emit(runs / "lnm", "--out", tmp_path / "new") == 0
+    old, new = (
+        {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*.*")}
+        for name in ("old", "new")
+    )
+    assert old == new
+    assert command([*words[:4], "c", *words[5:]]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert_line(line, "lnm arrays: No such option: --backend", "--help")
 
 
 @pytest.mark.skipif(missing("iverilog") is not None, reason="no iverilog")
@@ -148,23 +171,9 @@ def test_auto_notes_a_layer_without_a_spike(capsys: pytest.CaptureFixture[str]) 
             ("--format", "8.7"),
             ("blocks.0.neuron: lnm.charge, h: the constant -2", "more integer bits"),
         ),
-        (
-            "lnm",
-            ("--rounding", "truncate"),
-            ("emit: --rounding with --run: a run rounds half up, unless", "Omit --rounding."),
-        ),
-        (
-            "lnm",
-            ("--degree", "3", "--set", "decay=0.5"),
-            ("emit: --degree with --run", "Omit --degree, --set."),
-        ),
-        (
-            "lnm",
-            ("--dtype", "float64", "--scheme", "estrin"),
-            ("emit: --dtype with --run", "Omit --dtype, --scheme."),
-        ),
-        ("lnm", ("--backend", "c"), ("emit: --run", "verilog", "Add --backend verilog")),
-        ("lnm", ("lif",), ("emit: ", "FAMILY", "--run")),
+        ("lnm", ("--rounding", "truncate"), ("lnm arrays: No such option: --rounding", "--help")),
+        ("lnm", ("--backend", "c"), ("lnm arrays: No such option: --backend", "--help")),
+        ("lnm", ("lif",), ("lnm arrays: Got unexpected extra argument(s) (lif)", "--help")),
     ],
 )
 def test_mistakes_write_nothing(

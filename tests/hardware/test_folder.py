@@ -97,7 +97,7 @@ def test_a_folder_beside_the_one_that_is_meant(good, tmp_path):
         (array.parent, f"Name a folder in it: {array}."),
         (good.parent, f"Name a folder in it: {good}."),
         (good / "rtl", f"Name the folder {good}."),
-        (tmp_path, "Write one: lnm emit --run RUN --network --backend verilog --out DIR."),
+        (tmp_path, "Write one: lnm deploy RUN --backend verilog --out DIR."),
     ):
         with refused(ModelError, f"verify: {folder}", "there is no manifest.json", remedy=remedy):
             read_circuit(folder, "verify")

@@ -208,7 +208,7 @@ def whole_bits(
         raise error.within(stage.name) from None
     bits = {name: integer_bits(span, 14) for name, span in ranges.items()}
     x = neuron.inputs[0].name
-    remedy = "Scale its input and its thresholds down. `lnm emit` also takes a wider --format."
+    remedy = "Scale its input and its thresholds down. `lnm deploy` also takes a wider --format."
     _holding(f"{stage.name}, {x}", bits[x], width, remedy)
     whole = min(width, max(1, *bits.values()))
     while whole < width and not _fit(constants, Bits(width, min(width - whole, fraction))):

@@ -165,7 +165,7 @@ def emit_integers(
 
 # Normalisation of the samples of a network, from values of the data to real inputs.
 #
-# `network.json` describes arithmetic alone. `lnm emit --network` writes input.json beside it:
+# `network.json` describes arithmetic alone. `lnm deploy` writes input.json beside it:
 #
 #     {"format": "lnm_codegen.network_input", "version": 1, "data": name, "raw": [low, high],
 #      "mean": [...], "deviation": [...]}

@@ -57,7 +57,7 @@ _WEIGHT_ARRAYS = ("weight", "bias", "multiplier", "shift")
 _WEIGHT_NUMBERS = ("bits", "accumulator", "stride", "padding")
 _SPAN = ("low", "high", "frac")
 _STAGES = ("linear", "conv", "pool", "flatten", "neurons")
-_REMEDY = "Write it again with lnm emit --network."
+_REMEDY = "Write it again with lnm deploy."
 
 
 def network_files(network: IntegerNetwork) -> dict[str, str | bytes]:

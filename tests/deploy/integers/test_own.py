@@ -294,7 +294,12 @@ def test_small_samples_keep_their_integers(places: int, tmp_path: Path) -> None:
     [
         (60, "input", "fraction bits in a width of 12", "Scale the samples up"),
         (-20, "input", "its values need 23 integer bits", "Scale the samples down"),
-        (None, "1, x", "its values need 23 integer bits", "thresholds down. `lnm emit` also takes"),
+        (
+            None,
+            "1, x",
+            "its values need 23 integer bits",
+            "thresholds down. `lnm deploy` also",
+        ),
     ],
 )
 def test_samples_beyond_every_format_are_refused(

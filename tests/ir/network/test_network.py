@@ -292,7 +292,7 @@ def test_sentences_about_samples_and_scores(over: str, meaning: str) -> None:
 def test_damaged_files(tmp_path: Path) -> None:
     """Whatever is wrong with a file is one line that names it."""
     where = str(tmp_path / JSON)
-    with refused(ModelError, tmp_path / ARRAYS, "No such file", "", "lnm emit --network"):
+    with refused(ModelError, tmp_path / ARRAYS, "No such file", "", "lnm deploy"):
         read_network(tmp_path)
     folder_of(small(), tmp_path)
     content = json.loads((tmp_path / JSON).read_text())

@@ -407,7 +407,7 @@ def test_a_function_of_a_file(file: Path, tmp_path: Path) -> None:
     for verb in (
         ["train", "--resume", "--out", str(out)],
         ["analyze", str(out)],
-        ["emit", "--run", str(out), "--network", "--backend", "c", "--out", str(tmp_path / "c")],
+        ["deploy", str(out), "--backend", "c", "--out", str(tmp_path / "c")],
     ):
         found = CliRunner().invoke(app, verb)
         assert found.exit_code == 0, found.output

@@ -403,11 +403,11 @@ def test_a_chain_on_the_command_line(file: Path, capsys: pytest.CaptureFixture[s
         assert command(line.split()) == 0, capsys.readouterr().err
         assert command(f"train --resume --out {name}".split()) == 0
         assert command(f"analyze {name}".split()) == 0
-    assert command("emit --run Chain --network --backend c --out mcu".split()) == 0
+    assert command("deploy Chain --backend c --out mcu".split()) == 0
     assert command("quantize Chain --samples 20 --lost 100 --out formats".split()) == 0
     assert "digits_rows_lif_and_li" in (Path("mcu") / "README.md").read_text()
     capsys.readouterr()
-    assert command("emit --run Dendritic --network --backend c --out no".split()) == 2
+    assert command("deploy Dendritic --backend c --out no".split()) == 2
     assert "a Dendritic" in capsys.readouterr().err
     assert not Path("no").exists()
     file.unlink()

@@ -1,0 +1,222 @@
+"""`lnm deploy` and `lnm arrays`: circuits and C of a trained network."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from lnm_codegen.backends.base import MANIFEST
+from lnm_codegen.cli.emit import DEFAULT, print_notes
+from lnm_codegen.cli.options import Meta
+from lnm_codegen.cli.output import write_together
+from lnm_codegen.cli.runs import (
+    RANGED,
+    WEIGHT_BITS,
+    WeightBits,
+    read_run,
+    real_of,
+    run_rows,
+    run_sources,
+    specs_of,
+)
+from lnm_codegen.errors import ModelError
+from lnm_codegen.hardware.notes import width_note
+from lnm_codegen.ir.fixed.exchange import from_json
+from lnm_codegen.options import NetworkTargetName
+from lnm_codegen.validation import Accepted, wrong
+
+if TYPE_CHECKING:
+    from lnm_codegen.deploy.integers.convert import RealNetwork
+    from lnm_codegen.deploy.integers.emit import EmittedNetwork, NetworkTarget
+    from lnm_codegen.ir.network.nodes import IntegerNetwork
+    from lnm_codegen.train.data import Dataset
+    from lnm_codegen.train.runs.saved import Run
+
+TESTED = 1000
+"""Test samples for the accuracy without --all, which a folder of Verilog keeps for `lnm verify`."""
+
+
+def arrays(
+    run: Path, /, *, out: Annotated[Path, Meta("DIR")],
+    format_: Annotated[str, Meta("FORMAT|FILE.toml")] = DEFAULT,
+) -> None:  # fmt: skip
+    """Write an array of neurons for each layer of a run, in Verilog.
+
+    The files go to DIR/verilog/<layer>/, with golden vectors of held-out samples of the run. If a
+    family is a Python file, that file is run.
+
+    Options:
+        out: Folder to write into.
+        format_: Fixed point: 16.12 (width.fraction) or Q4.12 for every node, a file or folder that
+            `lnm quantize` wrote, or auto, the smallest width on the run's data.
+    """
+    sources = run_sources(run, format_)
+    typer.echo(f"{len(write_together(sources, out, 'arrays'))} files written to {out}")
+    for place, source in sources.items():
+        if MANIFEST in source.files:
+            manifest = json.loads(source.files[MANIFEST])
+            program = from_json(source.files["program.json"], "program.json")
+            integers, reals = (
+                {c["name"]: c[key] for c in manifest["coefficients"]}
+                for key in ("integers", "rounded_from")
+            )
+            print_notes(place.name, program, integers, reals, width_note(program))
+
+
+def deploy(
+    run: Path,
+    /,
+    *,
+    backend: Annotated[NetworkTargetName, Accepted()],
+    out: Annotated[Path, Meta("DIR")],
+    name: Annotated[str | None, Meta("NAME")] = None,
+    format_: Annotated[str | None, Meta("FORMAT|DIR")] = None,
+    weights: Annotated[WeightBits | None, Meta("BITS")] = None,
+    accumulate: Literal["events", "dense"] | None = None,
+    lanes: Annotated[int | None, Meta("N")] = None,
+    load_port: bool = False,
+    vectors: Annotated[int | None, Meta("N")] = None,
+    all_: bool = False,
+) -> None:
+    """Write a trained network in integers, as C or Verilog.
+
+    DIR becomes the folder of the network: network.json, its source, test samples and a README.
+    Prints its sizes and its accuracy. If a family is a Python file, that file is run.
+
+    Options:
+        backend: Language of the source.
+        out: Folder to write into.
+        name: Name of files and functions. [default: <data>_<neuron>]
+        format_: 16.12 for the neurons, or the folder of `lnm quantize RUN --out`. By default
+            formats follow from the run's training samples.
+        weights: Bits of a weight. [default: 8]
+        accumulate: Sums in C: events adds the weights of inputs that are not zero, dense
+            multiplies all. [default: events]
+        lanes: Weights that a layer in Verilog adds in a cycle, 1 to 64. [default: 4]
+        load_port: A port in Verilog by which weights are loaded.
+        vectors: Test samples of the example in C, or of the testbench. [default: 4, 8]
+        all_: Every test sample for the accuracy and for `lnm verify`, instead of 1,000.
+    """
+    from lnm_codegen.deploy.integers import emit as folder
+    from lnm_codegen.deploy.integers.search import integer_accuracy
+    from lnm_codegen.deploy.integers.source import FILE, run_file
+    from lnm_codegen.train.runs.saved import test_data
+
+    target = folder.NetworkTarget(backend, vectors, accumulate, lanes, load_port)
+    target.require("deploy", lambda word: f"--{word.replace('_', '-')}")
+    trained = read_run(run)
+    tested = test_data(trained)
+    tested = tested if all_ else replace(tested, test=tested.test.first(TESTED))
+    kept = len(tested.test)
+    if vectors is not None and vectors > kept:
+        remedy = "Add --all, for every test sample." if kept == TESTED and not all_ else ""
+        accepted = f"an integer from 1 to {kept}, the number of test samples"
+        raise wrong("deploy", "--vectors", vectors, accepted, remedy)
+    real = real_of(trained, name)
+    integers, is_of_run = _network_of(trained, real, name, format_, weights)
+    emitted = _emitted(tested, integers, real, target)
+    sizes = _sizes(emitted)
+    accuracy = integer_accuracy(trained.network, integers, tested.batches(tested.test, RANGED))
+    scale = folder.input_scale(tested.name, tested.scale, tested.test.images)
+    more = {folder.FILE: scale.file()}
+    if is_of_run:
+        more[FILE] = run_file(trained.network)
+    rows = [
+        *run_rows(trained),
+        ("formats", folder.formats_text(integers)),
+        ("accuracy", f"{accuracy}, when this folder was written"),
+    ]
+    sections = (
+        folder.network_section("Run", rows, trained.network),
+        folder.input_section(scale, integers),
+    )
+    values = {"--name": name, "--format": format_, "--vectors": vectors, "--weights": weights,
+              "--accumulate": accumulate, "--lanes": lanes, "--load-port": load_port,
+              "--all": all_}  # fmt: skip
+    words = ["lnm", "deploy", str(run), "--backend", backend]
+    for option, value in values.items():
+        if value is not None and value is not False:
+            words += [option] if value is True else [option, str(value)]
+    command = shlex.join([*words, "--out", str(out)])
+    end = f"\n## Command\n\nThis command wrote the folder:\n\n```sh\n{command}\n```\n"
+    files = {Path(p): data for p, data in emitted.files(sections, more, end).items()}
+    paths = write_together({}, out, "deploy", files)
+    for note in emitted.notes:
+        typer.echo(f"note: {note}.", err=True)
+    typer.echo(
+        f"{len(paths)} files written to {out}\n"
+        f"{integers.name}: {len(integers.stages)} stages, {integers.time_steps} time steps,"
+        f" {integers.classes} classes\n{sizes}\naccuracy: {accuracy}"
+    )
+
+
+def _network_of(
+    run: Run, real: RealNetwork, name: str | None, format_: str | None, weights: int | None
+) -> tuple[IntegerNetwork, bool]:
+    """Return the network in the formats of the options, and whether its weights are the run's."""
+    from lnm_codegen.deploy.integers.convert import default_network
+    from lnm_codegen.deploy.integers.real import WeightFormat
+    from lnm_codegen.ir.network.exchange import JSON
+
+    if format_ is not None and (Path(format_) / JSON).exists():
+        if weights is not None:
+            problem = f"--weights with --format {format_}, which has the weights"
+            raise ModelError("deploy", problem, remedy="Omit --weights.")
+        return _read(Path(format_), real, name)
+    samples, _ = next(run.data.batches(run.data.train, RANGED))
+    neurons = None if format_ is None else specs_of(run, format_)
+    return default_network(real, samples, WeightFormat(weights or WEIGHT_BITS), neurons), True
+
+
+def _read(folder: Path, real: RealNetwork, name: str | None) -> tuple[IntegerNetwork, bool]:
+    """Return the network of a folder, one of the run, and whether weights were compared."""
+    from lnm_codegen.deploy.integers.source import FILE, require_formats, require_run
+    from lnm_codegen.ir.network.exchange import read_network
+
+    found = read_network(folder)
+    is_of_run = require_run(folder, found, real)
+    require_formats(folder, found)
+    if not is_of_run:
+        note = f"note: --format {folder} has no {FILE}: its weights were not compared with the run."
+        typer.echo(note, err=True)
+    return (found if name is None else replace(found, name=real.name)), is_of_run
+
+
+def _emitted(
+    data: Dataset, integers: IntegerNetwork, real: RealNetwork, target: NetworkTarget
+) -> EmittedNetwork:
+    """Return the source of a network, with its test samples; in C those of the example alone."""
+    from lnm_codegen.backends.network_verilog.layers import layers_of
+    from lnm_codegen.deploy.integers.convert import zero_notes
+    from lnm_codegen.deploy.integers.emit import emit_integers
+
+    is_circuit = target.backend == "verilog"
+    if is_circuit:
+        layers_of(integers)  # refuses before the data are read
+    samples, _ = next(data.batches(data.test, len(data.test) if is_circuit else target.count))
+    return emit_integers(integers, samples, target, zero_notes(integers, real.neurons))
+
+
+def _sizes(emitted: EmittedNetwork) -> str:
+    """Return the line about bytes, or about the memories and cycles of a circuit."""
+    from lnm_codegen.backends.network_c import NetworkSource
+    from lnm_codegen.hardware.microcontroller import program_size
+
+    made = emitted.made
+    if isinstance(made, NetworkSource):
+        size = program_size(made.source.files, made.source.entry)
+        code = "arm-none-eabi-gcc not found" if size is None else f"{size.code} bytes"
+        line = f"constants {made.constants} bytes, RAM {made.memory} bytes"
+        return f"Cortex-M4: code {code}, {line}"
+    memory = sum(x.depth * x.lanes * x.stage.bits for x in made.layers)
+    count = len({array.name for array in made.arrays.values()})
+    events = ", ".join(f"{x.stage.name} {x.rows}" for x in made.layers)
+    return (
+        f"Verilog: weights {memory} bits, arrays of neurons {count},"
+        f" at most {made.most_cycles} cycles a sample; cycles an event: {events}"
+    )
