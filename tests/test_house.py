@@ -25,7 +25,7 @@ says why, and a count that falls lowers it."""
 
 LEVELS = (
     ("errors",),
-    ("validation", "files", "options", "moved"),
+    ("validation", "files", "options", "moved", "sections"),
     ("ir",),
     ("language", "backends"),
     ("families", "compiler"),

@@ -1,16 +1,16 @@
-"""Analysis of a neuron for `lnm analyze`, as data; the command line prints it."""
+"""Analysis of a neuron for `lnm analyze`: data, and its sections."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, assert_never
 
 import numpy as np
 
 from lnm_codegen.analysis.charge import potential_of
-from lnm_codegen.analysis.error import ErrorBounds, error_bounds
+from lnm_codegen.analysis.error import ErrorBounds, NodeError, error_bounds
 from lnm_codegen.analysis.exact import prepared_parameters
 from lnm_codegen.analysis.fixed_points import FixedPoints, fixed_points
 from lnm_codegen.analysis.interval import Interval, meet
@@ -18,22 +18,27 @@ from lnm_codegen.analysis.invariant import Escape, Invariant, Undecided, invaria
 from lnm_codegen.analysis.linear.modes import (
     Modes,
     Pole,
+    class_note,
     distinct_points,
     eigenvalues,
     find_points,
     modes_of_step,
+    number,
+    poles_as_list,
     stability,
 )
 from lnm_codegen.analysis.linear.step import StepMap, Values, impulse_response, linear_step_response
-from lnm_codegen.analysis.linear.threshold import ThresholdGradient, threshold_gradient
+from lnm_codegen.analysis.linear.threshold import ThresholdGradient, advice, threshold_gradient
 from lnm_codegen.analysis.ranges import Given, checked, kernel_of, ranges
 from lnm_codegen.compiler.fixed import program_of
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Fixed, FixedSpec
+from lnm_codegen.language.display import brief, equations
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import SchemeName
+from lnm_codegen.sections import Lines, Section, Table
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,56 @@ class FixedAnalysis:
     spec: Fixed | FixedSpec
     errors: ErrorBounds
     cut: dict[str, Interval]  # state or input -> its interval, if it was cut to its format
+
+    def section(self, over: str) -> Section:
+        """Return ranges, formats and errors of the nodes; `over` names the intervals."""
+        header = ("node", "range", "format", "needs", "rounding", "coefficients", "bound", "")
+        rows = []
+        for name, node in self.errors.nodes.items():
+            unit = 1 << node.bits.frac
+            rows.append(
+                (name, str(node.range), str(node.bits), f"Q{node.integer_bits}.{node.bits.frac}",
+                 f"{float(node.arithmetic.magnitude * unit):.3f} ulp",
+                 f"{float(node.coefficients.magnitude * unit):.3f} ulp",
+                 f"{float(node.bound):.3g}", _note(node))
+            )  # fmt: skip
+        notes = [
+            f"{name} is clipped to the range of its format, {inside}"
+            for name, inside in self.cut.items()
+        ]
+        notes += [
+            f"{name} may have the other outcome if its operands differ by at most"
+            f" {float(decision.margin):.3g}"
+            for name, decision in self.errors.decisions.items()
+        ]
+        title = f"Fixed point, {self.spec}: one step from the same state, for {over}"
+        return Section(title, (Table(header, rows), *notes))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "format": str(self.spec),
+            "cut": _intervals(self.cut),
+            "nodes": {
+                name: {
+                    "format": str(node.bits),
+                    **_intervals({"range": node.range}),
+                    "integer_bits": node.integer_bits,
+                    "arithmetic": float(node.arithmetic.magnitude),
+                    "coefficients": float(node.coefficients.magnitude),
+                    "bound": float(node.bound),
+                    "ulp": float(node.ulp),
+                    "saturates": node.saturates,
+                    "after": node.after,
+                    "decisions": node.decisions,
+                }
+                for name, node in self.errors.nodes.items()
+            },
+            "decisions": {
+                name: {"margin": float(d.margin), "after": d.after}
+                for name, d in self.errors.decisions.items()
+            },
+        }
 
 
 @dataclass(frozen=True)
@@ -60,6 +115,57 @@ class Analysis:
     linear: LinearAnalysis | None  # of a neuron with several states
     threshold: ThresholdGradient
     fixed: FixedAnalysis | None
+
+    def sections(self) -> list[Section]:
+        """Return equations, states, fixed points, and the ranges or errors of the nodes."""
+        found = [
+            Section("", (Lines(brief(self.neuron)),)),
+            Section("States", (Lines(verdict_lines(self.invariant)),)),
+        ]
+        points = self.fixed_points
+        if self.linear is not None:
+            found += self.linear.sections()
+        else:
+            part = Lines((points,)) if isinstance(points, str) else _points_table(points)
+            found.append(Section("Fixed points of the charge, h = v", (part,)))
+        if note := advice(self.neuron, self.threshold):
+            found.append(Section("Surrogate", (note,)))
+        if self.states is None or self.ranges is None:
+            text = "none: no interval of the states is known. Give one, such as --state v=-2,1."
+            return [*found, Section("Ranges", (Lines((text,)),))]
+        over = _box(self.states | self.inputs)
+        if self.fixed is not None:
+            return [*found, self.fixed.section(over)]
+        named = {*self.inputs, *self.states}
+        constants = {n for n, i in self.ranges.items() if i.low == i.high and n not in named}
+        rows = [
+            (name, str(i), "exact" if i.tight else "outer")
+            for name, i in self.ranges.items()
+            if name not in constants
+        ]
+        values = (f"{n} = {float(self.ranges[n].low):.6g}" for n in sorted(constants))
+        parts = (Table(("node", "range", ""), rows), ", ".join(values))
+        return [*found, Section(f"Ranges of every node for {over}", parts)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        points = self.fixed_points
+        return {
+            "name": self.neuron.name,
+            "equations": equations(self.neuron),
+            "scheme": self.scheme,
+            "inputs": _intervals(self.inputs),
+            "states": None if self.states is None else _intervals(self.states),
+            "invariant": _verdict(self.invariant),
+            "fixed_points": points
+            if isinstance(points, str)
+            else [_points_dict(p) for p in points],
+            "linear": None if self.linear is None else self.linear.as_dict(),
+            "reset_gain": self.threshold.gain,
+            "threshold_factor": self.threshold.factor,
+            "ranges": None if self.ranges is None else _intervals(self.ranges),
+            "fixed": None if self.fixed is None else self.fixed.as_dict(),
+        }
 
 
 def analyze(
@@ -209,6 +315,55 @@ class LinearAnalysis:
         """Class, one of `classes.POLE_CLASSES`."""
         return self.modes.labels[0]
 
+    def sections(self) -> list[Section]:
+        """Return class, poles, responses and fixed points."""
+        place = ", ".join(f"{n} = {v:.6g}" for n, v in self.modes.at().items())
+        point = "a fixed point without input" if self.modes.fixed[0] else "the initial states"
+        rows = [
+            (number(p.value), f"{p.radius:.6g}", f"{p.frequency:.6g}", f"{p.damping_time:.6g}")
+            for p in self.poles
+        ]
+        poles = Table(("eigenvalue", "radius", "cycles a step", "damping time in steps"), rows)
+        names = ", ".join(self.modes.unreached())
+        unreached = f"without a spike the input does not reach {names}: the class is of the others"
+        lines = response_lines(self.modes.neuron, self.impulse, self.step)
+        title = f"Linear step without a spike at {place} ({point}): {self.label}"
+        first = (poles, unreached if names else "", *lines, class_note((self.label,)))
+        states, table = tuple(self.modes.at()), []
+        for inputs, points in self.points:
+            constant = ", ".join(f"{n} = {x:g}" for n, x in inputs.items())
+            for p in points:
+                at = (f"{p.states[n]:.6g}" for n in states)
+                numbers = ", ".join(number(pole.value, 4) for pole in p.poles)
+                table.append((constant, *at, numbers, p.kind, "fires there" if p.fires else ""))
+            if not points:
+                table.append((constant, "none found", *("" for _ in states[1:]), "", "", ""))
+        second = Table(("input", *states, "eigenvalues", "", ""), table)
+        method = "Fixed points of the step without a spike, by Newton's method"
+        return [Section(title, first), Section(method, (second,))]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        modes = self.modes
+        return {
+            "at": modes.at(),
+            "fixed_point": bool(modes.fixed[0]),
+            "fires": bool(modes.fires[0]),
+            "class": self.label,
+            "matrix": modes.matrix[0].tolist(),
+            "unreached": list(modes.unreached()),
+            "gain": {
+                s.name: modes.gain[0, :, k].tolist() for k, s in enumerate(modes.neuron.inputs)
+            },
+            "eigenvalues": poles_as_list(self.poles),
+            "impulse_response": self.impulse,
+            "step_response": self.step,
+            "fixed_points": [
+                {"inputs": inputs, "points": [_point(p) for p in points]}
+                for inputs, points in self.points
+            ],
+        }
+
 
 def linear_analysis(
     neuron: Neuron, constants: Iterable[Mapping[str, Any]], values: Values | None = None
@@ -266,3 +421,108 @@ def _points(step: StepMap, x: dict[str, float]) -> tuple[StatePoint, ...]:
         states = dict(zip(step.states, np.asarray(at).tolist(), strict=True))
         found.append(StatePoint(states, poles, stability(poles[0].radius), fires))
     return tuple(found)
+
+
+# Parts of sections and of plain data.
+
+
+def verdict_lines(verdict: Invariant | Escape | Undecided) -> list[str]:
+    """Return the result for the states, as lines of text."""
+    match verdict:
+        case Invariant(states=states, reached=reached):
+            if not states:
+                return ["none"]
+            lines = [f"{_box(states)}: never left (proven)"]
+            if any(float(reached[n].width) < 0.999 * float(i.width) for n, i in states.items()):
+                lines.append(f"the smallest such interval contains {_box(reached)}")
+            return lines
+        case Escape():
+            return [str(verdict), *(f"  {n} = {_run(x)}" for n, x in verdict.inputs.items())]
+        case Undecided(reason):
+            return [f"undecided: {reason}"]
+        case _:
+            assert_never(verdict)
+
+
+def _points_table(found: tuple[FixedPoints, ...]) -> Table:
+    rows = []
+    for at in found:
+        constant = ", ".join(f"{n} = {float(x):g}" for n, x in at.inputs.items())
+        if at.everywhere:
+            rows.append((constant, "an interval", "1", "neutral", ""))
+        for p in at.points:
+            kind = f"{p.kind}, alternating" if p.alternates else p.kind
+            fires = "fires there" if p.fires else ""
+            rows.append(
+                (constant, f"{float(p.v.low):.6g}", f"{float(p.slope.low):.6g}", kind, fires)
+            )
+        if not at.points and not at.everywhere:
+            rows.append((constant, "none", "", "", ""))
+    return Table(("input", "v", "slope", "", ""), rows)
+
+
+def _note(node: NodeError) -> str:
+    notes = ["SATURATES; the bound holds without saturation"] if node.saturates else []
+    if node.after:
+        notes.append(f"bound unless {' or '.join(node.after)} saturates")
+    if node.decisions:
+        notes.append(f"bound if {' and '.join(node.decisions)} have the same outcome")
+    return "; ".join(notes)
+
+
+def _box(box: Mapping[str, Interval]) -> str:
+    return ", ".join(f"{n} in {i}" for n, i in box.items())
+
+
+def _run(values: tuple[float, ...]) -> str:
+    """Return a sequence as text, with equal neighbours counted."""
+    groups: list[tuple[float, int]] = []
+    for value in values:
+        if groups and groups[-1][0] == value:
+            groups[-1] = (value, groups[-1][1] + 1)
+        else:
+            groups.append((value, 1))
+    shown = [f"{v:g}" if n == 1 else f"{n} times {v:g}" for v, n in groups]
+    return ", ".join(shown if len(shown) <= 24 else [*shown[:24], f"... ({len(values)} steps)"])
+
+
+def _intervals(box: Mapping[str, Interval]) -> dict[str, Any]:
+    return {
+        n: {"low": float(i.low), "high": float(i.high), "exact": i.tight} for n, i in box.items()
+    }
+
+
+def _verdict(verdict: Invariant | Escape | Undecided) -> dict[str, Any]:
+    match verdict:
+        case Invariant(states=states, reached=reached):
+            exact = {n: [str(i.low), str(i.high)] for n, i in states.items()}
+            return {"verdict": "invariant", "states": _intervals(states), "rational": exact,
+                    "reached": _intervals(reached)}  # fmt: skip
+        case Escape(inputs=inputs, state=state, value=value, bound=bound):
+            return {"verdict": "escape", "inputs": inputs, "state": state, "value": value,
+                    "bound": bound, "steps": verdict.steps}  # fmt: skip
+        case Undecided(reason):
+            return {"verdict": "undecided", "reason": reason}
+        case _:
+            assert_never(verdict)
+
+
+def _points_dict(at: FixedPoints) -> dict[str, Any]:
+    return {
+        "inputs": {n: float(x) for n, x in at.inputs.items()},
+        "everywhere": at.everywhere,
+        "points": [
+            {"v": float(p.v.low), "slope": float(p.slope.low), "kind": p.kind,
+             "alternates": p.alternates, "fires": p.fires}
+            for p in at.points
+        ],
+    }  # fmt: skip
+
+
+def _point(point: StatePoint) -> dict[str, Any]:
+    return {
+        "states": point.states,
+        "eigenvalues": poles_as_list(point.poles),
+        "kind": point.kind,
+        "fires": point.fires,
+    }

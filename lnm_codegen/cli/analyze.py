@@ -21,7 +21,7 @@ from lnm_codegen.cli.options import (
     require_suffix,
     write_file,
 )
-from lnm_codegen.cli.output import print_json
+from lnm_codegen.cli.output import print_json, print_sections
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.families.library import resolve
@@ -86,7 +86,6 @@ def analyze(
     conflict = f"applies to a run, but {subject} is a family"
     _refuse(given, of_a_run, conflict, _family_note(subject))
     from lnm_codegen.analysis.report import analyze as analyzed
-    from lnm_codegen.cli.analysis_output import as_dict, print_analysis
 
     if rounding is not None and format_ is None:
         problem, remedy = "--rounding is for fixed point", "Add --format 16.12, say."
@@ -105,9 +104,10 @@ def analyze(
     if figure is not None:
         _draw(found, figure)
     if json:
-        print_json(as_dict(found))
+        print_json(found.as_dict())
         return
-    print_analysis(found)
+    inputs = ", ".join(f"{n} in {i}" for n, i in found.inputs.items()) or "no inputs"
+    print_sections(found.sections(), f"neuron {found.neuron.name}: {inputs}")
     if figure is not None:
         typer.echo(f"\n{figure}")
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.cli.options import require_page, require_place, write_file
-from lnm_codegen.cli.output import print_heading, print_json, print_table
+from lnm_codegen.cli.output import print_json, print_sections
+from lnm_codegen.sections import Section
 
 if TYPE_CHECKING:
     from lnm_codegen.insight import RunAnalysis
     from lnm_codegen.insight.energy.table import Comparison
-    from lnm_codegen.insight.tables import Table
     from lnm_codegen.train.runs.saved import Run
 
 PAGE = "analysis.html"
@@ -33,7 +32,7 @@ def analyze_folder(
     place = folder / PAGE if html is None and not json else html
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep between layers
     from lnm_codegen.insight import analyze_run
-    from lnm_codegen.insight.tables import as_dict
+    from lnm_codegen.insight.tables import as_dict, sections, summary
     from lnm_codegen.train.runs.saved import load_run
 
     run = load_run(folder)
@@ -45,14 +44,15 @@ def analyze_folder(
         require_matplotlib("analyze")
     found = analyze_run(run, samples)
     beside = None if other is None else _compared(run, found, other, samples)
-    written = _written(found, beside, place, figure)
+    notes = () if beside is None else beside.lines
+    written = _written(found, notes, place, figure)
     if json:
         more: dict[str, Any] = {"overhead": None if beside is None else beside.as_dict()}
         print_json({**as_dict(found), **more, "files": [str(path) for path in written]})
         return
-    _print(found, beside)
-    typer.echo("")
-    typer.echo("\n".join(str(path) for path in written))
+    head = Section("", [f"{name}: {text}" for name, text in summary(found)])
+    shown = [head, *sections(found, notes), Section("Files", [str(path) for path in written])]
+    print_sections(shown, f"run {found.folder}: {found.network}")
 
 
 def _baseline(run: Run, folder: Path) -> Run:
@@ -77,7 +77,7 @@ def _compared(run: Run, found: RunAnalysis, baseline: Run, samples: int | None) 
 
 
 def _written(
-    found: RunAnalysis, beside: Comparison | None, place: Path | None, figure: Path | None
+    found: RunAnalysis, notes: Sequence[str], place: Path | None, figure: Path | None
 ) -> list[Path]:
     """Write page and figure, after both are complete; return their paths."""
     from lnm_codegen.insight.figures import grid_figure, png
@@ -85,53 +85,9 @@ def _written(
 
     files: list[tuple[str, Path, bytes]] = []
     if place is not None:
-        data = run_page(found, () if beside is None else beside.lines).encode()
-        files.append(("--html", place, data))
+        files.append(("--html", place, run_page(found, notes).encode()))
     if figure is not None:
         files.append(("--figure", figure, png(grid_figure(found), dpi=200)))
     for option, path, content in files:
         write_file("analyze", option, path, content)
     return [path for _, path, _ in files]
-
-
-def _print(found: RunAnalysis, beside: Comparison | None) -> None:
-    from lnm_codegen.insight.tables import (
-        accuracy_text,
-        classes_note,
-        energy_note,
-        energy_table,
-        layers_table,
-        learned_table,
-        typical_lines,
-    )
-
-    typer.secho(f"run {found.folder}: {found.network}", bold=True)
-    typer.echo(f"  accuracy {accuracy_text(found)}")
-    for line in found.equations:
-        typer.echo(f"  {line}")
-    print_heading("Neuron layers")
-    _table(layers_table(found))
-    for layer in found.layers:
-        typer.echo(f"{layer.name}: {layer.learned}")
-        if layer.advice:
-            typer.echo(f"{layer.name}: {layer.advice}")
-        if not layer.labels:
-            typer.echo(f"{layer.name}: no classes: {layer.dynamics}")
-        for line in typical_lines(layer):
-            typer.echo(f"{layer.name}: {line}")
-    typer.echo(found.diversity)
-    if note := classes_note(found):
-        typer.echo(note)
-    learned = learned_table(found.layers)
-    if learned.rows:
-        print_heading("Learned numbers over the rows")
-        _table(learned)
-    print_heading("Energy of an inference")
-    _table(energy_table(found.energy))
-    typer.echo(energy_note(found.energy))
-    for line in () if beside is None else beside.lines:
-        typer.echo(line)
-
-
-def _table(table: Table) -> None:
-    print_table(table.header, table.rows, numbers=True)

@@ -23,6 +23,7 @@ from lnm_codegen.families.library import resolve
 from lnm_codegen.files import unwritable
 from lnm_codegen.language.neuron import require_one_port
 from lnm_codegen.options import DtypeName
+from lnm_codegen.sections import Table
 from lnm_codegen.validation import Count, require_one_of
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _bench_layers(cases: list[Case], out: Path | None, json: bool) -> None:
     if json:
         print_json({"layers": [asdict(r) for r in rows]})
     else:
-        print_table(table.HEADER, table.table(rows), numbers=True)
+        print_table(Table(table.HEADER, table.table(rows), numbers=True))
         typer.echo(f"\n{table.LEGEND}")
     if out is not None:
         try:
@@ -156,7 +157,7 @@ def _bench_network(case: StepCase, out: Path | None, json: bool) -> None:
     if json:
         print_json(asdict(report))
     else:
-        print_table(steps.HEADER, steps.table(report.rows), numbers=True)
+        print_table(Table(steps.HEADER, steps.table(report.rows), numbers=True))
         load = " and ".join(f"{value:.1f}" for value in report.load)
         lines = [steps.LEGEND, f"Load of the machine before and after: {load}."]
         typer.echo("\n".join(["", *lines, *(f"Left out: {note}" for note in report.left_out)]))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lnm_codegen.cli.options import Degree, Meta, Settings, family_arguments
-from lnm_codegen.cli.output import print_json, print_table
+from lnm_codegen.cli.output import print_json, print_sections
 from lnm_codegen.families.library import resolve
+from lnm_codegen.sections import Section, Table
 
 if TYPE_CHECKING:
     from lnm_codegen.nn.check import BackendComparison
@@ -48,7 +49,7 @@ def check(
         print_json({"name": neuron.name, "shape": SHAPE, **_as_dict(found)})
     else:
         fixed = [p.name for p in neuron.params if not p.learnable]
-        _print(neuron.name, SHAPE, fixed, found)
+        print_sections(_sections(neuron.name, SHAPE[0], fixed, found))
     if not found.agrees:
         raise typer.Exit(1)
 
@@ -75,35 +76,34 @@ def _as_dict(found: BackendComparison) -> dict[str, Any]:
     }
 
 
-def _print(name: str, shape: tuple[int, ...], fixed: list[str], found: BackendComparison) -> None:
+def _sections(name: str, steps: int, fixed: list[str], found: BackendComparison) -> list[Section]:
     from lnm_codegen.nn.check import interval_of
 
     rates = ", ".join(f"{spike} in {100 * rate:.3g} %" for spike, rate in found.spikes.items())
-    typer.echo(
-        f"{name}: {shape[0]} steps of {found.neurons} neurons"
+    head = (
+        f"{name}: {steps} steps of {found.neurons} neurons"
         + (f", {rates} of them" if rates else "")
         + f"; inputs drawn in {interval_of(found.scale)}, scale {found.scale:g}"
         + (f"; {found.left_out} left out, near a threshold or divergent" if found.left_out else "")
     )
-    for spike in found.constant_spikes:
-        typer.echo(_not_compared(spike, found.spikes[spike]))
+    silent = [_not_compared(spike, found.spikes[spike]) for spike in found.constant_spikes]
+    sections = [Section("", (head, *silent))]
     if found.runs:
-        typer.echo("Largest difference from the interpreter in the same type:\n")
-        quantities = found.runs[0].differences
-        rows: list[tuple[str, ...]] = [
-            (q, *(f"{r.differences[q]:.1e}" for r in found.runs)) for q in quantities
+        rows = [
+            (q, *(f"{r.differences[q]:.1e}" for r in found.runs)) for q in found.runs[0].differences
         ]
         rows.append(("limit", *(f"{r.limit:.0e}" for r in found.runs)))
         without = f", but for {' and '.join(found.constant_spikes)}"
         yes = f"yes{without if found.constant_spikes else ''}"
         rows.append(("agrees", *(yes if r.agrees else "NO" for r in found.runs)))
-        print_table(("", *(f"{r.backend} {r.dtype}" for r in found.runs)), rows, numbers=True)
+        header = ("", *(f"{r.backend} {r.dtype}" for r in found.runs))
+        title = "Largest difference from the interpreter in the same type"
+        sections.append(Section(title, (Table(header, rows, numbers=True),)))
+    notes = [f"{backend} did not run: {reason}" for backend, reason in found.unavailable.items()]
+    notes += [f"{backend} FAILED: {reason}" for backend, reason in found.failed.items()]
     if fixed:
-        typer.echo(f"\nNot learnable, so without a gradient: {', '.join(fixed)}.")
-    for backend, reason in found.unavailable.items():
-        typer.echo(f"\n{backend} did not run: {reason}")
-    for backend, reason in found.failed.items():
-        typer.echo(f"\n{backend} FAILED: {reason}")
+        notes.insert(0, f"Not learnable, so without a gradient: {', '.join(fixed)}.")
+    return [*sections, Section("Notes", notes)]
 
 
 def _not_compared(spike: str, rate: float) -> str:

@@ -11,6 +11,7 @@ import typer
 from lnm_codegen.cli.options import Meta, require_place, require_suffix, write_file
 from lnm_codegen.cli.output import json_text, print_json, print_table
 from lnm_codegen.files import write_all
+from lnm_codegen.sections import Table
 
 
 def compare(
@@ -74,7 +75,7 @@ def compare(
         if json:
             print_json([dict(zip(header, line, strict=True)) for line in lines])
         else:
-            print_table(header, lines)
+            print_table(Table(header, lines))
         return
     if table:
         found = table_of(runs.plan, runs.results.read(), reference)
@@ -104,7 +105,7 @@ def compare(
     if json:
         print_json({**found.as_dict(), "files": [str(file) for file in written]})
         return
-    print_table(found.header, found.cells())
+    print_table(Table(found.header, found.cells()))
     typer.echo("")
     for line in (*found.notes(), *map(str, written)):
         typer.echo(line)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lnm_codegen.cli.output import print_json, print_table
 from lnm_codegen.errors import LnmError
+from lnm_codegen.sections import Table
 
 _SIMD = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512bw", "asimd", "sve")
 
@@ -35,10 +36,8 @@ def doctor(*, json: bool = False) -> None:
     if json:
         print_json([asdict(f) for f in findings])
         return
-    print_table(
-        ("part", "found", "detail", "needed for"),
-        [(f.part, "yes" if f.found else "no", f.detail, f.needed_for) for f in findings],
-    )
+    rows = [(f.part, "yes" if f.found else "no", f.detail, f.needed_for) for f in findings]
+    print_table(Table(("part", "found", "detail", "needed for"), rows))
 
 
 def examine() -> list[Finding]:

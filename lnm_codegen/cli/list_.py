@@ -8,6 +8,7 @@ from typing import Any
 from lnm_codegen.cli.output import print_json, print_table
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.language.family import Family
+from lnm_codegen.sections import Table
 
 
 def list_families(*, json: bool = False) -> None:
@@ -19,10 +20,8 @@ def list_families(*, json: bool = False) -> None:
     if json:
         print_json([{"name": n, "description": d, "arguments": a} for n, d, a in rows])
         return
-    print_table(
-        ("family", "description", "arguments"),
-        [(n, d, ", ".join(f"{k}={_text(v)}" for k, v in a.items())) for n, d, a in rows],
-    )
+    shown = [(n, d, ", ".join(f"{k}={_text(v)}" for k, v in a.items())) for n, d, a in rows]
+    print_table(Table(("family", "description", "arguments"), shown))
 
 
 def _summary(family: Family[...]) -> str:

@@ -89,8 +89,8 @@ def as_verb(name: str, function: Callable[..., None]) -> Callable[..., None]:
     for p in whole.parameters.values():
         declared, word = declared_type(p.annotation), word_of(p.name)
         meta = next((str(mark) for mark in declared.marks if isinstance(mark, Meta)), None)
-        note = next((mark for mark in declared.marks if isinstance(mark, Note)), None)
-        note = note or notes.get(p.name, HELP.get(word, "")) + _bounds(declared)
+        own = next((mark for mark in declared.marks if isinstance(mark, Note)), None)
+        note = own or notes.get(p.name, HELP.get(word, "")) + _bounds(declared)
         kind = declared.kind
         if get_origin(kind) is Literal:
             kind, meta = str, meta or "|".join(get_args(kind))

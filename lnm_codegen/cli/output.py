@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from lnm_codegen.backends.base import Source, write_over_earlier
+from lnm_codegen.sections import Detail, Lines, Section, Table
 
 # Tables and JSON on standard output: coloured in a terminal, plain and unbroken in a pipe.
 
@@ -20,19 +21,37 @@ from lnm_codegen.backends.base import Source, write_over_earlier
 _UNBOUNDED = 100_000
 
 
-def print_table(
-    header: Sequence[str], rows: Iterable[Sequence[object]], numbers: bool = False
-) -> None:
-    """Print a table; `numbers` aligns every column but the first to the right."""
+def print_sections(sections: Iterable[Section], title: str = "") -> None:
+    """Print a title, and each section after an empty line; details are left out."""
+    if title:
+        typer.secho(title, bold=sys.stdout.isatty() or None)
+    for section in sections:
+        parts = [part for part in section.parts if not isinstance(part, Detail)]
+        if section.title and parts:
+            print_heading(section.title)
+        for part in parts:
+            if isinstance(part, Table):
+                print_table(part)
+            elif isinstance(part, Lines):
+                typer.echo("\n".join(f"  {line}" for line in part.lines))
+            elif part:
+                typer.echo(part)
+
+
+def print_table(content: Table) -> None:
+    """Print a table that has rows."""
+    if not content.rows:
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     terminal = sys.stdout.isatty()
     table = Table(box=None, pad_edge=False, header_style="bold" if terminal else "")
-    for k, title in enumerate(header):
-        table.add_column(Text(title), justify="right" if numbers and k else "left", overflow="fold")
-    for row in rows:
+    for k, title in enumerate(content.header):
+        side: Any = "right" if content.numbers and k else "left"
+        table.add_column(Text(title), justify=side, overflow="fold")
+    for row in content.rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     console = Console(
         force_terminal=terminal,

@@ -20,7 +20,7 @@ from lnm_codegen.cli.options import (
     parse_intervals,
     require_folder,
 )
-from lnm_codegen.cli.output import print_heading, print_json, print_table, write_together
+from lnm_codegen.cli.output import print_json, print_sections, write_together
 from lnm_codegen.cli.runs import RANGED, WEIGHT_BITS, WeightBits, read_run, real_of
 from lnm_codegen.compiler.formats import spec_text
 from lnm_codegen.errors import ModelError, UnsupportedError
@@ -28,6 +28,7 @@ from lnm_codegen.families.library import resolve
 from lnm_codegen.hardware.notes import width_note
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import RoundingName, SchemeName
+from lnm_codegen.sections import Section, Table
 from lnm_codegen.validation import Accepted
 
 if TYPE_CHECKING:
@@ -143,8 +144,7 @@ def quantize(
     if json:
         print_json({name: _as_dict(chosen) for name, chosen in found.items()})
         return
-    for name, chosen in found.items():
-        _print(name, chosen)
+    print_sections(_section(name, chosen) for name, chosen in found.items())
     if out is not None:
         typer.echo("")
         typer.echo("\n".join(str(out / f"{name}.toml") for name in found))
@@ -184,10 +184,8 @@ def _of_run(
     }
 
 
-def _print(name: str, chosen: FormatSelection) -> None:
-    words = chosen.words
-    print_heading(f"{name}: {words.total} bits in all nodes, for {words.target}")
-    rows = []
+def _section(name: str, chosen: FormatSelection) -> Section:
+    words, rows = chosen.words, []
     for node in words.nodes:
         bound = "" if node.bound is None else f"{node.bound:.3g}".replace("inf", "none")
         rows.append(
@@ -195,17 +193,21 @@ def _print(name: str, chosen: FormatSelection) -> None:
              f"{node.observed:.3g}", f"{100 * node.saturated:.3g} %"]
         )  # fmt: skip
     header = ["node", "range", "format", "bits", "proven error", "observed", "saturated"]
-    print_table(header, rows)
     given = ", ".join(f"{n} in [{low:g}, {high:g}]" for n, (low, high) in chosen.inputs.items())
     rates = ", ".join(f"{spike} in {100 * r:.3g} %" for spike, r in chosen.rates.items())
-    typer.echo(f"inputs: {given}" + (f"; {rates} of the sample's steps" if rates else ""))
-    for line in _origins(chosen):
-        typer.echo(line)
+    inputs = f"inputs: {given}" + (f"; {rates} of the sample's steps" if rates else "")
     bounded = isfinite(words.error)
     error = f"{words.error:.3g}" if bounded else f"{words.observed:.3g} in simulation"
-    typer.echo(f"largest error {error}, spike mismatch {words.mismatch:.3g}")
-    if (note := width_note(words.program)) is not None:
-        typer.echo(f"note: {note}.")
+    largest = f"largest error {error}, spike mismatch {words.mismatch:.3g}"
+    note = width_note(words.program)
+    parts = [
+        Table(header, rows),
+        inputs,
+        *_origins(chosen),
+        largest,
+        f"note: {note}." if note else "",
+    ]
+    return Section(f"{name}: {words.total} bits in all nodes, for {words.target}", parts)
 
 
 def _origins(chosen: FormatSelection) -> list[str]:
@@ -413,15 +415,17 @@ def _print_network(
     title: str,
     lost: float,
 ) -> None:
-    print_heading(f"{network.name} in integers{title}")
-    print_table(["layer", "kind", "format"], _rows(network, formats))
     chosen, reported = found["chosen"], found["reported"]
-    typer.echo(f"samples of the search: {chosen}")
-    typer.echo(f"other samples:         {reported}")
-    typer.echo("broken, that is, correct in float and wrong in integers:")
-    typer.echo(f"  samples of the search: {_broken(chosen, lost)}")
     note = "; the target bounds the samples of the search only" * (reported.points_broken > lost)
-    typer.echo(f"  other samples:         {_broken(reported, lost)}{note}")
+    parts = (
+        Table(["layer", "kind", "format"], _rows(network, formats)),
+        f"samples of the search: {chosen}",
+        f"other samples:         {reported}",
+        "broken, that is, correct in float and wrong in integers:",
+        f"  samples of the search: {_broken(chosen, lost)}",
+        f"  other samples:         {_broken(reported, lost)}{note}",
+    )
+    print_sections([Section(f"{network.name} in integers{title}", parts)])
 
 
 def _title(tuned: Tuned, epochs: int) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lnm_codegen.cli.options import Meta, Seeds, require_page, write_file
-from lnm_codegen.cli.output import print_heading, print_json, print_table
+from lnm_codegen.cli.output import print_json, print_sections
 from lnm_codegen.cli.runs import arrays_of_run, read_run, specs_of
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.validation import require_one_of
@@ -16,8 +16,6 @@ from lnm_codegen.validation import require_one_of
 if TYPE_CHECKING:
     from lnm_codegen.deploy.arrays import NetworkReport
     from lnm_codegen.hardware.synth import Device
-    from lnm_codegen.insight.page import FixedComparison
-    from lnm_codegen.insight.tables import Table
     from lnm_codegen.train.runs.saved import Run
 
 
@@ -57,13 +55,20 @@ def report(
     require_same_network("report", *runs)
     note = _note(device, synth)
     first, second = (_report(r, format_, None if note else device, seeds) for r in runs)
-    from lnm_codegen.insight.page import FixedComparison, comparison_page, comparison_summary
+    from lnm_codegen.insight.page import (
+        FixedComparison,
+        comparison_sections,
+        comparison_summary,
+        document,
+    )
 
     names = (str(runs[0].folder), str(runs[1].folder))
     data = runs[0].config.data
     found = FixedComparison(names, (first, second), data, format_, device.name, note)
     if html is not None:
-        write_file("report", "--html", html, comparison_page(found).encode())
+        title = " against ".join(names)
+        page = document(title, "lnm report", comparison_summary(found), comparison_sections(found))
+        write_file("report", "--html", html, page.encode())
     if json:
         head: dict[str, Any] = {"format": format_, "device": device.name, "note": note}
         head["summary"] = dict(comparison_summary(found))
@@ -71,7 +76,7 @@ def report(
         parts = {key: {"folder": name, **r.as_dict()} for key, name, r in pairs}
         print_json({**head, **parts, "files": [] if html is None else [str(html)]})
         return
-    _print(found)
+    print_sections(comparison_sections(found), found.title)
     if html is not None:
         typer.echo(str(html))
 
@@ -109,20 +114,3 @@ def _report(run: Run, format_: str, device: Device | None, seeds: int) -> Networ
     mismatch = measure_mismatch(run.network, specs, batches, count_correct)
     measured = {} if device is None else measured_arrays(arrays, device, seeds)
     return network_report(run.network, mismatch, arrays, measured)
-
-
-def _print(found: FixedComparison) -> None:
-    """Print a table of the networks, and one for each layer; a column for each run."""
-    from lnm_codegen.insight.page import layer_table, whole_table
-
-    print_heading(found.title)
-    _print_table(whole_table(found))
-    for path, title in found.layers.items():
-        print_heading(title)
-        _print_table(layer_table(found, path))
-    typer.echo("")
-    typer.echo(found.source)
-
-
-def _print_table(table: Table) -> None:
-    print_table(table.header, table.rows, numbers=True)

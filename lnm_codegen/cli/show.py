@@ -8,7 +8,7 @@ from typing import Any, cast
 import typer
 
 from lnm_codegen.cli.options import Degree, Settings, family_arguments, given_options
-from lnm_codegen.cli.output import print_heading, print_json, print_table
+from lnm_codegen.cli.output import print_json, print_sections
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve
@@ -19,6 +19,7 @@ from lnm_codegen.ir.passes.simplify import keep_results
 from lnm_codegen.language.display import brief, equations
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import SchemeName
+from lnm_codegen.sections import Lines, Section, Table
 
 
 def show(
@@ -54,7 +55,7 @@ def show(
     if json:
         print_json(_as_dict(neuron, scheme, kernels))
     else:
-        _print(neuron, scheme, kernels)
+        print_sections(_sections(neuron, scheme, kernels), f"{neuron.name}: equations")
 
 
 def _show_passes(neuron: Neuron, scheme: SchemeName, json: bool) -> None:
@@ -123,54 +124,47 @@ def _as_dict(neuron: Neuron, scheme: SchemeName, kernels: dict[str, Kernel]) -> 
     }
 
 
-def _print(neuron: Neuron, scheme: SchemeName, kernels: dict[str, Kernel]) -> None:
+def _sections(neuron: Neuron, scheme: SchemeName, kernels: dict[str, Kernel]) -> list[Section]:
     declared = _declared(neuron)
-    typer.secho(f"{neuron.name}: equations", bold=True)
-    for line in brief(neuron):
-        typer.echo(f"  {line}")
+    lines = [*brief(neuron)]
     for spike, surrogate in declared["surrogates"].items():
-        typer.echo(f"  slope   d {spike}/dz = {surrogate['slope']}  ({surrogate['name']})")
+        lines.append(f"slope   d {spike}/dz = {surrogate['slope']}  ({surrogate['name']})")
     if neuron.detach_reset:
-        typer.echo("  spikes inside reset have no derivative (detach_reset)")
+        lines.append("spikes inside reset have no derivative (detach_reset)")
     rows = [("state", s["name"], _number(s["init"]), "", "") for s in declared["states"]]
     rows += [("input", name, "", "", "") for name in declared["inputs"]]
     rows += [
-        ("parameter", p["name"], _start(p), f"per {p['per']}", _learned(p["learnable"]))
+        ("parameter", p["name"], _start(p), f"per {p['per']}", "yes" if p["learnable"] else "no")
         for p in declared["parameters"]
     ]
-    typer.echo("")
-    print_table(("declared", "name", "init", "granularity", "learned"), rows)
+    symbols = Table(("declared", "name", "init", "granularity", "learned"), rows)
     titles = {
         "forward": f"Forward kernel, one neuron and step ({scheme} form)",
         "backward": "Backward kernel, one neuron and step",
         "prepare": "Prepare, once per call for each parameter element",
         "prepare_backward": "Backward of prepare, once per call",
     }
-    for word, kernel in kernels.items():
-        print_heading(titles[word])
-        typer.echo(str(kernel) if kernel.body else "  nothing to do")
-    _print_counts(kernels)
-
-
-def _print_counts(kernels: dict[str, Kernel]) -> None:
     counts = {word: count(kernel) for word, kernel in kernels.items()}
     functions = sorted({name for c in counts.values() for name, _ in c.functions})
+    operations = [
+        (word.replace("_", " "), *(getattr(c, o) for o in OPERATIONS),
+         *(dict(c.functions).get(f, 0) for f in functions), c.total)
+        for word, c in counts.items()
+    ]  # fmt: skip
+    numbers = {word: asdict(values(kernel)) for word, kernel in kernels.items()}
+    used = [(word.replace("_", " "), *found.values()) for word, found in numbers.items()]
     header = ("operations", *OPERATIONS, *functions, "total")
-    rows = []
-    for word, c in counts.items():
-        calls = dict(c.functions)
-        numbers = [getattr(c, o) for o in OPERATIONS] + [calls.get(f, 0) for f in functions]
-        rows.append((word.replace("_", " "), *numbers, c.total))
-    print_heading("Operations and values per neuron and step (prepare: per call)")
-    print_table(header, rows, numbers=True)
-    typer.echo("")
-    found = {word: asdict(values(kernel)) for word, kernel in kernels.items()}
-    columns = tuple(found["forward"])
-    print_table(
-        ("values", *columns),
-        [(word.replace("_", " "), *numbers.values()) for word, numbers in found.items()],
-        numbers=True,
-    )
+    per = "per neuron and step (prepare: per call)"
+    return [
+        Section("", (Lines(lines),)),
+        Section("Symbols", (symbols,)),
+        *(
+            Section(titles[word], (str(kernel) if kernel.body else "  nothing to do",))
+            for word, kernel in kernels.items()
+        ),
+        Section(f"Operations {per}", (Table(header, operations, numbers=True),)),
+        Section(f"Values {per}", (Table(("values", *numbers["forward"]), used, numbers=True),)),
+    ]
 
 
 def _number(value: Any) -> str:
@@ -181,7 +175,3 @@ def _number(value: Any) -> str:
 
 def _start(parameter: dict[str, Any]) -> str:
     return _number(parameter["init"]) + (" (drawn in a layer)" if "draw" in parameter else "")
-
-
-def _learned(learnable: bool) -> str:
-    return "yes" if learnable else "no"

@@ -10,6 +10,7 @@ import typer
 from lnm_codegen.cli.options import Meta, Seeds
 from lnm_codegen.cli.output import print_json, print_table
 from lnm_codegen.errors import ModelError
+from lnm_codegen.sections import Table
 from lnm_codegen.validation import listed, require_one_of, wrong
 
 if TYPE_CHECKING:
@@ -85,11 +86,9 @@ def _forms(circuit: Circuit, text: str | None) -> list[str]:
 
 def _print(circuit: Circuit, device: Device, found: dict[str, Measured]) -> None:
     typer.echo(f"{circuit.name} on {device.name}")
-    print_table(
-        ("form", "latency", "interval", "LUT", "FF", "DSP", "BRAM", "MHz", "MHz by seed"),
-        [_row(name, m, circuit.is_network) for name, m in found.items()],
-        numbers=True,
-    )
+    header = ("form", "latency", "interval", "LUT", "FF", "DSP", "BRAM", "MHz", "MHz by seed")
+    rows = [_row(name, m, circuit.is_network) for name, m in found.items()]
+    print_table(Table(header, rows, numbers=True))
     for note in dict.fromkeys(m.note for m in found.values() if m.note):
         typer.echo(note)
 

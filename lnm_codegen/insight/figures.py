@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -33,6 +31,7 @@ from lnm_codegen.plot.poles import draw_poles
 from lnm_codegen.plot.response import default_input, draw_rates, draw_response
 from lnm_codegen.plot.response import impulse as impulse_of
 from lnm_codegen.plot.subject import MOST_CURVES
+from lnm_codegen.sections import Panel
 from lnm_codegen.train.figure import LIF_DECAY, draw_history
 from lnm_codegen.train.stability.layers import numbers_of
 from lnm_codegen.validation import counted
@@ -151,14 +150,6 @@ WIDTH, HEIGHT, LINE = 3.4, 2.5, 0.16
 """Size of a panel without its legend, and height of a line of the legend, in inches."""
 _LEGEND_WIDTH = 56
 """Characters in a line of the legend."""
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A panel: its alternative text, and the function that draws it and sets its title."""
-
-    text: str
-    draw: Callable[[Axes], None]
 
 
 def panels(layer: LayerAnalysis) -> tuple[Panel, ...]:

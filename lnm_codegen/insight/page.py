@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import io
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,25 +15,11 @@ from xml.etree.ElementTree import Element
 from lnm_codegen.backends.render import render
 from lnm_codegen.deploy.arrays import LayerReport, NetworkReport
 from lnm_codegen.deploy.mismatch import LayerCounts, QuantizationMismatch
-from lnm_codegen.insight.analysis import ABSENT, RunAnalysis
-from lnm_codegen.insight.figures import Panel, panel_figure, panels
-from lnm_codegen.insight.layer import LayerAnalysis
-from lnm_codegen.insight.tables import (
-    Table,
-    certificate_line,
-    classes_note,
-    dynamics_table,
-    energy_note,
-    energy_table,
-    interval_text,
-    layers_table,
-    learned_table,
-    rows_note,
-    sample_interval,
-    summary,
-    typical_lines,
-)
+from lnm_codegen.insight.analysis import RunAnalysis
+from lnm_codegen.insight.figures import panel_figure
+from lnm_codegen.insight.tables import interval_text, sample_interval, sections, summary
 from lnm_codegen.plot.axes import CLASS_COLORS, COOL, INK, STATE_COLORS
+from lnm_codegen.sections import Detail, Lines, Panel, Part, Section, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -189,7 +174,7 @@ def _share_path(group: Element) -> None:
                 del child.attrib[name]
 
 
-# Parts of a page: the document, its sections, tables and figures. Every text is escaped here.
+# The document, its sections, tables and figures. Every text is escaped here.
 
 
 _LONG = 26
@@ -197,17 +182,8 @@ _LONG = 26
 _NUMBER = re.compile(r"-|[-+]?[\d,.]+(e[-+]?\d+)?( %)?")
 
 
-@dataclass(frozen=True)
-class Section:
-    """A section: the anchor and text of its heading, and its content as HTML."""
-
-    anchor: str
-    title: str
-    content: str
-
-
 def document(
-    title: str, kind: str, summary: Iterable[tuple[str, str]], sections: Sequence[Section]
+    title: str, kind: str, summary: Iterable[tuple[str, str]], sections: Iterable[Section]
 ) -> str:
     """Return a page.
 
@@ -215,130 +191,81 @@ def document(
         title: Its title.
         kind: A few words on what it describes.
         summary: Titles and texts of the lines of the summary.
-        sections: The sections, first to last.
+        sections: The sections, first to last, also their details.
+
+    Raises:
+        ToolError: matplotlib is not installed.
     """
     view = {
         "title": html.escape(title),
         "kind": html.escape(kind),
         "summary": tuple((html.escape(name), html.escape(text)) for name, text in summary),
-        "sections": tuple((s.anchor, html.escape(s.title), s.content) for s in sections),
+        "sections": tuple(
+            (_anchor(s.title), html.escape(s.title), _content(s.parts, f"f{k}"))
+            for k, s in enumerate(sections)
+        ),
     }
     return render("report/page.html.j2", view)
 
 
-def paragraphs(texts: Iterable[str]) -> str:
-    """Return a paragraph for each text that is not empty."""
-    return "\n".join(f"<p>{html.escape(text)}</p>" for text in texts if text)
+def _anchor(title: str) -> str:
+    return re.sub(r"\W+", "-", title.partition(":")[0].lower())
 
 
-def lines(texts: Iterable[str]) -> str:
-    """Return texts as a block of code, a line each."""
-    return f'<pre tabindex="0">{html.escape(chr(10).join(texts))}</pre>'
+def _content(parts: Iterable[Part], prefix: str) -> str:
+    found = []
+    for part in parts:
+        if isinstance(part, Lines):
+            text = html.escape("\n".join(part.lines))
+            found.append(f'<pre tabindex="0">{text}</pre>')
+        elif isinstance(part, Detail):
+            found += [_figures(part, prefix), _content(part.parts, prefix)]
+        elif isinstance(part, Table):
+            found.append(_table(part))
+        elif part:
+            found.append(f"<p>{html.escape(part)}</p>")
+    return "\n".join(text for text in found if text)
 
 
-def table(content: Table, caption: str) -> str:
-    """Return a table in a box that scrolls.
-
-    Args:
-        content: The cells.
-        caption: Name of the table, for screen readers.
-    """
-    columns = list(zip(*content.rows, strict=True))
-    numbers = [all(not cell or _NUMBER.fullmatch(cell) for cell in column) for column in columns]
+def _table(content: Table) -> str:
+    """Return a table in a box that scrolls, or "" without rows."""
+    if not content.rows:
+        return ""
+    rows = [[str(cell) for cell in row] for row in content.rows]
+    numbers = [
+        all(not cell or _NUMBER.fullmatch(cell) for cell in column)
+        for column in zip(*rows, strict=True)
+    ]
     kinds = [' class="number"' if number else "" for number in numbers]
-    rows = tuple(
+    cells = tuple(
         tuple(
             (html.escape(cell), kind or (' class="long"' if len(cell) > _LONG else ""))
             for cell, kind in zip(row, kinds, strict=True)
         )
-        for row in content.rows
+        for row in rows
     )
-    words = (html.escape(word) for word in content.header)
-    header = tuple(zip(words, kinds or [""] * len(content.header), strict=True))
-    view = {"header": header, "rows": rows, "caption": html.escape(caption)}
+    header = tuple(zip(map(html.escape, content.header), kinds, strict=True))
+    view = {"header": header, "rows": cells, "caption": html.escape(content.caption)}
     return render("report/table.html.j2", view)
 
 
-def figures(panels: Iterable[Panel], prefix: str, where: str) -> str:
-    """Return a grid of figures.
-
-    Args:
-        panels: The figures.
-        prefix: Begins their identifiers; different for each grid of a page.
-        where: Subject of the figures, which ends their alternative texts.
-    """
+def _figures(detail: Detail, prefix: str) -> str:
+    """Return a grid of figures, or "" without any; the prefix begins their identifiers."""
     found = []
-    for k, panel in enumerate(panels):
+    for k, panel in enumerate(detail.panels):
         title, figure = panel_figure(panel)
-        svg = inline_svg(figure, f"{panel.text}. {where}", f"{prefix}-{k}-")
+        svg = inline_svg(figure, f"{panel.text}. {detail.where}", f"{prefix}-{k}-")
         found.append((svg, html.escape(title)))
-    return render("report/figures.html.j2", {"figures": tuple(found)})
+    return render("report/figures.html.j2", {"figures": tuple(found)}) if found else ""
 
 
-# Page on what a trained network learned: `lnm analyze RUN`.
+def run_page(found: RunAnalysis, notes: Sequence[str] = ()) -> str:
+    """Return the page of `lnm analyze RUN`; `notes` follow the table of energies."""
+    name = found.folder.resolve().name  # "." has none
+    return document(name, "lnm analyze", summary(found), sections(found, notes))
 
 
-def run_page(found: RunAnalysis, notes: tuple[str, ...] = ()) -> str:
-    """Return the page; `notes` follow the table of energies.
-
-    Raises:
-        ToolError: matplotlib is not installed.
-    """
-    kept = {key: value for key, value in found.config.items() if value is not None}
-    values = (value if isinstance(value, str) else json.dumps(value) for value in kept.values())
-    settings = Table(("setting", "value"), tuple(zip(kept, values, strict=True)))
-    energies = table(energy_table(found.energy), "Energy of an inference")
-    sections = (
-        Section("neuron", "Neuron", lines(found.equations)),
-        Section("layers", "Layers", _layers(found)),
-        Section("energy", "Energy of an inference",
-                energies + paragraphs((energy_note(found.energy), *notes))),
-        *(
-            Section(f"layer-{k}", f"Layer {k}: {layer.name}", _layer(layer, f"f{k}"))
-            for k, layer in enumerate(found.layers, start=1)
-        ),
-        Section("settings", "Settings of the run", table(settings, "Settings of the run")),
-    )  # fmt: skip
-    return document(found.folder.resolve().name, "lnm analyze", summary(found), sections)
-
-
-def _layers(found: RunAnalysis) -> str:
-    view = {
-        "table": table(layers_table(found), "Neuron layers"),
-        "note": paragraphs([classes_note(found)]),
-        "curves": any(layer.modes is None for layer in found.layers),
-        "poles": any(layer.modes is not None for layer in found.layers),
-    }
-    return render("report/layers.html.j2", view)
-
-
-def _layer(layer: LayerAnalysis, prefix: str) -> str:
-    learned = learned_table([layer])
-    notes = [rows_note(layer), *typical_lines(layer)]
-    if layer.history is None:
-        notes.append(f"The history of the parameters is {ABSENT}.")
-    notes.append(layer.advice)
-    lost = 0 if layer.activity is None else layer.activity.charged.lost
-    if lost:
-        problem = "not finite, or 2**20 or more in magnitude"
-        notes.append(f"{lost} charged potentials are excluded from the histogram: {problem}.")
-    name = "Poles" if layer.modes is not None else "Fixed points"
-    points = (
-        table(dynamics_table(layer), f"{name} of {layer.name}")
-        if layer.labels
-        else paragraphs([f"No fixed points and no class: {layer.dynamics}"])
-    )
-    parts = (
-        paragraphs([layer.learned, f"Certificate: {certificate_line(layer)}"]),
-        table(learned, f"Learned numbers of {layer.name}") if learned.rows else "",
-        figures(panels(layer), prefix, layer.name),
-        points,
-        paragraphs(notes),
-    )
-    return "\n".join(parts)
-
-
-# Tables and page of two networks in fixed point: `lnm report`.
+# Tables and sections of two networks in fixed point: `lnm report`.
 
 
 _NO_POWER = "Power and energy are not reported, since no open tool estimates them."
@@ -388,14 +315,24 @@ class FixedComparison:
 def whole_table(found: FixedComparison) -> Table:
     """Return the table of the networks, with a column for each run."""
     rows = [(title, *(cell(r.mismatch) for r in found.reports)) for title, cell in _WHOLE]
-    return Table(("", *found.names), tuple(rows))
+    return Table(("", *found.names), rows, "Networks", numbers=True)
 
 
 def layer_table(found: FixedComparison, path: str) -> Table:
     """Return the table of a layer, with a column for each run."""
     layers = [r.layers[path] for r in found.reports]
     rows = [(title, *(cell(layer) for layer in layers)) for title, cell in _LAYER]
-    return Table(("", *found.names), tuple(rows))
+    return Table(("", *found.names), rows, found.layers[path], numbers=True)
+
+
+def comparison_sections(found: FixedComparison) -> list[Section]:
+    """Return a section for the networks, one for each layer, and one for the resources."""
+    whole = (whole_table(found), Detail((), _panels(found), found.title))
+    layers = [
+        Section(f"Layer {k}: {title}", (layer_table(found, path),))
+        for k, (path, title) in enumerate(found.layers.items(), start=1)
+    ]
+    return [Section("Networks", whole), *layers, Section("Resources", (_NO_POWER, found.source))]
 
 
 def comparison_summary(found: FixedComparison) -> tuple[tuple[str, str], ...]:
@@ -411,25 +348,6 @@ def comparison_summary(found: FixedComparison) -> tuple[tuple[str, str], ...]:
         ("Circuit", f"{_circuit(found)}; {' against '.join(bits)} bits of states"),
         ("Spikes", f"{' against '.join(rates)} of the steps, in fixed point"),
     )
-
-
-def comparison_page(found: FixedComparison) -> str:
-    """Return the page.
-
-    Raises:
-        ToolError: matplotlib is not installed.
-    """
-    whole = table(whole_table(found), "Networks")
-    charts = figures(_panels(found), "f", found.title)
-    sections = (
-        Section("networks", "Networks", whole + charts + paragraphs([found.source, _NO_POWER])),
-        *(
-            Section(f"layer-{k}", f"Layer {k}: {title}", table(layer_table(found, path), title))
-            for k, (path, title) in enumerate(found.layers.items(), start=1)
-        ),
-    )
-    title = " against ".join(found.names)
-    return document(title, "lnm report", comparison_summary(found), sections)
 
 
 def _panels(found: FixedComparison) -> list[Panel]:

@@ -1,7 +1,8 @@
-"""An analysis as text: tables for the terminal and the page, a summary, plain data for JSON."""
+"""An analysis of a run: sections and a summary for a terminal and a page, data for JSON."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,10 +17,12 @@ from lnm_codegen.analysis.report import response_lines
 from lnm_codegen.insight.analysis import ABSENT, RunAnalysis, mean_and_deviation
 from lnm_codegen.insight.energy.cost import FP32, INT8, LEMAIRE, Synapses
 from lnm_codegen.insight.energy.report import EnergyReport
+from lnm_codegen.insight.figures import panels
 from lnm_codegen.insight.layer import FLAT, INTEGRATOR, RESPONSE_STEPS, LayerAnalysis, RowDynamics
 from lnm_codegen.insight.record import Activity
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.plot.subject import MOST_CURVES
+from lnm_codegen.sections import Detail, Lines, Part, Section, Table
 from lnm_codegen.validation import counted
 
 # Tables of an analysis as text, for the terminal and the page.
@@ -27,14 +30,6 @@ from lnm_codegen.validation import counted
 
 _MOST_SETS = 16
 """Largest number of parameter sets in a table of fixed points."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Header and rows of text. Every column but the first holds numbers."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def layers_table(found: RunAnalysis) -> Table:
@@ -56,21 +51,18 @@ def layers_table(found: RunAnalysis) -> Table:
             )
         rows.append((layer.name, total, classes or "-", *numbers, certificate_line(layer)))
     header = ("layer", "rows", "classes", "rate", "silent", "visited", "x range", "certificate")
-    return Table(header, tuple(rows))
+    return Table(header, rows, "Neuron layers", numbers=True)
 
 
-def learned_table(layers: Sequence[LayerAnalysis]) -> Table:
-    """Return the spread of each learned number over the rows of its layer, raw as it is stored."""
-    several = len(layers) > 1
+def learned_table(layer: LayerAnalysis) -> Table:
+    """Return the spread of each learned number over the rows of a layer, raw as it is stored."""
     rows = [
-        (f"{layer.name}.{name}" if several else name, f"{s.mean:.4g}", f"{s.deviation:.3g}",
-         *(f"{q:.4g}" for q in s.quartiles), s.signs)
-        for layer in layers
+        (name, f"{s.mean:.4g}", f"{s.deviation:.3g}", *(f"{q:.4g}" for q in s.quartiles), s.signs)
         for name, s in spreads(layer.layer).items()
-    ]  # fmt: skip
+    ]
     header = ("parameter", "mean", "deviation", "least", "25 %", "median", "75 %", "greatest",
               "negative")  # fmt: skip
-    return Table(header, tuple(rows))
+    return Table(header, rows, f"Learned numbers of {layer.name}", numbers=True)
 
 
 def _interval(ends: Tensor) -> str:
@@ -137,7 +129,7 @@ def _poles_table(layer: LayerAnalysis, modes: Modes) -> Table:
              f"{first.frequency:.4g}", f"{first.damping_time:.4g}")
         )  # fmt: skip
     header = ("row", "class", "point", "eigenvalues", "radius", "cycles a step", "damping time")
-    return Table(header, tuple(rows))
+    return Table(header, rows, f"Poles of {layer.name}")
 
 
 def _points_table(layer: LayerAnalysis) -> Table:
@@ -148,7 +140,7 @@ def _points_table(layer: LayerAnalysis) -> Table:
         over = f"[{row.interval[0]:.3g}, {row.interval[1]:.3g}]"
         rows.append((row.place, row.label, points or "none", slopes, over))
     header = ("row", "class", "fixed points (kind, slope)", "slopes", "over")
-    return Table(header, tuple(rows))
+    return Table(header, rows, f"Fixed points of {layer.name}")
 
 
 def energy_table(report: EnergyReport) -> Table:
@@ -176,7 +168,7 @@ def energy_table(report: EnergyReport) -> Table:
     )  # fmt: skip
     header = ("layer", "MAC", "AC", "spikes", "rate", "neuron operations", "an update",
               "pJ fp32", "pJ int8", "pJ lemaire")  # fmt: skip
-    return Table(header, tuple(rows))
+    return Table(header, rows, "Energy of an inference", numbers=True)
 
 
 def energy_note(report: EnergyReport) -> str:
@@ -193,6 +185,57 @@ def energy_note(report: EnergyReport) -> str:
     if not free:
         return text
     return f"{text} Not counted: {', '.join(f'{n} {word}' for word, n in sorted(free.items()))}."
+
+
+_CHARGES = (
+    "The figure of a charge shows the charged potential after a step without input over the"
+    " potential before it. On the diagonal the potential stays: filled points are stable, hollow"
+    " points are unstable. The interval that the samples visit is shaded. LIF, h = 0.5·v, is dashed"
+    " if the potential begins at 0."
+)
+_POLES = (
+    "The figure of poles shows the eigenvalues of the linear step of each row. A deviation dies out"
+    " if all are inside the unit circle; it oscillates along those off the real axis. Hollow points"
+    " are the eigenvalues before training, and grey lines their paths. Responses are those of the"
+    " typical row: of the most frequent class, the row whose first eigenvalue is nearest to the"
+    " median."
+)
+
+
+def sections(found: RunAnalysis, notes: Sequence[str] = ()) -> list[Section]:
+    """Return the sections of an analysis; `notes` follow the table of energies."""
+    kept = {key: value for key, value in found.config.items() if value is not None}
+    values = (value if isinstance(value, str) else json.dumps(value) for value in kept.values())
+    settings = Table(("setting", "value"), [*zip(kept, values, strict=True)], "Settings of the run")
+    has_poles = {layer.modes is not None for layer in found.layers}
+    helped = Detail([_POLES if poles else _CHARGES for poles in sorted(has_poles)])
+    energy = (energy_table(found.energy), energy_note(found.energy), *notes)
+    return [
+        Section("Neuron", (Lines(found.equations),)),
+        Section("Layers", (layers_table(found), classes_note(found), helped)),
+        Section("Energy of an inference", energy),
+        *(
+            Section(f"Layer {k}: {layer.name}", _layer_parts(layer))
+            for k, layer in enumerate(found.layers, start=1)
+        ),
+        Section("Settings of the run", (Detail((settings,)),)),
+    ]
+
+
+def _layer_parts(layer: LayerAnalysis) -> list[Part]:
+    certificate = f"Certificate: {certificate_line(layer)}"
+    points: tuple[Part, ...] = (dynamics_table(layer), rows_note(layer)) if layer.labels else ()
+    found: list[Part] = [layer.learned, certificate, learned_table(layer)]
+    found.append(Detail(points, panels(layer), layer.name))
+    found += [*typical_lines(layer), layer.advice]
+    if not layer.labels:
+        found.append(f"No fixed points and no class: {layer.dynamics}")
+    if layer.history is None:
+        found.append(f"The history of the parameters is {ABSENT}.")
+    if lost := 0 if layer.activity is None else layer.activity.charged.lost:
+        problem = "not finite, or 2**20 or more in magnitude"
+        found.append(f"{lost} charged potentials are excluded from the histogram: {problem}.")
+    return found
 
 
 # Summary of an analysis in five lines: training, accuracy, behaviour, stability, spikes.

@@ -70,8 +70,8 @@ def test_the_text_says_what_was_taken(call: Call, runs: Path) -> None:
     assert (status, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "run lnm3: ConvNet of lnm on digits"
-    assert "% of 8 test samples, 95 % interval " in lines[1]
-    assert any(line.startswith("blocks.1.neuron: theta = (") for line in lines)
+    assert "% of 8 test samples, 95 % interval " in lines[2]
+    assert lines[lines.index("Layer 2: blocks.1.neuron") + 1].startswith("theta = (")
     assert any("classes of behaviour in 2" in x or "One class of behaviour" in x for x in lines)
     (over,) = (line for line in lines if line.startswith("Over lif: "))
     assert "% by the neurons' updates and" in over

@@ -229,9 +229,9 @@ def test_report_as_a_table(runs: Path, capsys: pytest.CaptureFixture[str]) -> No
     pair = (runs / "per", "--baseline", runs / "lif")
     assert report(*pair, "--no-synth", "--format", "auto") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == "lnm against lif, 128 test samples"
-    assert lines[2].split() == [str(runs / "per"), str(runs / "lif")]
-    assert "blocks.1.neuron, 64 neurons" in lines
+    assert lines[:3] == ["lnm against lif, 128 test samples", "", "Networks"]
+    assert lines[3].split() == [str(runs / "per"), str(runs / "lif")]
+    assert "Layer 2: blocks.1.neuron, 64 neurons" in lines
     assert any(line.startswith("outputs equal: one step from the same state") for line in lines)
     assert "--no-synth" in lines[-1]
 
