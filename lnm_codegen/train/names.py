@@ -10,10 +10,10 @@ from lnm_codegen.train.runs.config import TrainConfig, neuron_of
 from lnm_codegen.validation import require_known
 
 DATASETS = (
-    "arrays", "digits", "digits-rows", "fashion-mnist", "fashion-columns", "fashion-events",
-    "mnist", "mnist-sequential", "mnist-permuted", "mnist1d", "time-series", "delayed-xor",
-    "randman", "yin-yang", "first-bound", "gated-memory", "ecg-qtdb", "cifar10", "cifar100",
-    "imagenet", "n-mnist", "cifar10-dvs", "dvs-gesture",
+    "arrays", "digits", "digits-rows", "fashion-mnist", "fashion-columns", "mnist",
+    "mnist-sequential", "mnist-permuted", "mnist1d", "time-series", "delayed-xor", "first-bound",
+    "gated-memory", "ecg-qtdb", "cifar10", "cifar100", "imagenet", "n-mnist", "cifar10-dvs",
+    "dvs-gesture",
 )  # fmt: skip
 """Names of the data sets; `data.load.SETS` has the constructor of each."""
 

@@ -6,7 +6,6 @@
 | `rate` | a random event with probability x, independent at each step |
 | `latency` | the time at which an integrator of x reaches its threshold, once |
 | `level_crossing` | a change of the input by `delta` since the last spike, up or down |
-| `saccade_events` | the same for log brightness of an image moved by simulated saccades |
 
 snnTorch's `delta` is not `level_crossing`: it compares with the previous sample, so a slow drift
 causes no spike.
@@ -14,20 +13,14 @@ causes no spike.
 
 from __future__ import annotations
 
-import math
 import operator
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.validation import require_integer, require_number
-
-DARK = 0.1
-"""Offset of the brightness, so that the logarithm of black is finite."""
 
 
 def direct(x: Tensor, time_steps: int) -> Tensor:
@@ -43,7 +36,9 @@ def rate(x: Tensor, time_steps: int, generator: torch.Generator | None = None) -
     must be on the device of x.
     """
     _require_count("rate", "time_steps", time_steps)
-    _require_floats("rate", "x", x)
+    if not x.is_floating_point():  # such as the bytes of a pixel set, which are not 0 to 1
+        remedy = "Divide bytes by 255."
+        raise ModelError("rate", f"x of {x.dtype}", "floating point, 0 to 1", remedy)
     shape = (time_steps, *x.shape)
     wide = torch.promote_types(x.dtype, torch.float32)  # uniform numbers of 16 bits are too coarse
     chance = torch.rand(shape, generator=generator, dtype=wide, device=x.device)
@@ -105,57 +100,6 @@ def level_crossing(x_seq: Tensor, delta: float) -> Tensor:
     return torch.cat([(-crossed).clamp(min=0), crossed.clamp(min=0)], dim=2)
 
 
-def saccade_events(
-    images: Tensor,
-    time_steps: int,
-    threshold: float = 0.25,
-    amplitude: float = 3.0,
-    moves: int = 30,
-) -> Tensor:
-    """Return the events of an ideal event camera for images that move along a triangle.
-
-    The three saccades of N-MNIST (Orchard et al. 2015) go down and right, up and right, and back,
-    in 3 * moves steps at constant speed. At each step a pixel counts the levels that its log
-    brightness ln(0.1 + image) crosses (`level_crossing`; ON brighter, OFF darker). Call the result
-    "simulated saccades", never "event camera": it has no noise and no refractory time, and a real
-    eye does not move at constant speed. The counts per pixel correlate with 60 N-MNIST recordings
-    of the same digits: r = 0.85 at the best shift of up to 3 pixels.
-
-    Args:
-        images: (N, H, W), brightness 0 to 1, of floating point.
-        time_steps: T; the moves are distributed over the steps in order.
-        threshold: Contrast between levels, > 0.
-        amplitude: Amplitude of the triangle in pixels, > 0, and width of a dark border.
-        moves: Moves per saccade, >= 1.
-
-    Returns:
-        Counts (T, N, 2, H + 2 b, W + 2 b), b = ceil(amplitude); OFF is channel 0, ON 1.
-    """
-    if images.dim() != 3:
-        shape = tuple(images.shape)
-        raise ShapeError("saccade_events", f"images have shape {shape}", "(N, H, W)")
-    _require_floats("saccade_events", "images", images)
-    _require_count("saccade_events", "time_steps", time_steps)
-    require_number("saccade_events", "threshold", float(threshold), above=0)
-    require_number("saccade_events", "amplitude", float(amplitude), above=0)
-    _require_count("saccade_events", "moves", moves)
-    border = math.ceil(amplitude)
-    dark = pad(images.to(torch.float32), (border,) * 4)
-    path = _triangle(amplitude, moves)
-    steps = len(path) - 1
-    start = torch.log(DARK + dark)
-    level = torch.zeros_like(start)
-    counts = dark.new_zeros((time_steps, len(images), 2, *dark.shape[1:]))
-    for k, (down, right) in enumerate(path[1:]):
-        seen = torch.log(DARK + _shift(dark, down, right))
-        moved = torch.trunc((seen - start) / threshold - level)
-        level += moved
-        frame = counts[k * time_steps // steps]
-        frame[:, 0] += (-moved).clamp(min=0)
-        frame[:, 1] += moved.clamp(min=0)
-    return counts
-
-
 def _require_count(where: str, word: str, value: Any) -> None:
     """Raise ModelError unless a value, also one of NumPy or a tensor, is an integer >= 1."""
     try:
@@ -168,30 +112,3 @@ def _require_count(where: str, word: str, value: Any) -> None:
 def _as_floats(x: Tensor) -> Tensor:
     """Return x, integers as float32: differences of bytes wrap around."""
     return x if x.is_floating_point() else x.to(torch.float32)
-
-
-def _require_floats(where: str, word: str, x: Tensor) -> None:
-    """Raise ModelError for integers, such as the bytes of a pixel set, which are not 0 to 1."""
-    if not x.is_floating_point():
-        problem, remedy = f"{word} of {x.dtype}", "Divide bytes by 255."
-        raise ModelError(where, problem, "floating point, 0 to 1", remedy)
-
-
-def _triangle(amplitude: float, moves: int) -> list[tuple[float, float]]:
-    """Return the (down, right) offsets of the image, the first and last of them 0."""
-    corners = ((0.0, 0.0), (amplitude, amplitude / 2), (0.0, amplitude), (0.0, 0.0))
-    path = [(0.0, 0.0)]
-    for (down, right), (to_down, to_right) in pairwise(corners):
-        for k in range(1, moves + 1):
-            part = k / moves
-            path.append((down + part * (to_down - down), right + part * (to_right - right)))
-    return path
-
-
-def _shift(images: Tensor, down: float, right: float) -> Tensor:
-    """Move images (N, H, W) by fractions of a pixel, bilinear, with periodic borders."""
-    whole_down, whole_right = math.floor(down), math.floor(right)
-    part_down, part_right = down - whole_down, right - whole_right
-    near = images.roll((whole_down, whole_right), (1, 2))
-    upper = near.lerp(near.roll(1, 2), part_right)
-    return upper.lerp(upper.roll(1, 1), part_down)

@@ -19,8 +19,7 @@ from torch import Tensor
 from lnm_codegen.errors import ToolError
 from lnm_codegen.files import DAMAGED_ARRAYS
 from lnm_codegen.train.data.dataset import LARGEST, Augment, Dataset, Source, Split, source_split
-from lnm_codegen.train.data.encoders import saccade_events
-from lnm_codegen.train.data.images import DEBIAN_FOLDER, DRAWS, read_idx_folder, roll
+from lnm_codegen.train.data.images import DRAWS, roll
 from lnm_codegen.train.data.store import (
     Store,
     class_files,
@@ -30,7 +29,7 @@ from lnm_codegen.train.data.store import (
     open_stores,
     unequal_classes,
 )
-from lnm_codegen.validation import require_bool, require_integer, require_number, require_one_of
+from lnm_codegen.validation import require_bool, require_integer, require_one_of
 
 # Recordings of event cameras in four file formats.
 #
@@ -394,15 +393,11 @@ def _lines(store: Store, path: str) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-# Event-camera sets as frames over time, (T, 2, H, W), recorded or simulated.
+# Event-camera sets as frames over time, (T, 2, H, W).
 #
 # A batch reads its recordings, cuts them into slices and counts events. The frames are then kept in
 # memory as 16-bit integers (`keep`), since counting can take longer than training. Channel 0 is OFF
 # (darker), 1 is ON.
-
-
-_AT_ONCE = 256
-"""Images whose saccades are simulated together."""
 
 
 def n_mnist(
@@ -501,41 +496,3 @@ def _event_set(
     first = framing.split(*train, roll(flip)).first(limit)
     second = framing.split(*test, None).first(limit)
     return Dataset(framing.name, first, second, classes, "sequence", framing.shape, draws=DRAWS)
-
-
-def fashion_events(
-    folder: Path = DEBIAN_FOLDER,
-    limit: int | None = None,
-    time_steps: int = 10,
-    threshold: float = 0.25,
-    keep: bool = True,
-) -> Dataset:
-    """Return Fashion-MNIST under simulated saccades, (T, 2, 34, 34). Augmented by rolling.
-
-    No event camera recorded it: see `encoders.saccade_events`. It tests a network on event frames,
-    not its memory: every slice shows the class. T is 1 to 90, and the contrast `threshold` between
-    levels is in (0, 10]. `keep` holds the frames in memory, 46 kB a sample at T = 10; the
-    simulation of one takes 5 ms.
-    """
-    where = "data: fashion-events"
-    require_integer(where, "time_steps", time_steps, 1, 90)
-    require_number(where, "threshold", threshold, above=0, high=10)
-    require_bool(where, "keep", keep)
-    parts = read_idx_folder("fashion-mnist", folder)
-    # A border of 3 pixels on each side: the amplitude of a saccade.
-    shape = (time_steps, 2, *(side + 6 for side in parts[0][0].shape[1:]))
-
-    def split(images: Tensor, labels: Tensor, augment: Augment | None) -> Split:
-        def simulate(rows: Tensor) -> Tensor:
-            events = [
-                saccade_events(images[some].to(torch.float32) / 255, time_steps, threshold)
-                for some in torch.split(rows, _AT_ONCE)
-            ]
-            return torch.cat(events, dim=1).transpose(0, 1).to(torch.int16)
-
-        labels = labels[:limit]
-        source = cached(simulate, len(labels), shape) if keep else simulate
-        return source_split(source, labels, augment)
-
-    train, test = split(*parts[0], roll(flip=False)), split(*parts[1], None)
-    return Dataset("fashion-events", train, test, 10, "sequence", shape, draws=DRAWS)

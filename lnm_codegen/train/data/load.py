@@ -12,7 +12,7 @@ from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.families.library import call_function
 from lnm_codegen.train.data.arrays import arrays
 from lnm_codegen.train.data.dataset import LARGEST, Dataset, Loaded
-from lnm_codegen.train.data.events import cifar10_dvs, dvs_gesture, fashion_events, n_mnist
+from lnm_codegen.train.data.events import cifar10_dvs, dvs_gesture, n_mnist
 from lnm_codegen.train.data.images import (
     cifar10,
     cifar100,
@@ -27,13 +27,7 @@ from lnm_codegen.train.data.images import (
 )
 from lnm_codegen.train.data.own import samples_of
 from lnm_codegen.train.data.series import ecg_qtdb, mnist1d, time_series
-from lnm_codegen.train.data.synthetic import (
-    delayed_xor,
-    first_bound,
-    gated_memory,
-    randman,
-    yin_yang,
-)
+from lnm_codegen.train.data.synthetic import delayed_xor, first_bound, gated_memory
 from lnm_codegen.train.names import is_reference, require_dataset
 from lnm_codegen.validation import require_integer, require_known
 
@@ -43,15 +37,12 @@ SETS: Mapping[str, Callable[..., Dataset]] = {
     "digits-rows": digits_rows,
     "fashion-mnist": fashion_mnist,
     "fashion-columns": fashion_columns,
-    "fashion-events": fashion_events,
     "mnist": mnist,
     "mnist-sequential": mnist_sequential,
     "mnist-permuted": mnist_permuted,
     "mnist1d": mnist1d,
     "time-series": time_series,
     "delayed-xor": delayed_xor,
-    "randman": randman,
-    "yin-yang": yin_yang,
     "first-bound": first_bound,
     "gated-memory": gated_memory,
     "ecg-qtdb": ecg_qtdb,

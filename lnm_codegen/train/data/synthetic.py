@@ -3,15 +3,12 @@
 | set | solved by | not solved by |
 | --- | --- | --- |
 | `delayed-xor` | a memory of the first burst until the second | any linear function: .52 |
-| `randman` | spike times, to a few steps | spike counts: every unit fires once |
-| `yin-yang` | the order of four spikes, by more than one layer | one linear layer: .66 |
 | `first-bound` | a sum that stays at its first bound | a linear function: .86, the sum: .75 |
 | `gated-memory` | a memory that large pulses replace, small ones leave | a linear function: .66 |
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -20,11 +17,6 @@ from numpy.typing import NDArray
 
 from lnm_codegen.train.data.dataset import LARGEST, Dataset, memory_split
 from lnm_codegen.validation import require_integer, require_number
-
-Floats = NDArray[np.float64]
-
-RADIUS, DOT = 0.5, 0.1
-"""Radii of the yin-yang disk and of its two dots."""
 
 
 def delayed_xor(
@@ -99,111 +91,6 @@ def gated_memory(
     x *= rng.choice([-1.0, 1.0], x.shape)
     labels = x[rows, places.max(1)] > 0
     return _sequences(name, x[..., None], labels, train, 2, limit)
-
-
-def randman(
-    limit: int | None = None, time_steps: int = 100, units: int = 20, classes: int = 10,
-    dimensions: int = 1, alpha: float = 2.0, train: int = 8000, test: int = 2000, seed: int = 0,
-) -> Dataset:  # fmt: skip
-    """Return smooth random manifolds as spike times: each unit fires once, a class is a manifold.
-
-    Zenke and Vogels 2021 (Neural Computation 33, 899): unit j of a class fires at the coordinate
-    that `manifold` gives for a random point, scaled to [0, 1] over all samples of the class. T and
-    `classes` are 2 or more. The manifolds have `dimensions`, and are the smoother the larger
-    `alpha`, in (0.1, 100], is. `train`, at least `classes`, and `test` are numbers of sequences.
-    """
-    name = "randman"
-    _require_counts(
-        name, train, test, seed, time_steps=(time_steps, 2), units=(units, 1),
-        dimensions=(dimensions, 1), classes=(classes, 2),
-    )  # fmt: skip
-    require_integer(f"data: {name}", "train", train, classes, LARGEST)
-    require_number(f"data: {name}", "alpha", alpha, above=0.1, high=100)
-    rng = np.random.default_rng(seed)
-    count = train + test
-    labels = rng.permutation(np.arange(count) % classes)
-    values = np.empty((count, units))
-    waves = min(math.ceil(1e-3 ** (-1 / alpha)), 1000)  # amplitudes above a thousandth
-    for label in range(classes):
-        shape = rng.random((units, dimensions, 3, waves))
-        shape[:, :, 0, 0] = 0  # no constant term
-        rows = np.flatnonzero(labels == label)
-        place = manifold(rng.random((len(rows), dimensions)), shape, alpha)
-        low, span = place.min(axis=0, initial=np.inf), np.ptp(place, axis=0)
-        values[rows] = (place - low) / np.where(span > 0, span, 1)
-    return _sequences(name, one_spike(values, time_steps), labels, train, classes, limit)
-
-
-def manifold(points: Floats, shape: Floats, alpha: float) -> Floats:
-    """Return the coordinates of each point on a random manifold, (count, units).
-
-        product over d of  sum over i of  p_0i (i + 1)^-alpha sin(2 pi (i u_d p_1i + p_2i))
-
-    Args:
-        points: u in [0, 1], (count, dimensions).
-        shape: p in [0, 1], (units, dimensions, 3, waves).
-        alpha: Smoothness.
-    """
-    wave = np.arange(shape.shape[-1])
-    factor = shape[:, :, 0] * (wave + 1.0) ** -alpha
-    place: Floats = np.ones((len(points), len(shape)))
-    for d in range(shape.shape[1]):
-        phase = wave * points[:, None, d, None] * shape[:, d, 1] + shape[:, d, 2]
-        place *= (factor[:, d] * np.sin(2 * np.pi * phase)).sum(-1)
-    return place
-
-
-def yin_yang(
-    limit: int | None = None, time_steps: int = 50, train: int = 5000, test: int = 1000,
-    seed: int = 0,
-) -> Dataset:  # fmt: skip
-    """Return points in a yin-yang sign as spike times: yin, yang, or one of the dots.
-
-    Kriener, Göltz and Petrovici 2022 (arXiv 2102.08211). Channels x, y, 1 - x, 1 - y each spike
-    once, later for larger values, and a fifth at step 0; classes are equally probable. Published
-    for networks without spikes and continuous times: 97.6 with a hidden layer of 30, 63.8 without
-    one. Here times are steps, so most test samples also occur in training (docs/data.md). T is 2
-    or more; `train` and `test` are numbers of points.
-    """
-    _require_counts("yin-yang", train, test, seed, time_steps=(time_steps, 2))
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 3, train + test)
-    points = np.empty((train + test, 2))
-    left = np.arange(train + test)
-    while len(left):
-        tried = 2 * RADIUS * rng.random((len(left), 2))
-        hit = yin_yang_class(tried) == labels[left]
-        points[left[hit]] = tried[hit]
-        left = left[~hit]
-    values = np.hstack([points, 1 - points, np.zeros((len(points), 1))])
-    return _sequences("yin-yang", one_spike(values, time_steps), labels, train, 3, limit)
-
-
-def yin_yang_class(points: Floats) -> NDArray[np.int64]:
-    """Return 0 (yin), 1 (yang) or 2 (a dot) for points (count, 2) in the disk; -1 outside it.
-
-    The disk has its centre at (.5, .5) and radius .5. The dots, of radius .1, lie at (.25, .5) and
-    (.75, .5), the centres of the two half-disks that extend from one side to the other.
-    """
-    x, y = points.T
-    right = np.hypot(x - 1.5 * RADIUS, y - RADIUS)
-    left = np.hypot(x - 0.5 * RADIUS, y - RADIUS)
-    in_left = (left > DOT) & (left <= 0.5 * RADIUS)
-    above = (y > RADIUS) & (right > 0.5 * RADIUS)
-    found: NDArray[np.int64] = ((right <= DOT) | in_left | above).astype(np.int64)
-    found[(right < DOT) | (left < DOT)] = 2
-    found[np.hypot(x - RADIUS, y - RADIUS) > RADIUS] = -1
-    return found
-
-
-def one_spike(values: Floats, time_steps: int) -> NDArray[np.bool_]:
-    """Return one spike per channel, at step round(value (T - 1)), for values (count, channels).
-
-    Values lie in [0, 1]; the spikes have shape (count, T, channels).
-    """
-    step = np.rint(values * (time_steps - 1)).astype(np.int64)
-    spikes: NDArray[np.bool_] = step[:, None, :] == np.arange(time_steps)[None, :, None]
-    return spikes
 
 
 def _sequences(

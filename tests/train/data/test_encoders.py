@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from lnm_codegen.errors import ModelError, ShapeError
-from lnm_codegen.train.data.encoders import direct, latency, level_crossing, rate, saccade_events
+from lnm_codegen.train.data.encoders import direct, latency, level_crossing, rate
 from tests.refusals import refused
 
 
@@ -49,7 +47,7 @@ def test_rate_has_the_probability_of_a_16_bit_number(dtype: torch.dtype) -> None
 def test_encoders_run_on_the_device_of_their_input() -> None:
     x = torch.rand(2, 8, 8, device="meta")
     level = level_crossing(x, 0.5)
-    found = direct(x, 4), rate(x, 4), level, saccade_events(x, 4)
+    found = direct(x, 4), rate(x, 4), level
     assert {out.device.type for out in found} == {"meta"}
 
 
@@ -122,63 +120,6 @@ def test_a_slow_drift_crosses_levels_but_not_snntorchs_delta() -> None:
     assert float(spikegen.delta(drift, threshold=0.1).sum()) == 0
 
 
-def saccade_loop(image: NDArray[np.float64], threshold: float, steps: int) -> NDArray[np.int64]:
-    """Count levels of ln(0.1 + brightness), each view interpolated pixel by pixel."""
-    border, moves = 3, 4
-    dark = np.pad(image, border)
-    side = dark.shape[0]
-    corners = [(0, 0), (3, 1.5), (0, 3), (0, 0)]
-    path = [np.array(corners[0], float)]
-    for a, b in pairwise(corners):
-        path += [np.array(a) + k / moves * (np.array(b) - a) for k in range(1, moves + 1)]
-
-    def look(y: int, x: int, move: NDArray[np.float64]) -> float:
-        top, left = math.floor(y - move[0]), math.floor(x - move[1])
-        value = 0.0
-        for dy in (0, 1):
-            for dx in (0, 1):
-                weight = 1 - abs(y - move[0] - top - dy), 1 - abs(x - move[1] - left - dx)
-                inside = 0 <= top + dy < side and 0 <= left + dx < side
-                pixel = dark[top + dy, left + dx] if inside else 0.0
-                value += weight[0] * weight[1] * pixel
-        return math.log(0.1 + value)
-
-    out = np.zeros((steps, 2, side, side), np.int64)
-    for y in range(side):
-        for x in range(side):
-            off, on = crossings([look(y, x, move) for move in path], threshold)
-            for k in range(1, len(path)):
-                out[(k - 1) * steps // (len(path) - 1), 0, y, x] += off[k]
-                out[(k - 1) * steps // (len(path) - 1), 1, y, x] += on[k]
-    return out
-
-
-def test_saccade_events_are_those_of_a_loop_over_pixels() -> None:
-    """All but the few whose level falls on a rounding error."""
-    image = np.random.default_rng(0).random((6, 6))
-    ours = saccade_events(torch.tensor(image)[None], 5, threshold=0.2137, moves=4)
-    assert ours.shape == (5, 1, 2, 12, 12)
-    assert np.array_equal(ours[:, 0].numpy(), saccade_loop(image, 0.2137, 5))
-    assert float(ours.sum()) > 300
-
-
-@settings(max_examples=20)
-@given(st.integers(1, 12), st.floats(0.1, 1.0))
-def test_saccades_return_to_where_they_began(time_steps: int, threshold: float) -> None:
-    """So ON and OFF of a pixel differ by less than a level; a black image has no events."""
-    images = torch.rand((2, 5, 5), generator=torch.Generator().manual_seed(1))
-    images[1] = 0
-    counts = saccade_events(images, time_steps, threshold, moves=6).sum(0)
-    assert float((counts[0, 0] - counts[0, 1]).abs().max()) <= 1
-    assert float(counts[1].abs().max()) == 0
-
-
-def test_a_uniform_image_has_events_at_its_edge_alone() -> None:
-    counts = saccade_events(torch.full((1, 12, 12), 0.7), 3).sum((0, 1, 2))
-    assert float(counts[6:12, 6:12].sum()) == 0
-    assert float(counts.sum()) > 0
-
-
 REFUSED = {
     "steps": (lambda: direct(torch.ones(1), 0), "direct", "time_steps is 0", "an integer >= 1"),
     "half": (lambda: direct(torch.ones(1), 2.5), "direct", "time_steps is 2.5", "an integer >= 1"),
@@ -186,18 +127,10 @@ REFUSED = {
         lambda: rate(torch.ones(1, dtype=torch.uint8), 2),
         "rate", "x of torch.uint8", "floating point, 0 to 1", "Divide bytes by 255.",
     ),
-    "images of bytes": (
-        lambda: saccade_events(torch.ones(1, 2, 2, dtype=torch.uint8), 2),
-        "saccade_events", "images of torch.uint8", "floating point, 0 to 1", "by 255.",
-    ),
     "tau": (lambda: latency(torch.ones(1), 3, tau=0), "latency", "tau is 0.0", "a number > 0"),
     "delta": (
         lambda: level_crossing(torch.ones(2, 1), math.nan),
         "level_crossing", "delta is nan", "a number > 0",
-    ),
-    "moves": (
-        lambda: saccade_events(torch.ones(1, 2, 2), 2, moves=0),
-        "saccade_events", "moves is 0", "an integer >= 1",
     ),
     "infinite": (
         lambda: latency(torch.tensor([math.inf]), 3), "latency", "not finite", "finite numbers",
@@ -215,8 +148,6 @@ def test_arguments_out_of_range(case: str) -> None:
 def test_shapes_that_do_not_fit() -> None:
     with refused(ShapeError, "level_crossing", "x_seq has shape (3,)", "(T, N, *), T >= 1"):
         level_crossing(torch.ones(3), 1.0)
-    with refused(ShapeError, "saccade_events", "images have shape (3, 3)", "(N, H, W)"):
-        saccade_events(torch.ones(3, 3), 2)
 
 
 def test_scalars_of_numpy_and_tensors_are_numbers() -> None:

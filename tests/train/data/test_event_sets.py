@@ -10,7 +10,6 @@ import torch
 
 from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.train.data import load
-from lnm_codegen.train.data.encoders import saccade_events
 from lnm_codegen.train.data.events import cached, frames
 from tests.refusals import refused
 from tests.train.data.event_files import (
@@ -21,7 +20,6 @@ from tests.train.data.event_files import (
     write_gestures,
     write_npz,
 )
-from tests.train.data.idx_files import write_fashion
 from tests.train.data.image_files import pack
 
 
@@ -153,17 +151,6 @@ def test_nothing_is_read_before_a_batch_needs_it(tmp_path: Path) -> None:
     path.write_bytes(bytes([34, 0, 0, 0, 0]))
     with refused(ToolError, path, "x ranges from 34 to 34", "0 to 33"):
         data.train.take(torch.tensor([13]))
-
-
-@pytest.mark.parametrize("keep", [True, False])
-def test_fashion_events_are_simulated_when_needed(tmp_path: Path, keep: bool) -> None:
-    write_fashion(tmp_path)
-    data = load("fashion-events", tmp_path, time_steps=6, threshold=0.3, keep=keep)
-    assert data.sample == (6, 2, 14, 14)
-    images = load("fashion-mnist", tmp_path).test.images[:, 0].float() / 255
-    for _ in range(2):
-        x, _ = next(data.batches(data.test, 20))
-        assert torch.equal(x, saccade_events(images, 6, 0.3))
 
 
 LAYOUTS = {

@@ -83,8 +83,8 @@ def test_names_are_those_of_the_constructors() -> None:
 def test_every_set_with_files_has_its_layouts(name: str) -> None:
     if "folder" not in inspect.signature(SETS[name]).parameters:
         return
-    base = {"fashion-columns": "fashion-mnist", "fashion-events": "fashion-mnist",
-            "mnist-sequential": "mnist", "mnist-permuted": "mnist"}.get(name, name)  # fmt: skip
+    base = {"fashion-columns": "fashion-mnist", "mnist-sequential": "mnist",
+            "mnist-permuted": "mnist"}.get(name, name)  # fmt: skip
     part = PAGE.split("\n## Layouts looked for\n")[1].split("\n## ")[0]
     assert re.search(rf"^\| [^|]*`{base}`", part, re.M)
 

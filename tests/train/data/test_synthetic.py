@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -13,11 +11,9 @@ from sklearn.linear_model import LogisticRegression
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.train.data import load
-from lnm_codegen.train.data.synthetic import manifold, one_spike, yin_yang_class
 from tests.refusals import refused
 
-NAMES = ["delayed-xor", "randman", "yin-yang", "first-bound", "gated-memory"]
-SPIKES = NAMES[:3]
+NAMES = ["delayed-xor", "first-bound", "gated-memory"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -31,7 +27,7 @@ def test_a_set_depends_on_its_seed_alone(name: str) -> None:
     assert torch.equal(first.test.labels, second.test.labels)
     assert not torch.equal(first.train.images, other.train.images)
     assert (len(first.train), len(first.test)) == (40, 10)
-    assert (set(first.train.images.unique().tolist()) == {0, 1}) == (name in SPIKES)
+    assert (set(first.train.images.unique().tolist()) == {0, 1}) == (name == "delayed-xor")
 
 
 def bursts(name: str = "delayed-xor", **options: int) -> tuple[np.ndarray, np.ndarray]:
@@ -51,76 +47,6 @@ def test_delayed_xor_is_the_xor_of_two_bursts() -> None:
     assert linear < 0.62
     product = ((flat - 0.4).prod(1) < 0)[:, None]
     assert LogisticRegression().fit(product, labels).score(product, labels) == 1
-
-
-def test_randman_has_one_spike_per_unit_and_its_times_tell_the_class() -> None:
-    """Counts are the same for all; the nearest training sample in spike times is of the class."""
-    data = load("randman", train=1000, test=200, units=10, classes=5)
-    x = data.train.images.float()
-    assert bool((x.sum(1) == 1).all())
-    counts = torch.bincount(data.train.labels)
-    assert int(counts.max() - counts.min()) < 60
-    train, test = (part.images.float().argmax(1).float() for part in (data.train, data.test))
-    nearest = data.train.labels[torch.cdist(test, train).argmin(1)]
-    assert float((nearest == data.test.labels).float().mean()) > 0.95
-
-
-def test_manifold_is_its_sum_of_sines() -> None:
-    rng = np.random.default_rng(0)
-    points, shape, alpha = rng.random((4, 2)), rng.random((3, 2, 3, 5)), 1.7
-    found = manifold(points, shape, alpha)
-    for k in range(4):
-        for unit in range(3):
-            value = 1.0
-            for d in range(2):
-                p = shape[unit, d]
-                value *= sum(
-                    p[0, i]
-                    * (i + 1) ** -alpha
-                    * math.sin(2 * math.pi * (i * points[k, d] * p[1, i] + p[2, i]))
-                    for i in range(5)
-                )
-            assert found[k, unit] == pytest.approx(value, rel=1e-12, abs=1e-15)
-
-
-def test_yin_yang_classes_where_they_are_known() -> None:
-    places = {
-        (0.25, 0.5): 2, (0.75, 0.5): 2, (0.5, 0.9): 1, (0.5, 0.1): 0, (0.1, 0.1): -1,
-        (0.25, 0.65): 1, (0.25, 0.35): 1, (0.75, 0.65): 0, (0.75, 0.35): 0,
-    }  # fmt: skip
-    assert yin_yang_class(np.array(list(places))).tolist() == list(places.values())
-
-
-def test_yin_and_yang_are_one_shape_turned_by_half() -> None:
-    """Away from edges, a point turned about the middle changes yin for yang; dots stay dots."""
-    points = np.random.default_rng(0).random((5000, 2))
-    here, there = yin_yang_class(points), yin_yang_class(1 - points)
-    assert np.array_equal(here == -1, there == -1)
-    inside = here >= 0
-    assert np.array_equal(np.where(here < 2, 1 - here, 2)[inside], there[inside])
-
-
-def test_yin_yang_set() -> None:
-    """Balanced, and one layer on spike times does not solve it: .66 in the literature's hands."""
-    data = load("yin-yang", train=3000)
-    assert data.sample == (50, 5)
-    times = data.train.images.float().argmax(1)
-    labels = data.train.labels
-    assert times[:, 4].unique().tolist() == [0]
-    assert bool((times[:, :2] + times[:, 2:4] - 49).abs().max() <= 1)
-    points = (times[:, :2] / 49).double().numpy()
-    sure = yin_yang_class(points) == labels.numpy()
-    assert sure.mean() > 0.9
-    shares = torch.bincount(labels) / len(labels)
-    assert float((shares - 1 / 3).abs().max()) < 0.05
-    linear = LogisticRegression().fit(times.numpy(), labels.numpy())
-    assert 0.6 < linear.score(times.numpy(), labels.numpy()) < 0.72
-
-
-def test_one_spike_is_at_the_rounded_place() -> None:
-    spikes = one_spike(np.array([[0.0, 0.5, 1.0, 0.26]]), 5)
-    assert spikes.argmax(1).tolist() == [[0, 2, 4, 1]]
-    assert spikes.sum(1).tolist() == [[1, 1, 1, 1]]
 
 
 def linear_score(x: np.ndarray, labels: np.ndarray) -> float:
@@ -198,10 +124,10 @@ REFUSED = {
     "distractor": ("gated-memory", {"distractor": 1.0}, "distractor is 1.0", "a number >= 0 and"),
     "steps": ("delayed-xor", {"time_steps": 19}, "time_steps is 19", "an integer from 20 to"),
     "noise": ("delayed-xor", {"noise": 0.0}, "noise is 0.0", "a number > 0 and <= 1"),
-    "classes": ("randman", {"classes": 1}, "classes is 1", "an integer from 2 to"),
-    "too few": ("randman", {"train": 9}, "train is 9", "an integer from 10 to"),
-    "seed": ("yin-yang", {"seed": -1}, "seed is -1", "an integer from 0 to"),
-    "seed too large": ("yin-yang", {"seed": 2**31 + 1}, "seed is 2147483649", "to 2147483648"),
+    "channels": ("delayed-xor", {"channels": 0}, "channels is 0", "an integer from 1 to"),
+    "too few": ("delayed-xor", {"train": 0}, "train is 0", "an integer from 1 to"),
+    "seed": ("delayed-xor", {"seed": -1}, "seed is -1", "an integer from 0 to"),
+    "seed too large": ("delayed-xor", {"seed": 2**31 + 1}, "seed is 2147483649", "to 2147483648"),
 }
 
 
