@@ -36,7 +36,7 @@ class Accepted:
     """Bounds of a declared argument: `tau: Annotated[float, Accepted(above=1)]`.
 
     `require_declared` reads them. Without a bound they accept a finite number, an integer, True or
-    False, or a value of a Literal, as the type says.
+    False, text, or a value of a Literal, as the type says.
     """
 
     low: float | None = None
@@ -66,7 +66,7 @@ def require_declared(
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class DeclaredType:
     """Type of an argument: `Annotated[float, Accepted(above=1)] | None`.
 
     Attributes:
@@ -80,7 +80,7 @@ class Declared:
     optional: bool = False
 
 
-def require_accepted(where: str, word: str, value: Any, declared: Declared) -> None:
+def require_accepted(where: str, word: str, value: Any, declared: DeclaredType) -> None:
     """Raise ModelError unless a declared type accepts a value."""
     kind, optional = declared.kind, declared.optional
     for accepted in (mark for mark in declared.marks if isinstance(mark, Accepted)):
@@ -91,6 +91,8 @@ def require_accepted(where: str, word: str, value: Any, declared: Declared) -> N
             require_one_of(where, word, value, (*get_args(kind), *((None,) if optional else ())))
         elif kind is bool:
             require_bool(where, word, value)
+        elif kind is str:
+            require_type(where, word, value, str, "text")
         elif kind is int:
             low, high = bounds["low"], bounds["high"]
             require_integer(where, word, value, low, high, optional=optional)
@@ -99,22 +101,22 @@ def require_accepted(where: str, word: str, value: Any, declared: Declared) -> N
 
 
 @functools.lru_cache(maxsize=512)
-def declared_types(function: Callable[..., Any]) -> dict[str, Declared]:
+def declared_types(function: Callable[..., Any]) -> dict[str, DeclaredType]:
     """Return argument -> its declared type."""
     return {word: declared_type(hint) for word, hint in hints_of(function).items()}
 
 
-def declared_type(hint: Any) -> Declared:
+def declared_type(hint: Any) -> DeclaredType:
     """Return a type without `Annotated` and without None."""
     if get_origin(hint) is Annotated:
         inner, *marks = get_args(hint)
         found = declared_type(inner)
-        return Declared(found.kind, (*found.marks, *marks), found.optional)
+        return DeclaredType(found.kind, (*found.marks, *marks), found.optional)
     members = [one for one in get_args(hint) if one is not type(None)]
     if get_origin(hint) in (Union, UnionType) and len(members) == 1:
         found = declared_type(members[0])
-        return Declared(found.kind, found.marks, optional=True)
-    return Declared(hint)
+        return DeclaredType(found.kind, found.marks, optional=True)
+    return DeclaredType(hint)
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:

@@ -191,7 +191,7 @@ def test_the_command_lines_of_the_pages_have_options_that_exist():
         ("trian", "no command 'trian'"),
         ("train --validation 15", "(?i)no such option"),
         ("train --resume --out  # DIR", "requires an argument"),
-        ("emit lif --backend --out DIR", "a value is missing"),
+        ("emit lif --out --name", "a value is missing"),
         ("verify DIR DIR", r"not \['DIR'\]"),
     ],
 )

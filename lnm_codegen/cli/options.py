@@ -23,7 +23,7 @@ from lnm_codegen.ir.types import Fixed
 from lnm_codegen.language.surrogate import SURROGATES, Surrogate, surrogate_named
 from lnm_codegen.validation import (
     Accepted,
-    Declared,
+    DeclaredType,
     declared_type,
     did_you_mean,
     require_accepted,
@@ -118,7 +118,7 @@ def as_verb(name: str, function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _bounds(declared: Declared) -> str:
+def _bounds(declared: DeclaredType) -> str:
     """Return the bounds of a declared number, for its help."""
     found = next((mark for mark in declared.marks if isinstance(mark, Accepted)), None)
     if found is None or found.low is None:

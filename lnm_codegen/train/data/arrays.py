@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from lnm_codegen.train.data.dataset import (
     memory_split,
     standard_scale,
 )
-from lnm_codegen.validation import require_known, wrong
+from lnm_codegen.validation import Accepted, require_known, wrong
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 KINDS: dict[str, int] = {"sequence": 3, "image": 4}
@@ -68,13 +68,13 @@ def from_arrays(
 
 
 def arrays(
-    folder: Path, limit: int | None = None, kind: str = "sequence", scale: str = "standard"
-) -> Dataset:
+    folder: Path, limit: int | None = None, kind: Annotated[Kind, Accepted()] = "sequence",
+    scale: Annotated[Literal["standard", "raw"], Accepted()] = "standard",
+) -> Dataset:  # fmt: skip
     """Return the set in an .npz file, or in a folder of .npy files; see `from_arrays`.
 
     The names of the arrays or files are x_train, y_train, x_test and y_test.
     """
-    require_known(f"data: {folder}", "scale", scale, _SCALES)
     data = _dataset(f"data: {folder}", _read(folder), kind, scale, "arrays")
     return data.first(limit)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.nn.load.warn import warn_once
-from lnm_codegen.validation import require_integer, wrong
+from lnm_codegen.validation import Accepted, require_integer, wrong
 
 Kind = Literal["image", "sequence"]
 Scale = tuple[Tensor, Tensor]
@@ -31,6 +31,8 @@ IGNORED = -100
 """The label of a time step without one, as in `cross_entropy`."""
 LARGEST = 2**31
 """The largest integer that an option of a set accepts."""
+Size = Annotated[int, Accepted(low=1, high=LARGEST)]
+Seed = Annotated[int, Accepted(low=0, high=LARGEST)]
 
 
 class Split:

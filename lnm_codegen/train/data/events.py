@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lnm_codegen.errors import ToolError
 from lnm_codegen.files import DAMAGED_ARRAYS
-from lnm_codegen.train.data.dataset import LARGEST, Augment, Dataset, Source, Split, source_split
+from lnm_codegen.train.data.dataset import Augment, Dataset, Size, Source, Split, source_split
 from lnm_codegen.train.data.images import DRAWS, roll
 from lnm_codegen.train.data.store import (
     Store,
@@ -29,7 +29,7 @@ from lnm_codegen.train.data.store import (
     open_stores,
     unequal_classes,
 )
-from lnm_codegen.validation import require_bool, require_integer, require_one_of
+from lnm_codegen.validation import Accepted, Flag
 
 # Recordings of event cameras in four file formats.
 #
@@ -188,6 +188,9 @@ def _after_comments(raw: bytes) -> int:
 
 
 MAX_COUNT = 32767
+Binning: TypeAlias = Annotated[Literal["count", "time"], Accepted()]
+Side: TypeAlias = Annotated[int, Accepted(low=1, high=128)]
+"""Pixels along a side of a frame of a camera of 128."""
 Recording = Callable[[], Events]
 
 
@@ -230,9 +233,6 @@ class Framing:
         size: Pixels along a side of a frame, at most `camera`.
         binning: "count" or "time", see `frames`.
         keep: Keep the frames in memory.
-
-    Raises:
-        ModelError: A value out of range.
     """
 
     name: str
@@ -241,13 +241,6 @@ class Framing:
     size: int
     binning: str
     keep: bool
-
-    def __post_init__(self) -> None:
-        where = f"data: {self.name}"
-        require_integer(where, "time_steps", self.time_steps, 1, LARGEST)
-        require_integer(where, "size", self.size, 1, self.camera)
-        require_one_of(where, "binning", self.binning, ("count", "time"))
-        require_bool(where, "keep", self.keep)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -401,8 +394,8 @@ def _lines(store: Store, path: str) -> list[str]:
 
 
 def n_mnist(
-    folder: Path, limit: int | None = None, time_steps: int = 10, binning: str = "count",
-    keep: bool = True,
+    folder: Path, limit: int | None = None, time_steps: Size = 10, binning: Binning = "count",
+    keep: Flag = True,
 ) -> Dataset:  # fmt: skip
     """Return N-MNIST: digits before a moving event camera, 34 x 34. Augmented by rolling.
 
@@ -426,8 +419,8 @@ def n_mnist(
 
 
 def cifar10_dvs(
-    folder: Path, limit: int | None = None, time_steps: int = 10, binning: str = "count",
-    size: int = 128, keep: bool = True, train_per_class: int = 900,
+    folder: Path, limit: int | None = None, time_steps: Size = 10, binning: Binning = "count",
+    size: Side = 128, keep: Flag = True, train_per_class: Size = 900,
 ) -> Dataset:  # fmt: skip
     """Return CIFAR10-DVS: moving CIFAR-10 images before an event camera, 128 x 128.
 
@@ -438,19 +431,21 @@ def cifar10_dvs(
     files for each class.
     """
     framing = Framing("cifar10-dvs", time_steps, 128, size, binning, keep)
-    cut = require_integer("data: cifar10-dvs", "train_per_class", train_per_class, 1, LARGEST)
     for store, base in _places(folder, ("", "extract/", "events_np/")):
         groups = list(class_files(store, base, (".aedat", ".npz")).values())
         if len(groups) != 10:
             continue
         most = max(len(group) for group in groups)
-        if most <= cut:
-            problem, accepted = f"at most {most} recordings in a class", f"more than {cut}"
+        if most <= train_per_class:
+            problem, accepted = (
+                f"at most {most} recordings in a class",
+                f"more than {train_per_class}",
+            )
             remedy = "Get the whole set, or lower train_per_class."
             raise ToolError(folder, problem, accepted, remedy)
         train, test = (
             class_part(store, [group[part] for group in groups], 128)
-            for part in (slice(None, cut), slice(cut, None))
+            for part in (slice(None, train_per_class), slice(train_per_class, None))
         )
         return _event_set(framing, train, test, 10, limit, flip=True)
     layouts = (
@@ -460,8 +455,8 @@ def cifar10_dvs(
 
 
 def dvs_gesture(
-    folder: Path, limit: int | None = None, time_steps: int = 16, binning: str = "count",
-    size: int = 128, keep: bool = True,
+    folder: Path, limit: int | None = None, time_steps: Size = 16, binning: Binning = "count",
+    size: Side = 128, keep: Flag = True,
 ) -> Dataset:  # fmt: skip
     """Return DVS-Gesture: 11 gestures before an event camera, 128 x 128. Augmented by rolling.
 

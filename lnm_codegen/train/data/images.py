@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from lnm_codegen.train.data.dataset import (
     Dataset,
     LabelledSplit,
     Scale,
+    Seed,
+    Size,
     Split,
     memory_split,
     source_split,
@@ -42,7 +44,7 @@ from lnm_codegen.train.data.store import (
     read_image,
     unequal_classes,
 )
-from lnm_codegen.validation import require_integer, require_one_of, require_package, wrong
+from lnm_codegen.validation import Accepted, require_integer, require_package, wrong
 
 # Data sets from images in memory: the images, or their rows, columns or pixels over time.
 
@@ -51,8 +53,7 @@ Labelled = tuple[Tensor, Tensor]
 """Inputs (count, *), and labels (count,)."""
 
 
-SCALES = ("standard", "unit")
-"""Words of the option `scale`."""
+Scaling: TypeAlias = Annotated[Literal["standard", "unit"], Accepted()]
 
 
 def image_set(
@@ -69,7 +70,6 @@ def image_set(
     `scale` is "standard", mean and deviation of each training channel; or "unit", bytes divided by
     255, so that black is 0.
     """
-    require_one_of(f"data: {name}", "scale", scale, SCALES)
     train, test = train.first(limit), test.first(limit)
     images = train.images
     numbers = _unit(255) if scale == "unit" else channel_scale(images)
@@ -103,7 +103,6 @@ def pixel_sequences(
             deviation of all training values.
         top: The value of white.
     """
-    require_one_of(f"data: {name}", "scale", scale, SCALES)
     first, second = (memory_split(*part).first(limit) for part in (train, test))
     numbers = _unit(top)
     if scale == "standard":
@@ -280,13 +279,16 @@ def digits(limit: int | None = None) -> Dataset:
     return image_set("digits", train, test, 10, limit)
 
 
-def digits_rows(limit: int | None = None, split: str = "random", scale: str = "unit") -> Dataset:
+def digits_rows(
+    limit: int | None = None,
+    split: Annotated[Literal["random", "writers"], Accepted()] = "random",
+    scale: Scaling = "unit",
+) -> Dataset:
     """Return the images row by row: T = 8 steps of 8 pixels.
 
     `split` is "random", that of `digits`, or "writers": the last 360, of other people. `scale` is
     "unit" (0 to 1) or "standard".
     """
-    require_one_of("data: digits-rows", "split", split, ("random", "writers"))
     return pixel_sequences("digits-rows", *_digits(split), limit, scale, top=16)
 
 
@@ -331,7 +333,7 @@ _REMEDY = {
 
 
 def fashion_mnist(
-    folder: Path = DEBIAN_FOLDER, limit: int | None = None, scale: str = "standard"
+    folder: Path = DEBIAN_FOLDER, limit: int | None = None, scale: Scaling = "standard"
 ) -> Dataset:
     """Return the images (1, 28, 28) of clothes; 60,000 for training, 10,000 for test.
 
@@ -341,7 +343,7 @@ def fashion_mnist(
 
 
 def fashion_columns(
-    folder: Path = DEBIAN_FOLDER, limit: int | None = None, scale: str = "unit"
+    folder: Path = DEBIAN_FOLDER, limit: int | None = None, scale: Scaling = "unit"
 ) -> Dataset:
     """Return Fashion-MNIST column by column: T = 28 steps, from the left, of 28 rows.
 
@@ -351,7 +353,7 @@ def fashion_columns(
     return pixel_sequences("fashion-columns", train, test, limit, scale, top=255)
 
 
-def mnist(folder: Path, limit: int | None = None, scale: str = "standard") -> Dataset:
+def mnist(folder: Path, limit: int | None = None, scale: Scaling = "standard") -> Dataset:
     """Return the images (1, 28, 28) of digits; 60,000 for training, 10,000 for test.
 
     `scale` is "standard" (mean and deviation), or "unit" (0 to 1): a black pixel is then no event.
@@ -360,7 +362,7 @@ def mnist(folder: Path, limit: int | None = None, scale: str = "standard") -> Da
 
 
 def mnist_sequential(
-    folder: Path, limit: int | None = None, pixels: int = 1, scale: str = "unit"
+    folder: Path, limit: int | None = None, pixels: Size = 1, scale: Scaling = "unit"
 ) -> Dataset:
     """Return MNIST pixel by pixel, row after row: T = 784 steps of one pixel (S-MNIST).
 
@@ -371,14 +373,17 @@ def mnist_sequential(
 
 
 def mnist_permuted(
-    folder: Path, limit: int | None = None, pixels: int = 1, scale: str = "unit", seed: int = 0
+    folder: Path,
+    limit: int | None = None,
+    pixels: Size = 1,
+    scale: Scaling = "unit",
+    seed: Seed = 0,
 ) -> Dataset:
     """Return MNIST pixel by pixel in an order drawn once for all images (PS-MNIST).
 
     The order is `torch.randperm` of `seed`. Each paper has its own order, so accuracies compare
     only up to that draw. The other options are those of `mnist_sequential`.
     """
-    require_integer("data: mnist-permuted", "seed", seed, 0, LARGEST)
     return _pixel_by_pixel("mnist-permuted", folder, limit, pixels, scale, seed)
 
 
@@ -392,7 +397,6 @@ def _pixel_by_pixel(
 ) -> Dataset:
     parts = read_idx_folder("mnist", folder)
     size = parts[0][0][0].numel()
-    require_integer(f"data: {name}", "pixels", pixels, 1, LARGEST)
     if size % pixels:
         raise wrong(f"data: {name}", "pixels", pixels, f"a divisor of {size}")
     order = torch.arange(size)
@@ -646,7 +650,11 @@ Box = tuple[int, int, int, int]
 
 
 def imagenet(
-    folder: Path, limit: int | None = None, size: int = 224, short: int = 256, threads: int = 4
+    folder: Path,
+    limit: int | None = None,
+    size: Size = 224,
+    short: Size = 256,
+    threads: Annotated[int, Accepted(low=1, high=1024)] = 4,
 ) -> Dataset:
     """Return ImageNet, (3, size, size); as many classes as there are folders (1,000).
 
@@ -655,10 +663,8 @@ def imagenet(
     `size` or more, and the centre is cut out. `limit` keeps the classes balanced. Up to 1,024
     `threads` decode.
     """
-    where, words = "data: imagenet", ("train/", "val/")
-    require_integer(where, "size", size, 1, LARGEST)
-    require_integer(where, "short", short, size, LARGEST)
-    require_integer(where, "threads", threads, 1, 1024)
+    words = ("train/", "val/")
+    require_integer("data: imagenet", "short", short, size, LARGEST)
     store = Folder(folder)
     train, val = (class_files(store, word, SUFFIXES) for word in words)
     layouts = ("train/<class>/*.JPEG and val/<class>/*.JPEG",)

@@ -29,7 +29,7 @@ from lnm_codegen.train.data.own import samples_of
 from lnm_codegen.train.data.series import ecg_qtdb, mnist1d, time_series
 from lnm_codegen.train.data.synthetic import delayed_xor, first_bound, gated_memory
 from lnm_codegen.train.names import is_reference, require_dataset
-from lnm_codegen.validation import require_integer, require_known
+from lnm_codegen.validation import require_declared, require_integer, require_known
 
 SETS: Mapping[str, Callable[..., Dataset]] = {
     "arrays": arrays,
@@ -54,7 +54,7 @@ SETS: Mapping[str, Callable[..., Dataset]] = {
     "dvs-gesture": dvs_gesture,
 }
 """Name of `DATASETS` -> its constructor, which takes `limit`, `folder` if it reads files, and the
-options of its set."""
+options of its set. The types of its arguments declare what `load` accepts."""
 
 
 def load(
@@ -91,6 +91,7 @@ def load(
     elif "folder" in parameters and parameters["folder"].default is inspect.Parameter.empty:
         remedy = "Name it with --data-dir; docs/data.md lists its layouts."
         raise ModelError(where, "the set is read from a folder of yours", remedy=remedy)
+    require_declared(where, make, options)
     place = {} if folder is None else {"folder": folder}
     return replace(make(limit=limit, **place, **options), loaded=Loaded(folder, limit, options))
 

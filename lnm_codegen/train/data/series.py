@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,13 +24,7 @@ from lnm_codegen.train.data.dataset import (
     standard_scale,
 )
 from lnm_codegen.train.data.store import damaged, missing
-from lnm_codegen.validation import (
-    require_bool,
-    require_known,
-    require_one_of,
-    require_package,
-    wrong,
-)
+from lnm_codegen.validation import Accepted, Flag, require_known, require_package
 
 # Time series of the UCR and UEA archives, from .ts text files such as those of the package aeon.
 #
@@ -68,7 +62,9 @@ class Series(NamedTuple):
 
 
 def time_series(
-    folder: Path | None = None, limit: int | None = None, problem: str = "JapaneseVowels"
+    folder: Path | None = None,
+    limit: int | None = None,
+    problem: Annotated[str, Accepted()] = "JapaneseVowels",
 ) -> Dataset:
     """Return a problem of the archive: T steps of its dimensions, a label per series.
 
@@ -77,8 +73,6 @@ def time_series(
     the mean too. The folder holds <problem>/<problem>_TRAIN.ts and _TEST.ts, or these two
     files; it is by default that of the package aeon.
     """
-    if type(problem) is not str:
-        raise wrong(_WHERE, "problem", problem, "a name")
     place = _find(folder, problem)
     train, test = (read_ts(place / f"{problem}_{word}.ts") for word in ("TRAIN", "TEST"))
     known = sorted(set(train.labels))
@@ -202,12 +196,11 @@ def _aeon() -> Path:
 # CNN 94; with shuffled time GRU 57, CNN 56.
 
 
-def mnist1d(limit: int | None = None, shuffled: bool = False) -> Dataset:
+def mnist1d(limit: int | None = None, shuffled: Flag = False) -> Dataset:
     """Return MNIST-1D: T = 40 steps of one number, a label per sequence.
 
     `shuffled` permutes time, in one order for all: a control without meaning in the order.
     """
-    require_bool("data: mnist1d", "shuffled", shuffled)
     arrays = _generate(shuffled)
     train, test = (
         memory_split(
@@ -248,13 +241,15 @@ def _generate(shuffled: bool) -> dict[str, Any]:
 # flag, which is then class 0. This is the default here too.
 
 
-def ecg_qtdb(folder: Path, limit: int | None = None, unlabelled: str = "first") -> Dataset:
+def ecg_qtdb(
+    folder: Path, limit: int | None = None,
+    unlabelled: Annotated[Literal["first", "ignore"], Accepted()] = "first",
+) -> Dataset:  # fmt: skip
     """Return ECG-QTDB from QTDB_train.mat and QTDB_test.mat: T = 1,301 steps, labels (count, T).
 
     A step without a label is class 0 if `unlabelled` is "first", as in the published figures, and
     `IGNORED` if it is "ignore".
     """
-    require_one_of("data: ecg-qtdb", "unlabelled", unlabelled, ("first", "ignore"))
     train, test = (_read(folder, word, unlabelled).first(limit) for word in ("train", "test"))
     shape, other = (tuple(part.images.shape[1:]) for part in (train, test))
     if other != shape:

@@ -9,19 +9,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lnm_codegen.train.data.dataset import LARGEST, Dataset, memory_split
-from lnm_codegen.validation import require_integer, require_number
+from lnm_codegen.train.data.dataset import LARGEST, Dataset, Seed, Size, memory_split
+from lnm_codegen.validation import Accepted, require_integer
 
 
 def delayed_xor(
-    limit: int | None = None, time_steps: int = 200, channels: int = 20, noise: float = 0.01,
-    train: int = 4000, test: int = 1000, seed: int = 0,
+    limit: int | None = None,
+    time_steps: Annotated[int, Accepted(low=20, high=LARGEST)] = 200, channels: Size = 20,
+    noise: Annotated[float, Accepted(above=0, high=1)] = 0.01,
+    train: Size = 4000, test: Size = 1000, seed: Seed = 0,
 ) -> Dataset:  # fmt: skip
     """Return two bursts of spikes, first and last, each at a rate of .2 or .6; the label is xor.
 
@@ -29,9 +31,7 @@ def delayed_xor(
     more. All channels have the same statistics. `noise`, in (0, 1], is the probability of a noise
     spike per step and channel, also in a burst. `train` and `test` are numbers of sequences.
     """
-    name, burst, rates = "delayed-xor", 10, np.array([0.2, 0.6])
-    _require_counts(name, train, test, seed, time_steps=(time_steps, 20), channels=(channels, 1))
-    require_number(f"data: {name}", "noise", noise, above=0, high=1)
+    burst, rates = 10, np.array([0.2, 0.6])
     rng = np.random.default_rng(seed)
     count = train + test
     first, second = rng.integers(0, 2, (2, count))
@@ -39,12 +39,13 @@ def delayed_xor(
     for bits, when in ((first, slice(0, burst)), (second, slice(time_steps - burst, None))):
         drawn = rng.random((count, burst, channels))
         spikes[:, when] |= drawn < rates[bits][:, None, None]
-    return _sequences(name, spikes, first ^ second, train, 2, limit)
+    return _sequences("delayed-xor", spikes, first ^ second, train, 2, limit)
 
 
 def first_bound(
-    limit: int | None = None, time_steps: int = 100, bound: float = 4.0,
-    train: int = 4000, test: int = 2000, seed: int = 0,
+    limit: int | None = None, time_steps: Annotated[int, Accepted(low=4, high=LARGEST)] = 100,
+    bound: Annotated[float, Accepted(above=0)] = 4.0,
+    train: Size = 4000, test: Size = 2000, seed: Seed = 0,
 ) -> Dataset:  # fmt: skip
     """Return random evidence; the label says whether its sum reaches +bound or -bound first.
 
@@ -53,9 +54,6 @@ def first_bound(
     labelled by its sign at the end. `bound` > 0; 1 is the label of the upper one. `train` and
     `test` are numbers of sequences.
     """
-    name = "first-bound"
-    _require_counts(name, train, test, seed, time_steps=(time_steps, 4))
-    require_number(f"data: {name}", "bound", bound, above=0)
     rng = np.random.default_rng(seed)
     count = train + test
     onset = rng.integers(0, time_steps // 2, count)
@@ -65,12 +63,13 @@ def first_bound(
     passed = np.abs(total) >= bound
     first = np.where(passed.any(1), passed.argmax(1), time_steps - 1)
     labels = total[np.arange(count), first] > 0
-    return _sequences(name, x[..., None], labels, train, 2, limit)
+    return _sequences("first-bound", x[..., None], labels, train, 2, limit)
 
 
 def gated_memory(
-    limit: int | None = None, time_steps: int = 100, pulses: int = 3, distractor: float = 0.8,
-    train: int = 4000, test: int = 2000, seed: int = 0,
+    limit: int | None = None, time_steps: Size = 100, pulses: Size = 3,
+    distractor: Annotated[float, Accepted(low=0, below=1)] = 0.8,
+    train: Size = 4000, test: Size = 2000, seed: Seed = 0,
 ) -> Dataset:  # fmt: skip
     """Return pulses of either sign; the label is the sign of the last large one.
 
@@ -79,9 +78,7 @@ def gated_memory(
     are independent. T is at least 2*`pulses`; `train` and `test` are numbers of sequences.
     """
     name = "gated-memory"
-    _require_counts(name, train, test, seed, pulses=(pulses, 1))
-    _require_counts(name, train, test, seed, time_steps=(time_steps, 2 * pulses))
-    require_number(f"data: {name}", "distractor", distractor, low=0, below=1)
+    require_integer(f"data: {name}", "time_steps", time_steps, 2 * pulses, LARGEST)
     rng = np.random.default_rng(seed)
     count = train + test
     x = rng.uniform(0, distractor, (count, time_steps))
@@ -105,10 +102,3 @@ def _sequences(
         for part in (slice(None, train), slice(train, None))
     )
     return Dataset(name, first, second, classes, "sequence", tuple(inputs.shape[1:]))
-
-
-def _require_counts(name: str, train: int, test: int, seed: int, **others: tuple[int, int]) -> None:
-    """Refuse counts below their lower bounds; `others` are pairs of a value and its bound."""
-    bounds = {**others, "train": (train, 1), "test": (test, 1), "seed": (seed, 0)}
-    for word, (value, low) in bounds.items():
-        require_integer(f"data: {name}", word, value, low, LARGEST)
