@@ -27,6 +27,7 @@ MOVED = {
     "train.models.norm": "train.models.convolutional",
     "train.models.resnet": "train.models.convolutional",
     "train.models.vgg": "train.models.convolutional",
+    "train.runs.config_file": "train.runs.config",
     "train.stability.curve": "train.stability.layers",
     "train.stability.modes": "train.stability.layers",
 }

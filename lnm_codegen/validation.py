@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Bounds of a declared argument: `tau: Annotated[float, Accepted(above=1)]`.
+    """Bounds of a declared argument, or its words: `tau: Annotated[float, Accepted(above=1)]`.
 
     `require_declared` reads them. Without a bound they accept a finite number, an integer, True or
     False, text, or a value of a Literal, as the type says.
@@ -43,6 +43,7 @@ class Accepted:
     above: float | None = None
     high: float | None = None
     below: float | None = None
+    words: tuple[str, ...] = ()
 
 
 Number: TypeAlias = Annotated[float, Accepted()]
@@ -85,10 +86,11 @@ def require_accepted(where: str, word: str, value: Any, declared: DeclaredType) 
     kind, optional = declared.kind, declared.optional
     for accepted in (mark for mark in declared.marks if isinstance(mark, Accepted)):
         bounds = asdict(accepted)
+        words = bounds.pop("words") or (get_args(kind) if get_origin(kind) is Literal else ())
         if optional and value is None:
             return
-        if get_origin(kind) is Literal:
-            require_one_of(where, word, value, (*get_args(kind), *((None,) if optional else ())))
+        if words:
+            require_one_of(where, word, value, (*words, *((None,) if optional else ())))
         elif kind is bool:
             require_bool(where, word, value)
         elif kind is str:

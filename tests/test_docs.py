@@ -118,7 +118,7 @@ def test_the_python_of_the_conversion_page_runs(tmp_path, monkeypatch, capsys):
 def test_the_experiment_file_of_the_page_trains(tmp_path):
     """docs/training.md shows a whole file."""
     from lnm_codegen.train import run
-    from lnm_codegen.train.runs.config_file import read_toml
+    from lnm_codegen.train.runs.config import read_toml
 
     text = (ROOT / "docs/training.md").read_text(encoding="utf-8")
     file = tmp_path / "exp.toml"

@@ -28,6 +28,7 @@ NAMES = {
     "train.models.norm": "ConvNorm",
     "train.models.resnet": "ResNet",
     "train.models.vgg": "Vgg",
+    "train.runs.config_file": "read_toml",
     "train.stability.curve": "learned_text",
     "train.stability.modes": "count_unstable",
 }

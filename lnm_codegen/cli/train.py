@@ -26,16 +26,17 @@ from lnm_codegen.cli.options import (
 )
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.train.names import is_reference, require_names, short_name
-from lnm_codegen.train.runs.claim import require_free
-from lnm_codegen.train.runs.config import OPTIONS, TrainConfig
-from lnm_codegen.train.runs.config_file import (
+from lnm_codegen.train.runs.config import (
     FIELD_TYPES,
+    OPTIONS,
     TABLES,
+    TrainConfig,
     config_of,
     place_v_min,
     read_toml,
     with_definition,
 )
+from lnm_codegen.train.runs.folder import RunFolder, require_free
 from lnm_codegen.validation import require_known
 
 if TYPE_CHECKING:
@@ -195,7 +196,6 @@ def _base(out: Path | None, resume: bool, changed: bool) -> TrainConfig:
     """Return the config that the options change: of the run to resume, or the default."""
     found = None
     if resume and out is not None:
-        from lnm_codegen.train.runs.folder import RunFolder  # loads PyTorch
         from lnm_codegen.train.runs.origin import (
             read_origin,
             require_named_data,
@@ -265,8 +265,6 @@ def _run(config: TrainConfig, folder: Path, force: bool, resume: bool, console: 
 
 def _stopped(config: TrainConfig, folder: Path) -> str:
     """Return a line on a run that is stopped: how to resume it, once its folder holds it."""
-    from lnm_codegen.train.runs.folder import RunFolder
-
     try:
         is_begun = RunFolder(folder).resumable(config) is not None
     except LnmError:  # an earlier run, which --force has not replaced yet

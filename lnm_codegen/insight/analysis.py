@@ -25,8 +25,8 @@ from lnm_codegen.nn.hooks import evaluating
 from lnm_codegen.train.figure import layer_history
 from lnm_codegen.train.losses import IGNORED
 from lnm_codegen.train.models import names_of, neurons_of
-from lnm_codegen.train.runs.checkpoint import HISTORY, read_tensors
 from lnm_codegen.train.runs.config import clamp_of
+from lnm_codegen.train.runs.folder import HISTORY, read_tensors
 from lnm_codegen.train.runs.saved import Run
 from lnm_codegen.train.stability.layers import ROWS
 from lnm_codegen.validation import counted, require_integer, wrong

@@ -28,7 +28,6 @@ from lnm_codegen.train.losses import (
 )
 from lnm_codegen.train.models import Network, neurons_of, parameter_groups
 from lnm_codegen.train.models.own import require_trainable
-from lnm_codegen.train.runs.checkpoint import without_prefix
 from lnm_codegen.train.runs.config import TrainConfig, clamp_of, takes_clamp
 from lnm_codegen.train.stability.penalty import slope_penalty
 from lnm_codegen.train.stability.projection import clamp_parameters, project, require_projectable
@@ -434,3 +433,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
             state.setdefault(int(number), {})[moment] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with `prefix.`, under the rest of their names."""
+    return {k[len(prefix) + 1 :]: v for k, v in tensors.items() if k.startswith(f"{prefix}.")}

@@ -7,12 +7,12 @@ import inspect
 import types
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 
 from lnm_codegen import cli
-from lnm_codegen.train.runs.config import Option, TrainConfig
+from lnm_codegen.train.runs.config import OPTIONS, TrainConfig
 from scripts.docs.tables import code, escaped, table
 
 
@@ -73,14 +73,14 @@ TITLES = {
 
 def experiment_file() -> str:
     """Return the page of `lnm train --config`, a section for each table."""
-    hints = get_type_hints(TrainConfig, include_extras=True)
+    hints = get_type_hints(TrainConfig)
     rows: dict[str, list[list[str]]] = {name: [] for name in TITLES}
     for field in fields(TrainConfig):
-        option: Option = hints[field.name].__metadata__[0]
+        option = OPTIONS[field.name]
         key = option.key or field.name
         if key == "*":
             continue
-        kind = _kind(get_args(hints[field.name])[0])
+        kind = _kind(hints[field.name])
         row = [code(key), kind, code(_default(field)), escaped(option.help)]
         rows[option.table].append(row)
     blocks = [
@@ -101,9 +101,7 @@ def _default(field: Field[Any]) -> object:
 
 
 def _kind(hint: Any) -> str:
-    if get_origin(hint) is Annotated:
-        return _kind(get_args(hint)[0])
-    if isinstance(hint, types.UnionType):
+    if get_origin(hint) in (types.UnionType, Union):
         return " or ".join(_kind(one) for one in get_args(hint))
     if hint is type(None):
         return "none"

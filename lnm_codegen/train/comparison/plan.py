@@ -34,8 +34,13 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.files import toml_of
 from lnm_codegen.train.names import is_reference, require_names
-from lnm_codegen.train.runs.config import OWN, TrainConfig
-from lnm_codegen.train.runs.config_file import config_of, config_of_tables, place_v_min
+from lnm_codegen.train.runs.config import (
+    OWN,
+    TrainConfig,
+    config_of,
+    config_of_tables,
+    place_v_min,
+)
 from lnm_codegen.validation import (
     did_you_mean,
     is_integer,

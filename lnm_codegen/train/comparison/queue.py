@@ -37,8 +37,7 @@ from lnm_codegen.train.comparison.table import (
 from lnm_codegen.train.data import Dataset, samples_of
 from lnm_codegen.train.engine import dataset_of
 from lnm_codegen.train.names import is_reference
-from lnm_codegen.train.runs.config import TrainConfig, neuron_of
-from lnm_codegen.train.runs.config_file import require_same_definition
+from lnm_codegen.train.runs.config import TrainConfig, neuron_of, require_same_definition
 from lnm_codegen.train.runs.origin import (
     changed_code,
     read_origin,

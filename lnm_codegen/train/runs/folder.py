@@ -4,45 +4,54 @@
     metrics.csv               a row per epoch
     model.safetensors         the network after the last epoch
     history.safetensors       the neurons' parameters after each epoch, `<layer>.<parameter>`
-    checkpoint.safetensors    everything that `--resume` needs
+    checkpoint.safetensors    everything that `--resume` needs: tensors, and JSON ("facts")
     figure.png                the learned curves, written at the end
-    neuron.toml               the definition of a neuron from a file or module: see `definition`
+    neuron.toml               the definition of a neuron from a file or module: see `config`
     events/                   for TensorBoard, if `tensorboard` is set
-    .lock                     while a run writes into the folder: see `claim`
+    .lock                     while a run writes into the folder: see `claimed`
 
 Every file is written whole and then renamed, so an interrupted run leaves the files of its last
-complete epoch.
+complete epoch. A reader never unpickles anything. PyTorch is imported where tensors are read or
+written, so that `lnm train` refuses a folder before it loads PyTorch.
 """
 
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import platform
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from filelock import BaseFileLock, FileLock, Timeout
 
 from lnm_codegen import __version__
-from lnm_codegen.errors import ModelError
-from lnm_codegen.files import write_whole
-from lnm_codegen.train.engine import Epoch
-from lnm_codegen.train.models.own import require_no_family, with_own_neurons
-from lnm_codegen.train.runs import checkpoint
-from lnm_codegen.train.runs.claim import FILES, is_taken, require_free, unfinished, unusable
-from lnm_codegen.train.runs.config import OWN, TrainConfig
-from lnm_codegen.train.runs.config_file import DEFINITION, read_json
+from lnm_codegen.errors import LnmError, ModelError, reason
+from lnm_codegen.files import unreadable, unwritable, write_whole
+from lnm_codegen.train.runs.config import DEFINITION, OWN, TrainConfig, read_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from lnm_codegen.train.engine import Epoch
 
 EVENTS = "events"
+CHECKPOINT = "checkpoint.safetensors"
+MODEL = "model.safetensors"
+HISTORY = "history.safetensors"
+FILES = ("config.json", "metrics.csv", MODEL, HISTORY, CHECKPOINT, "figure.png", DEFINITION)
+"""Names of the files of a run."""
+LOCK = ".lock"
+REMEDY = "Replace the run with --force in place of --resume, or choose another folder with --out."
+_CHOOSE = "Choose another folder with --out."
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""Errors of `flock` on a file system without locks, such as NFS without its daemon."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +77,16 @@ class RunFolder:
         """
         if not is_taken(self.path):
             return None
-        found = read_json(self.path / "config.json", checkpoint.REMEDY)
-        files = (self.path / checkpoint.MODEL, self.path / checkpoint.NAME)
+        found = read_json(self.path / "config.json", REMEDY)
+        files = (self.path / MODEL, self.path / CHECKPOINT)
         if files[0].exists() and not files[1].exists():
-            problem = f"{self.path} holds a trained network, but no {checkpoint.NAME}"
-            raise ModelError("train", problem, remedy=checkpoint.REMEDY)
+            problem = f"{self.path} holds a trained network, but no {CHECKPOINT}"
+            raise ModelError("train", problem, remedy=REMEDY)
         if config is None:
             return found
         if found.family == OWN:
+            from lnm_codegen.train.models.own import require_no_family, with_own_neurons
+
             require_no_family(config, f"network: {config.network}")
             config = with_own_neurons(config)
         want, have = (json.loads(_json(c.as_json())) for c in (config, found))
@@ -95,6 +106,8 @@ class RunFolder:
 
         A text `definition` becomes neuron.toml.
         """
+        import torch
+
         versions = {
             "lnm_codegen": __version__,
             "torch": torch.__version__,
@@ -157,7 +170,7 @@ class RunFolder:
         self, name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, object] | None = None
     ) -> None:
         """Write a safetensors file: the checkpoint, the model or the history."""
-        self._write(name, checkpoint.packed(tensors, facts))
+        self._write(name, packed(tensors, facts))
 
     def save_figure(self, figure: Figure) -> None:
         """Write figure.png."""
@@ -174,3 +187,150 @@ class RunFolder:
 
 def _json(value: object) -> str:
     return json.dumps(value, indent=2, default=str)
+
+
+# Files of tensors.
+
+
+def packed(tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> bytes:
+    """Return the bytes of a safetensors file; facts are JSON, which keeps floats exactly."""
+    from safetensors.torch import save
+
+    copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    return save(copies, metadata=None if facts is None else {"facts": json.dumps(facts)})
+
+
+def read_tensors(task: str, path: Path, remedy: str) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; errors name the task and the path.
+
+    Raises:
+        ModelError: The file cannot be read, or is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        with path.open("rb"):  # the error of safetensors would not name the path
+            pass
+        return load_file(path)
+    except OSError as error:
+        raise unreadable(f"{task}: {path}", error, remedy) from None
+    except (SafetensorError, ValueError, KeyError) as error:
+        problem = f"not a complete safetensors file: {reason(error)}"
+        raise ModelError(f"{task}: {path}", problem, remedy=remedy) from None
+
+
+def read_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return tensors and facts, or None if the folder has no checkpoint.
+
+    Raises:
+        ModelError: The file is damaged, or not a checkpoint.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["facts"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if not isinstance(facts, dict) or type(facts.get("epoch")) is not int:
+            raise ValueError("the number of its last epoch is missing")
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        problem = f"incomplete checkpoint: {reason(error)}"
+        raise ModelError(f"train: {path}", problem, remedy=REMEDY) from None
+    return tensors, facts
+
+
+# Claim of a run folder: one run at a time writes into it.
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Make a run folder and hold its lock; at the end, delete the lock and folders left empty.
+
+    A file system without locks is used without one, or with a file that a killed run leaves.
+
+    Raises:
+        ModelError: Another run holds the lock, or the folder cannot be made.
+    """
+    require_folder(folder)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        made = [place for place in (folder, *folder.parents) if not place.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        _acquire(lock)
+    except Timeout:
+        remedy = f"Wait until it ends. If none is running, delete {folder / LOCK}."
+        raise ModelError("train", f"another run is writing into {folder}", remedy=remedy) from None
+    except OSError as error:
+        raise unusable(folder, error) from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the folder was deleted meanwhile, or is read-only now
+            (folder / LOCK).unlink()  # before the release: afterwards it may be another run's
+        lock.release()
+        with suppress(OSError):  # it is not empty
+            for place in made:
+                place.rmdir()
+
+
+def _acquire(lock: BaseFileLock) -> None:
+    """Acquire a lock, unless the file system has none."""
+    try:
+        lock.acquire()
+    except NotImplementedError:
+        pass
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def require_free(path: Path, force: bool = False) -> None:
+    """Raise ModelError unless a folder is empty or absent; with `force` it may hold files."""
+    if is_taken(path) and not force:
+        raise ModelError(
+            "train",
+            f"{path} is not empty",
+            remedy="Choose another folder with --out, resume the run in it with --resume, or"
+            " replace it with --force.",
+        )
+
+
+def is_taken(path: Path) -> bool:
+    """Report whether a folder holds files, other than a lock and those of killed writes of a run.
+
+    Raises:
+        ModelError: The path is no folder, or the folder cannot be read.
+    """
+    require_folder(path)
+    try:
+        return path.is_dir() and not set(path.iterdir()) <= {*unfinished(path), path / LOCK}
+    except OSError as error:
+        raise unusable(path, error) from None
+
+
+def require_folder(path: Path) -> None:
+    """Raise ModelError if a path is no folder; it may be absent."""
+    try:
+        is_other = path.exists() and not path.is_dir()
+    except OSError as error:
+        raise unusable(path, error) from None
+    if is_other:
+        remedy = "Choose another with --out."
+        raise ModelError("train", f"{path} is not a folder", remedy=remedy)
+
+
+def unfinished(path: Path) -> list[Path]:
+    """Return the temporary files of `write_whole` that killed writes of a run left.
+
+    `tempfile.mkstemp` ends their names with 8 characters; `.config.json.swp` is an editor's.
+    """
+    return [file for name in FILES for file in path.glob(f".{name}.{'?' * 8}")]
+
+
+def unusable(path: Path, error: OSError) -> LnmError:
+    """Return the error of a folder that the system refuses to read or to write."""
+    return unwritable("train", path, error, _CHOOSE)

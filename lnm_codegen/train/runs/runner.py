@@ -34,18 +34,24 @@ from lnm_codegen.train.models import Network
 from lnm_codegen.train.models.own import with_own_neurons
 from lnm_codegen.train.names import is_reference
 from lnm_codegen.train.progress import ProgressBar, TensorBoardEvents, summary_writer
-from lnm_codegen.train.runs.checkpoint import (
+from lnm_codegen.train.runs.config import (
+    FUNCTION,
+    TrainConfig,
+    definition_text,
+    neuron_of,
+    with_definition,
+)
+from lnm_codegen.train.runs.folder import (
+    CHECKPOINT,
+    EVENTS,
     HISTORY,
     MODEL,
-    NAME,
     REMEDY,
+    RunFolder,
+    claimed,
+    is_taken,
     read_checkpoint,
-    without_prefix,
 )
-from lnm_codegen.train.runs.claim import claimed, is_taken
-from lnm_codegen.train.runs.config import FUNCTION, TrainConfig, neuron_of
-from lnm_codegen.train.runs.config_file import definition_text, with_definition
-from lnm_codegen.train.runs.folder import EVENTS, RunFolder
 from lnm_codegen.train.runs.origin import (
     network_origin,
     origin_of,
@@ -59,7 +65,7 @@ from lnm_codegen.train.runs.origin import (
 )
 from lnm_codegen.train.runs.saved import load_neurons
 from lnm_codegen.train.stability.layers import Unstable, is_counted
-from lnm_codegen.train.trainer import Trainer
+from lnm_codegen.train.trainer import Trainer, without_prefix
 from lnm_codegen.validation import wrong
 
 
@@ -346,7 +352,7 @@ class _Record:
         if self._folder is not None:
             history = {f"history.{k}": v for k, v in self.history().items()}
             facts = {**self._trainer.facts(), "epochs": [asdict(e) for e in self.epochs]}
-            self._folder.save_tensors(NAME, self._trainer.tensors() | history, facts)
+            self._folder.save_tensors(CHECKPOINT, self._trainer.tensors() | history, facts)
             self._save()
 
     def load(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -363,7 +369,7 @@ class _Record:
             self._history = [{k: v[e] for k, v in history.items()} for e in every]
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
             why = str(error).partition("\n")[0].rstrip(".:") or type(error).__name__
-            problem = f"{NAME} is of another network or another version: {why}"
+            problem = f"{CHECKPOINT} is of another network or another version: {why}"
             raise ModelError("train", problem, remedy=REMEDY) from None
         if self._folder is not None:
             self._folder.sweep()

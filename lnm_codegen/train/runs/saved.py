@@ -23,9 +23,14 @@ from lnm_codegen.train.engine import LARGEST_IN_HISTORY, dataset_of, make_networ
 from lnm_codegen.train.models import Network, neurons_of
 from lnm_codegen.train.models.own import require_trainable
 from lnm_codegen.train.names import is_reference
-from lnm_codegen.train.runs.checkpoint import HISTORY, MODEL, read_tensors
-from lnm_codegen.train.runs.config import TrainConfig, is_record, neuron_of
-from lnm_codegen.train.runs.config_file import read_json, with_definition
+from lnm_codegen.train.runs.config import (
+    TrainConfig,
+    is_record,
+    neuron_of,
+    read_json,
+    with_definition,
+)
+from lnm_codegen.train.runs.folder import HISTORY, MODEL, read_tensors
 from lnm_codegen.train.runs.origin import (
     read_origin,
     require_named_data,

@@ -9,8 +9,7 @@ import pytest
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.train import TrainConfig
-from lnm_codegen.train.runs.config import OPTIONS, neuron_of
-from lnm_codegen.train.runs.config_file import TABLES, read_toml
+from lnm_codegen.train.runs.config import OPTIONS, TABLES, neuron_of, read_toml
 from tests.refusals import refused
 
 WHOLE = """

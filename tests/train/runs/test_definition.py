@@ -15,7 +15,7 @@ from lnm_codegen.cli import run as command
 from lnm_codegen.errors import ModelError
 from lnm_codegen.train import Dataset, TrainConfig, load, load_run, run
 from lnm_codegen.train.models import Network
-from lnm_codegen.train.runs.config_file import DEFINITION, definition_text
+from lnm_codegen.train.runs.config import DEFINITION, definition_text
 from tests.refusals import refused
 from tests.train.runs.test_origin import PYTHON
 
@@ -100,5 +100,5 @@ def test_neurons_without_a_text_have_no_file(monkeypatch: pytest.MonkeyPatch) ->
     assert definition_text(CONFIG, neuron) == neuron.to_toml()
     assert definition_text(replace(CONFIG, family="lif"), neuron) is None
     assert definition_text(CONFIG, lnm.normalised(neuron)) is None
-    monkeypatch.setattr("lnm_codegen.train.runs.config_file.MAX_BYTES", 10)
+    monkeypatch.setattr("lnm_codegen.train.runs.config.MAX_BYTES", 10)
     assert definition_text(CONFIG, neuron) is None

@@ -25,9 +25,8 @@ from lnm_codegen.train.data import from_arrays
 from lnm_codegen.train.data.dataset import memory_split
 from lnm_codegen.train.engine import HIGH, counting, fit, network_of
 from lnm_codegen.train.losses import IGNORED, mean_logit, per_step
-from lnm_codegen.train.runs.checkpoint import HISTORY
 from lnm_codegen.train.runs.config import clamp_of, neuron_of
-from lnm_codegen.train.runs.folder import RunFolder
+from lnm_codegen.train.runs.folder import HISTORY, RunFolder
 from lnm_codegen.train.stability.projection import potential_interval as interval_of
 from lnm_codegen.train.trainer import Trainer, clipped, optimizer_of, schedule_of
 from tests.refusals import refused

@@ -25,10 +25,16 @@ from lnm_codegen.files import write_whole
 from lnm_codegen.nn import NormNeuron
 from lnm_codegen.train import Dataset, TrainConfig, load, load_run, run
 from lnm_codegen.train.engine import network_of
-from lnm_codegen.train.runs.checkpoint import NAME, packed, read_checkpoint
-from lnm_codegen.train.runs.claim import FILES, LOCK, claimed, require_free
-from lnm_codegen.train.runs.config import neuron_of
-from lnm_codegen.train.runs.config_file import DEFINITION, read_json
+from lnm_codegen.train.runs.config import DEFINITION, neuron_of, read_json
+from lnm_codegen.train.runs.folder import (
+    CHECKPOINT,
+    FILES,
+    LOCK,
+    claimed,
+    packed,
+    read_checkpoint,
+    require_free,
+)
 from tests.refusals import refused
 from tests.train.runs.test_runner import metrics
 
@@ -37,7 +43,7 @@ CONFIG = TrainConfig(
     network_arguments={"channels": (3, 3)}, epochs=4, batch=16, limit=48, backend="torch",
     threads=1, ema=0.9, penalty=1.0, warmup=1,
 )  # fmt: skip
-SAME = ("metrics.csv", "model.safetensors", "history.safetensors", NAME)
+SAME = ("metrics.csv", "model.safetensors", "history.safetensors", CHECKPOINT)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +149,7 @@ def test_another_config_is_refused(tmp_path: Path, data: Dataset) -> None:
 def test_a_damaged_checkpoint(tmp_path: Path, data: Dataset) -> None:
     config = replace(CONFIG, epochs=2)
     run(config, tmp_path / "run", data=data)
-    path = tmp_path / "run" / NAME
+    path = tmp_path / "run" / CHECKPOINT
     path.write_bytes(path.read_bytes()[:100])
     remedy = "Replace the run with --force in place of --resume"
     with refused(ModelError, f"train: {path}", "incomplete checkpoint: ", remedy=remedy):
@@ -157,7 +163,7 @@ def test_a_checkpoint_of_another_network(tmp_path: Path, data: Dataset) -> None:
     tensors, facts = read_checkpoint(tmp_path / "run") or ({}, {})
     wrong = {k: v[:1] if k.startswith("network.") and v.dim() else v for k, v in tensors.items()}
     few = {k: v for k, v in facts.items() if k != "schedule"}
-    path = tmp_path / "run" / NAME
+    path = tmp_path / "run" / CHECKPOINT
     for content_ in ((tensors, few), (wrong, facts), (tensors, {**facts, "epochs": 3})):
         path.write_bytes(packed(*content_))
         with refused(ModelError, "train", "checkpoint.safetensors is of another network"):
@@ -173,7 +179,7 @@ def test_a_network_without_its_checkpoint_is_not_trained_over(
 ) -> None:
     config = replace(CONFIG, epochs=2)
     run(config, tmp_path / "run", data=data)
-    (tmp_path / "run" / NAME).unlink()
+    (tmp_path / "run" / CHECKPOINT).unlink()
     before = (tmp_path / "run" / "model.safetensors").read_bytes()
     problem = "holds a trained network, but no checkpoint.safetensors"
     with refused(ModelError, "train", problem):
@@ -256,7 +262,7 @@ def test_files_of_killed_writes_are_no_run(tmp_path: Path, data: Dataset) -> Non
     written = {*FILES} - {DEFINITION}
     assert {p.name for p in folder.iterdir()} == written
     kept = (".notes", ".config.json.swp")  # the second is of an editor
-    for name in (f".{NAME}.ab12_xyz", *kept):
+    for name in (f".{CHECKPOINT}.ab12_xyz", *kept):
         (folder / name).write_text("")
     run(config, folder, data=data, resume=True)
     assert {p.name for p in folder.iterdir()} == {*written, *kept}
@@ -272,7 +278,7 @@ def test_one_run_at_a_time_in_a_folder(how: dict[str, bool], tmp_path: Path, dat
     """A second one deleted the temporary file of the first, which died of it."""
     folder = tmp_path / "a" / "run"
     with claimed(folder):
-        live = folder / f".{NAME}.ab12_xyz"
+        live = folder / f".{CHECKPOINT}.ab12_xyz"
         live.touch()
         problem = f"another run is writing into {folder}"
         with refused(ModelError, "train", problem, remedy="Wait until it ends"):

@@ -24,9 +24,8 @@ from lnm_codegen.nn import pack_spikes
 from lnm_codegen.train import Epoch, TrainConfig, from_arrays, run, trainer
 from lnm_codegen.train.engine import network_of
 from lnm_codegen.train.figure import run_figure
-from lnm_codegen.train.runs.claim import FILES
-from lnm_codegen.train.runs.config import neuron_of
-from lnm_codegen.train.runs.config_file import DEFINITION
+from lnm_codegen.train.runs.config import DEFINITION, neuron_of
+from lnm_codegen.train.runs.folder import FILES
 from tests.refusals import refused
 from tests.train.data.idx_files import write_fashion
 
