@@ -17,7 +17,7 @@ import torch
 import lnm_codegen as lnm
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import certificate, project, slope_penalty
-from lnm_codegen.train.stability.penalty import largest_slope
+from lnm_codegen.train.stability.layers import largest_slope
 
 THETA = (0.05, 0.6, -0.10, 0.15)
 MEAN, DEVIATION = 0.35, 0.6

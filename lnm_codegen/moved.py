@@ -29,6 +29,7 @@ MOVED = {
     "train.models.vgg": "train.models.convolutional",
     "train.runs.config_file": "train.runs.config",
     "train.stability.curve": "train.stability.layers",
+    "train.stability.penalty": "train.stability.layers",
     "train.stability.modes": "train.stability.layers",
 }
 """Old path -> new path, below the package."""

@@ -30,6 +30,7 @@ NAMES = {
     "train.models.vgg": "Vgg",
     "train.runs.config_file": "read_toml",
     "train.stability.curve": "learned_text",
+    "train.stability.penalty": "largest_slope",
     "train.stability.modes": "count_unstable",
 }
 """Old path -> a name in it."""

@@ -36,7 +36,7 @@ VERBS = {
     "analyze": "lnm_codegen.cli.analyze:analyze",
     "quantize": "lnm_codegen.cli.quantize:quantize",
     "deploy": "lnm_codegen.cli.deploy:deploy",
-    "arrays": "lnm_codegen.cli.deploy:arrays",
+    "arrays": "lnm_codegen.cli.arrays:arrays",
     "verify": "lnm_codegen.cli.verify:verify",
     "synth": "lnm_codegen.cli.synth:synth",
     "report": "lnm_codegen.cli.report:report",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from lnm_codegen.backends.base import MANIFEST
-from lnm_codegen.cli.emit import DEFAULT, print_notes
 from lnm_codegen.cli.options import Meta
 from lnm_codegen.cli.output import write_together
 from lnm_codegen.cli.runs import (
@@ -21,12 +18,9 @@ from lnm_codegen.cli.runs import (
     read_run,
     real_of,
     run_rows,
-    run_sources,
     specs_of,
 )
 from lnm_codegen.errors import ModelError
-from lnm_codegen.hardware.notes import width_note
-from lnm_codegen.ir.fixed.exchange import from_json
 from lnm_codegen.options import NetworkTargetName
 from lnm_codegen.validation import Accepted, wrong
 
@@ -39,33 +33,6 @@ if TYPE_CHECKING:
 
 TESTED = 1000
 """Test samples for the accuracy without --all, which a folder of Verilog keeps for `lnm verify`."""
-
-
-def arrays(
-    run: Path, /, *, out: Annotated[Path, Meta("DIR")],
-    format_: Annotated[str, Meta("FORMAT|FILE.toml")] = DEFAULT,
-) -> None:  # fmt: skip
-    """Write an array of neurons for each layer of a run, in Verilog.
-
-    The files go to DIR/verilog/<layer>/, with golden vectors of held-out samples of the run. If a
-    family is a Python file, that file is run.
-
-    Options:
-        out: Folder to write into.
-        format_: Fixed point: 16.12 (width.fraction) or Q4.12 for every node, a file or folder that
-            `lnm quantize` wrote, or auto, the smallest width on the run's data.
-    """
-    sources = run_sources(run, format_)
-    typer.echo(f"{len(write_together(sources, out, 'arrays'))} files written to {out}")
-    for place, source in sources.items():
-        if MANIFEST in source.files:
-            manifest = json.loads(source.files[MANIFEST])
-            program = from_json(source.files["program.json"], "program.json")
-            integers, reals = (
-                {c["name"]: c[key] for c in manifest["coefficients"]}
-                for key in ("integers", "rounded_from")
-            )
-            print_notes(place.name, program, integers, reals, width_note(program))
 
 
 def deploy(

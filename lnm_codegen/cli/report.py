@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lnm_codegen.cli.arrays import arrays_of_run
 from lnm_codegen.cli.options import Meta, Seeds, require_page, write_file
 from lnm_codegen.cli.output import print_json, print_sections
-from lnm_codegen.cli.runs import arrays_of_run, read_run, specs_of
+from lnm_codegen.cli.runs import read_run, specs_of
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.validation import require_one_of
 
@@ -55,12 +56,12 @@ def report(
     require_same_network("report", *runs)
     note = _note(device, synth)
     first, second = (_report(r, format_, None if note else device, seeds) for r in runs)
-    from lnm_codegen.insight.page import (
+    from lnm_codegen.insight.comparison import (
         FixedComparison,
         comparison_sections,
         comparison_summary,
-        document,
     )
+    from lnm_codegen.insight.page import document
 
     names = (str(runs[0].folder), str(runs[1].folder))
     data = runs[0].config.data

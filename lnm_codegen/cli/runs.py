@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from lnm_codegen.backends.base import Source
 from lnm_codegen.cli.options import parse_format
 from lnm_codegen.compiler.formats import load_spec
 from lnm_codegen.errors import ModelError, UnsupportedError
@@ -20,7 +19,6 @@ from lnm_codegen.train.runs.config import OWN
 from lnm_codegen.validation import Accepted
 
 if TYPE_CHECKING:
-    from lnm_codegen.deploy.arrays import LayerArray
     from lnm_codegen.deploy.integers.convert import RealNetwork
     from lnm_codegen.hardware.wordlength.search import PrecisionTarget
     from lnm_codegen.ir.types import FixedSpec
@@ -88,31 +86,6 @@ def specs_of(run: Run, text: str) -> dict[str, FixedSpec]:
 def _note_silent(path: str, target: PrecisionTarget) -> None:
     problem = "no spike on the training images of the search, so that its target is another"
     typer.echo(f"note: {path}: {problem}: {target}.", err=True)
-
-
-def arrays_of_run(run: Run, specs: dict[str, FixedSpec]) -> list[LayerArray]:
-    """Return the array of each neuron layer, with golden vectors of the first held-out images."""
-    from lnm_codegen.deploy.arrays import arrays_of
-
-    images, _ = next(run.data.batches(run.data.test, IMAGES))
-    return arrays_of(run.network, specs, images)
-
-
-def run_sources(folder: Path, text: str) -> dict[Path, Source]:
-    """Return all files of `lnm arrays`, by folder.
-
-    Raises:
-        ModelError: Not a run folder, not a format, or a parameter that does not fit its format.
-        UnsupportedError: Parameters per neuron, or a neuron without a circuit.
-    """
-    from lnm_codegen.deploy.arrays import sources_of
-
-    run = read_run(folder)
-    found = arrays_of_run(run, specs_of(run, text))
-    from lnm_codegen.train.models import names_of
-
-    title = f"{names_of(run.network)} trained on {run.config.data}: neuron arrays"
-    return sources_of(found, title, f"the run `{run.folder.resolve().name}`", Path("verilog"))
 
 
 def real_of(run: Run, name: str | None = None) -> RealNetwork:

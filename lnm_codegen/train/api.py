@@ -25,7 +25,7 @@ from lnm_codegen.train.runs.runner import run as run
 from lnm_codegen.train.runs.saved import Run as Run
 from lnm_codegen.train.runs.saved import load_run as load_run
 from lnm_codegen.train.stability.layers import charge_curve as charge_curve
-from lnm_codegen.train.stability.penalty import slope_penalty as slope_penalty
+from lnm_codegen.train.stability.layers import slope_penalty as slope_penalty
 from lnm_codegen.train.stability.projection import Certificate as Certificate
 from lnm_codegen.train.stability.projection import certificate as certificate
 from lnm_codegen.train.stability.projection import clamp_parameters as clamp_parameters

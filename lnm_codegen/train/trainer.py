@@ -29,7 +29,7 @@ from lnm_codegen.train.losses import (
 from lnm_codegen.train.models import Network, neurons_of, parameter_groups
 from lnm_codegen.train.models.own import require_trainable
 from lnm_codegen.train.runs.config import TrainConfig, clamp_of, takes_clamp
-from lnm_codegen.train.stability.penalty import slope_penalty
+from lnm_codegen.train.stability.layers import slope_penalty
 from lnm_codegen.train.stability.projection import clamp_parameters, project, require_projectable
 from lnm_codegen.train.stability.projection import potential_interval as interval_of
 from lnm_codegen.validation import is_number

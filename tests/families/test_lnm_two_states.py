@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.families import FAMILIES
-from lnm_codegen.families.lnm_two_states import monomials
+from lnm_codegen.families.lnm import monomials
 from lnm_codegen.train.models import build
 from tests.refusals import refused
 from tests.strategies import two_state_arguments

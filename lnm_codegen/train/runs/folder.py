@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from lnm_codegen import __version__
 from lnm_codegen.errors import LnmError, ModelError, reason
 from lnm_codegen.files import unreadable, unwritable, write_whole
+from lnm_codegen.options import VERSION
 from lnm_codegen.train.runs.config import DEFINITION, OWN, TrainConfig, read_json
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class RunFolder:
         import torch
 
         versions = {
-            "lnm_codegen": __version__,
+            "lnm_codegen": VERSION,
             "torch": torch.__version__,
             "python": platform.python_version(),
         }

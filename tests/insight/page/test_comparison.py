@@ -13,7 +13,7 @@ import lnm_codegen as lnm
 from lnm_codegen.deploy.arrays import arrays_of, network_report
 from lnm_codegen.deploy.mismatch import measure_mismatch, specs_for
 from lnm_codegen.hardware.synth import DEVICES, Measured, Resources
-from lnm_codegen.insight.page import FixedComparison, _panels, comparison_summary, layer_table
+from lnm_codegen.insight.comparison import FixedComparison, _panels, comparison_summary, layer_table
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.losses import count_correct
 from tests.deploy.test_network import images, small

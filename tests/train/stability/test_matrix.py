@@ -21,8 +21,12 @@ from lnm_codegen.analysis.linear.affine import linear_part
 from lnm_codegen.errors import InternalError, LnmError, ModelError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.stability import layers as matrix
-from lnm_codegen.train.stability.layers import _eigenvalue_penalty, spectral_radius, state_matrix
-from lnm_codegen.train.stability.penalty import slope_penalty
+from lnm_codegen.train.stability.layers import (
+    _eigenvalue_penalty,
+    slope_penalty,
+    spectral_radius,
+    state_matrix,
+)
 from lnm_codegen.train.stability.projection import R_MAX, certificate, project, require_projectable
 from tests.refusals import refused
 from tests.two_states import Matrix, matrices, matrix_neuron, rotation

@@ -17,8 +17,7 @@ from lnm_codegen.analysis.charge import lower_clamp
 from lnm_codegen.analysis.linear.affine import linear_part
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.train.stability.layers import charge_curve
-from lnm_codegen.train.stability.penalty import largest_slope, slope_penalty
+from lnm_codegen.train.stability.layers import charge_curve, largest_slope, slope_penalty
 from tests.cases import fitzhugh
 from tests.refusals import refused
 
