@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -74,7 +74,9 @@ def bench(
     word = family or ("lnm" if network is None else "lif")
     arguments = family_arguments(set_, degree)
     neuron = resolve(word, **arguments)
-    lengths = None if steps is None else _lengths(steps)
+    lengths = None
+    if steps is not None:
+        lengths = parse_integers("bench", "steps", steps, "integers >= 1 with commas")
     measure.require_device(device)
     require_folder("bench", out)
     settle_cache()
@@ -96,6 +98,8 @@ def bench(
     from lnm_codegen.bench.suite import Case
     from lnm_codegen.nn.arguments import require_dtype
 
+    # Another process gets the neuron by name, with arguments as text.
+    has_start = starts and word.isidentifier() and arguments.get("surrogate") is None
     cases = [
         Case(
             neuron=neuron,
@@ -106,21 +110,12 @@ def bench(
             loops=loops,
             compile=compile_,
             peers=peers,
-            start=(word, arguments) if starts and _has_start(word, arguments) else None,
+            start=(word, arguments) if has_start else None,
             rounds=rounds,
         )
         for length in lengths or (4, 16, 64)
     ]
     _bench_layers(cases, out, json)
-
-
-def _has_start(word: str, arguments: dict[str, Any]) -> bool:
-    """Report whether another process can get the neuron by name, with arguments as text."""
-    return word.isidentifier() and arguments.get("surrogate") is None
-
-
-def _lengths(steps: str) -> tuple[int, ...]:
-    return parse_integers("bench", "steps", steps, "integers >= 1 with commas")
 
 
 def _require_absent(problem: str, **options: object) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from lnm_codegen.cli.output import print_json, print_table
 from lnm_codegen.families import FAMILIES
-from lnm_codegen.language.family import Family
 from lnm_codegen.sections import Table
 
 
@@ -16,21 +15,19 @@ def list_families(*, json: bool = False) -> None:
 
     The other commands give a family these arguments with `--degree` and `--set`.
     """
-    rows = [(name, _summary(family), _arguments(family)) for name, family in FAMILIES.items()]
+    rows = [
+        (
+            name,
+            (inspect.getdoc(family) or "").partition("\n")[0],
+            {p.name: p.default for p in family.signature.parameters.values()},
+        )
+        for name, family in FAMILIES.items()
+    ]
     if json:
         print_json([{"name": n, "description": d, "arguments": a} for n, d, a in rows])
         return
     shown = [(n, d, ", ".join(f"{k}={_text(v)}" for k, v in a.items())) for n, d, a in rows]
     print_table(Table(("family", "description", "arguments"), shown))
-
-
-def _summary(family: Family[...]) -> str:
-    return (inspect.getdoc(family) or "").partition("\n")[0]
-
-
-def _arguments(family: Family[...]) -> dict[str, Any]:
-    """Return each argument and its default."""
-    return {p.name: p.default for p in family.signature.parameters.values()}
 
 
 def _text(value: Any) -> str:

@@ -156,9 +156,14 @@ _ACCEPTED = "a number, true, false, none, a word or path, or several of them wit
 
 
 def family_arguments(
-    settings: list[str] | None, degree: int | None = None, option: str = "--set"
+    settings: list[str] | None,
+    degree: int | None = None,
+    option: str = "--set",
+    surrogate: Callable[[str], Any] = lambda text: _surrogate(text),
 ) -> dict[str, Any]:
     """Return the keyword arguments in `--degree` and `--set`, or in another option.
+
+    `surrogate` returns that of a text.
 
     Raises:
         ModelError: Not KEY=VALUE, a value of no known form, or a key given twice.
@@ -174,7 +179,7 @@ def family_arguments(
             )
         if key in found:
             raise ModelError(f"{option} {text!r}", f"{key} is given twice", remedy="Give it once.")
-        found[key] = _surrogate(value) if key == "surrogate" else _value(f"{option} {key}", value)
+        found[key] = surrogate(value) if key == "surrogate" else _value(f"{option} {key}", value)
     return found
 
 
@@ -196,14 +201,16 @@ def _item(what: str, text: str, item: str) -> Any:
 
 
 def _surrogate(text: str) -> Surrogate | None:
-    if text.lower() == "none":
-        return None
     table = surrogate_table(text)
+    if table is None:
+        return None
     return surrogate_named(f"--set surrogate={text}", table.pop("kind"), table)
 
 
-def surrogate_table(text: str) -> dict[str, Any]:
-    """Return {"kind": "atan", "alpha": 3} for `atan(alpha=3)`, as files hold it."""
+def surrogate_table(text: str) -> dict[str, Any] | None:
+    """Return {"kind": "atan", "alpha": 3} for `atan(alpha=3)`, as files hold it; None for none."""
+    if text.lower() == "none":
+        return None
     match = _CALL.fullmatch(text)
     name, inner = match.groups() if match else (text, None)
     if name not in SURROGATES:

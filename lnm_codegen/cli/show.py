@@ -132,11 +132,13 @@ def _sections(neuron: Neuron, scheme: SchemeName, kernels: dict[str, Kernel]) ->
     if neuron.detach_reset:
         lines.append("spikes inside reset have no derivative (detach_reset)")
     rows = [("state", s["name"], _number(s["init"]), "", "") for s in declared["states"]]
+    drawn = " (drawn in a layer)"
     rows += [("input", name, "", "", "") for name in declared["inputs"]]
     rows += [
-        ("parameter", p["name"], _start(p), f"per {p['per']}", "yes" if p["learnable"] else "no")
+        ("parameter", p["name"], _number(p["init"]) + drawn * ("draw" in p), f"per {p['per']}",
+         "yes" if p["learnable"] else "no")
         for p in declared["parameters"]
-    ]
+    ]  # fmt: skip
     symbols = Table(("declared", "name", "init", "granularity", "learned"), rows)
     titles = {
         "forward": f"Forward kernel, one neuron and step ({scheme} form)",
@@ -171,7 +173,3 @@ def _number(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_number(v) for v in value) + "]"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _start(parameter: dict[str, Any]) -> str:
-    return _number(parameter["init"]) + (" (drawn in a layer)" if "draw" in parameter else "")

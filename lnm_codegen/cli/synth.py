@@ -59,7 +59,9 @@ def synth(
     else:
         _print(circuit, chip, found)
         if cycles is not None:
-            _print_rate(cycles, found)
+            for m in found.values():
+                rate = m.median and f", {m.median * 1e6 / cycles:.0f} samples a second"
+                typer.echo(f"{cycles} cycles a sample (mean of the golden samples){rate or ''}")
         typer.echo(f"written to {folder / 'report.json'}")
 
 
@@ -91,12 +93,6 @@ def _print(circuit: Circuit, device: Device, found: dict[str, Measured]) -> None
     print_table(Table(header, rows, numbers=True))
     for note in dict.fromkeys(m.note for m in found.values() if m.note):
         typer.echo(note)
-
-
-def _print_rate(cycles: int, found: dict[str, Measured]) -> None:
-    for m in found.values():
-        rate = "" if m.median is None else f", {m.median * 1e6 / cycles:.0f} samples a second"
-        typer.echo(f"{cycles} cycles a sample (mean of the golden samples){rate}")
 
 
 def _row(name: str, m: Measured, is_network: bool) -> tuple[Any, ...]:

@@ -128,9 +128,10 @@ def train(
     if channels is not None:
         accepted = "integers with commas, such as 16,32"
         sizes = parse_integers("train", "channels", channels, accepted)
+    neuron = family_arguments(set_, surrogate=surrogate_table)
     network = family_arguments(net, option="--net")
     tables = {
-        "arguments": _joined("--set", _neuron(set_), form=form, per=per, degree=degree),
+        "arguments": _joined("--set", neuron, form=form, per=per, degree=degree),
         "network_arguments": _joined("--net", network, channels=sizes, time_steps=time_steps),
         "data_arguments": family_arguments(data_set, option="--data-set"),
     }
@@ -149,19 +150,6 @@ def train(
         require_free(folder, force)
     console.print("train: loading PyTorch and the data", highlight=False)
     _run(whole, folder, force, resume, console)
-
-
-def _neuron(settings: list[str] | None) -> dict[str, Any]:
-    """Return the arguments of --set, a surrogate as a table that a file can hold."""
-    texts = settings or []
-    found = family_arguments([s for s in texts if not s.startswith("surrogate=")])
-    for text in (s for s in texts if s.startswith("surrogate=")):
-        if "surrogate" in found:
-            problem = "surrogate is given twice"
-            raise ModelError(f"--set {text!r}", problem, remedy="Give it once.")
-        value = text.partition("=")[2]
-        found["surrogate"] = None if value.lower() == "none" else surrogate_table(value)
-    return found
 
 
 def _joined(option: str, settings: dict[str, Any], **words: Any) -> dict[str, Any]:
@@ -229,18 +217,15 @@ def _merged(
     for name, table in tables.items():
         flat[name] = {**flat[name], **table}
     if v_min is not None:
-        flat["v_min"] = _clamp(v_min)
+        try:
+            flat["v_min"] = None if v_min == "none" else float(v_min)
+        except ValueError:
+            accepted = "a number, or none"
+            raise ModelError(f"--v-min {v_min!r}", "not a number", accepted) from None
         if "v_min" in tables["arguments"]:
             raise ModelError(f"--v-min {v_min}", "--set gives v_min too", remedy="Give it once.")
         place_v_min(flat)
     return config_of(flat)
-
-
-def _clamp(text: str) -> float | None:
-    try:
-        return None if text == "none" else float(text)
-    except ValueError:
-        raise ModelError(f"--v-min {text!r}", "not a number", "a number, or none") from None
 
 
 def _run(config: TrainConfig, folder: Path, force: bool, resume: bool, console: Console) -> None:

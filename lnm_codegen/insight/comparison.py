@@ -87,7 +87,10 @@ def comparison_summary(found: FixedComparison) -> tuple[tuple[str, str], ...]:
     """Return the title and the text of each of five lines."""
     accuracy = (_accuracy(r.mismatch) for r in found.reports)
     differ = (f"{_percent(r.mismatch.free_running_mismatch, 4)}" for r in found.reports)
-    bits = (f"{sum(_memory_bits(x) for x in r.layers.values()):,}" for r in found.reports)
+    bits = (
+        f"{sum(x.state_bits * x.array.neurons * x.array.copies for x in r.layers.values()):,}"
+        for r in found.reports
+    )
     rates = (_percent_or_dash(_rate(r), 2) for r in found.reports)
     return (
         ("Compared", f"{found.title} of {found.data}, format {found.format}"),
@@ -132,16 +135,11 @@ def _draw_bars(
             list(bars.values()),
             0.36,
             color=STATE_COLORS[k],
-            label=f"{k + 1}: {_short(name)}",
+            label=f"{k + 1}: {name.replace('$', '')[-24:]}",
         )
     axis.set_xlabel("layer")
     axis.set_ylabel(unit)
     axis.locator_params(axis="x", integer=True)
-
-
-def _short(name: str) -> str:
-    """Return the end of a path, without the mark of a formula."""
-    return name.replace("$", "")[-24:]
 
 
 def _accuracy(found: QuantizationMismatch) -> str:
@@ -164,10 +162,6 @@ def _circuit(found: FixedComparison) -> str:
 
 def _lut(layer: LayerReport) -> float:
     return 0.0 if layer.measured is None else float(layer.measured.resources.lut)
-
-
-def _memory_bits(layer: LayerReport) -> int:
-    return layer.state_bits * layer.array.neurons * layer.array.copies
 
 
 def _rate(report: NetworkReport) -> float | None:

@@ -319,33 +319,27 @@ def _trained(found: RunAnalysis) -> str:
 
 def _stability(layers: Sequence[LayerAnalysis]) -> str:
     """Return which layers have a certificate, and how many rows grow without input."""
-    proven = {x.name: x for x in layers if _is_proven(x)}
+    proven = {
+        x.name: (x, x.certificate)
+        for x in layers
+        if not isinstance(x.certificate, str) and x.certificate.holds
+    }
     rest = [layer.name for layer in layers if layer.name not in proven]
     text = (
         "States bounded for inputs up to the largest observed:"
         f" proven for {len(proven)} of {counted(len(layers), 'layer')}"
     )
-    if any(_examined(x) < len(x.rows) for x in proven.values()):
+    if any(found.rows < len(x.rows) for x, found in proven.values()):
         text += ", for the rows examined"
-    text += f"; not for {_names(rest)}." if rest else "."
+    if rest:
+        more = f" and {len(rest) - _MOST_NAMES} more" if len(rest) > _MOST_NAMES else ""
+        text += f"; not for {', '.join(rest[:_MOST_NAMES])}{more}"
+    text += "."
     rows = sum(sum(x.classes.values()) for x in layers if x.modes is not None)
     if rows:
         growing = sum(x.classes.get(label, 0) for x in layers for label in GROWING)
         text += f" The linear step of {growing} of {counted(rows, 'row')} grows."
     return text
-
-
-def _is_proven(layer: LayerAnalysis) -> bool:
-    return not isinstance(layer.certificate, str) and layer.certificate.holds
-
-
-def _examined(layer: LayerAnalysis) -> int:
-    return 0 if isinstance(layer.certificate, str) else layer.certificate.rows
-
-
-def _names(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _spikes(found: RunAnalysis) -> str:

@@ -72,7 +72,9 @@ def text(neuron: Any) -> str:
         lines.append(_DETACHED)
     lines += [f"state   {s} {_initial(s.decl)}" for s in neuron.states]
     lines += [f"input   {s}" for s in neuron.inputs]
-    lines += [f"param   {p.name} {_start(p.init)}{_drawn(p)}, {_kind(p)}" for p in neuron.params]
+    for p in neuron.params:
+        drawn = "" if p.draw is None else ", drawn in a layer"
+        lines.append(f"param   {p.name} {_start(p.init)}{drawn}, {_kind(p)}")
     return "\n".join([f"neuron {neuron.name}", *(f"  {_cut(line)}" for line in lines)])
 
 
@@ -92,10 +94,6 @@ def latex(neuron: Any) -> str:
     lines = [rf"{_upright(neuron.name)} &", *(rf"\text{{{kind}}} & {row}" for kind, row in rows)]
     body = " \\\\\n".join(lines)
     return f"$\\displaystyle \\begin{{array}}{{ll}}\n{body}\n\\end{{array}}$"
-
-
-def _drawn(param: Param) -> str:
-    return "" if param.draw is None else ", drawn in a layer"
 
 
 def _kind(param: Param) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -51,17 +51,14 @@ def step_of(where: str, subject: Subject, row: int | None, most: int | None = No
 def _layer_step(place: str, layer: NeuronLayer) -> StepMap:
     from lnm_codegen.nn.parameters import parameter_sets
 
-    if any(type(p).__name__.startswith("Uninitialized") for p in _tensors(layer)):
+    params = [getattr(layer, p.name) for p in layer.neuron.params]
+    if any(type(p).__name__.startswith("Uninitialized") for p in params):
         problem = f"the sizes of the parameters of {layer.neuron.name} are not known yet"
         remedy = "Call the layer once, or give it channels or shape."
         raise ModelError(place, problem, remedy=remedy)
     sets = parameter_sets(layer)
     values = {n: v.double().numpy() for n, v in sets.values.items()}
     return StepMap(layer.neuron, values, len(sets))
-
-
-def _tensors(layer: NeuronLayer) -> list[Any]:
-    return [getattr(layer, p.name) for p in layer.neuron.params]
 
 
 def require_states(where: str, step: StepMap, count: int) -> None:

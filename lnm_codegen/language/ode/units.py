@@ -138,15 +138,11 @@ def spelled(dims: Dims) -> str:
     known = _spellings()
     if dims in known:
         return known[dims]
-    bases = {key: _base_unit(key) for key in sorted(dims)}
+    bases = {key: f"(unit of {key[1:]})" if key[0] == "?" else _BASES[key] for key in sorted(dims)}
     powers = {key: Fraction(str(dims[key])) for key in bases}
     order = sorted(bases, key=lambda key: powers[key] < 0)
     parts = (bases[k] if powers[k] == 1 else f"{bases[k]}**{powers[k]}" for k in order)
     return "*".join(parts)
-
-
-def _base_unit(dimension: str) -> str:
-    return f"(unit of {dimension[1:]})" if dimension[0] == "?" else _BASES[dimension]
 
 
 @cache

@@ -14,7 +14,7 @@ import sympy
 from sympy.core.relational import Relational
 
 from lnm_codegen.errors import InternalError, ModelError
-from lnm_codegen.ir.declarations import Input, Param, State
+from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.language import functions as fn
 from lnm_codegen.language.bounds import applied
 from lnm_codegen.language.functions import CALLS, Where, stop_gradient
@@ -64,7 +64,9 @@ class _Writer:
         one_slope = len(slopes) == 1 and "" in slopes
         top: dict[str, Any] = {
             "name": neuron.name,
-            "inputs": [_input(s.decl) for s in neuron.inputs],
+            "inputs": [
+                s.name if s.decl.read else {"name": s.name, "read": False} for s in neuron.inputs
+            ],
             "fire": fire if isinstance(fire, str) else None,
             "output": output if isinstance(output, str) else None,
             "surrogate": slopes[""] if one_slope else None,
@@ -155,10 +157,6 @@ class _Writer:
         slope = printed(surrogate.slope)
         slope_of(slope, f"{self._where}: {place}")
         return {"name": surrogate.name, "slope": slope}
-
-
-def _input(decl: Input) -> Any:
-    return decl.name if decl.read else {"name": decl.name, "read": False}
 
 
 def _table(name: str, content: Mapping[str, Any]) -> list[str]:

@@ -585,13 +585,9 @@ def _named(where: str, doing: str) -> Iterator[None]:
         raise
     except Exception as error:
         problem = f"{doing} raised {type(error).__name__}: {reason(error)}"
-        raise ModelError(where, problem, remedy=_remedy(error)) from error
-
-
-def _remedy(error: Exception) -> str:
-    """Return the remedy for samples of unequal shapes in a loader, else an empty text."""
-    is_unequal = "equal size" in str(error)
-    return "Pad sequences to one length in the data set, or in collate_fn." if is_unequal else ""
+        remedy = "Pad sequences to one length in the data set, or in collate_fn."
+        remedy *= "equal size" in str(error)
+        raise ModelError(where, problem, remedy=remedy) from error
 
 
 @contextmanager
