@@ -124,7 +124,7 @@ def overview() -> list[str]:
     return [*lines, *(["", f"Not run yet: {listed(missing)}."] if missing else [])]
 
 
-def linked(task: Task, page: str = "") -> str:
+def linked(task: Task) -> str:
     """Return a link to the section of a task in docs/results.md."""
     anchor = task.title.lower().replace(",", "").replace(" ", "-")
-    return f"[{task.title}]({page}#{anchor})"
+    return f"[{task.title}](#{anchor})"

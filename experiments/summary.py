@@ -123,12 +123,6 @@ def against(task: Task, rows: Sequence[ComparisonRow]) -> str:
     return f"difference from {base.name}, points (95 % interval)"
 
 
-def p_equals(p: float) -> str:
-    """Return a p-value for a sentence: "p = 0.0088", or "p < 0.0001"."""
-    text = p_text(p)
-    return f"p {text}" if text.startswith("<") else f"p = {text}"
-
-
 def spikes(task: Task, row: ComparisonRow) -> str:
     """Return the mean number of spikes of an inference."""
     config = row.config

@@ -1,4 +1,4 @@
-"""Everything in docs/, README.md and experiments/tables/ that depends on experiments/results/*.csv.
+"""Everything in docs/ and experiments/tables/ that depends on experiments/results/*.csv.
 
 python experiments/write.py        rewrite tables, sentences and figures after new results
 """
@@ -33,7 +33,6 @@ KINDS: dict[str, Callable[[str, str | None], list[str]]] = {
     "energy": lambda name, _: energy.table(name),
     "dynamics": lambda name, _: dynamics.table(name),
     "overview": lambda *_: outcome.overview(),
-    "headline": lambda *_: headline.lines(),
 }
 """Kind of a generated part -> its lines, by the name of a plan or task and the row `against`."""
 
@@ -57,11 +56,7 @@ def figure(task: Task, rows: Sequence[ComparisonRow]) -> str:
 
 def pages() -> list[Path]:
     """Return the pages that have generated parts."""
-    return [
-        ROOT / "README.md",
-        ROOT / "docs/results.md",
-        *sorted(ROOT.glob("experiments/tables/*")),
-    ]
+    return [ROOT / "docs/results.md", *sorted(ROOT.glob("experiments/tables/*"))]
 
 
 def files() -> dict[Path, str]:
