@@ -28,7 +28,7 @@ from lnm_codegen.families.library import resolve
 from lnm_codegen.hardware.notes import width_note
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import RoundingName, SchemeName
-from lnm_codegen.sections import Section, Table
+from lnm_codegen.sections import Part, Section, Table
 from lnm_codegen.validation import Accepted
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _section(name: str, chosen: FormatSelection) -> Section:
     error = f"{words.error:.3g}" if bounded else f"{words.observed:.3g} in simulation"
     largest = f"largest error {error}, spike mismatch {words.mismatch:.3g}"
     note = width_note(words.program)
-    parts = [
+    parts: list[Part] = [
         Table(header, rows),
         inputs,
         *_origins(chosen),

@@ -209,7 +209,7 @@ def sections(found: RunAnalysis, notes: Sequence[str] = ()) -> list[Section]:
     settings = Table(("setting", "value"), [*zip(kept, values, strict=True)], "Settings of the run")
     has_poles = {layer.modes is not None for layer in found.layers}
     helped = Detail([_POLES if poles else _CHARGES for poles in sorted(has_poles)])
-    energy = (energy_table(found.energy), energy_note(found.energy), *notes)
+    energy: tuple[Part, ...] = (energy_table(found.energy), energy_note(found.energy), *notes)
     return [
         Section("Neuron", (Lines(found.equations),)),
         Section("Layers", (layers_table(found), classes_note(found), helped)),

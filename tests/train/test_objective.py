@@ -152,7 +152,7 @@ def test_functions_of_a_file(tmp_path: Path) -> None:
     for verb in (["train", "--resume", "--out", str(out)], ["analyze", str(out)]):
         found = CliRunner().invoke(app, verb)
         assert found.exit_code == 0, found.output
-    assert "accuracy not reported, on 8 test samples" in found.output
+    assert "Accuracy: not reported, on 8 test samples" in found.output
     for verb in (["emit", "--network", "--backend", "c", "--out", str(tmp_path / "c"), "--run"],):
         found = CliRunner().invoke(app, [*verb, str(out)])
         assert isinstance(found.exception, UnsupportedError)
