@@ -11,6 +11,7 @@ import functools
 import importlib
 import inspect
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import SimpleNamespace, UnionType
@@ -130,6 +131,13 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
         with contextlib.suppress(Exception):  # a user's annotation may raise anything
             found |= get_type_hints(one, names, include_extras=True)
     return found
+
+
+def meanings_of(target: Callable[..., Any], title: str) -> tuple[str, dict[str, str]]:
+    """Return a docstring's text before a section of this title, and word -> meaning in it."""
+    summary, _, text = (inspect.getdoc(target) or "").partition(f"\n\n{title}:\n")
+    words = re.split(r"^    (\w+): ", text, flags=re.M)[1:]
+    return summary, {k: " ".join(v.split()) for k, v in zip(words[::2], words[1::2], strict=True)}
 
 
 def did_you_mean(word: object, known: Iterable[str], cutoff: float = 0.6) -> str:

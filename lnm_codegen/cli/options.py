@@ -9,7 +9,7 @@ import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from inspect import Parameter, getdoc, signature
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
@@ -26,6 +26,7 @@ from lnm_codegen.validation import (
     DeclaredType,
     declared_type,
     did_you_mean,
+    meanings_of,
     require_accepted,
     wrong,
 )
@@ -61,7 +62,7 @@ HELP = {
     "folder": "A folder that `lnm emit --backend verilog` wrote.",
     "scheme": "Evaluation of polynomials.",
     "dtype": "Type of sequences.",
-    "rounding": "half_up, truncate or convergent.  [default: half_up]",
+    "rounding": "half_up, truncate or convergent. [default: half_up]",
     "device": "cpu or cuda.",
     "target": "ecp5, ice40 or xilinx.",
     "seeds": "Place and route for seeds 1 to N.",
@@ -84,13 +85,14 @@ def as_verb(name: str, function: Callable[..., None]) -> Callable[..., None]:
     type declares placeholder and accepted values; the section Options of the docstring, its help.
     """
     whole = signature(function, eval_str=True)
-    summary, notes = _docstring(function)
+    summary, notes = meanings_of(function, "Options")
     parameters = []
     for p in whole.parameters.values():
         declared, word = declared_type(p.annotation), word_of(p.name)
         meta = next((str(mark) for mark in declared.marks if isinstance(mark, Meta)), None)
         own = next((mark for mark in declared.marks if isinstance(mark, Note)), None)
-        note = own or notes.get(p.name, HELP.get(word, "")) + _bounds(declared)
+        text = notes.get(p.name, HELP.get(word, "")).replace(" [default:", "  [default:")
+        note = own or text + _bounds(declared)
         kind = declared.kind
         if get_origin(kind) is Literal:
             kind, meta = str, meta or "|".join(get_args(kind))
@@ -124,14 +126,6 @@ def _bounds(declared: DeclaredType) -> str:
     if found is None or found.low is None:
         return ""
     return f"  [{found.low} to {found.high}]" if found.high is not None else f"  [>= {found.low}]"
-
-
-def _docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
-    """Return the text before the section Options of a docstring, and parameter -> its help."""
-    summary, _, text = (getdoc(function) or "").partition("\n\nOptions:\n")
-    words = re.split(r"^    (\w+): ", text, flags=re.M)[1:]
-    notes = {key: " ".join(note.split()) for key, note in zip(words[::2], words[1::2], strict=True)}
-    return summary, {key: note.replace("[default:", " [default:") for key, note in notes.items()}
 
 
 def given_options(context: typer.Context) -> list[str]:

@@ -16,7 +16,6 @@ Python file or a module is imported later, by `neuron_of`.
 from __future__ import annotations
 
 import math
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -43,6 +42,7 @@ from lnm_codegen.validation import (
     Count,
     Flag,
     declared_types,
+    meanings_of,
     require_accepted,
     require_known,
     require_number,
@@ -224,13 +224,11 @@ class TrainConfig:
 
 
 _DECLARED = declared_types(TrainConfig.__init__)
-_MEANINGS = dict(
-    re.findall(r"^        (\w+): (.*(?:\n {12}.*)*)", TrainConfig.__doc__ or "", flags=re.M)
-)
+_, _MEANINGS = meanings_of(TrainConfig, "Attributes")
 OPTIONS: Mapping[str, Option] = {
     name: replace(
         next((mark for mark in _DECLARED[name].marks if isinstance(mark, Option)), Option()),
-        help=" ".join(_MEANINGS[name].split()),
+        help=_MEANINGS.get(name, ""),
     )
     for name in TrainConfig.__dataclass_fields__
 }

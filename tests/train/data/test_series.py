@@ -144,7 +144,7 @@ def test_problems_that_are_not_there(tmp_path: Path) -> None:
         load("time-series", tmp_path / "none")
     with refused(ToolError, where, f"{tmp_path} and the folders in it hold no", remedy=remedy):
         load("time-series", tmp_path)
-    with refused(ModelError, where, "problem is 3", "a name"):
+    with refused(ModelError, where, "problem is 3", "text"):
         load("time-series", tmp_path, problem=3)
     write_toy(tmp_path)
     with refused(ModelError, f"{where}: {tmp_path}", "no problem 'Toi'", "Toy", "mean 'Toy'?"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def test_every_option_is_declared_with_its_help() -> None:
     """docs/training.md points to the docstring; `--train` and `[train]` take the same keys."""
     for name, option in OPTIONS.items():
         assert option.help
-        assert f"\n    {name}: " in str(TrainConfig.__doc__)
+        assert f"\n    {name}: " in str(getdoc(TrainConfig))
     assert list(TABLES) == ["neuron", "network", "data", "train"]
     assert TABLES["data"] == {
         "name": "data", "folder": "data_dir", "limit": "limit", "validation": "validation",
