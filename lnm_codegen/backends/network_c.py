@@ -186,10 +186,8 @@ def _requantized(
     k: int, stage: WeightStage, values: ValueSpan, size: int
 ) -> tuple[tuple[str, ...], list[CArray]]:
     """Return the lines that turn `sum` of output o into `out`, and their constant arrays."""
-    channels = range(stage.channels)
-    spans = [stage.scaled_span(values, c) for c in channels]
-    shifts = [stage.shift_of(c) for c in channels]
-    pairs = list(zip(spans, shifts, strict=True))
+    shifts = stage.shifts
+    pairs = list(zip(stage.scaled_spans(values), shifts, strict=True))
     low = min(_shifted(span[0], s) for span, s in pairs)
     high = max(_shifted(span[1], s) for span, s in pairs)
     most = max(max(-a, b) + ((1 << s) >> 1 if s > 0 else 0) for (a, b), s in pairs)
@@ -197,7 +195,7 @@ def _requantized(
     wide = 64 if max(most, -low, high, factor) >= 1 << 31 else size
     kind, tables, lines = f"int{wide}_t", [], []
     value = "sum" if wide == size else f"({kind})sum"
-    factors = {stage.multiplier_of(c) for c in channels}
+    factors = {*stage.multipliers}
     if factors != {1}:
         one = len(factors) == 1
         if not one:
@@ -393,12 +391,11 @@ def vectors_view(network: IntegerNetwork, samples: Integers, scores: Integers) -
 
     `samples` are (S, values), the time steps of a sample one after another; `scores` (S, classes).
     """
-    steps = 1 if network.repeated else network.time_steps
     return dict(
         name=network.name,
         upper=network.name.upper(),
         samples=len(samples),
-        sample_size=steps * size_of(network.input_shape),
+        sample_size=network.sample_size,
         classes=network.classes,
         sample_inputs=tuple(map(_lines, samples)),
         sample_scores=tuple(map(_lines, scores)),

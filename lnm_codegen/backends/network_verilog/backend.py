@@ -8,7 +8,7 @@ model/ (the same network in C), formal/, and manifest.json.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,27 +20,24 @@ from lnm_codegen.backends.network_verilog.layers import (
     LANES,
     Layer,
     events_module,
+    layer_entries,
     layers_of,
     memory_files,
     synapse_module,
 )
-from lnm_codegen.backends.network_verilog.testbench import proofs, stream_widths, testbench_files
+from lnm_codegen.backends.network_verilog.testbench import proofs, testbench_files
 from lnm_codegen.backends.network_verilog.top import (
-    NeuronArray,
+    NetworkDesign,
     arrays_of,
     described,
-    family_of,
-    last_bits,
-    most_cycles,
     readout_module,
-    sample_size,
     top_module,
 )
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.design import require_length
 from lnm_codegen.backends.verilog.folder import VERSION, listed
 from lnm_codegen.files import packed_arrays
-from lnm_codegen.ir.network.interpret import interpret_network
+from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
 from lnm_codegen.ir.network.nodes import (
     IntegerNetwork,
     Integers,
@@ -55,23 +52,10 @@ SAMPLES = "tb/samples.npz"
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkCircuit:
-    """Generated Verilog of a network.
-
-    Attributes:
-        source: The files.
-        layers: Its linear layers.
-        arrays: Name of a layer of neurons -> its array.
-    """
+class NetworkCircuit(NetworkDesign):
+    """A design with its files, the `source`."""
 
     source: Source
-    layers: tuple[Layer, ...]
-    arrays: Mapping[str, NeuronArray]
-
-    @property
-    def most_cycles(self) -> int:
-        """A bound of the cycles of a sample."""
-        return most_cycles(self.layers, self.arrays)
 
 
 def sample_file(samples: Integers) -> dict[str, str | bytes]:
@@ -95,37 +79,25 @@ def emit_circuit(
         UnsupportedError: A stage or neurons without a circuit; the place is the layer's name. A
             layer's name is too long.
     """
-    layers = layers_of(network, lanes, loadable)
+    layers, name = tuple(layers_of(network, lanes, loadable)), network.name
     for layer in layers:
-        require_length(f"network {network.name}", f"{network.name}_{layer.name}_neurons_array")
-    found = interpret_network(network, samples, trace=True)
-    arrays = arrays_of(network.name, layers, _inputs(network, found.outputs))
-    rows = samples if network.repeated else np.moveaxis(samples, 0, 1)
-    files = modules(network, layers, arrays)
-    rows = rows.reshape(len(rows), -1)
-    files |= testbench_files(network, layers, arrays, rows, found.scores)
-    files |= folder_files(network, layers, arrays, rows, found.scores)
-    for array in {a.name: a for a in arrays.values()}.values():
-        files |= {f"arrays/{array.name}/{p}": text for p, text in array.source.files.items()}
-    files[MANIFEST] = manifest(network, layers, arrays, len(rows), files)
-    return NetworkCircuit(Source(files, f"rtl/{network.name}_network.v"), tuple(layers), arrays)
-
-
-def modules(
-    network: IntegerNetwork, layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]
-) -> dict[str, str]:
-    """Return the files of rtl/ and formal/."""
-    name, family = network.name, family_of(network)
+        require_length(f"network {name}", f"{layer.prefix}_neurons_array")
+    found, rows = interpret_network(network, samples, trace=True), sample_rows(network, samples)
+    arrays = arrays_of(layers, _inputs(network, found.outputs))
+    design = NetworkDesign(network, layers, arrays)
     files: dict[str, str] = {}
     for layer in layers:
-        prefix = f"{name}_{layer.name}"
-        files[f"rtl/{prefix}_events.v"] = events_module(layer, family, prefix)
-        files[f"rtl/{prefix}_synapse.v"] = synapse_module(layer, family, prefix)
-        files |= memory_files(layer, prefix, family)
-        files |= proofs(layer, family, prefix)
-    files[f"rtl/{name}_readout.v"] = readout_module(network, last_bits(layers, arrays))
-    files[f"rtl/{name}_network.v"] = top_module(network, layers, arrays)
-    return files
+        files[f"rtl/{layer.prefix}_events.v"] = events_module(layer)
+        files[f"rtl/{layer.prefix}_synapse.v"] = synapse_module(layer)
+        files |= memory_files(layer) | proofs(layer)
+    files[f"rtl/{name}_readout.v"] = readout_module(design)
+    files[f"rtl/{name}_network.v"] = top_module(design)
+    files |= testbench_files(design, rows, found.scores)
+    files |= folder_files(design, rows, found.scores)
+    for array in design.distinct_arrays:
+        files |= {f"arrays/{array.name}/{p}": text for p, text in array.source.files.items()}
+    files[MANIFEST] = manifest(design, len(rows), files)
+    return NetworkCircuit(network, layers, arrays, Source(files, f"rtl/{name}_network.v"))
 
 
 def _inputs(network: IntegerNetwork, outputs: Sequence[Integers]) -> dict[str, Integers]:
@@ -146,41 +118,31 @@ FORM = "network"
 """Name of the only form of the circuit."""
 
 
-def form_files(
-    network: IntegerNetwork, layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]
-) -> tuple[str, ...]:
+def form_files(design: NetworkDesign) -> tuple[str, ...]:
     """Return the modules of the network, the top last."""
-    found = [
-        f"arrays/{array.name}/{file}"
-        for array in {a.name: a for a in arrays.values()}.values()
-        for file in array.files
-    ]
-    for layer in layers:
-        found += [f"rtl/{network.name}_{layer.name}_{word}.v" for word in ("events", "synapse")]
-    return (*found, f"rtl/{network.name}_readout.v", f"rtl/{network.name}_network.v")
+    found = [f"arrays/{a.name}/{file}" for a in design.distinct_arrays for file in a.files]
+    for layer in design.layers:
+        found += [f"rtl/{layer.prefix}_{word}.v" for word in ("events", "synapse")]
+    return (*found, f"rtl/{design.name}_readout.v", f"rtl/{design.name}_network.v")
 
 
-def folder_files(
-    network: IntegerNetwork,
-    layers: Sequence[Layer],
-    arrays: Mapping[str, NeuronArray],
-    samples: Integers,
-    scores: Integers,
-) -> dict[str, str]:
+def folder_files(design: NetworkDesign, samples: Integers, scores: Integers) -> dict[str, str]:
     """Return the files beside modules, testbench and proofs, without the manifest.
 
     `samples` are (S, values), the time steps of a sample one after another.
     """
-    name = network.name
-    files = form_files(network, layers, arrays)
-    first = slice(0, 4)
-    model = emit_c(network, samples[first], np.asarray(scores)[first]).source
-    taken, given, _ = stream_widths(network, layers, arrays)
-    size = sample_size(network)
-    view = {"family": family_of(network), "name": name}
-    harness = view | {"size": size, "classes": network.classes, "given": given, "taken": taken}
+    network, name, files = design.network, design.name, form_files(design)
+    model = emit_c(network, samples[:4], scores[:4]).source
+    taken, given, _ = design.stream_widths
+    view = {"family": name, "name": name}
+    harness = view | {
+        "size": network.sample_size,
+        "classes": network.classes,
+        "given": given,
+        "taken": taken,
+    }
     return {
-        "README.md": render("network_verilog/readme.md.j2", _readme(network, layers, arrays)),
+        "README.md": render("network_verilog/readme.md.j2", _readme(design)),
         "Makefile": render(
             "network_verilog/makefile.j2",
             view | {"files": " ".join(files), "samples": len(samples)},
@@ -190,7 +152,7 @@ def folder_files(
             view
             | {
                 "files": files,
-                "memories": memory_names(network, layers),
+                "memories": [file for layer in design.layers for file in layer.memories],
                 "vectors": [f"{name}_inputs.hex", f"{name}_results.hex"],
             },
         ),
@@ -200,48 +162,12 @@ def folder_files(
     }
 
 
-def memory_names(network: IntegerNetwork, layers: Sequence[Layer]) -> list[str]:
-    """Return the names of the .hex files of rtl/."""
-    name = network.name
-    found = [memory_files(layer, f"{name}_{layer.name}", family_of(network)) for layer in layers]
-    return [path.removeprefix("rtl/") for files in found for path in files]
-
-
-def sample_entry(network: IntegerNetwork) -> dict[str, int]:
-    """Return the numbers of a sample and of its scores, as in the manifest."""
-    return {"inputs": sample_size(network), "scores": network.classes}
-
-
-def layer_entries(layers: Sequence[Layer]) -> list[dict[str, Any]]:
-    """Return the layers as in the manifest."""
-    return [
-        {
-            "layer": layer.stage.name,
-            "inputs": layer.inputs,
-            "outputs": layer.outputs,
-            "weight_bits": layer.stage.bits,
-            "accumulator_bits": layer.accumulator,
-            "bound": layer.bound,
-            "lanes": layer.lanes,
-            "cycles_per_event": layer.rows,
-            "weight_memory_bits": layer.depth * layer.lanes * layer.stage.bits,
-        }
-        for layer in layers
-    ]
-
-
-def manifest(
-    network: IntegerNetwork,
-    layers: Sequence[Layer],
-    arrays: Mapping[str, NeuronArray],
-    vectors: int,
-    files: Iterable[str],
-) -> str:
+def manifest(design: NetworkDesign, vectors: int, files: Iterable[str]) -> str:
     """Return the text of manifest.json; `files` are the other files of the folder."""
-    name, most = network.name, most_cycles(layers, arrays)
-    widths = stream_widths(network, layers, arrays)
+    network, name, layers = design.network, design.name, design.layers
+    most, widths = design.most_cycles, design.stream_widths
     multipliers = sum(layer.multipliers for layer in layers)
-    multipliers += sum(arrays[x.neurons.name].multipliers for x in layers if x.neurons)
+    multipliers += sum(array.multipliers for array in map(design.array_of, layers) if array)
     content: dict[str, Any] = {
         "manifest": VERSION,
         "generator": f"lnm_codegen {PACKAGE_VERSION}",
@@ -249,15 +175,15 @@ def manifest(
         "name": name,
         "kind": FORM,
         "lanes": max(layer.lanes for layer in layers),
-        "load_port": layers[0].loadable,
-        "sample": sample_entry(network),
+        "load_port": design.loadable,
+        "sample": {"inputs": network.sample_size, "scores": network.classes},
         "vectors": vectors,
-        "arrays": sorted({array.name for array in arrays.values()}),
+        "arrays": sorted(array.name for array in design.distinct_arrays),
         "layers": layer_entries(layers),
         "forms": {
             FORM: {
                 "top": f"{name}_{FORM}",
-                "files": list(form_files(network, layers, arrays)),
+                "files": list(form_files(design)),
                 "testbench": f"tb/{name}_{FORM}_tb.v",
                 "latency": most,
                 "interval": most,
@@ -276,13 +202,11 @@ def manifest(
     return json.dumps(content, indent=2) + "\n"
 
 
-def _readme(
-    network: IntegerNetwork, layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]
-) -> dict[str, object]:
-    widths = stream_widths(network, layers, arrays)
+def _readme(design: NetworkDesign) -> dict[str, object]:
+    network, widths = design.network, design.stream_widths
 
     def row(layer: Layer) -> str:
-        array = None if layer.neurons is None else arrays[layer.neurons.name].name
+        array = design.array_of(layer)
         cells = (
             layer.stage.name,
             layer.inputs,
@@ -290,19 +214,19 @@ def _readme(
             layer.stage.bits,
             layer.accumulator,
             layer.rows,
-            f"`{array}`" if array else "readout",
+            f"`{array.name}`" if array else "readout",
         )
         return f"| {' | '.join(map(str, cells))} |"
 
     return {
-        "family": family_of(network),
-        "name": network.name,
+        "family": design.name,
+        "name": design.name,
         "steps": network.time_steps,
         "classes": network.classes,
-        "size": sample_size(network),
+        "size": network.sample_size,
         "repeated": network.repeated,
-        "rows": [row(layer) for layer in layers],
-        "most": most_cycles(layers, arrays),
+        "rows": [row(layer) for layer in design.layers],
+        "most": design.most_cycles,
         "in_bits": widths[0],
         "out_bits": widths[1],
         "label_bits": widths[2],
@@ -311,5 +235,5 @@ def _readme(
         "conversion": conversion_text(network),
         "order": order_text(network),
         "score_meaning": score_text(network),
-        "loadable": layers[0].loadable,
+        "loadable": design.loadable,
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.expr import hex_text
@@ -36,6 +38,7 @@ class Layer:
     """A linear layer, and the neurons that follow it, if any.
 
     Attributes:
+        network: Name of the network.
         name: Name of the layer in Verilog.
         stage: Its weights.
         neurons: The next neurons, or None.
@@ -47,9 +50,9 @@ class Layer:
         steps: Time steps of a sample.
         constant: The sums of one time step serve all steps.
         loadable: Weights can be loaded, so that any weight may occur.
-        of: Number of layers of the network.
     """
 
+    network: str
     name: str
     stage: WeightStage
     neurons: NeuronStage | None
@@ -61,7 +64,17 @@ class Layer:
     steps: int
     constant: bool
     loadable: bool
-    of: int
+
+    @property
+    def prefix(self) -> str:
+        """Prefix of its modules and memories."""
+        return f"{self.network}_{self.name}"
+
+    @property
+    def memories(self) -> tuple[str, ...]:
+        """Files of its memories, in rtl/."""
+        scales = ("scales",) if self.scale_bits else ()
+        return tuple(f"{self.prefix}_{word}.hex" for word in ("weights", "biases", *scales))
 
     @property
     def outputs(self) -> int:
@@ -104,39 +117,47 @@ class Layer:
     @property
     def right(self) -> int:
         """Places of the common right shift, after shifts to the left by `amounts`."""
-        return max(0, *(self.stage.shift_of(k) for k in range(self.outputs)))
+        return max(0, *self.stage.shifts)
 
     @property
     def amounts(self) -> tuple[int, ...]:
         """Shift to the left of each sum before the common right shift."""
-        return tuple(self.right - self.stage.shift_of(k) for k in range(self.outputs))
-
-    @property
-    def factors(self) -> tuple[int, ...]:
-        """Multiplier of each sum."""
-        return tuple(self.stage.multiplier_of(k) for k in range(self.outputs))
+        return tuple(self.right - shift for shift in self.stage.shifts)
 
     @property
     def product_bits(self) -> int:
         """Width of a sum times its multiplier."""
-        return self.accumulator + (width_of((0, max(self.factors))) if self.multiplies else 0)
+        largest = max(self.stage.multipliers)
+        return self.accumulator + (width_of((0, largest)) if self.multiplies else 0)
 
     @property
     def shifted_bits(self) -> int:
         """Width of the largest product after its shift to the left."""
-        pairs = zip(self.factors, self.amounts, strict=True)
-        need = 0
-        for k, (factor, amount) in enumerate(pairs):
-            low, high = self.stage.scaled_span(self.values, k)
-            if self.loadable:
-                low, high = -self.bound * factor, self.bound * factor
-            need = max(need, width_of((low, high)) + amount)
-        return max(need, self.product_bits, self.right + 1)
+        spans = self.stage.scaled_spans(self.values)
+        if self.loadable:
+            spans = [(-self.bound * k, self.bound * k) for k in self.stage.multipliers]
+        widths = (width_of(s) + amount for s, amount in zip(spans, self.amounts, strict=True))
+        return max(*widths, self.product_bits, self.right + 1)
+
+    @property
+    def amount_bits(self) -> int:
+        """Width of a shift to the left; 0 if all are equal."""
+        return (max(self.amounts) - min(self.amounts)).bit_length()
+
+    @property
+    def factor_bits(self) -> int:
+        """Width of a multiplier, without a sign; 0 if all are 1."""
+        return max(self.stage.multipliers).bit_length() if self.multiplies else 0
+
+    @property
+    def scale_bits(self) -> int:
+        """Width of a word of scales; 0 if the layer has no such memory."""
+        return self.amount_bits + self.factor_bits
 
     @property
     def multiplies(self) -> bool:
         """Whether a multiplier is not 1."""
-        return set(self.factors) != {1}
+        return {*self.stage.multipliers} != {1}
 
     @property
     def multipliers(self) -> int:
@@ -158,9 +179,7 @@ def layers_of(network: IntegerNetwork, lanes: int = LANES, loadable: bool = Fals
     """
     shapes, values = network.shapes(), network.values()
     found: list[Layer] = []
-    names: set[str] = set()
     before: AnyStage | None = None
-    count = sum(isinstance(stage, WeightStage) for stage in network.stages)
     for k, stage in enumerate(network.stages):
         _require_linear(network, k, stage, before)
         after = network.stages[k + 1] if k + 1 < len(network.stages) else None
@@ -168,9 +187,13 @@ def layers_of(network: IntegerNetwork, lanes: int = LANES, loadable: bool = Fals
             is_spike = _gives_spikes(network, before)
             constant = k < network.constant_stages
             ends = constant and k + 1 == network.constant_stages
+            name = re.sub(r"\W", "_", stage.name, flags=re.ASCII).lower()
+            while name in {layer.name for layer in found}:
+                name += "_"
             found.append(
                 Layer(
-                    name=_fresh(stage.name, names),
+                    network=network.name,
+                    name=name,
                     stage=stage,
                     neurons=after if isinstance(after, NeuronStage) else None,
                     values=values[k],
@@ -181,7 +204,6 @@ def layers_of(network: IntegerNetwork, lanes: int = LANES, loadable: bool = Fals
                     steps=1 if constant and not ends else network.time_steps,
                     constant=ends,
                     loadable=loadable,
-                    of=count,
                 )
             )
         before = before if isinstance(stage, FlattenStage) else stage
@@ -219,13 +241,22 @@ def _value_bits(before: AnyStage | None, values: ValueSpan) -> int:
     return before.output.width if isinstance(before, WeightStage) else values.width
 
 
-def _fresh(name: str, taken: set[str]) -> str:
-    """Return a name for modules that no other layer has."""
-    word = re.sub(r"\W", "_", name, flags=re.ASCII).lower()
-    while word in taken:
-        word += "_"
-    taken.add(word)
-    return word
+def layer_entries(layers: Sequence[Layer]) -> list[dict[str, Any]]:
+    """Return the layers as in the manifest."""
+    return [
+        {
+            "layer": layer.stage.name,
+            "inputs": layer.inputs,
+            "outputs": layer.outputs,
+            "weight_bits": layer.stage.bits,
+            "accumulator_bits": layer.accumulator,
+            "bound": layer.bound,
+            "lanes": layer.lanes,
+            "cycles_per_event": layer.rows,
+            "weight_memory_bits": layer.depth * layer.lanes * layer.stage.bits,
+        }
+        for layer in layers
+    ]
 
 
 def bits_for(count: int) -> int:
@@ -236,49 +267,26 @@ def bits_for(count: int) -> int:
 # Memories of a synapse as lines for `$readmemh`: weights, biases, scales.
 
 
-def memory_files(layer: Layer, prefix: str, family: str) -> dict[str, str]:
-    """Return file -> text of the memories of a layer, in rtl/."""
-    files = {"weights": weight_words(layer), "biases": bias_words(layer)}
-    widths = {"weights": layer.lanes * layer.stage.bits, "biases": layer.lanes * layer.accumulator}
-    if scale_bits(layer):
-        files["scales"], widths["scales"] = scale_words(layer), scale_bits(layer)
-    return {f"rtl/{prefix}_{w}.hex": hex_text(family, n, widths[w]) for w, n in files.items()}
+def memory_files(layer: Layer) -> dict[str, str]:
+    """Return file -> text of the memories of a layer, in rtl/.
 
-
-def weight_words(layer: Layer) -> list[int]:
-    """Return the rows of weights: the rows of input 0 first; lane 0 has the lowest bits."""
-    columns = layer.stage.weight.T.tolist()
-    return [w for column in columns for w in _rows(layer, column, layer.stage.bits)]
-
-
-def bias_words(layer: Layer) -> list[int]:
-    """Return the rows of biases."""
-    return _rows(layer, layer.stage.bias.tolist(), layer.accumulator)
-
-
-def scale_words(layer: Layer) -> list[int]:
-    """Return the multiplier and the shift to the left of each sum, the multiplier left."""
-    low = amount_bits(layer)
-    least = min(layer.amounts)
-    pairs = zip(layer.factors, layer.amounts, strict=True)
-    return [
-        (factor << low if layer.multiplies else 0) | (amount - least) for factor, amount in pairs
-    ]
-
-
-def amount_bits(layer: Layer) -> int:
-    """Return the width of a shift to the left; 0 if all are equal."""
-    return (max(layer.amounts) - min(layer.amounts)).bit_length()
-
-
-def factor_bits(layer: Layer) -> int:
-    """Return the width of a multiplier, without a sign; 0 if all are 1."""
-    return max(layer.factors).bit_length() if layer.multiplies else 0
-
-
-def scale_bits(layer: Layer) -> int:
-    """Return the width of a word of scales; 0 if the layer has no such memory."""
-    return amount_bits(layer) + factor_bits(layer)
+    The rows of weights of input 0 come first, and lane 0 has the lowest bits. A word of scales is
+    the multiplier of a sum, then its shift to the left beyond the least one.
+    """
+    stage, bits = layer.stage, layer.accumulator
+    weights = [w for column in stage.weight.T.tolist() for w in _rows(layer, column, stage.bits)]
+    factors = stage.multipliers if layer.multiplies else [0] * layer.outputs
+    least, low = min(layer.amounts), layer.amount_bits
+    scales = [k << low | a - least for k, a in zip(factors, layer.amounts, strict=True)]
+    words = (
+        (weights, layer.lanes * stage.bits),
+        (_rows(layer, stage.bias.tolist(), bits), layer.lanes * bits),
+        (scales, layer.scale_bits),
+    )
+    return {
+        f"rtl/{name}": hex_text(layer.network, numbers, width)
+        for name, (numbers, width) in zip(layer.memories, words, strict=False)
+    }
 
 
 def _rows(layer: Layer, numbers: list[int], width: int) -> list[int]:
@@ -305,12 +313,12 @@ def waiting_words(layer: Layer) -> int:
     return min(1 << max(layer.inputs.bit_length(), 2), MOST_WORDS)
 
 
-def events_module(layer: Layer, family: str, prefix: str) -> str:
+def events_module(layer: Layer) -> str:
     """Return the module `<prefix>_events`."""
     size = waiting_words(layer)
     view = {
-        "family": family,
-        "top": f"{prefix}_events",
+        "family": layer.network,
+        "top": f"{layer.prefix}_events",
         "inputs": layer.inputs,
         "value_note": "spikes" if layer.is_spike else f"numbers of {layer.value_bits} bits",
         "size": size,
@@ -324,13 +332,14 @@ def events_module(layer: Layer, family: str, prefix: str) -> str:
     return render("network_verilog/events.v.j2", view)
 
 
-def synapse_module(layer: Layer, family: str, prefix: str) -> str:
+def synapse_module(layer: Layer) -> str:
     """Return the module `<prefix>_synapse`."""
     stage, acc = layer.stage, layer.accumulator
+    in_block = layer.depth >= LEAST_ROWS and not layer.loadable
     view = {
-        "family": family,
-        "top": f"{prefix}_synapse",
-        "prefix": prefix,
+        "family": layer.network,
+        "top": f"{layer.prefix}_synapse",
+        "prefix": layer.prefix,
         "layer": stage.name,
         "inputs": layer.inputs,
         "outputs": layer.outputs,
@@ -346,7 +355,7 @@ def synapse_module(layer: Layer, family: str, prefix: str) -> str:
         "steps": layer.steps,
         "constant": layer.constant,
         "loadable": layer.loadable,
-        "rom": '(* rom_style = "block" *) ' if _in_block(layer) else "",
+        "rom": '(* rom_style = "block" *) ' if in_block else "",
         "is_spike": layer.is_spike,
         "value_bits": layer.value_bits,
         "value_range": "" if layer.is_spike else f"signed [{layer.value_bits - 1}:0] ",
@@ -358,8 +367,8 @@ def synapse_module(layer: Layer, family: str, prefix: str) -> str:
         "addend_bits": layer.addend_bits,
         "addend": "weight" if layer.is_spike else "weight * value_2",
         "extended": _extended("addend", layer.addend_bits, acc),
-        "scale_bits": scale_bits(layer),
-        "amount_bits": amount_bits(layer),
+        "scale_bits": layer.scale_bits,
+        "amount_bits": layer.amount_bits,
         "product_bits": layer.product_bits,
         "shifted_bits": layer.shifted_bits,
         **_leaving(layer),
@@ -367,15 +376,10 @@ def synapse_module(layer: Layer, family: str, prefix: str) -> str:
     return render("network_verilog/synapse.v.j2", view)
 
 
-def _in_block(layer: Layer) -> bool:
-    return layer.depth >= LEAST_ROWS and not layer.loadable
-
-
 def scaled_note(layer: Layer) -> str:
     """Return the output of a sum, as a comment; without a right shift nothing is rounded."""
     exact = "multiplier[o] * sum[o]" if layer.multiplies else "sum[o]"
-    shifts = [layer.stage.shift_of(k) for k in range(layer.outputs)]
-    low, high = min(shifts), max(shifts)
+    low, high = min(layer.stage.shifts), max(layer.stage.shifts)
     if low == high == 0:
         return f"saturate({exact})"
     if high <= 0:
@@ -388,8 +392,8 @@ def scaled_note(layer: Layer) -> str:
 def _leaving(layer: Layer) -> dict[str, object]:
     """Return the expressions by which a sum is scaled, rounded and saturated."""
     acc, product, wide = layer.accumulator, layer.product_bits, layer.shifted_bits
-    low = amount_bits(layer)
-    factor = f"$signed({{1'b0, scale_3[{scale_bits(layer) - 1}:{low}]}})"
+    low = layer.amount_bits
+    factor = f"$signed({{1'b0, scale_3[{layer.scale_bits - 1}:{low}]}})"
     least = min(layer.amounts)
     shifted = _extended("product_4", product, wide)
     shifted = f"{shifted} << {least}" if least else shifted
@@ -409,7 +413,7 @@ def _leaving(layer: Layer) -> dict[str, object]:
         saturated = f"fits ? {name}[{bits - 1}:0] : {{{sign}, {{{bits - 1}{{!{sign}}}}}}}"
     return {
         "selected": f"sums_2[lane_2 * {acc} +: {acc}]" if layer.lanes > 1 else "sums_2",
-        "product": f"sum_3 * {factor}" if factor_bits(layer) else "sum_3",
+        "product": f"sum_3 * {factor}" if layer.factor_bits else "sum_3",
         "shifted": f"({shifted}) << amount_4" if low else shifted,
         "rounding": lines,
         "saturated": saturated,

@@ -2,34 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
-
-from lnm_codegen.backends.network_verilog.layers import Layer, bits_for, memory_files, waiting_words
-from lnm_codegen.backends.network_verilog.top import (
-    NeuronArray,
-    family_of,
-    last_bits,
-    load_address_bits,
-    load_data_bits,
-    load_layer_bits,
-    most_cycles,
-    padded,
-    sample_size,
-    score_bits,
-)
+from lnm_codegen.backends.network_verilog.layers import Layer, bits_for, waiting_words
+from lnm_codegen.backends.network_verilog.top import NetworkDesign
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.expr import hex_text
-from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers
-
-
-def stream_widths(
-    network: IntegerNetwork, layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]
-) -> tuple[int, int, int]:
-    """Return the widths of s_axis_tdata, m_axis_tdata and m_axis_tuser."""
-    bits = score_bits(network, last_bits(layers, arrays))
-    return padded(layers[0].value_bits), padded(bits), padded(bits_for(network.classes))
+from lnm_codegen.ir.network.nodes import Integers
 
 
 def input_words(samples: Integers, width: int) -> list[int]:
@@ -53,24 +30,20 @@ def result_words(scores: Integers, width: int) -> list[int]:
     return words
 
 
-def testbench_files(
-    network: IntegerNetwork,
-    layers: Sequence[Layer],
-    arrays: Mapping[str, NeuronArray],
-    samples: Integers,
-    scores: Integers,
-) -> dict[str, str]:
-    """Return the testbench and its two files of numbers."""
-    name, (taken, given, label) = network.name, stream_widths(network, layers, arrays)
-    family = family_of(network)
+def testbench_files(design: NetworkDesign, samples: Integers, scores: Integers) -> dict[str, str]:
+    """Return the testbench and its two files of numbers.
+
+    `samples` are (S, values), the time steps of a sample one after another; `scores` (S, classes).
+    """
+    name, (taken, given, label) = design.name, design.stream_widths
     view = {
-        "family": family,
+        "family": name,
         "name": name,
         "vectors": f"{name}_inputs.hex and {name}_results.hex",
         "samples": len(samples),
-        "size": sample_size(network),
-        "classes": network.classes,
-        "patience": 1000 + 2 * most_cycles(layers, arrays),
+        "size": design.network.sample_size,
+        "classes": design.network.classes,
+        "patience": 1000 + 2 * design.most_cycles,
         "in_bits": taken,
         "out_bits": given,
         "label_bits": label,
@@ -79,35 +52,28 @@ def testbench_files(
                 "number": k,
                 "width": layer.lanes * layer.stage.bits,
                 "depth": layer.depth,
-                "file": f"{name}_{layer.name}_weights.hex",
+                "file": layer.memories[0],
             }
-            for k, layer in enumerate(layers)
+            for k, layer in enumerate(design.layers)
             if layer.loadable
         ],
-        "load_layer_bits": load_layer_bits(layers),
-        "load_address_bits": load_address_bits(layers),
-        "load_data_bits": load_data_bits(layers),
+        **{f"{word}_bits": width for word, width in design.load_widths.items()},
     }
-    rows = np.asarray(samples).reshape(len(samples), -1)
     return {
         f"tb/{name}_network_tb.v": render("network_verilog/tb.v.j2", view),
-        f"tb/{name}_inputs.hex": hex_text(family, input_words(rows, taken), taken),
-        f"tb/{name}_results.hex": hex_text(family, result_words(scores, given), given + label),
+        f"tb/{name}_inputs.hex": hex_text(name, input_words(samples, taken), taken),
+        f"tb/{name}_results.hex": hex_text(name, result_words(scores, given), given + label),
     }
 
 
 # Proofs: no event is lost or invented between layers, and no accumulator overflows.
 
 
-def proofs(layer: Layer, family: str, prefix: str) -> dict[str, str]:
+def proofs(layer: Layer) -> dict[str, str]:
     """Return the proofs of the events and of the synapse of a layer."""
-    return _events(layer, family, f"{prefix}_events") | _synapse(layer, family, prefix)
-
-
-def _events(layer: Layer, family: str, top: str) -> dict[str, str]:
-    size = waiting_words(layer)
-    view = {
-        "family": family,
+    top, size = f"{layer.prefix}_events", waiting_words(layer)
+    events = {
+        "family": layer.network,
         "top": top,
         "width": 1 + layer.address_bits + layer.value_bits,
         "pointer": bits_for(size),
@@ -116,19 +82,15 @@ def _events(layer: Layer, family: str, top: str) -> dict[str, str]:
         "inputs": layer.inputs,
         "rows": layer.rows if layer.inputs > 1 else 0,
     }
-    texts = (
+    of_events = (
         f"The words of {top}: none is lost, invented or changed.",
         "every word counts as taken",
         "a word is taken after a stall",
     )
-    return _files(view, "events", texts, 2, ())
-
-
-def _synapse(layer: Layer, family: str, prefix: str) -> dict[str, str]:
-    bits = bits_for(layer.rows)
-    view = {
-        "family": family,
-        "top": f"{prefix}_synapse",
+    top, bits = f"{layer.prefix}_synapse", bits_for(layer.rows)
+    synapse = {
+        "family": layer.network,
+        "top": top,
         "bound": layer.bound,
         "acc": layer.accumulator,
         "addend_bits": layer.addend_bits,
@@ -136,18 +98,19 @@ def _synapse(layer: Layer, family: str, prefix: str) -> dict[str, str]:
         "row_bits": bits,
         "last_row": f"{bits}'d{layer.rows - 1}",
     }
-    texts = (
-        f"The sums of {prefix}_synapse are exact, and no row is read before it is written.",
+    of_synapse = (
+        f"The sums of {top} are exact, and no row is read before it is written.",
         "a sum is not bounded",
         "the row of an event is written",
     )
-    memories = tuple(path.removeprefix("rtl/") for path in memory_files(layer, prefix, family))
-    return _files(view, "synapse", texts, 8, memories)
+    return _files("events", events, of_events, 2, ()) | _files(
+        "synapse", synapse, of_synapse, 8, layer.memories
+    )
 
 
 def _files(
-    view: dict[str, object],
     word: str,
+    view: dict[str, object],
     texts: tuple[str, str, str],
     depth: int,
     memories: tuple[str, ...],

@@ -1,4 +1,7 @@
-"""Top module of a network, and its arrays of neurons, one for all layers that are equal."""
+"""Design of a network's circuit: its arrays of neurons, one for all layers that are equal; its top.
+
+The readout and the top module are those of the whole network.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,7 @@ from lnm_codegen.backends.verilog.backend import circuit_of
 from lnm_codegen.backends.verilog.module import separated
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.nodes import Span
-from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers, NeuronStage, ValueSpan, size_of
+from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers, NeuronStage, ValueSpan
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits
 
@@ -56,13 +58,10 @@ class NeuronArray:
     files: tuple[str, ...]
 
 
-def arrays_of(
-    network: str, layers: Sequence[Layer], inputs: dict[str, Integers]
-) -> dict[str, NeuronArray]:
+def arrays_of(layers: Sequence[Layer], inputs: dict[str, Integers]) -> dict[str, NeuronArray]:
     """Return name of a layer of neurons -> its array; equal layers share one.
 
     Args:
-        network: Name of the network.
         layers: The layers.
         inputs: Name of a layer of neurons -> its inputs (samples, T, neurons), for golden vectors.
 
@@ -80,21 +79,83 @@ def arrays_of(
             x = inputs[layer.neurons.name]
             count = max(1, MOST_UPDATES // (x.shape[1] * x.shape[2]))
             stimulus = {layer.neurons.input.name: _with_extremes(x[:count], layer.neurons)}
-            named = replace(model, name=f"{network}_{layer.name}_neurons", stimulus=stimulus)
+            named = replace(model, name=f"{layer.prefix}_neurons", stimulus=stimulus)
             shared = _array(named)
         found[layer.neurons.name] = shared
     return found
 
 
-def most_cycles(layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]) -> int:
-    """Return a bound of the cycles of a sample: every input is an event, no two layers overlap."""
-    found = 2 * DRAIN
-    for layer in layers:
-        found += layer.most_cycles + layer.inputs
-        if layer.neurons is not None:
-            array = arrays[layer.neurons.name]
-            found += layer.steps * (array.cycles + array.latency)
-    return found
+@dataclass(frozen=True, eq=False)
+class NetworkDesign:
+    """A network as its circuit is built from it.
+
+    Attributes:
+        network: The network.
+        layers: Its linear layers.
+        arrays: Name of a layer of neurons -> its array.
+    """
+
+    network: IntegerNetwork
+    layers: tuple[Layer, ...]
+    arrays: Mapping[str, NeuronArray]
+
+    @property
+    def name(self) -> str:
+        """Name of the network: the prefix of every module."""
+        return self.network.name
+
+    def array_of(self, layer: Layer) -> NeuronArray | None:
+        """Return the array of the neurons that follow a layer; None before the readout."""
+        return None if layer.neurons is None else self.arrays[layer.neurons.name]
+
+    @property
+    def distinct_arrays(self) -> list[NeuronArray]:
+        """The arrays, each once."""
+        return list({array.name: array for array in self.arrays.values()}.values())
+
+    @property
+    def loadable(self) -> bool:
+        """Whether weights can be loaded."""
+        return self.layers[0].loadable
+
+    @property
+    def most_cycles(self) -> int:
+        """A bound of the cycles of a sample: every input is an event, no two layers overlap."""
+        found = 2 * DRAIN
+        for layer in self.layers:
+            found += layer.most_cycles + layer.inputs
+            if array := self.array_of(layer):
+                found += layer.steps * (array.cycles + array.latency)
+        return found
+
+    @property
+    def value_bits(self) -> int:
+        """Width of the numbers that reach the readout; 0 for spikes."""
+        array = self.array_of(self.layers[-1])
+        if array is None:
+            return self.layers[-1].stage.output.width
+        return array.output.width if isinstance(array.output.var.type, Bits) else 0
+
+    @property
+    def score_bits(self) -> int:
+        """Width of a score on the circuit."""
+        return max(self.network.scores.width, self.value_bits or 2)
+
+    @property
+    def stream_widths(self) -> tuple[int, int, int]:
+        """Widths of s_axis_tdata, m_axis_tdata and m_axis_tuser, in whole bytes of bits."""
+        widths = self.layers[0].value_bits, self.score_bits, bits_for(self.network.classes)
+        taken, given, label = ((width + 7) // 8 * 8 for width in widths)
+        return taken, given, label
+
+    @property
+    def load_widths(self) -> dict[str, int]:
+        """Width of each number of the load port: layer, address of a row, row of weights."""
+        return {
+            "load_layer": bits_for(len(self.layers)),
+            "load_address": max(layer.address_bits for layer in self.layers),
+            "load_data": max(layer.lanes * layer.stage.bits for layer in self.layers),
+        }
 
 
 def _with_extremes(x: Integers, neurons: NeuronStage) -> Integers:
@@ -143,7 +204,7 @@ def _model(stage: NeuronStage, count: int) -> FixedModel:
         program=stage.program,
         states=states,
         coefficients=coefficients,
-        equations=_equations(kernel),
+        equations=tuple(f"{x.target.name} = {fx.expr_text(x.value)}" for x in kernel.body),
         rtl=Rtl(
             forms=("array",),
             neurons=count,
@@ -168,31 +229,6 @@ def _state(where: str, name: str, bits: object, integers: Integers) -> FixedStat
     return FixedState(name, bits, int(values[0]))
 
 
-def _equations(kernel: fx.Kernel) -> tuple[str, ...]:
-    """Return the step in integers, a line for each value."""
-    return tuple(f"{let.target.name} = {fx.expr_text(let.value)}" for let in kernel.body)
-
-
-def family_of(network: IntegerNetwork) -> str:
-    """Return the name in the head of each file: that of the network."""
-    return network.name
-
-
-def padded(width: int) -> int:
-    """Return a width in whole bytes."""
-    return (width + 7) // 8 * 8
-
-
-def frames(network: IntegerNetwork) -> int:
-    """Return the time steps of a sample on the input stream: 1 for a repeated sample."""
-    return 1 if network.repeated else network.time_steps
-
-
-def sample_size(network: IntegerNetwork) -> int:
-    """Return the inputs of a sample on the input stream."""
-    return frames(network) * size_of(network.input_shape)
-
-
 def described(values: ValueSpan) -> str:
     """Return a sentence about values, for a comment."""
     if values.are_spikes:
@@ -200,11 +236,10 @@ def described(values: ValueSpan) -> str:
     return f"k for k / 2^{values.frac}, {values.low} to {values.high}"
 
 
-def readout_module(network: IntegerNetwork, value_bits: int) -> str:
-    """Return the module `<name>_readout`; its input has `value_bits`, 0 for a spike."""
-    scores, steps = network.scores, network.time_steps
-    ends: Span = (scores.low, scores.high)
-    bits = max(ValueSpan(*ends).width, value_bits or 2)
+def readout_module(design: NetworkDesign) -> str:
+    """Return the module `<name>_readout`."""
+    network, steps = design.network, design.network.time_steps
+    bits, value_bits = design.score_bits, design.value_bits
     extra = bits - (value_bits or 1)
     over = network.over if steps > 1 else "last"
     fill = f"{{{extra}{{s_value[{value_bits - 1}]}}}}" if value_bits else f"{extra}'d0"
@@ -214,8 +249,8 @@ def readout_module(network: IntegerNetwork, value_bits: int) -> str:
         "max": "maxima over the time steps",
     }
     view = {
-        "family": family_of(network),
-        "top": f"{network.name}_readout",
+        "family": design.name,
+        "top": f"{design.name}_readout",
         "classes": network.classes,
         "steps": steps,
         "step_bits": bits_for(steps),
@@ -230,60 +265,42 @@ def readout_module(network: IntegerNetwork, value_bits: int) -> str:
     return render("network_verilog/readout.v.j2", view)
 
 
-def score_bits(network: IntegerNetwork, value_bits: int) -> int:
-    """Return the width of a score on the circuit."""
-    return max(network.scores.width, value_bits or 2)
-
-
-def last_bits(layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]) -> int:
-    """Return the width of the numbers that reach the readout; 0 for spikes."""
-    last = layers[-1]
-    if last.neurons is None:
-        return last.stage.output.width
-    field = arrays[last.neurons.name].output
-    return field.width if isinstance(field.var.type, Bits) else 0
-
-
-def top_module(
-    network: IntegerNetwork, layers: Sequence[Layer], arrays: Mapping[str, NeuronArray]
-) -> str:
+def top_module(design: NetworkDesign) -> str:
     """Return the module `<name>_network`."""
-    values, name = network.input, network.name
-    size, in_bits = sample_size(network), padded(layers[0].value_bits)
-    bits = score_bits(network, last_bits(layers, arrays))
-    unused = [f"s_axis_tdata[{in_bits - 1}:{layers[0].value_bits}]"]
-    unused = unused if in_bits > layers[0].value_bits else []
-    unused += ["load_address", "load_data"] if layers[0].loadable else []
+    network, first, bits = design.network, design.layers[0].value_bits, design.score_bits
+    in_bits, out_bits, label_bits = design.stream_widths
+    unused = [f"s_axis_tdata[{in_bits - 1}:{first}]"] if in_bits > first else []
+    unused += ["load_address", "load_data"] if design.loadable else []
     lines: list[str] = []
     source = "x"
-    for k, layer in enumerate(layers):
-        more, source, left = _layer_lines(name, k, layer, arrays, source)
+    for k, layer in enumerate(design.layers):
+        more, source, left = _layer_lines(design, k, layer, source)
         lines += more
         unused += left
-    score = f"{{{{{padded(bits) - bits}{{score[{bits - 1}]}}}}, score}}"
+    score = f"{{{{{out_bits - bits}{{score[{bits - 1}]}}}}, score}}"
     classes = bits_for(network.classes)
-    fill = padded(classes) - classes
+    fill = label_bits - classes
     view = {
-        "family": family_of(network),
-        "name": name,
-        "layers": [_layer_note(layer) for layer in layers],
-        "input_note": f"{described(values)}; {layers[0].value_bits} bits in {in_bits // 8} byte(s)",
-        "size": size,
+        "family": design.name,
+        "name": design.name,
+        "layers": [_layer_note(layer) for layer in design.layers],
+        "input_note": f"{described(network.input)}; {first} bits in {in_bits // 8} byte(s)",
+        "size": network.sample_size,
         "steps": network.time_steps,
         "repeated": network.repeated,
         "classes": network.classes,
         "score_note": described(network.scores),
-        "ports": separated(_ports(network, layers, in_bits, bits)),
-        "beat_bits": bits_for(size),
-        "value_bits": layers[0].value_bits,
+        "ports": separated(_ports(design)),
+        "beat_bits": bits_for(network.sample_size),
+        "value_bits": first,
         "lines": lines,
         "source": source,
         "score_bits": bits,
         "class_bits": classes,
-        "score": score if padded(bits) > bits else "score",
+        "score": score if out_bits > bits else "score",
         "label": f"{{{fill}'d0, label}}" if fill else "label",
         "unused": ", ".join(unused),
-        "loadable": layers[0].loadable,
+        "loadable": design.loadable,
     }
     return render("network_verilog/top.v.j2", view)
 
@@ -296,60 +313,47 @@ def _layer_note(layer: Layer) -> str:
     )
 
 
-def _ports(network: IntegerNetwork, layers: Sequence[Layer], in_bits: int, bits: int) -> list[str]:
-    label = padded(bits_for(network.classes))
+def _ports(design: NetworkDesign) -> list[str]:
+    taken, given, label = design.stream_widths
     found = ["input  wire clk", "input  wire rst"]
-    if layers[0].loadable:
-        found += [
-            "input  wire load",
-            f"input  wire [{load_layer_bits(layers) - 1}:0] load_layer",
-            f"input  wire [{load_address_bits(layers) - 1}:0] load_address",
-            f"input  wire [{load_data_bits(layers) - 1}:0] load_data",
-        ]
+    if design.loadable:
+        found.append("input  wire load")
+        found += [f"input  wire [{w - 1}:0] {word}" for word, w in design.load_widths.items()]
     return [
         *found,
         "input  wire s_axis_tvalid",
         "output wire s_axis_tready",
-        f"input  wire [{in_bits - 1}:0] s_axis_tdata",
+        f"input  wire [{taken - 1}:0] s_axis_tdata",
         "input  wire s_axis_tlast",
         "output wire m_axis_tvalid",
         "input  wire m_axis_tready",
-        f"output wire [{padded(bits) - 1}:0] m_axis_tdata",
+        f"output wire [{given - 1}:0] m_axis_tdata",
         f"output wire [{label - 1}:0] m_axis_tuser",
         "output wire m_axis_tlast",
         "output reg  tlast_error",
     ]
 
 
-def load_layer_bits(layers: Sequence[Layer]) -> int:
-    """Return the width of the number of a layer on the load port."""
-    return bits_for(layers[0].of)
-
-
-def load_address_bits(layers: Sequence[Layer]) -> int:
-    """Return the width of the address of a row on the load port."""
-    return max(layer.address_bits for layer in layers)
-
-
-def load_data_bits(layers: Sequence[Layer]) -> int:
-    """Return the width of a row of weights on the load port."""
-    return max(layer.lanes * layer.stage.bits for layer in layers)
-
-
 def _layer_lines(
-    name: str, k: int, layer: Layer, arrays: Mapping[str, NeuronArray], source: str
+    design: NetworkDesign, k: int, layer: Layer, source: str
 ) -> tuple[list[str], str, list[str]]:
     """Return the wires and instances of a layer, the name of its result, and unused wires.
 
     A stream `x` has the wires x_valid, x_ready and x_value.
     """
-    events, sums, prefix = f"event_{k}", f"sum_{k}", f"{name}_{layer.name}"
-    out = layer.stage.output
-    array = None if layer.neurons is None else arrays[layer.neurons.name]
-    lines = [
-        "",
-        f"// {layer.stage.name}",
-        *_load_wire(k, layer),
+    events, sums, prefix = f"event_{k}", f"sum_{k}", layer.prefix
+    out, array = layer.stage.output, design.array_of(layer)
+    load: tuple[str, ...] = ()
+    lines = ["", f"// {layer.stage.name}"]
+    if layer.loadable:
+        lines.append(
+            f"wire load_{k} = load && load_layer == {design.load_widths['load_layer']}'d{k};"
+        )
+        load = (
+            f"    .load(load_{k}), .load_address(load_address[{layer.address_bits - 1}:0]),",
+            f"    .load_data(load_data[{layer.lanes * layer.stage.bits - 1}:0]),",
+        )
+    lines += [
         f"wire {events}_valid, {events}_ready, {events}_last;",
         f"wire [{layer.address_bits - 1}:0] {events}_address;",
         f"wire [{layer.value_bits - 1}:0] {events}_value;",
@@ -360,7 +364,7 @@ def _layer_lines(
         f"wire {sums}_valid, {sums}_ready, {sums}_last, clear_{k};",
         f"wire signed [{out.width - 1}:0] {sums}_value;",
         f"{prefix}_synapse #(.HEX(HEX)) synapse_{k} (.clk(clk), .rst(rst),",
-        *_load(k, layer),
+        *load,
         f"    .s_valid({events}_valid), .s_ready({events}_ready), .s_address({events}_address),",
         f"    .s_value({events}_value), .s_last({events}_last),",
         f"    .m_valid({sums}_valid), .m_ready({sums}_ready), .m_data({sums}_value),",
@@ -393,17 +397,3 @@ def _layer_lines(
         neurons,
         left,
     )
-
-
-def _load_wire(k: int, layer: Layer) -> list[str]:
-    bits = bits_for(layer.of)
-    return [f"wire load_{k} = load && load_layer == {bits}'d{k};"] if layer.loadable else []
-
-
-def _load(k: int, layer: Layer) -> list[str]:
-    if not layer.loadable:
-        return []
-    return [
-        f"    .load(load_{k}), .load_address(load_address[{layer.address_bits - 1}:0]),",
-        f"    .load_data(load_data[{layer.lanes * layer.stage.bits - 1}:0]),",
-    ]

@@ -268,8 +268,7 @@ def integer_readout(real: RealWeights, form: WeightFormat, inputs: ValueSpan) ->
     places = max(0, round(inputs.frac - log2(scales[0])))
     wide = _stage(real, form, inputs, Bits(32, places), scales)
     bound = wide.bound(inputs)
-    shift = wide.shift_of(0)
-    need = width_of((-bound, bound)) + max(-shift, 0)
+    need = width_of((-bound, bound)) + max(-wide.shifts[0], 0)
     frac = max(places - max(need - 32, 0), 0)
     width = min(max(need, 2), 32)
     return _stage(real, form, inputs, Bits(width, frac), scales)
@@ -325,7 +324,7 @@ def _stage(
     column = scales.reshape(-1, *(1,) * (real.weight.ndim - 1))
     weight = np.clip(np.floor(real.weight / column + 0.5), -limit, limit - 1).astype(np.int64)
     bias = np.floor(real.bias / scales * 2.0**inputs.frac + 0.5).astype(np.int64)
-    made = WeightStage(
+    return WeightStage(
         name=real.name,
         kind=real.kind,
         weight=weight,
@@ -337,9 +336,7 @@ def _stage(
         output=output,
         stride=real.stride,
         padding=real.padding,
-    )
-    bound = made.bound(inputs)
-    return replace(made, accumulator=max(2, width_of((-bound, bound))))
+    ).fitted(inputs)
 
 
 def _factor(ratio: float, multiplier: bool) -> tuple[int, int]:

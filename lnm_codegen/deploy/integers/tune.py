@@ -19,7 +19,7 @@ from torch.nn import functional
 from lnm_codegen.deploy.integers.convert import NetworkFormats, RealNetwork, integer_network
 from lnm_codegen.deploy.integers.real import RealNeurons, RealWeights, weight_scales
 from lnm_codegen.deploy.network import fixed_layer
-from lnm_codegen.ir.network.nodes import IntegerNetwork, PoolStage, ValueSpan, WeightStage, width_of
+from lnm_codegen.ir.network.nodes import IntegerNetwork, PoolStage, ValueSpan, WeightStage
 from lnm_codegen.ir.network.verify import require_network
 
 
@@ -57,13 +57,11 @@ class RoundedWeights(nn.Module):
         """Return the stage with the present weights and biases."""
         limit = 1 << (self.stage.bits - 1)
         weight, bias = (torch.floor(v.detach() + 0.5) for v in self.integers())
-        made = replace(
+        return replace(
             self.stage,
             weight=weight.clamp(-limit, limit - 1).long().numpy(),
             bias=bias.long().numpy(),
-        )
-        bound = made.bound(self.inputs)
-        return replace(made, accumulator=max(2, width_of((-bound, bound))))
+        ).fitted(self.inputs)
 
 
 class _Sums(nn.Module):

@@ -15,7 +15,6 @@ import numpy as np
 
 from lnm_codegen.backends.network_verilog.layers import LEAST_ROWS, layers_of, memory_files
 from lnm_codegen.backends.network_verilog.testbench import input_words
-from lnm_codegen.backends.network_verilog.top import family_of
 from lnm_codegen.errors import LnmError, ModelError, ToolError, reason
 from lnm_codegen.files import DAMAGED_ARRAYS
 from lnm_codegen.hardware.folder import Circuit, CircuitForm, read_circuit
@@ -27,7 +26,7 @@ from lnm_codegen.hardware.verify.external import cocotb, formal, icarus, lint, r
 from lnm_codegen.hardware.verify.mutation import summed_figures
 from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
-from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers, size_of
+from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers
 
 # Verification step "model" of a network: NumPy = C, and memories that hold network.json.
 #
@@ -88,7 +87,7 @@ def _memories(circuit: Circuit, network: IntegerNetwork) -> Check:
     lanes, loadable = circuit.manifest["lanes"], circuit.manifest["load_port"]
     expected: dict[str, str] = {}
     for layer in layers_of(network, lanes, loadable):
-        expected |= memory_files(layer, f"{network.name}_{layer.name}", family_of(network))
+        expected |= memory_files(layer)
     for file, text in expected.items():
         path = circuit.folder / file
         if not path.is_file() or path.read_bytes() != text.encode():
@@ -123,8 +122,7 @@ def _c(circuit: Circuit, network: IntegerNetwork) -> Check:
 
 def _driver(network: IntegerNetwork) -> str:
     """Return a program that runs the C network on every row of a file of integers."""
-    name, classes = network.name, network.classes
-    size = size_of(network.input_shape) * (1 if network.repeated else network.time_steps)
+    name, classes, size = network.name, network.classes, network.sample_size
     return f"""#include "{name}.c"
 #include <cstdio>
 #include <vector>

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -85,22 +85,31 @@ class WeightStage:
         pairs = zip(self.bias.tolist(), rows, strict=True)  # Python's integers do not overflow
         return max(abs(int(bias)) + int(row) * inputs.magnitude for bias, row in pairs)
 
-    def scaled_span(self, inputs: ValueSpan, channel: int) -> Span:
-        """Return the span of multiplier * acc of a channel."""
-        row = self.weight[channel].astype(np.int64)
-        up, down = int(row[row > 0].sum()), int(row[row < 0].sum())
-        bias, factor = int(self.bias[channel]), self.multiplier_of(channel)
+    def fitted(self, inputs: ValueSpan) -> WeightStage:
+        """Return the stage with the least accumulator that holds every partial sum."""
+        bound = self.bound(inputs)
+        return replace(self, accumulator=max(2, width_of((-bound, bound))))
+
+    def scaled_spans(self, inputs: ValueSpan) -> list[Span]:
+        """Return the span of multiplier * acc of each output channel."""
+        rows = self.weight.reshape(self.channels, -1).astype(np.int64)
+        ups, downs = rows.clip(min=0).sum(1).tolist(), rows.clip(max=0).sum(1).tolist()
         least, most = min(inputs.low, 0), max(inputs.high, 0)  # a padded input is 0
-        low, high = up * least + down * most, up * most + down * least
-        return factor * (bias + low), factor * (bias + high)
+        channels = zip(ups, downs, self.bias.tolist(), self.multipliers, strict=True)
+        return [
+            (factor * (bias + up * least + down * most), factor * (bias + up * most + down * least))
+            for up, down, bias, factor in channels
+        ]
 
-    def multiplier_of(self, channel: int) -> int:
-        """Return the multiplier of an output channel."""
-        return int(self.multiplier[channel if len(self.multiplier) > 1 else 0])
+    @property
+    def multipliers(self) -> list[int]:
+        """The multiplier of each output channel."""
+        return [int(k) for k in np.broadcast_to(self.multiplier, self.channels)]
 
-    def shift_of(self, channel: int) -> int:
-        """Return the shift of an output channel."""
-        return int(self.shift[channel if len(self.shift) > 1 else 0])
+    @property
+    def shifts(self) -> list[int]:
+        """The shift of each output channel."""
+        return [int(k) for k in np.broadcast_to(self.shift, self.channels)]
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape of the outputs."""
@@ -225,6 +234,11 @@ class IntegerNetwork:
         for stage in self.stages:
             found.append(output_values(stage, found[-1]))
         return tuple(found)
+
+    @property
+    def sample_size(self) -> int:
+        """Number of inputs of a sample: those of all time steps, or of the repeated one."""
+        return (1 if self.repeated else self.time_steps) * size_of(self.input_shape)
 
     @property
     def classes(self) -> int:

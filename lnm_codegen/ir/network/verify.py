@@ -139,8 +139,7 @@ def _require_weights(where: str, stage: WeightStage, shape: Shape, values: Value
     if stage.accumulator < need:
         problem = f"accumulator is {stage.accumulator} bits, and a sum can be {bound}"
         raise ModelError(where, problem, f"{need} bits or more")
-    for channel in range(outputs):
-        factor, shift = stage.multiplier_of(channel), stage.shift_of(channel)
+    for factor, shift in zip(stage.multipliers, stage.shifts, strict=True):
         if width_of((-bound * factor, bound * factor)) + max(1, -shift) > MOST_BITS:
             problem = f"a sum of {need} bits times {factor}, shifted by {shift}"
             raise ModelError(where, problem, f"at most {MOST_BITS} bits")

@@ -180,7 +180,7 @@ def test_a_readout_has_one_scale_and_no_rounding() -> None:
     assert stage.shift.tolist() == [-5]
     wide = integer_readout(given, WeightFormat(16), ValueSpan(-(1 << 20), 1 << 20, 12))
     assert stage.output.width <= wide.output.width <= 32
-    assert wide.shift_of(0) > 0
+    assert wide.shifts[0] > 0
 
 
 def test_a_channel_without_weights() -> None:

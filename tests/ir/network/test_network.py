@@ -112,7 +112,7 @@ def test_a_padded_input_is_0_in_the_span_of_a_sum() -> None:
                     padding=1)  # fmt: skip
     values = ValueSpan(100, 127)
     sums = accumulated(stage, np.full((1, 1, 1, 2), 127), values)
-    low, high = stage.scaled_span(values, 0)
+    low, high = stage.scaled_spans(values)[0]
     assert (low, high) == (int(sums.min()), int(sums.max())) == (-12700, 12700)
 
 
