@@ -270,6 +270,7 @@ class _Held:
     integers: Integers
     table: str  # name of the constant array, if there are several numbers
     state: str = ""  # name of the array in memory
+    type: str = ""  # of its elements
 
     def number(self, neurons: int) -> str:
         """Return the number of neuron n, in channel c."""
@@ -291,10 +292,11 @@ def neuron_code(
     coefficients = {
         names[n]: _Held(n, a, f"coefficient_{k}_{i}") for i, (n, a) in enumerate(stage.coefficients)
     }
-    states = {
-        names[n]: _Held(n, a, f"start_{k}_{i}", f"state_{k}_{i}")
-        for i, (n, a) in enumerate(stage.initial)
-    }
+    states = {}
+    for i, (n, a) in enumerate(stage.initial):
+        bits = stage.program.kernel.bits(n)
+        type_ = integer_type((bits.low, bits.high))
+        states[names[n]] = _Held(n, a, f"start_{k}_{i}", f"state_{k}_{i}", type_)
     known = {names[n]: span for n, span in stage.known.items()}
     kernel = _with_constants(whole, {n: int(h.integers[0]) for n, h in coefficients.items()
                                      if len(h.integers) == 1})  # fmt: skip
@@ -316,10 +318,7 @@ def neuron_code(
         inner=neurons // shape[0],
         per_channel=any(len(h.integers) not in (1, neurons) for h in held),
         arguments=", ".join(argument(v.name) for v in kernel.input_vars(*Role)),
-        updates=tuple(
-            f"{h.state}[n] = ({integer_type(_span(kernel, n))})result.{n}_next;"
-            for n, h in states.items()
-        ),
+        updates=tuple(f"{h.state}[n] = ({h.type})result.{n}_next;" for n, h in states.items()),
         output=kernel.result_names(Role.OUTPUT)[0],
         starts=tuple(f"{h.state}[n] = {h.number(neurons)};" for h in states.values()),
     )
@@ -329,8 +328,7 @@ def neuron_code(
         if len(h.integers) > 1
     )
     arrays = tuple(
-        memory(h.state, _span(kernel, n), neurons, f"{h.origin} of {stage.name}")
-        for n, h in states.items()
+        CArray(h.state, h.type, neurons, f"{h.origin} of {stage.name}") for h in states.values()
     )
     output = memory(f"y_{k}", (stage.values.low, stage.values.high), neurons, stage.name)
     return StageCode(render("network_c/neurons.c.j2", view), tables, arrays, output)
@@ -360,12 +358,6 @@ def _legal(kernel: fx.Kernel, taken: Set[str]) -> tuple[fx.Kernel, dict[str, str
 
     twin = with_names(kernel, lambda name: variable_name(name, legal))
     return twin, {name: variable_name(name, legal) for name in own}
-
-
-def _span(kernel: fx.Kernel, name: str) -> Span:
-    bits = next(v.type for v in kernel.input_vars(*Role) if v.name == name)
-    assert isinstance(bits, Bits), "a state is a number"
-    return bits.low, bits.high
 
 
 def _step(k: int, kernel: fx.Kernel, known: dict[str, Span]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -13,12 +14,10 @@ from lnm_codegen.backends.base import DTYPES, Model, Source
 from lnm_codegen.backends.fixed import Coefficient, FixedModel, FixedState, Rtl
 from lnm_codegen.backends.names import require_no_header
 from lnm_codegen.compiler import fixed
-from lnm_codegen.compiler.arguments import parameters_of, start_of
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.declarations import Extent, finest
-from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.nodes import Binary, Expr, Kernel, Role, Var
 from lnm_codegen.ir.operators import BinaryOp
@@ -186,9 +185,21 @@ def fixed_model_of(
     """
     own_name, rtl = _name(neuron, name), rtl or Rtl()
     program, given = fixed.program_of(neuron, spec, scheme), values or {}
-    coefficients, states = _coefficients(neuron, program, given), _states(neuron, program, given)
+    if finest(p.per for p in neuron.params) == "neuron":
+        problem = f"{', '.join(p.name for p in neuron.params if p.per == 'neuron')} per neuron"
+        accepted = "per='layer' or per='channel'"
+        raise UnsupportedError(neuron.name, f"{problem} has no circuit", accepted)
+    channels = fixed.channels_of(neuron, given)
+    own = fixed.fixed_neuron(neuron, program, given, (channels,))
+    coefficients, states = _coefficients(own), _states(own)
     drive = None if stimulus is None else _stimulus(neuron, stimulus, rtl.neurons)
-    _require_needed(neuron, program, given, drive)
+    if drive is None or rtl.neurons % channels:
+        own.require_needed()
+    else:
+        extent = Extent(1, channels, rtl.neurons // channels)
+        replace(own, extent=extent).require_needed(
+            {name: np.swapaxes(x, 0, 1) for name, x in drive.items()}
+        )
     return FixedModel(
         name=own_name,
         family=neuron.name,
@@ -199,7 +210,7 @@ def fixed_model_of(
         rtl=rtl,
         stimulus=None
         if drive is None
-        else {n: fixed.integers(x, fixed.bits_of(program, n)) for n, x in drive.items()},
+        else {n: fixed.integers(x, program.kernel.bits(n)) for n, x in drive.items()},
     )
 
 
@@ -209,64 +220,32 @@ def _name(neuron: Neuron, name: str | None) -> str:
     return require_name("emit: name", name)
 
 
-def _states(
-    neuron: Neuron, program: fx.Program, given: Mapping[str, Any]
-) -> tuple[FixedState, ...]:
+def _states(own: fixed.FixedNeuron) -> tuple[FixedState, ...]:
     """Return the states with their initial values, one for every neuron of a circuit."""
-    kind = np.dtype("float64")
-    extent = Extent(1, fixed.channels_of(neuron, given), 1)
-    raw = parameters_of(neuron, given, extent, kind)
-    start = start_of(neuron, None, (extent.channels,), kind, raw, extent)
-
-    def state(name: str, values: Array) -> FixedState:
-        bits, word = fixed.bits_of(program, name), f"the initial value of state {name!r}"
-        integers = np.unique(fixed.rounded(neuron.name, word, values, bits))
-        if len(integers) > 1:
-            problem = f"{word} has {len(integers)} values, and a circuit begins with one"
-            remedy = "Use per='layer'."
-            raise UnsupportedError(neuron.name, problem, "one value in the format", remedy)
-        return FixedState(name, bits, int(integers[0]))
-
-    return tuple(state(name, values) for name, values in start.items())
+    found = []
+    for name, array in own.initial().items():
+        values = np.unique(array)
+        if len(values) > 1:
+            problem = f"the initial value of state {name!r} has {len(values)} values"
+            problem += ", and a circuit begins with one"
+            accepted, remedy = "one value in the format", "Use per='layer'."
+            raise UnsupportedError(own.neuron.name, problem, accepted, remedy)
+        found.append(FixedState(name, own.program.kernel.bits(name), int(values[0])))
+    return tuple(found)
 
 
-def _coefficients(
-    neuron: Neuron, program: fx.Program, given: Mapping[str, Any]
-) -> tuple[Coefficient, ...]:
-    if finest(p.per for p in neuron.params) == "neuron":
-        names = ", ".join(p.name for p in neuron.params if p.per == "neuron")
-        raise UnsupportedError(
-            neuron.name, f"{names} per neuron has no circuit", "per='layer' or per='channel'"
-        )
-    extent = Extent(1, fixed.channels_of(neuron, given), 1)
-    raw = parameters_of(neuron, given, extent, np.dtype("float64"))
-    reals, formula = fixed.prepared_values(program, raw), formulas(program.prepare)
+def _coefficients(own: fixed.FixedNeuron) -> tuple[Coefficient, ...]:
+    formula = formulas(own.program.prepare)
     return tuple(
         Coefficient(
             name,
-            fixed.bits_of(program, name),
+            own.program.kernel.bits(name),
             tuple(int(k) for k in array.reshape(-1)),
-            tuple(float(r) for r in np.broadcast_to(reals[name], array.shape).reshape(-1)),
+            tuple(float(r) for r in np.broadcast_to(own.reals[name], array.shape).reshape(-1)),
             formula.get(name, ""),
         )
-        for name, array in fixed.prepared_integers(program, raw).items()
+        for name, array in own.coefficients().items()
     )
-
-
-def _require_needed(
-    neuron: Neuron,
-    program: fx.Program,
-    given: Mapping[str, Any],
-    drive: Mapping[str, Array] | None,
-) -> None:
-    """Raise ModelError where a number that the neuron needs rounds to 0."""
-    channels = fixed.channels_of(neuron, given)
-    shapes = () if drive is None else [x.shape for x in drive.values()]
-    inner = next((neurons // channels for *_, neurons in shapes if neurons % channels == 0), 0)
-    extent = Extent(1, channels, inner or 1)
-    raw = parameters_of(neuron, given, extent, np.dtype("float64"))
-    inputs = {n: np.swapaxes(x, 0, 1) for n, x in (drive or {}).items()} if inner else None
-    fixed.require_needed(neuron, program, raw, extent, inputs)
 
 
 def _stimulus(neuron: Neuron, stimulus: Mapping[str, Any], neurons: int) -> dict[str, Array]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from lnm_codegen.compiler.arguments import extent_of, inputs_of, parameters_of, start_of
 from lnm_codegen.compiler.interpret import broadcast_to_neurons, run_steps
-from lnm_codegen.compiler.lost import Lost, Runs, lost_error, lost_numbers, needed
+from lnm_codegen.compiler.lost import Lost, lost_error, lost_numbers, needed
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir import interpret as real
@@ -47,9 +48,8 @@ def quantize(neuron: Neuron, spec: Fixed | FixedSpec, scheme: SchemeName = "horn
     program = program_of(neuron, spec, scheme)
     declared = (*neuron.params, *(s.decl for s in neuron.states))
     if not any(callable(getattr(d, "init", None)) for d in declared):
-        extent = Extent(1, channels_of(neuron, {p.name: p.init for p in neuron.params}), 1)
-        raw = parameters_of(neuron, {}, extent, np.dtype(np.float64))
-        require_needed(neuron, program, raw, extent)
+        channels = channels_of(neuron, {p.name: p.init for p in neuron.params})
+        fixed_neuron(neuron, program, {}, (channels,)).require_needed()
     return program
 
 
@@ -61,46 +61,77 @@ def program_of(
     return quantized(lower(neuron, scheme), spec_of(spec, "quantize"))
 
 
-def needed_numbers(
-    neuron: Neuron,
-    program: fx.Program,
-    raw: Mapping[str, Array],
-    extent: Extent,
-    inputs: Mapping[str, Array] | None = None,
-    *,
-    resolved: bool = True,
-) -> tuple[list[Lost], float]:
-    """Return the numbers that a neuron needs and that round to 0, and their effect (`lost.py`).
+@dataclass(frozen=True, eq=False)
+class FixedNeuron:
+    """A neuron in fixed point with the values of its parameters: the neurons of one sample.
 
-    Args:
+    Attributes:
         neuron: The definition.
-        program: Its step in fixed point.
+        program: Its step in integers.
+        extent: The neurons.
         raw: Declared parameter elements of `parameters_of`.
-        extent: Its extent, of one sample.
-        inputs: Input -> real numbers (T, N, neurons) of the comparison; drawn by default.
-        resolved: An effect below the resolution of the formats does not count.
     """
-    reals = prepared_values(program, raw)
-    names = program.kernel.input_names(Role.PARAM)
-    own = {name: integers(reals[name], bits_of(program, name)) for name in names}
-    if not lost_numbers(program, own, reals):
-        return [], 0.0
-    kind = np.dtype(np.float64)
-    start = start_of(neuron, None, (extent.neurons,), kind, raw, extent)
-    return needed(program, own, reals, Runs(inputs, start, resolved))
+
+    neuron: Neuron
+    program: fx.Program
+    extent: Extent
+    raw: Mapping[str, Array]
+
+    @cached_property
+    def reals(self) -> dict[str, Array]:
+        """The coefficients before rounding, in float64: (1, 1), (C, 1) or (C, I)."""
+        found = prepared_values(self.program, self.raw)
+        return {name: found[name] for name in self.program.kernel.input_names(Role.PARAM)}
+
+    @cached_property
+    def start(self) -> dict[str, Array]:
+        """The initial states in real numbers, (neurons,)."""
+        kind, shape = np.dtype(np.float64), (self.extent.neurons,)
+        return start_of(self.neuron, None, shape, kind, self.raw, self.extent)
+
+    def coefficients(self) -> dict[str, Array]:
+        """Return `prepared_integers`; a number that does not fit its format is a ModelError."""
+        return prepared_integers(self.program, self.raw)
+
+    def initial(self) -> dict[str, Array]:
+        """Return the initial states as integers; one that does not fit is a ModelError."""
+        kernel, where = self.program.kernel, self.neuron.name
+        return {
+            name: rounded(where, f"the initial value of state {name!r}", array, kernel.bits(name))
+            for name, array in self.start.items()
+        }
+
+    def needed(
+        self, inputs: Mapping[str, Array] | None = None, *, resolved: bool = True
+    ) -> tuple[list[Lost], float]:
+        """Return the numbers that the neuron needs and that round to 0, and their effect.
+
+        Args:
+            inputs: Input -> real numbers (T, N, neurons) of the comparison of `lost.py`; drawn by
+                default.
+            resolved: An effect below the resolution of the formats does not count.
+        """
+        kernel = self.program.kernel
+        own = {name: integers(array, kernel.bits(name)) for name, array in self.reals.items()}
+        lost = lost_numbers(self.program, own, self.reals)
+        if not lost:
+            return [], 0.0
+        return needed(kernel, lost, own, self.reals, self.start, inputs, resolved)
+
+    def require_needed(self, inputs: Mapping[str, Array] | None = None) -> None:
+        """Raise ModelError where a number that the neuron needs rounds to 0; see `needed`."""
+        found, difference = self.needed(inputs)
+        if found:
+            raise lost_error(self.program.name, found, difference)
 
 
-def require_needed(
-    neuron: Neuron,
-    program: fx.Program,
-    raw: Mapping[str, Array],
-    extent: Extent,
-    inputs: Mapping[str, Array] | None = None,
-) -> None:
-    """Raise ModelError where a number that the neuron needs rounds to 0; see `needed_numbers`."""
-    found, difference = needed_numbers(neuron, program, raw, extent, inputs)
-    if found:
-        raise lost_error(program.name, found, difference)
+def fixed_neuron(
+    neuron: Neuron, program: fx.Program, values: Mapping[str, Any], shape: Shape
+) -> FixedNeuron:
+    """Return a neuron with values of its parameters, for neurons (C, *) of one sample."""
+    extent = Extent(1, shape[0], size_of(shape[1:]))
+    raw = parameters_of(neuron, values, extent, np.dtype(np.float64))
+    return FixedNeuron(neuron, program, extent, raw)
 
 
 def channels_of(neuron: Neuron, given: Mapping[str, Any]) -> int:
@@ -141,13 +172,6 @@ def _nearest(values: Any, bits: Bits) -> Array:
     return np.asarray(below + (scaled - below >= 0.5))
 
 
-def bits_of(program: fx.Program, name: str) -> Bits:
-    """Return the format of an input port of the kernel."""
-    found = next(p.var.type for p in program.kernel.inputs if p.var.name == name)
-    assert isinstance(found, Bits)
-    return found
-
-
 def prepared_integers(program: fx.Program, raw: Mapping[str, Any]) -> dict[str, Array]:
     """Return the prepared parameters of the kernel, each rounded once.
 
@@ -162,7 +186,7 @@ def prepared_integers(program: fx.Program, raw: Mapping[str, Any]) -> dict[str, 
             program.name,
             f"parameter {_described(program, name)}",
             values[name],
-            bits_of(program, name),
+            program.kernel.bits(name),
         )
         for name in program.kernel.input_names(Role.PARAM)
     }
@@ -252,8 +276,9 @@ def interpret_fixed(
     raw = parameters_of(neuron, params, extent, kind)
     table = prepared_integers(program, raw)
     start = start_of(neuron, state, shape[1:], kind, raw, extent)
-    now = {n: integers(v, bits_of(program, n)) for n, v in start.items()}
-    sequences = {n: integers(x, bits_of(program, n)) for n, x in inputs.items()}
+    bits = program.kernel.bits
+    now = {n: integers(v, bits(n)) for n, v in start.items()}
+    sequences = {n: integers(x, bits(n)) for n, x in inputs.items()}
     result = run_sequence(program, sequences, table, now, extent)
     names = (name for name, _ in neuron.output)
     return replace(result, outputs=dict(zip(names, result.outputs.values(), strict=True)))
@@ -308,33 +333,12 @@ def neuron_stage(
     """
     require_one_port(name, neuron)
     try:
-        return _stage(name, neuron, spec, shape, values or {})
+        own = fixed_neuron(neuron, program_of(neuron, spec), values or {}, shape)
+        coefficients, initial = own.coefficients(), own.initial()
     except ModelError as error:
         raise error.within(name) from None
-
-
-def _stage(
-    name: str,
-    neuron: Neuron,
-    spec: Fixed | FixedSpec,
-    shape: Shape,
-    values: Mapping[str, Any],
-) -> NeuronStage:
-    program, kind = program_of(neuron, spec), np.dtype(np.float64)
-    extent = Extent(1, shape[0], size_of(shape[1:]))
-    raw = parameters_of(neuron, values, extent, kind)
-    start = start_of(neuron, None, shape, kind, raw, extent)
-
-    def initial(state: str, array: Array) -> Array:
-        word = f"the initial value of state {state!r}"
-        return _fewest(rounded(neuron.name, word, array, bits_of(program, state)), shape)
-
-    return NeuronStage(
-        name,
-        program,
-        tuple((n, _fewest(a, shape)) for n, a in prepared_integers(program, raw).items()),
-        tuple((n, initial(n, a)) for n, a in start.items()),
-    )
+    pairs = (tuple((n, _fewest(a, shape)) for n, a in t.items()) for t in (coefficients, initial))
+    return NeuronStage(name, own.program, *pairs)
 
 
 def _fewest(array: Array, shape: Shape) -> Array:

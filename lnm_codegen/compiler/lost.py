@@ -100,15 +100,14 @@ def lost_numbers(
         integers: Coefficient -> integers.
         reals: Coefficient -> as many numbers before rounding.
     """
-    found = []
-    bits = {v.name: fx.bits_of(v) for v in program.kernel.input_vars(*Role)}
+    found, inputs = [], program.kernel.input_names(*Role)
     for name in integers:
         before = np.abs(np.asarray(reals[name], float))
         lost = (np.asarray(integers[name]) == 0) & (before > 0)
         if np.any(lost):
             sizes = float(before[lost].min()), float(before[lost].max()), float(before.max())
             counts = int(np.sum(lost)), lost.size
-            found.append(Lost(name, name, bits[name], sizes, *counts))
+            found.append(Lost(name, name, program.kernel.bits(name), sizes, *counts))
     targets = {let.target.name: let.target for let in program.kernel.body}
     for let in program.kernel.body:
         owner = _owner(let.target.name, targets)
@@ -116,7 +115,7 @@ def lost_numbers(
             if isinstance(e, fx.Const) and e.integer == 0 != e.real:
                 size = abs(float(e.real))
                 node = "" if targets[owner].type != e.bits else owner
-                node = node.removesuffix("_next") if node not in bits else node
+                node = node.removesuffix("_next") if node not in inputs else node
                 found.append(Lost(number_text(e.real), node, e.bits, (size, size, size)))
     return list(dict.fromkeys(found))
 
@@ -151,39 +150,27 @@ def keeping_formats(lost: Sequence[Lost]) -> dict[str, Bits]:
     return {name: bits for name, bits in found.items() if bits.width <= MOST_WIDTH}
 
 
-@dataclass(frozen=True)
-class Runs:
-    """Inputs and initial states on which a neuron is compared.
-
-    Attributes:
-        inputs: Input -> real numbers (T, N, neurons); None to draw them.
-        start: State -> real numbers, one or one for each neuron.
-        resolved: A difference below 1/2 unit of a format does not count.
-    """
-
-    inputs: Mapping[str, Array] | None
-    start: Mapping[str, Array]
-    resolved: bool = True
-
-
 def needed(
-    program: fx.Program,
+    kernel: fx.Kernel,
+    lost: Sequence[Lost],
     integers: Mapping[str, Array],
     reals: Mapping[str, Array],
-    runs: Runs,
+    start: Mapping[str, Array],
+    inputs: Mapping[str, Array] | None = None,
+    resolved: bool = True,
 ) -> tuple[list[Lost], float]:
     """Return the lost numbers that a neuron needs, and the largest difference without them.
 
     Args:
-        program: The neuron.
+        kernel: The step.
+        lost: Its `lost_numbers`, one or more.
         integers: Coefficient -> integers, (1, 1), (C, 1) or (C, I).
         reals: Coefficient -> numbers before rounding, likewise.
-        runs: Inputs and initial states.
+        start: State -> initial real numbers, one or one for each neuron.
+        inputs: Input -> real numbers (T, N, neurons) of the runs; None to draw them.
+        resolved: A difference below 1/2 unit of a format does not count.
     """
-    lost = lost_numbers(program, integers, reals)
-    if not lost:
-        return [], 0.0
-    pair = _Pair(program.kernel, integers, reals, runs)
+    pair = _Pair(kernel, integers, reals, start, inputs, resolved)
     difference = pair.difference(lost)
     if not difference:
         return [], 0.0
@@ -209,16 +196,17 @@ class _Pair:
         kernel: fx.Kernel,
         integers: Mapping[str, Array],
         reals: Mapping[str, Array],
-        runs: Runs,
+        start: Mapping[str, Array],
+        inputs: Mapping[str, Array] | None,
+        resolved: bool,
     ) -> None:
-        self._kernel, self._resolved = kernel, runs.resolved
+        self._kernel, self._resolved = kernel, resolved
         names = kernel.input_names(Role.PARAM)
         shape = np.broadcast_shapes((1, 1), *(np.shape(reals[n]) for n in names))
         groups = int(np.prod(shape))
-        drawn = runs.inputs is None
-        arrays = runs.start if runs.inputs is None else {**runs.inputs, **runs.start}
+        arrays = {**(inputs or {}), **start}
         members = max(np.shape(v)[-1] for v in arrays.values()) // groups
-        own = _spread(groups, MOST_NEURONS if drawn else MOST_NEURONS // 4)
+        own = _spread(groups, MOST_NEURONS if inputs is None else MOST_NEURONS // 4)
         others = _spread(max(members, 1), MOST_NEURONS // len(own))
 
         def coefficients(values: Mapping[str, Array]) -> dict[str, Array]:
@@ -234,21 +222,21 @@ class _Pair:
             )
 
         self._reals, self._integers = coefficients(reals), coefficients(integers)
-        self._start = {n: neurons(v) for n, v in runs.start.items()}
+        self._start = {n: neurons(v) for n, v in start.items()}
         self._compared = {
             let.target.name: let.value
             for let in kernel.body
             if let.phase is Phase.FIRE and isinstance(let.value, fx.Compare)
         }
         rest = {v.name: np.zeros((STEPS, 1, 1, 1)) for v in kernel.input_vars(Role.INPUT)}
-        inputs = self._drawn()
-        if runs.inputs is not None:
-            steps = slice(0, MOST_STEPS)
-            inputs = {
-                n: neurons(v[steps][:, _spread(v.shape[1], MOST_SAMPLES)])
-                for n, v in runs.inputs.items()
+        if inputs is None:
+            moving = self._drawn()
+        else:
+            moving = {
+                n: neurons(v[:MOST_STEPS][:, _spread(v.shape[1], MOST_SAMPLES)])
+                for n, v in inputs.items()
             }
-        self._runs = [(given, self._run(given)) for given in (rest, inputs)]
+        self._runs = [(given, self._run(given)) for given in (rest, moving)]
         self._least = self._least_differences()
 
     def _least_differences(self) -> dict[str, Array]:

@@ -20,7 +20,6 @@ from lnm_codegen.backends.verilog.module import separated
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers, NeuronStage, ValueSpan
-from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits
 
 MOST_UPDATES = 1 << 14
@@ -194,16 +193,26 @@ def _model(stage: NeuronStage, count: int) -> FixedModel:
     if count > MOST_NEURONS:
         raise UnsupportedError(where, f"{count} neurons", f"up to {MOST_NEURONS}")
     kernel = stage.program.kernel
-    bits = {v.name: v.type for v in kernel.input_vars(*Role)}
-    coefficients = tuple(_coefficient(name, bits[name], k) for name, k in stage.coefficients)
+    coefficients = []
+    for name, integers in stage.coefficients:
+        bits, words = kernel.bits(name), tuple(int(k) for k in integers)
+        reals = tuple(float(bits.value(k)) for k in words)
+        coefficients.append(Coefficient(name, bits, words, reals))
     channels = max((len(c.integers) for c in coefficients), default=1)
-    states = tuple(_state(where, name, bits[name], k) for name, k in stage.initial)
+    states = []
+    for name, integers in stage.initial:
+        values = np.unique(integers)
+        if len(values) > 1:
+            problem = f"the initial value of state {name!r} has {len(values)} values"
+            remedy = "Use per='layer', or --backend c."
+            raise UnsupportedError(where, problem, "one value for all neurons", remedy)
+        states.append(FixedState(name, kernel.bits(name), int(values[0])))
     return FixedModel(
         name="neurons",
         family=stage.program.name,
         program=stage.program,
-        states=states,
-        coefficients=coefficients,
+        states=tuple(states),
+        coefficients=tuple(coefficients),
         equations=tuple(f"{x.target.name} = {fx.expr_text(x.value)}" for x in kernel.body),
         rtl=Rtl(
             forms=("array",),
@@ -211,22 +220,6 @@ def _model(stage: NeuronStage, count: int) -> FixedModel:
             coefficients="memory" if channels > 1 else "constant",
         ),
     )
-
-
-def _coefficient(name: str, bits: object, integers: Integers) -> Coefficient:
-    assert isinstance(bits, Bits), "a coefficient is a number"
-    words = tuple(int(k) for k in integers)
-    return Coefficient(name, bits, words, tuple(float(bits.value(k)) for k in words))
-
-
-def _state(where: str, name: str, bits: object, integers: Integers) -> FixedState:
-    assert isinstance(bits, Bits), "a state is a number"
-    values = np.unique(integers)
-    if len(values) > 1:
-        problem = f"the initial value of state {name!r} has {len(values)} values"
-        remedy = "Use per='layer', or --backend c."
-        raise UnsupportedError(where, problem, "one value for all neurons", remedy)
-    return FixedState(name, bits, int(values[0]))
 
 
 def described(values: ValueSpan) -> str:

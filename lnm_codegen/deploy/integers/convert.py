@@ -12,13 +12,11 @@ from torch import Tensor, nn
 
 from lnm_codegen.analysis.charge import emits_spikes
 from lnm_codegen.analysis.interval import Interval, integer_bits, interval_of
-from lnm_codegen.compiler.arguments import parameters_of
 from lnm_codegen.compiler.fixed import (
+    fixed_neuron,
     integers,
     interpret_fixed,
-    needed_numbers,
     neuron_stage,
-    prepared_values,
     program_of,
 )
 from lnm_codegen.compiler.interpret import interpret
@@ -36,7 +34,6 @@ from lnm_codegen.deploy.network import LayerTrace, layer_parameters, trace_layer
 from lnm_codegen.deploy.ranges import constants_of, recorded_ranges
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.hardware.notes import rounded_note, zero_note
-from lnm_codegen.ir.declarations import Extent
 from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import (
@@ -48,7 +45,6 @@ from lnm_codegen.ir.network.nodes import (
     Shape,
     output_shape,
     output_values,
-    size_of,
     values_of_bits,
 )
 from lnm_codegen.ir.network.verify import require_network
@@ -383,12 +379,9 @@ def keeping(stage: RealNeurons, spec: FixedSpec, x_seq: Tensor) -> FixedSpec:
 
 def _needed(stage: RealNeurons, spec: FixedSpec, x_seq: Tensor) -> tuple[list[Lost], float]:
     """Return the numbers that neurons need and that round to 0, on recorded inputs."""
-    neuron, shape = stage.layer.neuron, tuple(x_seq.shape)
-    extent = Extent(1, shape[2], size_of(shape[3:]))
-    raw = parameters_of(neuron, layer_parameters(stage.layer), extent, np.dtype(np.float64))
-    x = _float64(x_seq).reshape(*shape[:2], -1)
-    program = program_of(neuron, spec)
-    return needed_numbers(neuron, program, raw, extent, {neuron.inputs[0].name: x})
+    neuron, values = stage.layer.neuron, layer_parameters(stage.layer)
+    own = fixed_neuron(neuron, program_of(neuron, spec), values, x_seq.shape[2:])
+    return own.needed({neuron.inputs[0].name: _float64(x_seq.flatten(2))})
 
 
 def _float64(x: Tensor) -> Array:
@@ -465,9 +458,8 @@ def zero_notes(network: IntegerNetwork, neurons: Iterable[RealNeurons]) -> list[
         if not isinstance(stage, NeuronStage):
             continue
         layer = next(layers).layer
-        extent = Extent(1, shape[0], size_of(shape[1:]))
-        raw = parameters_of(layer.neuron, layer_parameters(layer), extent, np.dtype(np.float64))
-        reals = {n: a.ravel().tolist() for n, a in prepared_values(stage.program, raw).items()}
+        own = fixed_neuron(layer.neuron, stage.program, layer_parameters(layer), shape)
+        reals = {n: a.ravel().tolist() for n, a in own.reals.items()}
         integers = {
             n: np.repeat(a, len(reals[n]) // len(a)).tolist() for n, a in stage.coefficients
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lnm_codegen.backends.verilog.pipeline import FACTOR_BITS
 from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware.folder import Circuit, CircuitForm
 from lnm_codegen.hardware.result import Check, StepResult, failed, skipped, step_result, verdict
-from lnm_codegen.hardware.synth import DEVICES, TARGETS, resources_of, synthesise
+from lnm_codegen.hardware.synth import DEVICES, TARGETS, Resources, resources_of, synthesise
 from lnm_codegen.hardware.tools import Completed, missing, run, solvers, temporary_folder
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import span, spans
@@ -113,7 +114,7 @@ def judged(name: str, done: Completed) -> Check:
 VECTORS, VERILATOR_SECONDS = 1_000_000, 300
 NEEDS = ("verilator", "g++", "make")
 
-_RESULT = re.compile(r"^(PASS|FAIL) \w+: (\d+) vectors, (\d+) wrong", re.MULTILINE)
+_RESULT = re.compile(r"^(PASS|FAIL) \w+: (\d+) \w+, (\d+) wrong(, \d+ cycles)?", re.MULTILINE)
 
 
 def verilator(circuit: Circuit) -> StepResult:
@@ -139,8 +140,13 @@ def compare(
     form: CircuitForm,
     sources: tuple[str, ...],
     options: tuple[str, ...] = ("-Wall",),
+    arguments: tuple[str, ...] = (str(VECTORS),),
+    timeout: float = VERILATOR_SECONDS,
 ) -> Check:
-    """Compare sources of a form (paths relative to the folder, or absolute) with the C model."""
+    """Compare sources of a form (paths relative to the folder, or absolute) with the C model.
+
+    `options` are those of Verilator, `arguments` those of the folder's program.
+    """
     with temporary_folder() as folder:
         copy = circuit.copied(folder / "circuit").folder
         flags = f"-O2 -I{copy / 'model'} -DFORM_{form.name.upper()}"
@@ -149,12 +155,10 @@ def compare(
             "--prefix", "Vdut", "--top-module", form.top, "--Mdir", str(folder / "build"),
             "-o", form.top, "-CFLAGS", flags, *circuit.cell_models(), *sources, _program(circuit),
         )  # fmt: skip
-        built = run(command, copy, timeout=VERILATOR_SECONDS)
+        built = run(command, copy, timeout=timeout)
         if not built.passed:
             return failed(form.top, built)
-        done = run(
-            (str(folder / "build" / form.top), str(VECTORS)), copy, timeout=VERILATOR_SECONDS
-        )
+        done = run((str(folder / "build" / form.top), *arguments), copy, timeout=timeout)
     result = _RESULT.search(done.output)
     good = done.passed and result is not None and (result[1], result[3]) == ("PASS", "0")
     detail = "" if good else result[0] if result else done.last_line()
@@ -320,6 +324,18 @@ def _products(circuit: Circuit) -> set[fx.Product]:
 
 
 def _count_cells(circuit: Circuit, form: CircuitForm) -> Check:
+    least = max(form.multipliers - shift_products(circuit), 0)
+    most = form.multipliers * most_of_product(circuit)
+
+    def problems(found: Resources) -> str:
+        expected = f"{least} to {most}" if least < most else most
+        return "" if least <= found.dsp <= most else f"{expected} DSP expected"
+
+    return count_cells(circuit, form, problems)
+
+
+def count_cells(circuit: Circuit, form: CircuitForm, problem: Callable[[Resources], str]) -> Check:
+    """Synthesise a form for ECP5 and judge its resources; a latch is a failure too."""
     with temporary_folder() as folder:
         try:
             cells, seconds = synthesise(circuit, form, DEVICE, folder)
@@ -327,11 +343,6 @@ def _count_cells(circuit: Circuit, form: CircuitForm) -> Check:
             return Check(form.top, verdict(False), detail=str(error).removeprefix("synth: "))
     resources = resources_of(cells, DEVICE.target)
     latches = sorted(cell for cell in cells if "latch" in cell.lower())
-    least = max(form.multipliers - shift_products(circuit), 0)
-    most = form.multipliers * most_of_product(circuit)
-    good = least <= resources.dsp <= most and not latches
+    faults = [text for text in (problem(resources), *latches[:1]) if text]
     detail = ", ".join(f"{count} {word}" for word, count in resources.as_dict().items())
-    if not good:
-        expected = f"{least} to {most}" if least < most else most
-        detail += f"; {expected} DSP expected" + (f", {latches[0]}" if latches else "")
-    return Check(form.top, verdict(good), 1, seconds, detail)
+    return Check(form.top, verdict(not faults), 1, seconds, "; ".join((detail, *faults)))

@@ -15,14 +15,22 @@ import numpy as np
 
 from lnm_codegen.backends.network_verilog.layers import LEAST_ROWS, layers_of, memory_files
 from lnm_codegen.backends.network_verilog.testbench import input_words
-from lnm_codegen.errors import LnmError, ModelError, ToolError, reason
+from lnm_codegen.errors import LnmError, ModelError, reason
 from lnm_codegen.files import DAMAGED_ARRAYS
-from lnm_codegen.hardware.folder import Circuit, CircuitForm, read_circuit
+from lnm_codegen.hardware.folder import Circuit, read_circuit
 from lnm_codegen.hardware.result import Check, StepResult, failed, skipped, step_result, verdict
-from lnm_codegen.hardware.synth import DEVICES, TARGETS, Measured, resources_of, synthesise
-from lnm_codegen.hardware.tools import missing, run, temporary_folder
+from lnm_codegen.hardware.synth import Measured, Resources
+from lnm_codegen.hardware.tools import Completed, missing, temporary_folder
 from lnm_codegen.hardware.verify import steps
-from lnm_codegen.hardware.verify.external import cocotb, formal, icarus, lint, run_testbench
+from lnm_codegen.hardware.verify.external import (
+    cocotb,
+    compare,
+    count_cells,
+    formal,
+    icarus,
+    lint,
+    run_testbench,
+)
 from lnm_codegen.hardware.verify.mutation import summed_figures
 from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
@@ -102,19 +110,10 @@ def _c(circuit: Circuit, network: IntegerNetwork) -> Check:
         return skipped(check, reason)
     begun, samples = time.monotonic(), samples_of(circuit, network)
     expected, rows = interpret_network(network, samples), sample_rows(network, samples)
-    with temporary_folder() as folder:
-        (folder / "driver.cpp").write_text(_driver(network), encoding="utf-8")
-        (folder / "given").write_bytes(rows.astype(np.int64).tobytes())
-        include = f"-I{circuit.folder / 'model'}"
-        built = run(
-            ("g++", "-O2", include, "driver.cpp", "-o", "driver"), folder, timeout=MODEL_SECONDS
-        )
-        if not built.passed:
-            return failed(check, built)
-        done = run((str(folder / "driver"),), folder, timeout=MODEL_SECONDS)
-        if not done.passed:
-            return failed(check, done)
-        table = np.fromfile(folder / "taken", np.int64).reshape(len(rows), -1)
+    given = rows.astype(np.int64)
+    table = steps.run_driver(circuit, _driver(network), given, ("-O2",), MODEL_SECONDS)
+    if isinstance(table, Completed):
+        return failed(check, table)
     wrong = (table[:, :-1] != expected.scores).any(1) | (table[:, -1] != expected.labels)
     detail = f"{int(wrong.sum())} of {len(rows)} samples differ in {name}" if wrong.any() else ""
     return Check(check, verdict(not wrong.any()), len(rows), time.monotonic() - begun, detail)
@@ -146,46 +145,30 @@ int main() {{
 # Verification step "synthesis" of a network: cells of an ECP5, no latch, weights in block RAM.
 
 
-DEVICE = DEVICES[TARGETS["ecp5"]]
 BLOCK_BITS = 18 << 10
 """Bits of a block RAM of an ECP5."""
 
 
 def synthesis(circuit: Circuit) -> StepResult:
     """Synthesise the network for ECP5 and count its cells."""
-    count = partial(_count_cells, circuit)
-    return step_result("synthesis", missing("yosys"), count, circuit.forms.values())
-
-
-def _count_cells(circuit: Circuit, form: CircuitForm) -> Check:
-    with temporary_folder() as folder:
-        try:
-            cells, seconds = synthesise(circuit, form, DEVICE, folder)
-        except ToolError as error:
-            return Check(form.top, verdict(False), detail=str(error).removeprefix("synth: "))
-    resources = resources_of(cells, DEVICE.target)
-    latches = sorted(cell for cell in cells if "latch" in cell.lower())
-    bits = sum(map(_block_bits, circuit.manifest["layers"]))
+    bits = sum(
+        int(layer["weight_memory_bits"])
+        for layer in circuit.manifest["layers"]
+        if layer["inputs"] * layer["cycles_per_event"] >= LEAST_ROWS  # fewer may be in logic
+    )
     few = bits // BLOCK_BITS
-    detail = ", ".join(f"{count} {word}" for word, count in resources.as_dict().items())
-    if latches:
-        detail += f"; {latches[0]}"
-    if resources.bram < few:
-        detail += f"; at least {few} BRAM expected for {bits} bits of weights"
-    return Check(form.top, verdict(not latches and resources.bram >= few), 1, seconds, detail)
 
+    def problem(found: Resources) -> str:
+        return f"at least {few} BRAM expected for {bits} bits of weights" * (found.bram < few)
 
-def _block_bits(layer: dict[str, Any]) -> int:
-    """Return the bits of a layer's weights that a block RAM holds; fewer rows may be in logic."""
-    rows = layer["inputs"] * layer["cycles_per_event"]
-    return int(layer["weight_memory_bits"]) if rows >= LEAST_ROWS else 0
+    check = partial(count_cells, circuit, problem=problem)
+    return step_result("synthesis", missing("yosys"), check, circuit.forms.values())
 
 
 # Verification step "verilator" of a network: the circuit against the C network.
 
 
 MOST_SAMPLES, VERILATOR_SECONDS = 1000, 600
-_RESULT = re.compile(r"^(PASS|FAIL) \w+: (\d+) samples, (\d+) wrong, (\d+) cycles", re.MULTILINE)
 
 
 def verilator(circuit: Circuit, count: int | None = MOST_SAMPLES) -> StepResult:
@@ -202,25 +185,10 @@ def _compare(circuit: Circuit, most: int | None) -> Check:
     rows = sample_rows(network, samples_of(circuit, network, most))
     width = circuit.manifest["streams"]["s_axis_tdata"]["width"]
     with temporary_folder() as folder:
-        copy = circuit.copied(folder / "circuit").folder
-        (folder / "inputs").write_text("\n".join(f"{w:x}" for w in input_words(rows, width)))
-        command = (
-            "verilator", "--cc", "--exe", "--build", "-O3", "-Wall", "--language", "1364-2005",
-            "--prefix", "Vdut", "--top-module", form.top, "--Mdir", str(folder / "build"),
-            '-GHEX="rtl/"', "-o", form.top, "-CFLAGS", f"-O2 -I{copy / 'model'}",
-            *form.files, f"tb/{circuit.name}_verilator.cpp",
-        )  # fmt: skip
-        built = run(command, copy, timeout=VERILATOR_SECONDS)
-        if not built.passed:
-            return failed(form.top, built)
-        program = str(folder / "build" / form.top)
-        command = (program, str(folder / "inputs"), str(len(rows)))
-        done = run(command, copy, timeout=VERILATOR_SECONDS)
-    result = _RESULT.search(done.output)
-    good = done.passed and result is not None and (result[1], result[3]) == ("PASS", "0")
-    detail = "" if good else result[0] if result else done.last_line()
-    count = int(result[2]) if result else 0
-    return Check(form.top, verdict(good), count, built.seconds + done.seconds, detail)
+        inputs = folder / "inputs"
+        inputs.write_text("\n".join(f"{w:x}" for w in input_words(rows, width)))
+        options, arguments = ("-Wall", '-GHEX="rtl/"'), (str(inputs), str(len(rows)))
+        return compare(circuit, form, form.files, options, arguments, VERILATOR_SECONDS)
 
 
 # Verification steps of a network's folder.

@@ -13,8 +13,8 @@ import numpy as np
 
 from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.hardware.folder import Circuit
-from lnm_codegen.hardware.result import Check, StepResult, failed, skipped, verdict
-from lnm_codegen.hardware.tools import missing, run, temporary_folder
+from lnm_codegen.hardware.result import Check, StepResult, skipped, verdict
+from lnm_codegen.hardware.tools import Completed, missing, run, temporary_folder
 from lnm_codegen.hardware.verify.external import cocotb, formal, icarus, lint, synthesis, verilator
 from lnm_codegen.hardware.verify.mutation import mutation
 from lnm_codegen.ir.fixed import interpret
@@ -110,22 +110,33 @@ def _c(
         return skipped(name, reason)
     begun = time.monotonic()
     given = np.stack([values[p.var.name] for p in kernel.inputs], axis=1).astype(np.int32)
-    with temporary_folder() as folder:
-        (folder / "driver.cpp").write_text(driver(circuit.name, kernel), encoding="utf-8")
-        (folder / "given").write_bytes(given.tobytes())
-        flags = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror")
-        include = f"-I{circuit.folder / 'model'}"
-        built = run(("g++", *flags, include, "driver.cpp", "-o", "driver"), folder, timeout=120)
-        if not built.passed:
-            errors = [line for line in built.output.splitlines() if "error" in line]
-            detail = errors[0] if errors else "the C model does not compile"
-            return Check(name, verdict(False), seconds=built.seconds, detail=detail)
-        done = run((str(folder / "driver"),), folder, timeout=120)
-        if not done.passed:
-            return failed(name, done)
-        table = np.fromfile(folder / "taken", np.int32).reshape(len(given), -1)
+    flags = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror")
+    table = run_driver(circuit, driver(circuit.name, kernel), given, flags)
+    if isinstance(table, Completed):
+        errors = [line for line in table.output.splitlines() if "error" in line]
+        detail = errors[0] if errors else table.last_line()
+        return Check(name, verdict(False), seconds=table.seconds, detail=detail)
     found = {p.var.name: table[:, k] for k, p in enumerate(kernel.results)}
     return _comparison(name, found, expected, time.monotonic() - begun)
+
+
+def run_driver(
+    circuit: Circuit, text: str, given: Array, flags: Sequence[str], timeout: float = 120
+) -> Array | Completed:
+    """Compile a program with the C of model/, and run it on the file `given`, rows of integers.
+
+    Return as many rows of the file `taken`, in the same type; or the run that failed.
+    """
+    with temporary_folder() as folder:
+        (folder / "driver.cpp").write_text(text, encoding="utf-8")
+        (folder / "given").write_bytes(given.tobytes())
+        command = ("g++", *flags, f"-I{circuit.folder / 'model'}", "driver.cpp", "-o", "driver")
+        done = run(command, folder, timeout=timeout)
+        if done.passed:
+            done = run((str(folder / "driver"),), folder, timeout=timeout)
+        if not done.passed:
+            return done
+        return np.fromfile(folder / "taken", given.dtype).reshape(len(given), -1)
 
 
 def driver(name: str, kernel: fx.Kernel) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from lnm_codegen.analysis.error import decisions_before
 from lnm_codegen.analysis.exact import exact
 from lnm_codegen.compiler.arguments import extent_of, parameters_of
-from lnm_codegen.compiler.fixed import integers, needed_numbers
+from lnm_codegen.compiler.fixed import FixedNeuron, integers
 from lnm_codegen.compiler.interpret import broadcast_to_neurons, interpret
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.compiler.stimulus import spike_names
@@ -97,7 +97,7 @@ def sample_of(
             s.name: np.broadcast_to(x, shape) for s, x in zip(neuron.inputs, arrays, strict=True)
         }
         flat = {n: x.reshape(shape[0], -1, one.neurons) for n, x in own.items()}
-        return not needed_numbers(neuron, program, raw, one, flat, resolved=False)[0]
+        return not FixedNeuron(neuron, program, one, raw).needed(flat, resolved=False)[0]
 
     return Sample(
         keeps=keeps,
@@ -181,18 +181,20 @@ def observed(program: fx.Program, sample: Sample, *, on_grid: bool = False) -> O
     kernel = program.kernel
     shown = _with_comparisons(kernel)
     exactly = exact(shown)
-    bits = {p.var.name: fx.bits_of(p.var) for p in kernel.inputs}
+    names = {p.var.name for p in kernel.inputs}
     if on_grid:
-        near = {n: integers(a, bits[n]) / 2.0 ** bits[n].frac for n, a in sample.states.items()}
+        near = {}
+        for name, array in sample.states.items():
+            near[name] = integers(array, kernel.bits(name)) / 2.0 ** kernel.bits(name).frac
         sample = replace(sample, states=near)
     runs = next(iter(sample.inputs.values())).shape
     alive = np.ones(runs[1], np.bool_)
     spiking = differing = 0
     real_states: Mapping[str, Array] = sample.states
-    states = {n: integers(v, bits[n]) for n, v in sample.states.items()}
+    states = {n: integers(v, kernel.bits(n)) for n, v in sample.states.items()}
     for t in range(runs[0]):
         expected = real_nodes(exactly, sample.at(t, real_states))
-        given = {n: integers(v, bits[n]) for n, v in sample.at(t, {}).items() if n in bits}
+        given = {n: integers(v, kernel.bits(n)) for n, v in sample.at(t, {}).items() if n in names}
         found = fixed.trace(shown, given | states)
         spikes = _spikes(sample, expected)
         differs = np.any(spikes != _spikes(sample, found), 0)

@@ -159,6 +159,10 @@ Port: TypeAlias = kernel.Port[Var]
 class Kernel(kernel.Kernel[Expr, Var]):
     """One step of one neuron in integers; `<state>_next` has the bits of `<state>`."""
 
+    def bits(self, name: str) -> Bits:
+        """Return the format of an input."""
+        return bits_of(next(p.var for p in self.inputs if p.var.name == name))
+
     def __str__(self) -> str:
         return self.text(f"kernel {self.name}, fixed point", _var_text, expr_text)
 

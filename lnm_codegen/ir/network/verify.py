@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -172,7 +171,7 @@ def _require_widths(where: str, kernel: fx.Kernel) -> None:
 
 
 def _require_neurons(where: str, stage: NeuronStage, shape: Shape, values: ValueSpan) -> None:
-    kernel: Any = stage.program.kernel
+    kernel = stage.program.kernel
     for fault in fixed.faults(kernel):
         raise ModelError(where, fault)
     _require_widths(where, kernel)
@@ -185,7 +184,6 @@ def _require_neurons(where: str, stage: NeuronStage, shape: Shape, values: Value
     if values.frac != bits.frac or not (bits.low <= values.low and values.high <= bits.high):
         problem = f"its input is {values.low} to {values.high} with {values.frac} fraction bits"
         raise ModelError(where, problem, f"integers of {bits}")
-    types = {p.var.name: p.var.type for p in kernel.inputs}
     given = (Role.PARAM, "coefficients", stage.coefficients), (Role.STATE, "states", stage.initial)
     for role, word, table in given:
         names = [name for name, _ in table]
@@ -193,5 +191,5 @@ def _require_neurons(where: str, stage: NeuronStage, shape: Shape, values: Value
             expected = ", ".join(kernel.input_names(role)) or "none"
             raise ModelError(where, f"{word} are {', '.join(names) or 'none'}", expected)
         for name, integers in table:
-            bits, per = types[name], [(1,), (shape[0],), (size_of(shape),)]
+            bits, per = kernel.bits(name), [(1,), (shape[0],), (size_of(shape),)]
             _require_array(where, f"{word[:-1]} {name!r}", integers, per, bits.low, bits.high)
