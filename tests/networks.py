@@ -20,8 +20,6 @@ from lnm_codegen.ir.network.nodes import (
     PoolStage,
     ValueSpan,
     WeightStage,
-    output_shape,
-    output_values,
     values_of_bits,
     width_of,
 )
@@ -54,7 +52,7 @@ def random_network(
     def add(stage: AnyStage) -> None:
         nonlocal shape, values
         stages.append(stage)
-        shape, values = output_shape(stage, shape), output_values(stage, values)
+        shape, values = stage.output_shape(shape), stage.output_values(values)
 
     def add_neurons() -> None:
         spec = SPECS[rng.integers(len(SPECS))]

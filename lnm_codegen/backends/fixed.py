@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.interpret import Array
+from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.types import Bits
 from lnm_codegen.validation import Accepted, require_declared, wrong
 

@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from lnm_codegen.backends import expr
 from lnm_codegen.backends.base import Source
@@ -52,6 +52,13 @@ FUNCTIONS = tuple(f"{word}_{size}" for word in _WORDS for size in (32, 64))
 
 Sizes = Mapping[str, int]
 """Name of a Let or a port -> the bits of its C variable, 32 or 64, or 0 for a condition."""
+
+
+def literal(value: int) -> str:
+    """Return an integer as C writes it; the least one of a type is no literal."""
+    if -(1 << 31) < value < 1 << 31:
+        return str(value)
+    return "(-2147483647 - 1)" if value == -(1 << 31) else f"INT64_C({value})"
 
 
 def called(texts: Iterable[str]) -> tuple[str, ...]:
@@ -99,6 +106,16 @@ def lines(kernel: fx.Kernel, known: Mapping[str, Span] = NOTHING) -> tuple[str, 
     read |= {p.var.name for p in kernel.results}
     unread = (f"(void){p.var.name};" for p in kernel.inputs if p.var.name not in read)
     return (*unread, *expr.statements(kernel.phases(), "//", statement))
+
+
+def step_view(kernel: fx.Kernel, known: Mapping[str, Span] = NOTHING) -> dict[str, tuple[Any, ...]]:
+    """Return the body of a step, and the fields and values of its result, for a template."""
+    sizes, given = c_sizes(kernel, known), kernel.result_names(*Role)
+    return {
+        "lines": lines(kernel, known),
+        "fields": tuple(f"{'int32_t' if sizes[n] else 'int'} {n};" for n in given),
+        "results": tuple((n, f"(int32_t){n}" if sizes[n] == 64 else n) for n in given),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +186,11 @@ def _written(e: fx.Expr, found: Mapping[str, Span], sizes: Sizes) -> _Text:
 
 def _constant(e: fx.Const) -> _Text:
     """Return an integer, with the real number that it encodes in a comment."""
-    size = _size((e.integer, e.integer))
-    text = f"INT64_C({e.integer})" if size == 64 else str(e.integer)
-    if e.integer == _INT32[0]:
-        text = "(-2147483647 - 1)"  # 2147483648 is not an int
+    text = literal(e.integer)
     if e.real:
         text += f" /* {number_text(e.real)} in {e.bits} */"
-    return _Text(text, expr.UNARY if text.startswith("-") else expr.CALL, size)
+    level = expr.UNARY if text.startswith("-") else expr.CALL
+    return _Text(text, level, _size((e.integer, e.integer)))
 
 
 def _binary(symbol: str, level: int, a: _Text, b: _Text, size: int) -> _Text:
@@ -302,23 +317,19 @@ def _formats(kernel: fx.Kernel) -> tuple[str, ...]:
 
 def _step_view(model: FixedModel) -> dict[str, object]:
     kernel, name = model.program.kernel, model.name
-    sizes, given = c_sizes(kernel), kernel.result_names(*Role)
     taken = ", ".join(f"int32_t {p.var.name}" for p in kernel.inputs)
-    values = {n: f"({c_type(32)}){n}" if sizes[n] == 64 else n for n in given}
-    statements = lines(kernel)
+    step = step_view(kernel)
     return dict(
+        **step,
         family=model.family,
         name=name,
-        functions=called(statements),
+        functions=called(step["lines"]),
         guard=f"{name.upper()}_MODEL_STEP_H",
         equations=model.equations,
         formats=_formats(kernel),
-        result_fields=tuple(f"{'int32_t' if sizes[n] else 'int'} {n};" for n in given),
         signature=wrapped_signature(
             f"FIXED_POINT_FUNCTION {name}_model_result {name}_model_step({taken}) {{", "int32_t"
         ),
-        lines=statements,
-        results=tuple(values.items()),
     )
 
 
@@ -335,7 +346,8 @@ def _model_view(model: FixedModel) -> dict[str, object]:
         fields = (f.declaration(name, number) for f in run_fields(kernel))
         return (f"int64_t {', '.join(WORDS)};", *fields)
 
-    formats = kernel.input_vars(Role.STATE, Role.INPUT) + kernel.result_vars(Role.OUTPUT)
+    ports = kernel.input_vars(Role.STATE, Role.INPUT) + kernel.result_vars(Role.OUTPUT)
+    formats = [(v, v.type if isinstance(v.type, Bits) else Bits(2, 0)) for v in ports]
     return dict(
         family=model.family,
         name=name,
@@ -352,7 +364,9 @@ def _model_view(model: FixedModel) -> dict[str, object]:
         coefficients=coefficients,
         integer_fields=declared("int32_t"),
         reals=tuple(_Real(kind, declared(kind)) for kind in REALS),
-        format_constants=tuple(map(_format_constant, formats)),
+        format_constants=tuple(
+            f"constexpr Format k_{v.name} = {{{bits.width}, {bits.frac}}};" for v, bits in formats
+        ),
         step_arguments=wrapped([_argument(p) for p in kernel.inputs], ", ", 16),
         block_flag="<kRows>" if coefficients else "",
         has_rows=wrapped([f"a.{c}.rows > 1" for c in coefficients], " || ", 8),
@@ -372,11 +386,6 @@ def _checks(kernel: fx.Kernel) -> dict[str, str]:
     lacks += [f"(a->neurons && !a->{s}_init)" for s in states]
     lacks.append(f"(a->time_steps && a->neurons && ({' || '.join(sequences)}))")
     return {"fits": wrapped(fits, " && ", 8), "lacks": wrapped(lacks, " || ", 8)}
-
-
-def _format_constant(var: fx.Var) -> str:
-    bits = var.type if isinstance(var.type, Bits) else Bits(2, 0)
-    return f"constexpr Format k_{var.name} = {{{bits.width}, {bits.frac}}};"
 
 
 def _argument(port: fx.Port) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.c.expr import c_meaning
-from lnm_codegen.backends.integer_c import FUNCTIONS, c_sizes, called, lines
+from lnm_codegen.backends.integer_c import FUNCTIONS, called, literal, step_view
 from lnm_codegen.backends.names import require_no_header, variable_name, with_names
 from lnm_codegen.backends.render import render, render_files
 from lnm_codegen.errors import UnsupportedError
@@ -63,13 +63,6 @@ def integer_type(span: Span) -> str:
     """Return the smallest signed type of C that holds every integer of a span."""
     width = width_of(span)
     return f"int{next(size for size in (8, 16, 32, 64) if width <= size)}_t"
-
-
-def literal(value: int) -> str:
-    """Return an integer as C writes it; the least one of a type is no literal."""
-    if -(1 << 31) < value < 1 << 31:
-        return str(value)
-    return "(-2147483647 - 1)" if value == -(1 << 31) else f"INT64_C({value})"
 
 
 def constants(name: str, array: Integers, note: str = "") -> CArray:
@@ -147,10 +140,21 @@ def weight_code(
     if stage.kind == "linear":
         view |= {"inputs": shape[0]}
     else:
-        view |= _convolution_view(stage, shape, out)
+        kernel = stage.weight.shape[2:]
+        view |= dict(
+            channels=shape[0],
+            height=shape[1],
+            width=shape[2],
+            out_height=out[1],
+            out_width=out[2],
+            kernel_height=kernel[0],
+            kernel_width=kernel[1],
+            stride=stage.stride,
+            padding=stage.padding,
+        )
         if events:
-            down = _taps(stage, shape[1], out[1], stage.weight.shape[2])
-            across = _taps(stage, shape[2], out[2], stage.weight.shape[3])
+            down = _taps(stage, shape[1], out[1], kernel[0])
+            across = _taps(stage, shape[2], out[2], kernel[1])
             names = ("down_first", "down_last", "across_first", "across_last")
             pairs = zip(names, (*down, *across), strict=True)
             tables += [constants(f"{name}_{k}", array) for name, array in pairs]
@@ -159,20 +163,6 @@ def weight_code(
     output = memory(f"y_{k}", (stage.output.low, stage.output.high), size_of(out), stage.name)
     sums = (count, 0) if size == 32 else (0, count)
     return StageCode(text, tuple(tables), (), output, sums)
-
-
-def _convolution_view(stage: WeightStage, shape: Shape, out: Shape) -> dict[str, object]:
-    return dict(
-        channels=shape[0],
-        height=shape[1],
-        width=shape[2],
-        out_height=out[1],
-        out_width=out[2],
-        kernel_height=stage.weight.shape[2],
-        kernel_width=stage.weight.shape[3],
-        stride=stage.stride,
-        padding=stage.padding,
-    )
 
 
 def _taps(stage: WeightStage, size: int, out: int, kernel: int) -> tuple[np.ndarray, np.ndarray]:
@@ -201,8 +191,12 @@ def _requantized(
         if not one:
             tables.append(constants(f"multiplier_{k}", stage.multiplier))
         value = f"{value} * {factors.pop() if one else f'multiplier_{k}[o]'}"
+    shift = shifts[0]
     if len({*shifts}) == 1:
-        value = _places(value, shifts[0], wide)
+        if shift > 0:
+            value = f"fixed_half_up_{wide}({value}, {shift})"
+        elif shift:
+            value = f"{value} * (({kind})1 << {-shift})"
     else:
         tables.append(constants(f"shift_{k}", stage.shift))
         lines += [f"const {kind} scaled = {value};", f"const int places = shift_{k}[o];"]
@@ -219,15 +213,9 @@ def _shifted(value: int, shift: int) -> int:
     return value << -shift if shift <= 0 else (value + (1 << (shift - 1))) >> shift
 
 
-def _places(value: str, shift: int, size: int) -> str:
-    if shift > 0:
-        return f"fixed_half_up_{size}({value}, {shift})"
-    return value if shift == 0 else f"{value} * ((int{size}_t)1 << {-shift})"
-
-
 def pool_code(k: int, stage: PoolStage, shape: Shape, values: ValueSpan) -> StageCode:
     """Return the code of a pooling."""
-    out, after = stage.output_shape(shape), stage.values(values)
+    out, after = stage.output_shape(shape), stage.output_values(values)
     ends = (after.low, after.high)
     view: Mapping[str, object] = dict(
         k=k,
@@ -362,16 +350,10 @@ def _legal(kernel: fx.Kernel, taken: Set[str]) -> tuple[fx.Kernel, dict[str, str
 
 def _step(k: int, kernel: fx.Kernel, known: dict[str, Span]) -> str:
     """Return the function of one step of one neuron."""
-    sizes, given = c_sizes(kernel, known), kernel.result_names(*Role)
-    fields = tuple(f"{'int32_t' if sizes[n] else 'int'} {n};" for n in given)
-    view = dict(
-        k=k,
-        formats=tuple(f"{v.name} {v.type}" for v in kernel.input_vars(*Role)),
-        fields=fields,
-        arguments=", ".join(f"int32_t {v.name}" for v in kernel.input_vars(*Role)),
-        lines=lines(kernel, known),
-        results=tuple((n, f"(int32_t){n}" if sizes[n] == 64 else n) for n in given),
-    )
+    inputs = kernel.input_vars(*Role)
+    formats = tuple(f"{v.name} {v.type}" for v in inputs)
+    arguments = ", ".join(f"int32_t {v.name}" for v in inputs)
+    view = step_view(kernel, known) | {"k": k, "formats": formats, "arguments": arguments}
     return render("network_c/step.c.j2", view)
 
 

@@ -5,6 +5,7 @@ The interpreter is the reference of the integer C model and of the Verilog.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,12 +18,11 @@ from lnm_codegen.compiler.interpret import broadcast_to_neurons, run_steps
 from lnm_codegen.compiler.lost import Lost, lost_error, lost_numbers, needed
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError
-from lnm_codegen.ir import interpret as real
 from lnm_codegen.ir.declarations import Extent
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.interpret import Array, run
 from lnm_codegen.ir.fixed.quantize import quantize as quantized
-from lnm_codegen.ir.network.nodes import NeuronStage, Shape, size_of
+from lnm_codegen.ir.interpret import Array, run
+from lnm_codegen.ir.network.nodes import NeuronStage, Shape
 from lnm_codegen.ir.nodes import Role
 from lnm_codegen.ir.passes.simplify import keep_results
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec, spec_of
@@ -129,7 +129,7 @@ def fixed_neuron(
     neuron: Neuron, program: fx.Program, values: Mapping[str, Any], shape: Shape
 ) -> FixedNeuron:
     """Return a neuron with values of its parameters, for neurons (C, *) of one sample."""
-    extent = Extent(1, shape[0], size_of(shape[1:]))
+    extent = Extent(1, shape[0], math.prod(shape[1:]))
     raw = parameters_of(neuron, values, extent, np.dtype(np.float64))
     return FixedNeuron(neuron, program, extent, raw)
 
@@ -203,7 +203,7 @@ def _described(program: fx.Program, name: str) -> str:
 
 def prepared_values(program: fx.Program, raw: Mapping[str, Any]) -> dict[str, Array]:
     """Return every prepared parameter in float64, before rounding."""
-    return real.run(program.prepare, raw, np.float64)
+    return run(program.prepare, raw)
 
 
 # `lnm.interpret_fixed`: a neuron on a sequence in fixed point, in NumPy integers.
@@ -296,14 +296,8 @@ def run_sequence(
     `sequences` are the inputs (T, N, *), `parameters` those of `prepared_integers`, `start` the
     states (N, *).
     """
-    outputs, trajectory, final, _ = run_steps(
-        program.kernel,
-        lambda values: run(program.kernel, values),
-        lambda type_: np.int64 if isinstance(type_, Bits) else np.bool_,
-        dict(sequences),
-        broadcast_to_neurons(parameters, extent),
-        dict(start),
-    )
+    table = broadcast_to_neurons(parameters, extent)
+    outputs, trajectory, final, _ = run_steps(program.kernel, dict(sequences), table, dict(start))
     return FixedResult(program, outputs, final, trajectory)
 
 

@@ -6,7 +6,7 @@ and sums parameter gradients in float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -27,6 +27,7 @@ from lnm_codegen.ir import kernel as generic
 from lnm_codegen.ir.declarations import Extent, Granularity, Param, State, prepared_granularity
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.nodes import Kernel, Program, Role
+from lnm_codegen.ir.types import Bits
 from lnm_codegen.language.family import require_neuron
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import RealName, SchemeName
@@ -105,14 +106,7 @@ def interpret(
     raw = parameters_of(neuron, params, extent, kind)
     table = broadcast_to_neurons(run(program.prepare, raw, kind), extent)
     start = start_of(neuron, state, shape[1:], kind, raw, extent)
-    outputs, trajectory, final, counts = run_steps(
-        program.forward,
-        lambda values: run(program.forward, values, kind),
-        lambda type_: kind,
-        inputs,
-        table,
-        start,
-    )
+    outputs, trajectory, final, counts = run_steps(program.forward, inputs, table, start, kind)
     grads: Arrays = {}
     if grad_out is not None or grad_state is not None:
         seeds = output_gradients(neuron, tuple(outputs), grad_out, shape, kind)
@@ -141,27 +135,25 @@ def _add_start_gradients(
 
 
 def run_steps(
-    kernel: generic.Kernel[Any, Any],
-    step: Callable[[Mapping[str, Array]], Arrays],
-    dtype_of: Callable[[Any], Any],
-    inputs: Arrays,
-    table: Arrays,
-    start: Arrays,
+    kernel: generic.Kernel[Any, Any], inputs: Arrays, table: Arrays, start: Arrays, kind: Any = None
 ) -> tuple[Arrays, Arrays, Arrays, dict[str, float]]:
-    """Run a kernel, in real numbers or in integers, over a sequence of inputs (T, N, *).
+    """Run a kernel, in real numbers of a type or in integers, over a sequence of inputs (T, N, *).
 
-    `step` evaluates the kernel, `dtype_of` has the NumPy type of an output, `table` the prepared
-    parameters of each neuron of a step, `start` the initial states (N, *).
+    `table` has the prepared parameters of each neuron of a step, `start` the initial states (N, *).
     Return outputs and previous states (T, N, *), final states (N, *), and counts.
     """
     shape = next(iter(inputs.values())).shape
     lanes = (int(np.prod(shape[1:], dtype=int)),)
-    outputs = {v.name: np.zeros(shape, dtype_of(v.type)) for v in kernel.result_vars(Role.OUTPUT)}
+    outputs = {}
+    for var in kernel.result_vars(Role.OUTPUT):
+        dtype = kind or (np.int64 if isinstance(var.type, Bits) else np.bool_)
+        outputs[var.name] = np.zeros(shape, dtype)
     trajectory = {n: np.zeros(shape, v.dtype) for n, v in start.items()}
     counts = dict.fromkeys(kernel.result_names(Role.COUNT), 0.0)
     now: Arrays = {n: v.reshape(-1) for n, v in start.items()}
     for t in range(shape[0]):
-        results = step({**table, **now, **{n: x[t].reshape(-1) for n, x in inputs.items()}})
+        given = {**table, **now, **{n: x[t].reshape(-1) for n, x in inputs.items()}}
+        results = run(kernel, given, kind)
         results = {n: np.broadcast_to(value, lanes) for n, value in results.items()}
         for name in now:
             trajectory[name][t] = now[name].reshape(shape[1:])

@@ -28,7 +28,7 @@ import numpy as np
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.interpret import Array, real_value
+from lnm_codegen.ir.interpret import Array, real_value
 from lnm_codegen.ir.nodes import number_text
 from lnm_codegen.ir.operators import Phase, Role
 from lnm_codegen.ir.types import Bits
@@ -152,7 +152,7 @@ def keeping_formats(lost: Sequence[Lost]) -> dict[str, Bits]:
 
 def needed(
     kernel: fx.Kernel,
-    lost: Sequence[Lost],
+    lost: list[Lost],
     integers: Mapping[str, Array],
     reals: Mapping[str, Array],
     start: Mapping[str, Array],

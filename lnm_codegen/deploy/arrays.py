@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.fixed import MOST_NEURONS, Rtl
 from lnm_codegen.backends.render import render
-from lnm_codegen.compiler.emit import emit
-from lnm_codegen.compiler.formats import format_of
+from lnm_codegen.backends.verilog.backend import NeuronCircuit, circuit_of
+from lnm_codegen.compiler.emit import fixed_model_of
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.deploy.mismatch import LayerCounts, QuantizationMismatch
 from lnm_codegen.deploy.network import (
     LayerTrace,
     Normalisation,
+    float64,
     layer_parameters,
     neuron_layers,
     trace_layers,
@@ -50,7 +51,6 @@ class LayerArray:
     """The circuit of one layer."""
 
     path: str  # path of the layer in the network
-    name: str  # name of the modules and the folder
     spec: FixedSpec
     neurons: int  # neurons of one array
     copies: int  # arrays that hold the layer; 1 unless it has more neurons than an array can hold
@@ -58,17 +58,27 @@ class LayerArray:
     time_steps: int  # T, the ticks of an image
     images: int  # images of the golden vectors
     norm: Normalisation | None  # before the layer
-    source: Source
+    circuit: NeuronCircuit
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        """The content of manifest.json."""
-        return dict(json.loads(self.source.files["manifest.json"]))
+    def name(self) -> str:
+        """Name of the modules and the folder."""
+        return self.circuit.design.name
+
+    @property
+    def source(self) -> Source:
+        """The files of the circuit."""
+        return self.circuit.source
 
     @property
     def input_format(self) -> Fixed:
         """The format of x."""
-        return self.spec[self.manifest["ports"]["inputs"][0]["name"]]
+        return self.spec[self.circuit.design.inputs[0].name]
+
+    @property
+    def initial_states(self) -> dict[str, int]:
+        """The integers with which the states begin."""
+        return {s.name: s.init for s in self.circuit.design.model.states}
 
     @property
     def cycles(self) -> int:
@@ -77,9 +87,9 @@ class LayerArray:
         They are: clear and the cycle after it, T - 1 ticks, the inputs of the last tick, and the
         latency of the last input. Several arrays of one layer run at the same time.
         """
-        form = self.manifest["forms"]["array"]
-        ticks = (self.time_steps - 1) * int(form["tick_cycles"])
-        return 2 + ticks + self.neurons + int(form["latency"])
+        (form,) = self.circuit.forms
+        ticks = (self.time_steps - 1) * dict(form.more)["tick_cycles"]
+        return 2 + ticks + self.neurons + form.latency
 
 
 def arrays_of(
@@ -111,30 +121,25 @@ def module_name(path: str) -> str:
 
 
 def _array(path: str, layer: NeuronLayer, spec: FixedSpec, trace: LayerTrace) -> LayerArray:
-    neuron, name = layer.neuron, module_name(path)
+    neuron = layer.neuron
     per = finest(p.per for p in neuron.params)
     steps, count = trace.x_seq.shape[0], trace.neurons
     channels = int(trace.x_seq.shape[2]) if per == "channel" else 1
     copies = _copies(path, count, channels)
     neurons = count // copies
     images = min(len(trace.x_seq[0]), MAX_IMAGES, max(1, MAX_UPDATES // (steps * neurons)))
-    x = trace.x_seq[:, :images].flatten(2)[..., :neurons].double().cpu().numpy()
-    source = emit(
+    x = float64(trace.x_seq[:, :images].flatten(2)[..., :neurons])
+    on = "memory" if channels > 1 else "constant"
+    model = fixed_model_of(
         neuron,
-        "verilog",
-        name=name,
-        spec=spec,
+        spec,
+        name=module_name(path),
         values=layer_parameters(layer),
-        rtl=Rtl(
-            forms=("array",),
-            neurons=neurons,
-            coefficients="memory" if channels > 1 else "constant",
-        ),
+        rtl=Rtl(forms=("array",), neurons=neurons, coefficients=on),
         stimulus={neuron.inputs[0].name: np.swapaxes(x, 0, 1)},
     )
-    return LayerArray(
-        path, name, spec, neurons, copies, channels, steps, images, trace.norm, source
-    )
+    circuit = circuit_of(model)
+    return LayerArray(path, spec, neurons, copies, channels, steps, images, trace.norm, circuit)
 
 
 def _copies(path: str, count: int, channels: int) -> int:
@@ -165,7 +170,7 @@ def sources_of(
         "title": title,
         "origin": origin,
         "time_steps": arrays[0].time_steps,
-        "rows": tuple(_row(a) for a in arrays),
+        "rows": tuple(map(_row, arrays)),
         "layers": tuple((a.path, _lines(a)) for a in arrays),
     }
     network = {
@@ -204,7 +209,7 @@ def _lines(a: LayerArray) -> tuple[str, ...]:
     lines.append(f"* Coefficients: {held}.")
     starts = (
         f"{name} = {float(a.spec[name].bits.value(integer)):g}"
-        for name, integer in a.manifest["initial_states"].items()
+        for name, integer in a.initial_states.items()
     )
     lines.append(f"* Initial states: {', '.join(starts)}.")
     lines.append(f"* Golden vectors: {a.images} images of {a.time_steps} ticks.")
@@ -233,7 +238,7 @@ def _as_dict(a: LayerArray) -> dict[str, Any]:
             "rounding": "half_up",
         },
         "normalisation": norm,
-        "initial_states": a.manifest["initial_states"],
+        "initial_states": a.initial_states,
         "cycles_per_image": a.cycles,
         "golden_images": a.images,
     }
@@ -268,7 +273,7 @@ class LayerReport:
             "state_memory_bits": self.state_bits * array.neurons * array.copies,
             "coefficient_bits": self.coefficient_bits,
             "operations_per_step": self.operations | {"total": sum(self.operations.values())},
-            "multipliers": array.manifest["forms"]["array"]["multipliers"],
+            "multipliers": array.circuit.forms[0].multipliers,
             "cycles_per_image": array.cycles,
             "firing_rate": counts.rate("fired"),
             "firing_rate_fixed": counts.rate("fired_fixed"),
@@ -318,10 +323,9 @@ def network_report(
         numbers = {word: getattr(found, word) for word in OPERATIONS} | dict(found.functions)
         reports[array.path] = LayerReport(
             array=array,
-            state_bits=sum(port["width"] for port in array.manifest["ports"]["states"]),
+            state_bits=sum(state.bits.width for state in array.circuit.design.model.states),
             coefficient_bits=sum(
-                format_of(c["format"]).width * len(c["integers"])
-                for c in array.manifest["coefficients"]
+                c.bits.width * len(c.integers) for c in array.circuit.design.model.coefficients
             ),
             operations={word: number for word, number in numbers.items() if number},
             counts=mismatch.layers[array.path],

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lnm_codegen.errors import ModelError, UnsupportedError
-from lnm_codegen.ir.fixed.interpret import Array
+from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn.hooks import hooked
@@ -57,10 +57,14 @@ def neuron_layers(network: nn.Module) -> dict[str, NeuronLayer]:
     return found
 
 
+def float64(tensor: Any) -> Array:
+    """Return a tensor as an array of NumPy in float64."""
+    return np.asarray(tensor.detach().double().cpu().numpy())
+
+
 def layer_parameters(layer: NeuronLayer) -> dict[str, Array]:
     """Return the parameters of a layer by name, in float64."""
-    found = values_of(layer).items()
-    return {name: value.detach().to("cpu", torch.float64).numpy() for name, value in found}
+    return {name: float64(value) for name, value in values_of(layer).items()}
 
 
 def layer_like(layer: NeuronLayer, **changed: Any) -> NeuronLayer:
@@ -171,4 +175,4 @@ def folded(name: str, norm: _BatchNorm | NormModule) -> Normalisation | None:
     offset = -norm.running_mean.to(double) * scale
     if norm.weight is not None:
         scale, offset = scale * norm.weight, offset * norm.weight + norm.bias
-    return Normalisation(name, scale.detach().cpu().numpy(), offset.detach().cpu().numpy())
+    return Normalisation(name, float64(scale), float64(offset))

@@ -19,14 +19,19 @@ from lnm_codegen.analysis.interval import Interval
 from lnm_codegen.compiler.arguments import extent_of, parameters_of
 from lnm_codegen.compiler.fixed import integers, prepared_values, program_of
 from lnm_codegen.compiler.interpret import broadcast_to_neurons, interpret
-from lnm_codegen.deploy.network import layer_parameters, neuron_layers, trace_layers
+from lnm_codegen.deploy.network import (
+    float64,
+    layer_parameters,
+    neuron_layers,
+    trace_layers,
+)
 from lnm_codegen.errors import ModelError
-from lnm_codegen.hardware.wordlength.sample import real_nodes, sample_of, sampled_rates
+from lnm_codegen.hardware.wordlength.sample import sample_of, sampled_rates
 from lnm_codegen.hardware.wordlength.search import FormatSearch, PrecisionTarget
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.fixed.quantize import WIDE
+from lnm_codegen.ir.interpret import Array, trace
 from lnm_codegen.ir.types import REAL, Bits, FixedSpec
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
@@ -54,7 +59,7 @@ def recorded_ranges(layer: NeuronLayer, x_seq: Tensor) -> dict[str, Interval]:
     neuron = layer.neuron
     program = program_of(neuron, WIDE)
     kernel = exact(program.kernel)
-    x = x_seq.detach().double().cpu().numpy()
+    x = float64(x_seq)
     values: dict[str, Any] = layer_parameters(layer)
     extent = extent_of(neuron.params, x.shape)
     elements = parameters_of(neuron, values, extent, np.dtype(np.float64))
@@ -64,7 +69,7 @@ def recorded_ranges(layer: NeuronLayer, x_seq: Tensor) -> dict[str, Interval]:
     for t in range(len(x)):
         now = {neuron.inputs[0].name: x[t], **{n: a[t] for n, a in trajectory.items()}}
         step = {n: a.reshape(-1) for n, a in now.items()}
-        found.add(real_nodes(kernel, held | step))
+        found.add(trace(kernel, held | step))
     return found.result()
 
 
@@ -122,8 +127,7 @@ def least_formats(
     for path, layer in neuron_layers(network).items():
         x_seq = traces[path].x_seq
         ranges = recorded_ranges(layer, x_seq)
-        x = x_seq.double().cpu().numpy()
-        sample = sample_of(layer.neuron, x, values=layer_parameters(layer))
+        sample = sample_of(layer.neuron, float64(x_seq), values=layer_parameters(layer))
         own = target_of(layer, x_seq, target)
         if layer.neuron.fire and own is not target:
             on_silent(path, own)
@@ -149,7 +153,7 @@ def target_of(layer: NeuronLayer, x_seq: Tensor, target: PrecisionTarget) -> Pre
 
 def _spikes(layer: NeuronLayer, x_seq: Tensor) -> bool:
     """Report whether a spike occurs in the sample of a search."""
-    neuron, x = layer.neuron, x_seq.double().cpu().numpy()
+    neuron, x = layer.neuron, float64(x_seq)
     if not neuron.fire:
         return False
     return any(sampled_rates(neuron, sample_of(neuron, x, values=layer_parameters(layer))).values())

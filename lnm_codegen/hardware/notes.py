@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.interpret import Array, combined
+from lnm_codegen.ir.interpret import Array, combined
 from lnm_codegen.ir.nodes import number_text
 from lnm_codegen.ir.operators import Role
 

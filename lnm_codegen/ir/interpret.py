@@ -1,4 +1,7 @@
-"""Interpreter of kernels: NumPy, one float type. The reference of every backend."""
+"""Interpreter of kernels in NumPy, the reference of every backend.
+
+Real numbers have one float type, integers 64 bits.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,12 @@ from typing import Any, TypeAlias, assert_never
 
 import numpy as np
 
+from lnm_codegen.ir import kernel as generic
 from lnm_codegen.ir import nodes as ir
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.nodes import BinaryOp, CompareOp, Expr, Fn, Kernel, UnaryOp
+from lnm_codegen.ir.types import Bits, Rounding
 
 Array: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
@@ -27,20 +34,36 @@ _CALL: dict[Fn, Callable[[Any], Any]] = {
 }  # fmt: skip
 
 
-def run(kernel: Kernel, values: Mapping[str, Any], dtype: Any = np.float64) -> dict[str, Array]:
+def run(
+    kernel: generic.Kernel[Any, Any], values: Mapping[str, Any], dtype: Any = np.float64
+) -> dict[str, Array]:
     """Evaluate a kernel elementwise and return an array for each result, by name.
 
     Args:
-        kernel: Any kernel, before or after any pass.
+        kernel: Of real numbers, before or after any pass; or of integers.
         values: An array or number for each input port, by name; they broadcast.
-        dtype: float64 or float32; every operation is rounded to it. A float32 Fma goes through
-            float64, which differs from one rounding in about one case in 2**29.
+        dtype: float64 or float32, of real numbers; every operation is rounded to it. A float32 Fma
+            goes through float64, which differs from one rounding in about one case in 2**29.
     """
-    env: dict[str, Any] = {p.var.name: np.asarray(values[p.var.name], dtype) for p in kernel.inputs}
+    found = trace(kernel, values, dtype)
+    return {p.var.name: found[p.var.name] for p in kernel.results}
+
+
+def trace(
+    kernel: generic.Kernel[Any, Any], values: Mapping[str, Any], dtype: Any = np.float64
+) -> dict[str, Array]:
+    """Evaluate a kernel as `run` does, and return every input and every Let by name."""
+    is_real = isinstance(kernel, Kernel)
+    env: dict[str, Any] = {}
+    for name in (p.var.name for p in kernel.inputs):
+        env[name] = np.asarray(values[name], dtype if is_real else None)
     with np.errstate(all="ignore"):
         for let in kernel.body:
-            env[let.target.name] = evaluate(let.value, env, np.dtype(dtype))
-    return {p.var.name: np.asarray(env[p.var.name]) for p in kernel.results}
+            value = let.value
+            env[let.target.name] = (
+                evaluate(value, env, np.dtype(dtype)) if is_real else integer_value(value, env)
+            )
+    return {name: np.asarray(value) for name, value in env.items()}
 
 
 def evaluate(e: Expr, env: Mapping[str, Any], dtype: np.dtype[Any]) -> Any:
@@ -69,7 +92,8 @@ def evaluate(e: Expr, env: Mapping[str, Any], dtype: np.dtype[Any]) -> Any:
         case ir.Select(cond, then, orelse):
             return np.where(of(cond), of(then), of(orelse)).astype(dtype)
         case ir.Fma(a, b, c):
-            return _fma(of(a), of(b), of(c), dtype)
+            product = np.multiply(of(a), of(b), dtype=np.float64)
+            return np.asarray(np.add(product, of(c), dtype=np.float64), dtype)
         case ir.Call(fn, arg):
             return np.asarray(_CALL[fn](of(arg)), dtype)
         case ir.Spike(arg, _):
@@ -78,12 +102,6 @@ def evaluate(e: Expr, env: Mapping[str, Any], dtype: np.dtype[Any]) -> Any:
             return of(arg)
         case _:
             assert_never(e)
-
-
-def _fma(a: Any, b: Any, c: Any, dtype: np.dtype[Any]) -> Any:
-    wide = np.float64
-    product = np.multiply(a, b, dtype=wide)
-    return np.asarray(np.add(product, c, dtype=wide), dtype)
 
 
 def rounded(value: Fraction, dtype: Any) -> Any:
@@ -109,3 +127,92 @@ def _exact(x: Any) -> Fraction:
     if np.isfinite(x):
         return Fraction(float(x))
     return Fraction(2) ** int(np.finfo(x.dtype).maxexp) * (1 if x > 0 else -1)
+
+
+# Integers of fixed-point kernels, and the same kernels in real numbers.
+
+
+Exact: TypeAlias = (
+    fx.Negate | fx.Sum | fx.Product | fx.Compare | fx.Not | fx.Both | fx.Either | fx.Select
+)
+"""Nodes that mean the same for integers and for real numbers: no scale, rounding or limit."""
+
+
+def integer_value(e: fx.Expr, env: Mapping[str, Any]) -> Any:
+    """Return the value of `e` in integers, with Vars from `env`."""
+
+    def of(child: fx.Expr) -> Any:
+        return integer_value(child, env)
+
+    match e:
+        case fx.Const(integer, _, _):
+            return np.int64(integer)
+        case fx.Var(name, type_):
+            return np.asarray(env[name], np.int64 if isinstance(type_, Bits) else np.bool_)
+        case fx.Shift(arg, places):
+            return of(arg) << np.int64(places)
+        case fx.Round(arg, places, rounding):
+            return without_places(of(arg), places, rounding)
+        case fx.Saturate(arg, width):
+            most = np.int64((1 << (width - 1)) - 1)
+            return np.minimum(np.maximum(of(arg), ~most), most)  # np.clip takes long for a number
+        case _:
+            return combined(e, of)
+
+
+def combined(e: Exact, of: Callable[[fx.Expr], Any]) -> Any:
+    """Return the value of a node whose operands `of` evaluates, as integers or real numbers."""
+    match e:
+        case fx.Negate(arg):
+            return -of(arg)
+        case fx.Sum(op, lhs, rhs):
+            return of(lhs) + of(rhs) if op is SumOp.ADD else of(lhs) - of(rhs)
+        case fx.Product(lhs, rhs):
+            return of(lhs) * of(rhs)
+        case fx.Compare(compare, lhs, rhs):
+            return COMPARE[compare](of(lhs), of(rhs))
+        case fx.Not(arg):
+            return np.logical_not(of(arg))
+        case fx.Both(lhs, rhs):
+            return np.logical_and(of(lhs), of(rhs))
+        case fx.Either(lhs, rhs):
+            return np.logical_or(of(lhs), of(rhs))
+        case fx.Select(cond, then, orelse):
+            return np.where(of(cond), of(then), of(orelse))
+        case _:
+            assert_never(e)
+
+
+def real_value(e: fx.Expr, env: Mapping[str, Any], constant: Callable[[fx.Const], Any]) -> Any:
+    """Return the value of `e` in real numbers: a Saturate limits it, a Round changes nothing."""
+
+    def of(child: fx.Expr) -> Any:
+        return real_value(child, env, constant)
+
+    match e:
+        case fx.Const():
+            return constant(e)
+        case fx.Var(name, _):
+            return env[name]
+        case fx.Shift(arg, _) | fx.Round(arg, _, _):
+            return of(arg)
+        case fx.Saturate(arg, _):
+            low, high = fx.bits_of(e).interval
+            return np.minimum(np.maximum(of(arg), float(low)), float(high))
+        case _:
+            return combined(e, of)
+
+
+def without_places(value: Any, places: int, rounding: Rounding) -> Any:
+    """Return `value` without its last `places` bits."""
+    half = np.int64(1 << (places - 1))
+    match rounding:
+        case Rounding.TRUNCATE:
+            return value >> np.int64(places)
+        case Rounding.HALF_UP:
+            return (value + half) >> np.int64(places)
+        case Rounding.CONVERGENT:  # half up, except that a tie rounds down to an even integer
+            even = (value >> np.int64(places)) & 1
+            return (value + half - 1 + even) >> np.int64(places)
+        case _:
+            assert_never(rounding)

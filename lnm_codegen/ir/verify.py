@@ -1,18 +1,20 @@
-"""Rules of a well-formed kernel and program."""
+"""Rules of well-formed kernels, of real numbers and of integers, and of a program."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import kernel as generic
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.kernel import E, V, variables
-from lnm_codegen.ir.nodes import Expr, Kernel, Program, Role
-from lnm_codegen.ir.types import BOOL, REAL, Type
+from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.kernel import E, K, V, variables
+from lnm_codegen.ir.nodes import Expr, Program, Role
+from lnm_codegen.ir.types import BOOL, MOST_BITS, REAL, Bits, Type
 
 
-def verify(kernel: Kernel) -> Kernel:
+def verify(kernel: K) -> K:
     """Return `kernel` if it is well formed.
 
     Raises:
@@ -23,9 +25,13 @@ def verify(kernel: Kernel) -> Kernel:
     return kernel
 
 
-def faults(kernel: Kernel) -> Iterator[str]:
+def faults(kernel: generic.Kernel[Any, Any]) -> Iterator[str]:
     """Yield the faults of a kernel; later ones may follow from earlier ones."""
-    return kernel_faults(kernel, _value_faults, ir.type_of)
+    if isinstance(kernel, fx.Kernel):
+        yield from _kernel_faults(kernel, _integer_faults, fx.type_of)
+        yield from _state_faults(kernel)
+    else:
+        yield from _kernel_faults(kernel, _real_faults, ir.type_of)
 
 
 def verify_program(program: Program) -> Program:
@@ -51,7 +57,7 @@ def verify_program(program: Program) -> Program:
     return program
 
 
-def kernel_faults(
+def _kernel_faults(
     kernel: generic.Kernel[E, V],
     value_faults: Callable[[E], Iterable[str]],
     type_of: Callable[[E], object],
@@ -80,7 +86,7 @@ def kernel_faults(
             yield f"the result {port.var.name!r} is never bound"
 
 
-def _value_faults(value: Expr) -> Iterator[str]:
+def _real_faults(value: Expr) -> Iterator[str]:
     if isinstance(value, ir.Spike):
         if not ir.variables(value.slope) <= ir.variables(value.arg):
             yield "has a slope that reads more than its argument"
@@ -102,3 +108,51 @@ def _operand_types(e: Expr) -> list[tuple[Expr, Type]]:
             return [(arg, ir.type_of(arg))]
         case _:
             return [(child, REAL) for child in ir.children(e)]
+
+
+def _integer_faults(value: fx.Expr) -> Iterator[str]:
+    for node in reversed(list(fx.walk(value))):  # operands first: their types are sound
+        yield from _node_faults(node)
+
+
+def _state_faults(kernel: fx.Kernel) -> Iterator[str]:
+    """Yield a fault unless each state leaves in its own format."""
+    before = [(f"{v.name}_next", v.type) for v in kernel.input_vars(Role.STATE)]
+    after = [(v.name, v.type) for v in kernel.result_vars(Role.STATE)]
+    if before != after:
+        found, expected = (
+            ", ".join(f"{n} of {t}" for n, t in ports) or "none" for ports in (after, before)
+        )
+        yield f"the states that leave it are {found}; expected {expected}"
+
+
+def _node_faults(node: fx.Expr) -> Iterator[str]:
+    """Yield faults of a node: points that differ, misplaced conditions, widths out of range."""
+    types = [fx.type_of(child) for child in fx.children(node)]
+    kind = type(node).__name__
+    match node:
+        case fx.Sum() | fx.Compare() | fx.Select():
+            numbers = types[-2:]
+            points = {t.frac for t in numbers if isinstance(t, Bits)}
+            if len(points) != 1 or BOOL in numbers:
+                yield f"has a {kind} whose points differ"
+                return
+            if isinstance(node, fx.Select) and types[0] is not BOOL:
+                yield "selects by a number"
+        case fx.Not() | fx.Both() | fx.Either():
+            if set(types) != {BOOL}:
+                yield f"has a {kind} of numbers"
+        case _:
+            if BOOL in types:
+                yield f"has a condition in a {kind}"
+                return
+    if isinstance(node, fx.Round | fx.Shift) and node.places < 1:
+        yield "shifts by no place"
+    if isinstance(node, fx.Const):
+        if node.bits.nearest(node.real) != node.integer:
+            yield f"has a constant {node.integer}:{node.bits} that is not {node.real} rounded"
+        if not node.bits.holds(node.integer):
+            yield f"has a constant {node.integer} that does not fit {node.bits}"
+    own = fx.type_of(node)
+    if isinstance(own, Bits) and not (1 <= own.width <= MOST_BITS and own.frac >= 0):
+        yield f"has a number of {own.width} bits, {own.frac} of them a fraction"

@@ -11,7 +11,7 @@ from lnm_codegen.analysis import error_bounds, prepared_parameters
 from lnm_codegen.analysis.exact import exact
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.interpret import trace as trace_fixed
+from lnm_codegen.ir.interpret import trace as trace_fixed
 from lnm_codegen.ir.kernel import walk
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import BOOL, Bits

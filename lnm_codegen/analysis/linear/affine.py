@@ -15,16 +15,14 @@ from sympy.solvers.solveset import NonlinearError
 from lnm_codegen.analysis.charge import (
     moves,
     potential_of,
-    readable_inputs,
     substituted,
     unclamped,
     without_spikes,
 )
-from lnm_codegen.analysis.linear.step import Values, kernels_of
+from lnm_codegen.analysis.linear.step import Values, kernels_of, probe
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.declarations import Param, State
-from lnm_codegen.ir.interpret import Array, run
-from lnm_codegen.ir.names import Names
+from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.binding import read_by, rebound
 from lnm_codegen.language.functions import Where, as_expr, attached, min, replaced, sigmoid
 from lnm_codegen.language.neuron import Neuron
@@ -69,16 +67,11 @@ class Membrane:
 
         They are those of the head of this module, and `start`, the initial v, and `current_start`.
         """
-        names = Names({s.name for s in self.neuron.symbols})
-        keys = {names.fresh("value"): key for key in self.coefficients}
-        output = {name: self.coefficients[key] for name, key in keys.items()}
-        (x,) = readable_inputs(self.neuron)
-        held: dict[str, Any] = {names.fresh("seen"): x}  # so that the neuron reads something
-        reader = Neuron(charge={s: s for s in self.neuron.states}, output=output | held)
-        kernels = kernels_of(reader, params, rows)
-        given = {s.name: 0.0 for s in (*reader.states, *reader.inputs)}
-        found = run(kernels.program.forward, {**kernels.table, **given})
-        return {key: np.broadcast_to(np.asarray(found[n]), (rows,)) for n, key in keys.items()}
+        reader = probe(self.neuron, (("value", e) for e in self.coefficients.values()))
+        found = kernels_of(reader, params, rows).run(np.zeros((len(reader.states), rows)))
+        values = (found[name] for name, _ in reader.output)
+        pairs = zip(self.coefficients, values, strict=False)
+        return {key: np.broadcast_to(value, (rows,)) for key, value in pairs}
 
 
 def membrane_of(neuron: Neuron, *, loose: bool = False) -> Membrane:

@@ -8,8 +8,8 @@ without spikes; its backward kernel gives the Jacobian. An array of states has t
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from keyword import iskeyword
 from typing import Any, TypeAlias, cast
@@ -24,7 +24,7 @@ from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.declarations import Extent, State
 from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.names import Names
-from lnm_codegen.ir.nodes import Program
+from lnm_codegen.ir.nodes import Program, Role
 from lnm_codegen.language.binding import read_by, rebound
 from lnm_codegen.language.functions import attached
 from lnm_codegen.language.neuron import Neuron
@@ -38,14 +38,51 @@ Inputs: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class RowKernels:
-    """A neuron's program and its prepared parameters, an array (R,) each."""
+    """A neuron's program with R parameter sets: prepared parameters, an array (R,) each."""
 
+    neuron: Neuron
     program: Program
     table: dict[str, Array]
 
     def select(self, rows: Array) -> RowKernels:
         """Return those of these parameter sets."""
-        return RowKernels(self.program, {n: v[rows] for n, v in self.table.items()})
+        return replace(self, table={n: v[rows] for n, v in self.table.items()})
+
+    def run(self, states: Array, x: Inputs | None = None) -> dict[str, Array]:
+        """Return the results of a step by name; an input that `x` lacks is 0."""
+        return run(self.program.forward, self._given(states, x))
+
+    def gradient(self, states: Array, result: str, x: Inputs | None = None) -> dict[str, Array]:
+        """Return the derivatives of an output or a new state, by state and input."""
+        backward = self.program.backward
+        seeds = dict.fromkeys(backward.input_names(Role.GRAD), 0.0) | {f"grad_{result}": 1.0}
+        found = run(backward, {**self._given(states, x), **seeds})
+        names = (s.name for s in (*self.neuron.states, *self.neuron.inputs))
+        return {n: np.broadcast_to(found[f"grad_{n}"], states.shape[1:]) for n in names}
+
+    def jacobian(self, states: Array, x: Inputs | None = None) -> tuple[Array, Array]:
+        """Return derivatives of the new states: by state (*, R, n, n), by input (*, R, n, m)."""
+        names = [s.name for s in self.neuron.states]
+        rows = [self.gradient(states, f"{name}_next", x).values() for name in names]
+        whole = np.stack([np.stack([*row], -1) for row in rows], -2)
+        return whole[..., : len(names)], whole[..., len(names) :]
+
+    def _given(self, states: Array, x: Inputs | None) -> dict[str, Any]:
+        inputs = {s.name: 0.0 for s in self.neuron.inputs} | dict(x or {})
+        names = (s.name for s in self.neuron.states)
+        return {**self.table, **dict(zip(names, states, strict=True)), **inputs}
+
+
+def probe(neuron: Neuron, outputs: Iterable[tuple[str, Any]], **parts: Any) -> Neuron:
+    """Return a neuron that keeps its states, or with other `parts`, and reads every input.
+
+    `outputs` are pairs of a wanted name and an expression; further outputs follow.
+    """
+    names = Names({s.name for s in (*neuron.symbols, *(spike for spike, _ in neuron.fire))})
+    seen = (("seen", x) for x in readable_inputs(neuron))
+    output = {names.fresh(name): e for name, e in (*outputs, *seen)}
+    charge: dict[Any, Any] = {s: s for s in neuron.states} | parts.pop("charge", {})
+    return Neuron(charge=charge, output=output, **parts)
 
 
 @lru_cache(maxsize=256)
@@ -77,12 +114,9 @@ def resets_silently(neuron: Neuron) -> bool:
 
 @lru_cache(maxsize=256)
 def _fire_neuron(neuron: Neuron) -> Neuron:
-    """Return the neuron that keeps its states; its outputs are the z of each spike, and inputs."""
-    names = Names({s.name for s in neuron.symbols})
+    """Return the neuron that keeps its states; its first outputs are the z of each spike."""
     own = dict(neuron.bindings)
-    output: dict[str, Any] = {names.fresh("z"): rebound(z, attached, own) for _, z in neuron.fire}
-    output |= {names.fresh("seen"): x for x in readable_inputs(neuron)}
-    return Neuron(charge={s: s for s in neuron.states}, output=output, name="fire")
+    return probe(neuron, (("z", rebound(z, attached, own)) for _, z in neuron.fire), name="fire")
 
 
 @lru_cache(maxsize=256)
@@ -107,9 +141,8 @@ def kernels_of(neuron: Neuron, values: Values, rows: int) -> RowKernels:
     program = lower(apart)
     raw = parameters_of(apart, given, Extent(1, rows, 1), np.dtype("float64"))
     found = run(program.prepare, raw)
-    return RowKernels(
-        program, {n: np.broadcast_to(v.reshape(-1), (rows,)) for n, v in found.items()}
-    )
+    table = {n: np.broadcast_to(v.reshape(-1), (rows,)) for n, v in found.items()}
+    return RowKernels(apart, program, table)
 
 
 def initial_states(neuron: Neuron, values: Values, rows: int) -> Array:
@@ -145,7 +178,6 @@ class StepMap:
         self.neuron, self.rows = neuron, rows
         self.states = tuple(s.name for s in neuron.states)
         self.inputs = tuple(s.name for s in neuron.inputs)
-        self._seeds = {f"grad_{n}": 0.0 for n, _ in silent.output}
         self._outputs = tuple(n for n, _ in silent.output)[: len(neuron.fire)]
         watched, self._charged, self._fired = _watched_neuron(neuron)
         self._silent = kernels_of(silent, given, rows)
@@ -167,7 +199,7 @@ class StepMap:
 
     def next(self, states: Array, x: Inputs | None = None) -> Array:
         """Return F(s, x), (n, *, R); an input that `x` lacks is 0."""
-        found = run(self._silent.program.forward, self._values(self._silent, states, x))
+        found = self._silent.run(states, x)
         return self._stacked([found[f"{n}_next"] for n in self.states], states)
 
     def margin(self, states: Array, x: Inputs | None = None) -> Array:
@@ -177,7 +209,7 @@ class StepMap:
         """
         if not self.neuron.fire:
             return np.full(states.shape[1:], -np.inf)
-        found = run(self._silent.program.forward, self._values(self._silent, states, x))
+        found = self._silent.run(states, x)
         return np.asarray(self._stacked([found[n] for n in self._outputs], states).max(0))
 
     def fire(self, states: Array, x: Inputs | None = None) -> tuple[Array, Array, Array]:
@@ -185,7 +217,7 @@ class StepMap:
 
         The states are (n, *, R), the spikes (*, R): True where any spike fires.
         """
-        found = run(self._whole.program.forward, self._values(self._whole, states, x))
+        found = self._whole.run(states, x)
         after = self._stacked([found[f"{n}_next"] for n in self.states], states)
         spikes = np.zeros(states.shape[1:], bool)
         for name in self._fired:
@@ -194,18 +226,7 @@ class StepMap:
 
     def jacobian(self, states: Array, x: Inputs | None = None) -> tuple[Array, Array]:
         """Return dF/ds, (*, R, n, n), and dF/dx, (*, R, n, m), at s and x."""
-        given = self._values(self._silent, states, x) | self._seeds
-        count = len(self.states)
-        by_state = np.zeros((*states.shape[1:], count, count))
-        by_input = np.zeros((*states.shape[1:], count, len(self.inputs)))
-        for i, own in enumerate(self.states):
-            seeds = {f"grad_{n}_next": float(n == own) for n in self.states}
-            found = run(self._silent.program.backward, given | seeds)
-            for j, name in enumerate(self.states):
-                by_state[..., i, j] = found[f"grad_{name}"]
-            for j, name in enumerate(self.inputs):
-                by_input[..., i, j] = found[f"grad_{name}"]
-        return by_state, by_input
+        return self._silent.jacobian(states, x)
 
     def scale(self) -> Array:
         """Return the distance of the initial states to the threshold, (R,).
@@ -213,7 +234,7 @@ class StepMap:
         It is |z| there, of the nearest of several spikes; 1 where that is 0 or not finite, or
         without spikes.
         """
-        found = run(self._fire.program.forward, self._values(self._fire, self.start(), None))
+        found = self._fire.run(self.start())
         each = [np.abs(found[n]) for n in self._outputs] if self.neuron.fire else []
         distance = np.min(self._stacked(each, self.start()), axis=0) if each else np.zeros(1)
         usable = np.isfinite(distance) & (distance > 0)
@@ -228,7 +249,7 @@ class StepMap:
         places = self.start()[:, None] + np.zeros((1, 4, 1))
         v = places[self.states.index(potential_of(self.neuron).name)]
         v += np.arange(-1.0, 3.0)[:, None] * self.scale()
-        found = run(self._fire.program.forward, self._values(self._fire, places, None))
+        found = self._fire.run(places)
         lowest = np.full(self.rows, np.inf)
         for z in (np.broadcast_to(found[n], v.shape) for n in self._outputs):
             near = np.abs(z).argmin(0)[None]
@@ -240,10 +261,6 @@ class StepMap:
             is_line = (bend <= 1e-9 * np.abs(z).max(0)) & (slope > 0)
             lowest = np.where(is_line, np.fmin(level, lowest), lowest)
         return np.where(np.isfinite(lowest), lowest, np.nan)
-
-    def _values(self, kernels: RowKernels, states: Array, x: Inputs | None) -> dict[str, Any]:
-        inputs = dict.fromkeys(self.inputs, 0.0) | dict(x or {})
-        return {**kernels.table, **dict(zip(self.states, states, strict=True)), **inputs}
 
     def _stacked(self, arrays: Sequence[Array], states: Array) -> Array:
         return np.stack([np.broadcast_to(a, states.shape[1:]) for a in arrays])

@@ -14,15 +14,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from lnm_codegen.analysis.charge import potential_of, readable_inputs
+from lnm_codegen.analysis.charge import potential_of
 from lnm_codegen.analysis.linear.modes import EDGE, eigenvalues, is_real
-from lnm_codegen.analysis.linear.step import RowKernels, Values, initial_states, kernels_of
-from lnm_codegen.ir.interpret import Array, run
-from lnm_codegen.ir.names import Names
+from lnm_codegen.analysis.linear.step import (
+    RowKernels,
+    Values,
+    initial_states,
+    kernels_of,
+    probe,
+)
+from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.binding import rebound
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Z
@@ -51,10 +55,10 @@ def threshold_gradient(
     """Return the factor of gradients at the threshold; arguments and errors as of `reset_gain`."""
     if not neuron.fire or not neuron.states:
         return ThresholdGradient()
-    charge = probe_of(_charge_neuron(neuron), values, rows)
+    charge = kernels_of(_charge_neuron(neuron), values or {}, rows)
     found = []
     for near, silent, whole in reset_jacobians(neuron, values, rows):
-        a = charge.jacobian(near)
+        a, _ = charge.jacobian(near)
         with np.errstate(invalid="ignore", over="ignore"):
             silent, whole = silent @ a, whole @ a
         detached = _largest(silent)
@@ -97,12 +101,9 @@ def _largest(matrices: Array) -> Array:
 @lru_cache(maxsize=256)
 def _charge_neuron(neuron: Neuron) -> Neuron:
     """Return the neuron of the charge alone."""
-    names, own = Names({s.name for s in neuron.symbols}), dict(neuron.bindings)
+    own = dict(neuron.bindings)
     charged = {s: rebound(e, lambda e: e, own) for s, e in neuron.charge}
-    output: dict[str, Any] = {names.fresh("out"): neuron.states[0]}
-    output |= {names.fresh("seen"): x for x in readable_inputs(neuron)}
-    charge: dict[Any, Any] = {s: s for s in neuron.states} | charged
-    return Neuron(charge=charge, output=output, name="charge")
+    return probe(neuron, [("out", neuron.states[0])], charge=charged, name="charge")
 
 
 # Gain of the gradient through the reset at the threshold.
@@ -150,41 +151,6 @@ def reset_gain(neuron: Neuron, values: Values | None = None, rows: int = 1) -> A
     return np.asarray(np.where(np.isfinite(gains), gains, 0.0).max(0))
 
 
-@dataclass(frozen=True)
-class Probe:
-    """A neuron whose derivatives are taken at states (n, R), without input."""
-
-    neuron: Neuron
-    kernels: RowKernels
-
-    def value(self, point: Array, output: str) -> Array:
-        """Return an output, (R,)."""
-        found = run(self.kernels.program.forward, self._values(point))
-        return np.broadcast_to(found[output], point.shape[1:])
-
-    def gradient(self, point: Array, output: str) -> Array:
-        """Return the derivatives of an output or a new state by the states, (n, R)."""
-        backward = self.kernels.program.backward
-        given: dict[str, Any] = dict.fromkeys((p.var.name for p in backward.inputs), 0.0)
-        found = run(backward, {**given, **self._values(point), f"grad_{output}": 1.0})
-        grads = (found[f"grad_{s.name}"] for s in self.neuron.states)
-        return np.array([np.broadcast_to(grad, point.shape[1:]) for grad in grads])
-
-    def jacobian(self, point: Array) -> Array:
-        """Return the derivatives of the new states by the states, (R, n, n)."""
-        rows = [self.gradient(point, f"{s.name}_next") for s in self.neuron.states]
-        return np.moveaxis(np.array(rows), -1, 0)
-
-    def _values(self, point: Array) -> dict[str, Any]:
-        states = {s.name: v for s, v in zip(self.neuron.states, point, strict=True)}
-        return {**self.kernels.table, **states, **{s.name: 0.0 for s in self.neuron.inputs}}
-
-
-def probe_of(neuron: Neuron, values: Values | None, rows: int) -> Probe:
-    """Return the probe of a neuron with R parameter sets."""
-    return Probe(neuron, kernels_of(neuron, values or {}, rows))
-
-
 def reset_jacobians(
     neuron: Neuron, values: Values | None, rows: int
 ) -> list[tuple[Array, Array, Array]]:
@@ -193,18 +159,20 @@ def reset_jacobians(
     These are the Jacobians of the reset there, with spikes that have no derivative and with
     surrogates.
     """
-    kept, names = _reset_neuron(neuron)
-    whole = probe_of(kept, values, rows)
-    detached = probe_of(kept.with_detach_reset(True), values, rows)
+    kept = _reset_neuron(neuron)
+    whole = kernels_of(kept, values or {}, rows)
+    detached = kernels_of(kept.with_detach_reset(True), values or {}, rows)
     at = initial_states(neuron, values or {}, rows)
+    names = [name for name, _ in kept.output][: len(kept.fire)]
     points = [_below_threshold(whole, potential_of(neuron), name, at) for name in names]
-    return [(near, detached.jacobian(near), whole.jacobian(near)) for near in points]
+    return [(near, detached.jacobian(near)[0], whole.jacobian(near)[0]) for near in points]
 
 
-def _below_threshold(probe: Probe, potential: Declared, z: str, at: Array) -> Array:
+def _below_threshold(kernels: RowKernels, potential: Declared, z: str, at: Array) -> Array:
     """Return states a little below the threshold of the spike whose z is an output."""
-    value, slope = probe.value(at, z), probe.gradient(at, z)
-    own = probe.neuron.states.index(potential)
+    value, slopes = kernels.run(at)[z], kernels.gradient(at, z)
+    slope = np.array([slopes[s.name] for s in kernels.neuron.states])
+    own = [s.name for s in kernels.neuron.states].index(potential.name)
     direction = np.where(slope[own] != 0, np.arange(len(at))[:, None] == own, slope)
     rise = (direction * slope).sum(0)
     below = _BELOW * np.maximum(np.abs(value), 1e-3)
@@ -212,25 +180,17 @@ def _below_threshold(probe: Probe, potential: Declared, z: str, at: Array) -> Ar
 
 
 @lru_cache(maxsize=256)
-def _reset_neuron(neuron: Neuron) -> tuple[Neuron, tuple[str, ...]]:
-    """Return the neuron whose charge keeps the states, and its outputs: the z of each spike."""
-    names = Names({s.name for s in neuron.symbols} | {s.name for s, _ in neuron.fire})
-    own = dict(neuron.bindings)
-
-    def bound(pairs: Any) -> dict[Any, Any]:
-        return {s: rebound(e, lambda e: e, own) for s, e in pairs}
-
-    fire = bound(neuron.fire)
-    output: dict[str, Any] = {names.fresh("z"): z for z in fire.values()}
-    spikes = tuple(output)
-    output |= {names.fresh("seen"): x for x in readable_inputs(neuron)}
-    slopes = dict(neuron.surrogates)
-    kept = Neuron(
-        charge={s: s for s in neuron.states},
+def _reset_neuron(neuron: Neuron) -> Neuron:
+    """Return the neuron whose charge keeps the states; its first outputs are the z of spikes."""
+    own, slopes = dict(neuron.bindings), dict(neuron.surrogates)
+    fire, reset = (
+        {s: rebound(e, lambda e: e, own) for s, e in pairs} for pairs in (neuron.fire, neuron.reset)
+    )
+    return probe(
+        neuron,
+        [("z", z) for z in fire.values()],
         fire=fire,
-        reset=bound(neuron.reset),
-        output=output,
-        surrogate={spike: slopes[spike.name] for spike, _ in neuron.fire},
+        reset=reset,
+        surrogate={spike: slopes[spike.name] for spike in fire},
         name="reset",
     )
-    return kept, spikes

@@ -17,7 +17,7 @@ from lnm_codegen.backends.verilog.design import CircuitDesign
 from lnm_codegen.backends.verilog.expr import declared, hex_text, literal, width_of
 from lnm_codegen.backends.verilog.module import connected, declarations, named, same_names
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.interpret import Array, run
+from lnm_codegen.ir.interpret import Array, run
 from lnm_codegen.ir.types import Bits
 
 SEED = 1

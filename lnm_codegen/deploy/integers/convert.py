@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -30,11 +29,10 @@ from lnm_codegen.deploy.integers.real import (
     integer_weights,
     real_stages,
 )
-from lnm_codegen.deploy.network import LayerTrace, layer_parameters, trace_layers
+from lnm_codegen.deploy.network import LayerTrace, float64, layer_parameters, trace_layers
 from lnm_codegen.deploy.ranges import constants_of, recorded_ranges
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.hardware.notes import rounded_note, zero_note
-from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import (
     SPIKES,
@@ -43,8 +41,6 @@ from lnm_codegen.ir.network.nodes import (
     Integers,
     NeuronStage,
     Shape,
-    output_shape,
-    output_values,
     values_of_bits,
 )
 from lnm_codegen.ir.network.verify import require_network
@@ -207,13 +203,12 @@ def whole_bits(
     remedy = "Scale its input and its thresholds down. `lnm deploy` also takes a wider --format."
     _holding(f"{stage.name}, {x}", bits[x], width, remedy)
     whole = min(width, max(1, *bits.values()))
-    while whole < width and not _fit(constants, Bits(width, min(width - whole, fraction))):
+    while whole < width:
+        form = Bits(width, min(width - whole, fraction))
+        if all(form.holds(form.nearest(value)) for value in constants):
+            break
         whole += 1
     return whole
-
-
-def _fit(values: Iterable[Fraction], bits: Bits) -> bool:
-    return all(bits.holds(bits.nearest(value)) for value in values)
 
 
 def input_format(samples: Tensor, width: int) -> Bits | None:
@@ -267,7 +262,8 @@ def integer_network(real: RealNetwork, formats: NetworkFormats) -> IntegerNetwor
         if isinstance(stage, RealWeights):
             form = formats.weights[stage.name]
             if isinstance(after, RealNeurons):
-                made = integer_weights(stage, form, values, _input_bits(after, formats))
+                output = formats.neurons[after.name][after.layer.neuron.inputs[0].name].bits
+                made = integer_weights(stage, form, values, output)
             else:
                 made = integer_readout(stage, form, values)
         elif isinstance(stage, RealNeurons):
@@ -277,7 +273,7 @@ def integer_network(real: RealNetwork, formats: NetworkFormats) -> IntegerNetwor
         else:
             made = stage
         stages.append(made)
-        shape, values = output_shape(made, shape), output_values(made, values)
+        shape, values = made.output_shape(shape), made.output_values(values)
     network = IntegerNetwork(
         name=real.name,
         time_steps=real.time_steps,
@@ -310,10 +306,6 @@ def default_network(
     forms = {stage.name: weights for stage in real.weights}
     formats = NetworkFormats(input_format(samples, INPUT_BITS), forms, neurons)
     return integer_network(real, formats)
-
-
-def _input_bits(neurons: RealNeurons, formats: NetworkFormats) -> Bits:
-    return formats.neurons[neurons.name][neurons.layer.neuron.inputs[0].name].bits
 
 
 def integer_samples(network: IntegerNetwork, x: Any) -> Integers:
@@ -381,11 +373,7 @@ def _needed(stage: RealNeurons, spec: FixedSpec, x_seq: Tensor) -> tuple[list[Lo
     """Return the numbers that neurons need and that round to 0, on recorded inputs."""
     neuron, values = stage.layer.neuron, layer_parameters(stage.layer)
     own = fixed_neuron(neuron, program_of(neuron, spec), values, x_seq.shape[2:])
-    return own.needed({neuron.inputs[0].name: _float64(x_seq.flatten(2))})
-
-
-def _float64(x: Tensor) -> Array:
-    return np.asarray(x.detach().double().cpu().numpy())
+    return own.needed({neuron.inputs[0].name: float64(x_seq.flatten(2))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,7 +413,7 @@ def differing(stage: RealNeurons, spec: FixedSpec, x_seq: Tensor) -> Differing:
     neuron = stage.layer.neuron
     values: dict[str, Any] = layer_parameters(stage.layer)
     count = max(1, MOST_OUTPUTS // max(x_seq[:, :1].numel(), 1))
-    x = _float64(x_seq[:, :count])
+    x = float64(x_seq[:, :count])
     exact = interpret(neuron, x, **values).out
     found = interpret_fixed(neuron, x, spec=spec, **values).out
     are_spikes = emits_spikes(neuron)

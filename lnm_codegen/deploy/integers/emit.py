@@ -21,7 +21,7 @@ from lnm_codegen.compiler.formats import spec_line
 from lnm_codegen.deploy.integers.convert import integer_samples
 from lnm_codegen.deploy.network import neuron_layers
 from lnm_codegen.errors import ModelError
-from lnm_codegen.ir.fixed.interpret import Array
+from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.network.exchange import network_files
 from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
 from lnm_codegen.ir.network.nodes import (

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import floor, frexp, log2
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lnm_codegen.deploy.network import Normalisation, folded
+from lnm_codegen.deploy.network import Normalisation, float64, folded
 from lnm_codegen.errors import ModelError, UnsupportedError
-from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.fixed.nodes import Span
+from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.network.nodes import (
     FlattenStage,
     PoolStage,
@@ -100,7 +100,10 @@ def real_stages(chain: Chain, sample: Shape) -> tuple[Shape, tuple[RealStage, ..
                 found[-1:] = [_normalised(name, last, _folded(name, module))]
             case NeuronLayer():
                 if isinstance(module, NormNeuron):
-                    found[-1:] = [_normalised(name, last, _norm_of(name, module))]
+                    if module.shortcut or module.norm == "affine":
+                        problem = "a normalisation with a shortcut, or without statistics"
+                        raise _refused(name, problem)
+                    found[-1:] = [_normalised(name, last, _folded(name, module.normalisation))]
                 _require_weights(name, "neurons", found[-1] if found else None)
                 found.append(RealNeurons(name, module))
             case nn.MaxPool2d() | nn.AvgPool2d():
@@ -135,8 +138,8 @@ def _require_weights(name: str, subject: str, last: RealStage | None) -> RealWei
 
 
 def _weights(name: str, module: nn.Linear | nn.Conv2d) -> RealWeights:
-    weight = _finite(name, "weight", _float64(module.weight))
-    bias = np.zeros(len(weight)) if module.bias is None else _float64(module.bias)
+    weight = _finite(name, "weight", float64(module.weight))
+    bias = np.zeros(len(weight)) if module.bias is None else float64(module.bias)
     _finite(name, "bias", bias)
     if isinstance(module, nn.Linear):
         return RealWeights(name, "linear", weight, bias)
@@ -153,10 +156,6 @@ def _weights(name: str, module: nn.Linear | nn.Conv2d) -> RealWeights:
         accepted = "one group, no dilation, one stride, one padding with zeros"
         raise UnsupportedError(f"network: {name}", problem, accepted)
     return RealWeights(name, "conv", weight, bias, module.stride[0], int(padding[0]))
-
-
-def _float64(tensor: Any) -> Array:
-    return np.asarray(tensor.detach().double().cpu().numpy())
 
 
 def _finite(name: str, word: str, numbers: Array) -> Array:
@@ -186,18 +185,12 @@ def _normalised(name: str, last: RealStage | None, norm: Normalisation | None) -
     return replace(last, weight=last.weight * scale, bias=last.bias * norm.scale + norm.offset)
 
 
-def _norm_of(name: str, layer: NormNeuron) -> Normalisation | None:
-    if layer.shortcut or layer.norm == "affine":
-        raise _refused(name, "a normalisation with a shortcut, or without statistics")
-    return _folded(name, layer.normalisation)
-
-
 def _folded(name: str, norm: _BatchNorm | NormModule) -> Normalisation | None:
     """Return scale and offset of a normalisation, or raise ModelError unless all are finite."""
     for word in ("weight", "bias", "running_mean", "running_var"):
         numbers = getattr(norm, word)
         if numbers is not None:
-            _finite(name, word, _float64(numbers))
+            _finite(name, word, float64(numbers))
     return folded(name, norm)
 
 
@@ -303,12 +296,12 @@ def _scale(weights: Array, bias: float, form: WeightFormat, frac: int, places: S
         return exact
     powers = [2.0 ** (floor(log2(exact)) + 1 - k) for k in range(_TRIED)]
     fits = [p for p in powers if p >= low] or powers[:1]
-    return min(fits, key=lambda p: _error(weights, p, most))
 
+    def error(scale: float) -> float:
+        rounded = np.clip(np.floor(weights / scale + 0.5), -most - 1, most) * scale
+        return float(np.square(rounded - weights).sum())
 
-def _error(weights: Array, scale: float, most: int) -> float:
-    rounded = np.clip(np.floor(weights / scale + 0.5), -most - 1, most) * scale
-    return float(np.square(rounded - weights).sum())
+    return min(fits, key=error)
 
 
 def _stage(

@@ -29,7 +29,7 @@ from lnm_codegen.deploy.integers.convert import (
 from lnm_codegen.deploy.integers.real import WeightFormat
 from lnm_codegen.deploy.network import trace_layers
 from lnm_codegen.errors import InternalError, ModelError
-from lnm_codegen.ir.fixed.interpret import Array
+from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import IntegerNetwork
 from lnm_codegen.ir.types import Fixed, FixedSpec
@@ -157,7 +157,10 @@ class WidthSearch:
                 s.name: WeightFormat(widths[s.name], form.per, form.multiplier)
                 for s in self._real.weights
             },
-            {name: _spec(widths[whole(name)], widths[frac(name)]) for name in self._whole},
+            {
+                n: FixedSpec(Fixed(max(widths[whole(n)] + widths[frac(n)], 2), widths[frac(n)]))
+                for n in self._whole
+            },
         )
 
     def _capped(
@@ -193,10 +196,6 @@ class WidthSearch:
         except ModelError:
             return None
         return compared(self._correct, is_correct_in_integers(network, self._batches))
-
-
-def _spec(integer_bits: int, fraction_bits: int) -> FixedSpec:
-    return FixedSpec(Fixed(max(integer_bits + fraction_bits, 2), fraction_bits))
 
 
 def _least(ends: tuple[int, int], meets: Callable[[int], bool]) -> int:

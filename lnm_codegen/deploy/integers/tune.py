@@ -21,6 +21,7 @@ from lnm_codegen.deploy.integers.real import RealNeurons, RealWeights, weight_sc
 from lnm_codegen.deploy.network import fixed_layer
 from lnm_codegen.ir.network.nodes import IntegerNetwork, PoolStage, ValueSpan, WeightStage
 from lnm_codegen.ir.network.verify import require_network
+from lnm_codegen.nn.chain import REDUCTIONS
 
 
 class RoundedWeights(nn.Module):
@@ -114,12 +115,7 @@ class IntegerTwin(nn.Module):
         for module in self.stages:
             is_layer = isinstance(module, RoundedWeights | _Sums | nn.Flatten)
             x = module(x.flatten(0, 1)).unflatten(0, x.shape[:2]) if is_layer else module(x)
-        over: dict[str, Callable[[Tensor], Tensor]] = {
-            "mean": lambda scores: scores.mean(0),
-            "last": lambda scores: scores[-1],
-            "max": lambda scores: scores.amax(0),
-        }
-        return over[network.over](x)
+        return REDUCTIONS[network.over](x)
 
     def tuned(self) -> IntegerNetwork:
         """Return the network with the present weights."""

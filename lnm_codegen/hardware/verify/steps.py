@@ -17,10 +17,10 @@ from lnm_codegen.hardware.result import Check, StepResult, skipped, verdict
 from lnm_codegen.hardware.tools import Completed, missing, run, temporary_folder
 from lnm_codegen.hardware.verify.external import cocotb, formal, icarus, lint, synthesis, verilator
 from lnm_codegen.hardware.verify.mutation import mutation
-from lnm_codegen.ir.fixed import interpret
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.interpret import Array
 from lnm_codegen.ir.fixed.nodes import SumOp
+from lnm_codegen.ir.interpret import Array
+from lnm_codegen.ir.interpret import run as interpret
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits, Rounding
 from lnm_codegen.validation import require_known
@@ -45,7 +45,7 @@ def model(circuit: Circuit) -> StepResult:
         return StepResult("model", (skipped("model", reason),))
     kernel = circuit.program.kernel
     values = vectors(kernel, circuit.coefficients(), VECTORS)
-    expected = interpret.run(kernel, values)
+    expected = interpret(kernel, values)
     checks = (_apytypes(kernel, values, expected), _c(circuit, kernel, values, expected))
     return StepResult("model", checks)
 
@@ -173,7 +173,7 @@ def _comparison(name: str, found: Any, expected: dict[str, Array], seconds: floa
 
 
 def run_apytypes(kernel: fx.Kernel, values: Mapping[str, Any]) -> dict[str, Array]:
-    """Evaluate a kernel from `quantize` elementwise, as `ir.fixed.interpret.run` does.
+    """Evaluate a kernel from `quantize` elementwise, as `ir.interpret.run` does.
 
     `values` are integers for each input port, which broadcast to one axis. Results are integers, or
     booleans for a spike. Without apytypes a ToolError is raised.

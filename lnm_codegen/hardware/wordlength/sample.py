@@ -21,12 +21,10 @@ from lnm_codegen.compiler.interpret import broadcast_to_neurons, interpret
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.compiler.stimulus import spike_names
 from lnm_codegen.errors import ShapeError
-from lnm_codegen.ir import interpret as real
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.declarations import Extent
-from lnm_codegen.ir.fixed import interpret as fixed
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.interpret import Array
+from lnm_codegen.ir.interpret import Array, run, trace
 from lnm_codegen.ir.types import BOOL, Bits
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import SchemeName
@@ -77,7 +75,7 @@ def sample_of(
     shape = arrays[0].shape
     extent = extent_of(neuron.params, shape)
     raw = parameters_of(neuron, given, extent, np.dtype("float64"))
-    prepared = real.run(lower(neuron, scheme).prepare, raw, np.float64)
+    prepared = run(lower(neuron, scheme).prepare, raw)
     window = min(window, (shape[0] + 1) // 2)
     lanes = int(np.prod(shape[1:], dtype=int))
     runs = (shape[0] - window + 1) * lanes
@@ -142,20 +140,11 @@ class Observed(StepErrors):
     saturated: dict[str, float]  # node -> share of steps with exact values outside its format
 
 
-def real_nodes(kernel: ir.Kernel, values: Mapping[str, Any]) -> dict[str, Array]:
-    """Return every input and Let of a kernel of real numbers, in float64."""
-    env: dict[str, Any] = {p.var.name: values[p.var.name] for p in kernel.inputs}
-    with np.errstate(all="ignore"):
-        for let in kernel.body:
-            env[let.target.name] = real.evaluate(let.value, env, np.dtype("float64"))
-    return env
-
-
 def real_steps(kernel: ir.Kernel, sample: Sample) -> Iterator[dict[str, Array]]:
-    """Yield `real_nodes` of every step of the runs, each from the states that the last one left."""
+    """Yield the nodes of every step of the runs, each from the states that the last one left."""
     states: Mapping[str, Array] = sample.states
     for t in range(len(next(iter(sample.inputs.values())))):
-        nodes = real_nodes(kernel, sample.at(t, states))
+        nodes = trace(kernel, sample.at(t, states))
         yield nodes
         states = {name: nodes[f"{name}_next"] for name in states}
 
@@ -193,9 +182,9 @@ def observed(program: fx.Program, sample: Sample, *, on_grid: bool = False) -> O
     real_states: Mapping[str, Array] = sample.states
     states = {n: integers(v, kernel.bits(n)) for n, v in sample.states.items()}
     for t in range(runs[0]):
-        expected = real_nodes(exactly, sample.at(t, real_states))
+        expected = trace(exactly, sample.at(t, real_states))
         given = {n: integers(v, kernel.bits(n)) for n, v in sample.at(t, {}).items() if n in names}
-        found = fixed.trace(shown, given | states)
+        found = trace(shown, given | states)
         spikes = _spikes(sample, expected)
         differs = np.any(spikes != _spikes(sample, found), 0)
         if t == 0:

@@ -23,11 +23,10 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.files import json_lines, parse_json
 from lnm_codegen.ir import kernel
 from lnm_codegen.ir import nodes as real
-from lnm_codegen.ir import verify as real_verify
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed import verify as fixed
 from lnm_codegen.ir.operators import BinaryOp, CompareOp, Fn, Phase, Role, UnaryOp
 from lnm_codegen.ir.types import MOST_BITS, Bits, Fixed, FixedSpec, Rounding, Type
+from lnm_codegen.ir.verify import faults
 from lnm_codegen.validation import require_integer, require_one_of, shown
 
 # JSON objects of kernels: a writer and a reader that follow the types of the fields.
@@ -173,8 +172,13 @@ FORMAT, VERSION = "lnm_codegen.fixed", 1
 
 def to_json(program: fx.Program) -> str:
     """Return a program as JSON text, two spaces deep."""
+    return json_lines(program_content(program), on_one_line=(dict,)) + "\n"
+
+
+def program_content(program: fx.Program) -> dict[str, Any]:
+    """Return a program as JSON content."""
     spec = program.spec
-    content = {
+    return {
         "format": FORMAT,
         "version": VERSION,
         "name": program.name,
@@ -185,7 +189,6 @@ def to_json(program: fx.Program) -> str:
         "prepare": record(program.prepare, REAL),
         "kernel": record(program.kernel, FIXED),
     }
-    return json_lines(content, on_one_line=(dict,)) + "\n"
 
 
 def from_json(text: str, where: str = "program.json") -> fx.Program:
@@ -195,23 +198,21 @@ def from_json(text: str, where: str = "program.json") -> fx.Program:
         ModelError: The text is not JSON, has an unknown key or word, or is not well formed.
     """
     try:
-        return _program(parse_json(text, where), where)
+        return program_from(parse_json(text, where), where)
     except RecursionError:
         raise ModelError(where, "nested too deep") from None
 
 
-def _program(content: Any, where: str) -> fx.Program:
+def program_from(content: Any, where: str) -> fx.Program:
+    """Return the program of JSON content; errors as of `from_json`."""
     keys = ("format", "version", "name", "spec", "prepare", "kernel")
     given = keyed(content, keys, where)
     require_one_of(where, "format", given["format"], (FORMAT,))
     require_one_of(where, "version", given["version"], (VERSION,))
     prepare = JsonReader(REAL).read("Kernel", given["prepare"], f"{where}: prepare")
     kernel = JsonReader(FIXED).read("Kernel", given["kernel"], f"{where}: kernel")
-    for part, faults in (
-        ("prepare", real_verify.faults(prepare)),
-        ("kernel", fixed.faults(kernel)),
-    ):
-        for fault in faults:
+    for part, own in (("prepare", prepare), ("kernel", kernel)):
+        for fault in faults(own):
             raise ModelError(f"{where}: {part}", fault)
     for name in kernel.input_names(Role.PARAM):
         if name not in prepare.result_names(*Role):

@@ -20,7 +20,7 @@ from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.names import names_of
 from lnm_codegen.ir.nodes import BinaryOp, UnaryOp
-from lnm_codegen.ir.operators import CompareOp, Phase, Role
+from lnm_codegen.ir.operators import CompareOp, Role
 from lnm_codegen.ir.passes.simplify import undetach
 from lnm_codegen.ir.polynomial import is_product
 from lnm_codegen.ir.types import BOOL, MOST_BITS, REAL, Bits, Fixed, FixedSpec
@@ -76,6 +76,8 @@ class _Term:
 
 
 class _Quantizer:
+    _let: real.Let  # whose node is made
+
     def __init__(self, source: real.Kernel, spec: FixedSpec) -> None:
         self._source, self._spec = source, spec
         self._body: list[fx.Let] = []
@@ -84,7 +86,6 @@ class _Quantizer:
         self._names = names_of(source)
         self.nodes: list[str] = []  # with a format in the spec
         self.after = {f"{name}_next": name for name in source.input_names(Role.STATE)}
-        self._let: real.Let = real.Let(real.Var(""), real.ZERO, Phase.CHARGE)
 
     def kernel(self) -> fx.Kernel:
         source = self._source

@@ -22,7 +22,6 @@ validates the network as a whole.
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +31,7 @@ import numpy as np
 
 from lnm_codegen.errors import ModelError, reason
 from lnm_codegen.files import DAMAGED_ARRAYS, json_lines, json_of, packed_arrays, unreadable
-from lnm_codegen.ir.fixed.exchange import FIXED, JsonReader, from_json, keyed, to_json
+from lnm_codegen.ir.fixed.exchange import FIXED, JsonReader, keyed, program_content, program_from
 from lnm_codegen.ir.network.nodes import (
     SPIKES,
     AnyStage,
@@ -133,7 +132,7 @@ def _stage_content(stage: AnyStage, arrays: dict[str, Integers]) -> dict[str, An
                 "name": stage.name,
                 "coefficients": {n: kept(stage.name, n, a) for n, a in stage.coefficients},
                 "initial": {n: kept(stage.name, f"{n}.initial", a) for n, a in stage.initial},
-                "program": json.loads(to_json(stage.program)),
+                "program": program_content(stage.program),
             }
 
 
@@ -223,7 +222,7 @@ def _stage(value: Any, arrays: Mapping[str, Integers], where: str) -> AnyStage:
             own = ("stage", "name", "coefficients", "initial", "program")
             given = keyed(value, own, where)
             name = _text(given["name"], where)
-            program = from_json(json.dumps(given["program"]), f"{where}: program")
+            program = program_from(given["program"], f"{where}: program")
             words = ("coefficients", "initial")
             coefficients, initial = (_named(given[w], arrays, f"{where}: {w}") for w in words)
             return NeuronStage(name, program, coefficients, initial)

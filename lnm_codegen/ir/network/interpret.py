@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lnm_codegen.errors import ShapeError
-from lnm_codegen.ir.fixed.interpret import run
+from lnm_codegen.ir.interpret import run
 from lnm_codegen.ir.network.nodes import (
     AnyStage,
     FlattenStage,

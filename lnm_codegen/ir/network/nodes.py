@@ -118,6 +118,10 @@ class WeightStage:
         sizes = zip(shape[1:], self.weight.shape[2:], strict=True)
         return (self.channels, *((n + 2 * self.padding - k) // self.stride + 1 for n, k in sizes))
 
+    def output_values(self, inputs: ValueSpan) -> ValueSpan:
+        """Return the values of the outputs: all of the format."""
+        return values_of_bits(self.output)
+
 
 @dataclass(frozen=True, slots=True)
 class PoolStage:
@@ -133,7 +137,7 @@ class PoolStage:
         """Return the shape of the outputs."""
         return (shape[0], shape[1] // self.size, shape[2] // self.size)
 
-    def values(self, inputs: ValueSpan) -> ValueSpan:
+    def output_values(self, inputs: ValueSpan) -> ValueSpan:
         """Return the values of the outputs."""
         if self.kind == "max":
             return inputs
@@ -144,6 +148,14 @@ class PoolStage:
 @dataclass(frozen=True, slots=True)
 class FlattenStage:
     """(C, H, W) as (C*H*W,), in the same order."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the shape of the outputs."""
+        return (size_of(shape),)
+
+    def output_values(self, inputs: ValueSpan) -> ValueSpan:
+        """Return the values of the outputs."""
+        return inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,6 +203,14 @@ class NeuronStage:
         low, high = spans(kernel, self.known)[self.output.name]
         return ValueSpan(low, high, self.output.type.frac)
 
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the shape of the outputs."""
+        return shape
+
+    def output_values(self, inputs: ValueSpan) -> ValueSpan:
+        """Return `values`."""
+        return self.values
+
 
 AnyStage: TypeAlias = WeightStage | PoolStage | FlattenStage | NeuronStage
 
@@ -225,14 +245,14 @@ class IntegerNetwork:
         """Return the shape of the input, then of the output of each stage."""
         found = [self.input_shape]
         for stage in self.stages:
-            found.append(output_shape(stage, found[-1]))
+            found.append(stage.output_shape(found[-1]))
         return tuple(found)
 
     def values(self) -> tuple[ValueSpan, ...]:
         """Return the values of the input, then of the output of each stage."""
         found = [self.input]
         for stage in self.stages:
-            found.append(output_values(stage, found[-1]))
+            found.append(stage.output_values(found[-1]))
         return tuple(found)
 
     @property
@@ -260,30 +280,6 @@ class IntegerNetwork:
             return 0
         kinds = [isinstance(stage, NeuronStage) for stage in self.stages]
         return kinds.index(True) if True in kinds else len(kinds)
-
-
-def output_shape(stage: AnyStage, shape: Shape) -> Shape:
-    """Return the shape of the output of a stage."""
-    match stage:
-        case WeightStage() | PoolStage():
-            return stage.output_shape(shape)
-        case FlattenStage():
-            return (size_of(shape),)
-        case NeuronStage():
-            return shape
-
-
-def output_values(stage: AnyStage, inputs: ValueSpan) -> ValueSpan:
-    """Return the values of the output of a stage."""
-    match stage:
-        case WeightStage():
-            return values_of_bits(stage.output)
-        case PoolStage():
-            return stage.values(inputs)
-        case FlattenStage():
-            return inputs
-        case NeuronStage():
-            return stage.values
 
 
 def size_of(shape: Sequence[int]) -> int:

@@ -9,7 +9,6 @@ import numpy as np
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed import verify as fixed
 from lnm_codegen.ir.network.nodes import (
     OVER,
     AnyStage,
@@ -21,13 +20,12 @@ from lnm_codegen.ir.network.nodes import (
     Shape,
     ValueSpan,
     WeightStage,
-    output_shape,
-    output_values,
     size_of,
     width_of,
 )
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import MOST_BITS, Bits
+from lnm_codegen.ir.verify import faults
 from lnm_codegen.validation import (
     require_bool,
     require_integer,
@@ -67,7 +65,7 @@ def require_network(network: IntegerNetwork, where: str = "network") -> IntegerN
     for k, stage in enumerate(network.stages):
         place = f"{where}: stage {k}{_title(stage)}"
         _require_stage(place, stage, shape, values)
-        shape, values = output_shape(stage, shape), output_values(stage, values)
+        shape, values = stage.output_shape(shape), stage.output_values(values)
         _require_values(place, "the output", values, shape)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -172,7 +170,7 @@ def _require_widths(where: str, kernel: fx.Kernel) -> None:
 
 def _require_neurons(where: str, stage: NeuronStage, shape: Shape, values: ValueSpan) -> None:
     kernel = stage.program.kernel
-    for fault in fixed.faults(kernel):
+    for fault in faults(kernel):
         raise ModelError(where, fault)
     _require_widths(where, kernel)
     inputs, outputs = kernel.input_vars(Role.INPUT), kernel.result_vars(Role.OUTPUT)

@@ -17,7 +17,7 @@ from lnm_codegen.compiler.arguments import parameters_of
 from lnm_codegen.compiler.fixed import integers, interpret_fixed, prepared_integers
 from lnm_codegen.ir.declarations import Extent
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.interpret import run
+from lnm_codegen.ir.interpret import run
 from lnm_codegen.ir.nodes import Role
 from lnm_codegen.ir.types import Bits
 from lnm_codegen.nn.load.c import CoefficientArgument, compiler, load_fixed

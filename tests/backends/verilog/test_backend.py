@@ -1,7 +1,7 @@
 """Circuits in Icarus against the fixed-point kernel, their lint, and every refusal.
 
 The tests compare `_next` on steps from any state, `_comb` on a run, and `_core` on steps with gaps
-and stalls. The vectors come from `ir.fixed.interpret`.
+and stalls. The vectors come from `ir.interpret`.
 """
 
 from __future__ import annotations

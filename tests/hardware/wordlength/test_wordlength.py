@@ -20,7 +20,6 @@ from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.hardware.wordlength.sample import (
     WINDOW,
     observed,
-    real_nodes,
     sample_of,
     sampled_rates,
 )
@@ -30,8 +29,8 @@ from lnm_codegen.hardware.wordlength.select import (
     select_for_intervals,
     spiking_inputs,
 )
-from lnm_codegen.ir.fixed.interpret import trace
 from lnm_codegen.ir.fixed.quantize import quantize
+from lnm_codegen.ir.interpret import trace
 from lnm_codegen.ir.types import FixedSpec
 from tests.refusals import refused
 
@@ -55,7 +54,7 @@ def test_a_sample_starts_where_the_neuron_was():
     kernel = exact(lnm.quantize(neuron, lnm.Fixed(20, 12)).kernel)
     states = sample.states
     for t in range(4):
-        nodes = real_nodes(kernel, sample.at(t, states))
+        nodes = trace(kernel, sample.at(t, states))
         states = {"v": nodes["v_next"]}
     whole = lnm.interpret(neuron, x, theta=theta)
     runs = 32 - 4 + 1

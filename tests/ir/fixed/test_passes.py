@@ -13,12 +13,12 @@ import lnm_codegen as lnm
 from lnm_codegen.compiler.fixed import program_of
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.fixed.interpret import run, trace
 from lnm_codegen.ir.fixed.nodes import SumOp, always_fits, span, spans
-from lnm_codegen.ir.fixed.verify import verify
+from lnm_codegen.ir.interpret import run, trace
 from lnm_codegen.ir.operators import CompareOp, Role
 from lnm_codegen.ir.passes.simplify import compare_sides, fold_zeros
 from lnm_codegen.ir.types import Bits, Rounding
+from lnm_codegen.ir.verify import verify
 from tests.cases import CASES
 from tests.refusals import refused
 from tests.strategies import few, generators, neurons

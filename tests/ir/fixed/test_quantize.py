@@ -14,9 +14,9 @@ from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.quantize import node_names
-from lnm_codegen.ir.fixed.verify import verify
 from lnm_codegen.ir.operators import Phase, Role
 from lnm_codegen.ir.types import Bits
+from lnm_codegen.ir.verify import verify
 from tests.cases import CASES
 from tests.refusals import refused
 from tests.strategies import few, neurons

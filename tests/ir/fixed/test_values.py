@@ -21,7 +21,7 @@ from lnm_codegen.compiler.arguments import extent_of, parameters_of
 from lnm_codegen.compiler.fixed import integers, prepared_integers
 from lnm_codegen.hardware.verify.steps import run_apytypes
 from lnm_codegen.ir import nodes as real
-from lnm_codegen.ir.fixed.interpret import rounded, run, trace
+from lnm_codegen.ir.interpret import run, trace, without_places
 from lnm_codegen.ir.nodes import BinaryOp, CompareOp, Role, UnaryOp
 from lnm_codegen.ir.types import BOOL, Bits, Rounding
 from tests.cases import CASES
@@ -43,7 +43,7 @@ def nearest(value: Fraction, rounding: str) -> int:
 @given(st.integers(-(2**61), 2**61 - 1), st.integers(1, 60))
 def test_rounding_against_fractions(rounding, value, places):
     """The three modes, exactly, as wide as the models hold."""
-    found = rounded(np.int64(value), places, Rounding(rounding))
+    found = without_places(np.int64(value), places, Rounding(rounding))
     assert int(found) == nearest(Fraction(value, 2**places), rounding)
 
 
@@ -52,7 +52,7 @@ def test_rounding_at_every_tie(rounding):
     """Small numbers of both signs, every place."""
     values = np.arange(-64, 65)
     for places in range(1, 6):
-        found = rounded(values, places, Rounding(rounding))
+        found = without_places(values, places, Rounding(rounding))
         expected = [nearest(Fraction(int(v), 2**places), rounding) for v in values]
         assert found.tolist() == expected
 
@@ -71,7 +71,7 @@ def test_rounding_against_apytypes(rounding):
     for places in (1, 8, 20):
         array = apytypes.APyFixedArray(values.tolist(), frac_bits=20, bits=40)
         cast = array.cast(int_bits=30, frac_bits=20 - places, quantization=APY[rounding])
-        found = rounded(values, places, Rounding(rounding))
+        found = without_places(values, places, Rounding(rounding))
         assert (cast.to_numpy() * 2.0 ** (20 - places)).astype(int).tolist() == found.tolist()
 
 
