@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from lnm_codegen.compiler.lost import lost_numbers
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.interpret import Array, combined
-from lnm_codegen.ir.nodes import number_text
 from lnm_codegen.ir.operators import Role
 
 MULTIPLIERS = {18: "18 x 18 bits (ECP5)", 16: "16 x 16 bits (iCE40)"}
@@ -81,24 +81,18 @@ def rounded_note(
         coefficients: Name -> integers, as for `zero_note`, whose names are left out.
         reals: Name -> as many numbers before rounding.
     """
-    idle, zeros = _last_zeros(coefficients), []
-    for name, integers in coefficients.items():
-        pairs = [*zip(integers, reals[name], strict=True)]
-        zeros += _counted(name, [i == 0 != r and name not in idle for i, r in pairs])
-    for c in (node for let in program.kernel.body for node in fx.walk(let.value)):
-        if isinstance(c, fx.Const) and c.integer == 0 != c.real:
-            zeros.append(number_text(c.real))
+    idle = _last_zeros(coefficients)
+    numbers = (n for n in lost_numbers(program, coefficients, reals) if n.name not in idle)
+    zeros = [_counted(n.name, n.values, n.of) for n in numbers]
     lost = lost_leaks(program, coefficients, reals)
-    leaks = [word for state, flags in lost.items() for word in _counted(state, flags)]
+    leaks = [_counted(state, sum(own), len(own)) for state, own in lost.items() if any(own)]
     found = [f"{_rounded(zeros, '0')} in this format"] if zeros else []
     found += [f"the decay of {_rounded(leaks, '1')}, so that a leak is lost"] if leaks else []
     return "; ".join(found) or None
 
 
-def _counted(name: str, lost: list[bool]) -> list[str]:
-    """Return a name, with the number of its values that are lost unless all are; or nothing."""
-    share = "" if all(lost) else f" ({sum(lost)} of {len(lost)} values)"
-    return [name + share] if any(lost) else []
+def _counted(name: str, lost: int, count: int) -> str:
+    return name if lost == count else f"{name} ({lost} of {count} values)"
 
 
 def _rounded(words: list[str], to: str) -> str:

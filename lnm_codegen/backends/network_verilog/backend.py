@@ -135,12 +135,7 @@ def folder_files(design: NetworkDesign, samples: Integers, scores: Integers) -> 
     model = emit_c(network, samples[:4], scores[:4]).source
     taken, given, _ = design.stream_widths
     view = {"family": name, "name": name}
-    harness = view | {
-        "size": network.sample_size,
-        "classes": network.classes,
-        "given": given,
-        "taken": taken,
-    }
+    harness = view | {"network": network, "given": given, "taken": taken}
     return {
         "README.md": render("network_verilog/readme.md.j2", _readme(design)),
         "Makefile": render(
@@ -221,10 +216,7 @@ def _readme(design: NetworkDesign) -> dict[str, object]:
     return {
         "family": design.name,
         "name": design.name,
-        "steps": network.time_steps,
-        "classes": network.classes,
-        "size": network.sample_size,
-        "repeated": network.repeated,
+        "network": network,
         "rows": [row(layer) for layer in design.layers],
         "most": design.most_cycles,
         "in_bits": widths[0],

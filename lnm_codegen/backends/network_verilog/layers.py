@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from lnm_codegen.backends.render import render
@@ -33,7 +34,7 @@ DRAIN = 8
 ACCEPTED = "linear layers, each before neurons or the readout, and a flatten of the input"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layer:
     """A linear layer, and the neurons that follow it, if any.
 
@@ -96,7 +97,7 @@ class Layer:
         """Width of the address of a row of weights."""
         return bits_for(self.depth)
 
-    @property
+    @cached_property
     def bound(self) -> int:
         """The largest magnitude of an accumulator."""
         if not self.loadable:
@@ -130,7 +131,7 @@ class Layer:
         largest = max(self.stage.multipliers)
         return self.accumulator + (width_of((0, largest)) if self.multiplies else 0)
 
-    @property
+    @cached_property
     def shifted_bits(self) -> int:
         """Width of the largest product after its shift to the left."""
         spans = self.stage.scaled_spans(self.values)
@@ -319,11 +320,9 @@ def events_module(layer: Layer) -> str:
     view = {
         "family": layer.network,
         "top": f"{layer.prefix}_events",
-        "inputs": layer.inputs,
+        "layer": layer,
         "value_note": "spikes" if layer.is_spike else f"numbers of {layer.value_bits} bits",
         "size": size,
-        "value_bits": layer.value_bits,
-        "address_bits": layer.address_bits,
         "place_bits": bits_for(layer.inputs),
         "stride": f"{layer.address_bits}'d{layer.rows if layer.inputs > 1 else 0}",
         "width": 1 + layer.address_bits + layer.value_bits,
@@ -334,43 +333,20 @@ def events_module(layer: Layer) -> str:
 
 def synapse_module(layer: Layer) -> str:
     """Return the module `<prefix>_synapse`."""
-    stage, acc = layer.stage, layer.accumulator
     in_block = layer.depth >= LEAST_ROWS and not layer.loadable
     view = {
         "family": layer.network,
         "top": f"{layer.prefix}_synapse",
-        "prefix": layer.prefix,
-        "layer": stage.name,
-        "inputs": layer.inputs,
-        "outputs": layer.outputs,
-        "bits": stage.bits,
-        "acc": acc,
-        "bound": layer.bound,
+        "layer": layer,
         "scaled_note": scaled_note(layer),
-        "output_format": stage.output,
-        "output_bits": stage.output.width,
-        "rows": layer.rows,
-        "lanes": layer.lanes,
-        "depth": layer.depth,
-        "steps": layer.steps,
-        "constant": layer.constant,
-        "loadable": layer.loadable,
         "rom": '(* rom_style = "block" *) ' if in_block else "",
-        "is_spike": layer.is_spike,
-        "value_bits": layer.value_bits,
         "value_range": "" if layer.is_spike else f"signed [{layer.value_bits - 1}:0] ",
-        "address_bits": layer.address_bits,
         "row_bits": bits_for(layer.rows),
         "lane_bits": bits_for(layer.lanes),
         "number_bits": bits_for(layer.outputs),
         "step_bits": bits_for(layer.steps),
-        "addend_bits": layer.addend_bits,
         "addend": "weight" if layer.is_spike else "weight * value_2",
-        "extended": _extended("addend", layer.addend_bits, acc),
-        "scale_bits": layer.scale_bits,
-        "amount_bits": layer.amount_bits,
-        "product_bits": layer.product_bits,
-        "shifted_bits": layer.shifted_bits,
+        "extended": _extended("addend", layer.addend_bits, layer.accumulator),
         **_leaving(layer),
     }
     return render("network_verilog/synapse.v.j2", view)

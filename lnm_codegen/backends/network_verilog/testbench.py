@@ -41,8 +41,7 @@ def testbench_files(design: NetworkDesign, samples: Integers, scores: Integers) 
         "name": name,
         "vectors": f"{name}_inputs.hex and {name}_results.hex",
         "samples": len(samples),
-        "size": design.network.sample_size,
-        "classes": design.network.classes,
+        "network": design.network,
         "patience": 1000 + 2 * design.most_cycles,
         "in_bits": taken,
         "out_bits": given,
@@ -79,7 +78,7 @@ def proofs(layer: Layer) -> dict[str, str]:
         "pointer": bits_for(size),
         "size": size,
         "place_bits": bits_for(layer.inputs),
-        "inputs": layer.inputs,
+        "layer": layer,
         "rows": layer.rows if layer.inputs > 1 else 0,
     }
     of_events = (
@@ -91,10 +90,7 @@ def proofs(layer: Layer) -> dict[str, str]:
     synapse = {
         "family": layer.network,
         "top": top,
-        "bound": layer.bound,
-        "acc": layer.accumulator,
-        "addend_bits": layer.addend_bits,
-        "output_bits": layer.stage.output.width,
+        "layer": layer,
         "row_bits": bits,
         "last_row": f"{bits}'d{layer.rows - 1}",
     }
