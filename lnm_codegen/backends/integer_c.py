@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple, assert_never
+from typing import Any, assert_never
 
 from lnm_codegen.backends import expr
 from lnm_codegen.backends.base import Source
@@ -333,11 +333,6 @@ def _step_view(model: FixedModel) -> dict[str, object]:
     )
 
 
-class _Real(NamedTuple):
-    type: str
-    fields: tuple[str, ...]
-
-
 def _model_view(model: FixedModel) -> dict[str, object]:
     kernel, name = model.program.kernel, model.name
     coefficients = kernel.input_names(Role.PARAM)
@@ -363,7 +358,7 @@ def _model_view(model: FixedModel) -> dict[str, object]:
         outputs=kernel.result_names(Role.OUTPUT),
         coefficients=coefficients,
         integer_fields=declared("int32_t"),
-        reals=tuple(_Real(kind, declared(kind)) for kind in REALS),
+        reals=tuple((kind, declared(kind)) for kind in REALS),
         format_constants=tuple(
             f"constexpr Format k_{v.name} = {{{bits.width}, {bits.frac}}};" for v, bits in formats
         ),
@@ -399,11 +394,20 @@ def _argument(port: fx.Port) -> str:
             return f"kRows ? lanes.{name}[i] : {name}_one"
 
 
-class _Table(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CArray:
+    """A static array of C: constant if it has lines of numbers, else memory."""
+
     name: str
+    type: str
     size: int
-    format: str
-    lines: tuple[str, ...]
+    note: str = ""
+    lines: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the array."""
+        return self.size * (int(self.type[3:-2]) // 8)
 
 
 def _coefficients(model: FixedModel) -> str:
@@ -416,20 +420,20 @@ def _coefficients(model: FixedModel) -> str:
         family=model.family,
         name=model.name,
         guard=f"{model.name.upper()}_MODEL_COEFFICIENTS_H",
-        tables=tuple(_table(model.name, c) for c in model.coefficients),
+        tables=tuple(_table(f"{model.name}_{c.name}", c) for c in model.coefficients),
         starts=starts,
     )
     return render("integer_c/coefficients.h.j2", view)
 
 
-def _table(model: str, c: Coefficient) -> _Table:
+def _table(name: str, c: Coefficient) -> CArray:
     many = len(c.integers) > 1
     rows = tuple(
         f"{k},  // {f'[{n}] ' if many else ''}{_shown(r)}"
         for n, (k, r) in enumerate(zip(c.integers, c.reals, strict=True))
     )
     meaning = f"{c.bits}, {c.formula}" if c.formula else str(c.bits)
-    return _Table(f"{model}_{c.name}", len(c.integers), meaning, rows)
+    return CArray(name, "int32_t", len(c.integers), meaning, rows)
 
 
 def _shown(value: float) -> str:

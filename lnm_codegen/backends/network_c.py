@@ -16,7 +16,7 @@ import numpy as np
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.c.expr import c_meaning
-from lnm_codegen.backends.integer_c import FUNCTIONS, called, literal, step_view
+from lnm_codegen.backends.integer_c import FUNCTIONS, CArray, called, literal, step_view
 from lnm_codegen.backends.names import require_no_header, variable_name, with_names
 from lnm_codegen.backends.render import render, render_files
 from lnm_codegen.errors import UnsupportedError
@@ -41,22 +41,6 @@ from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits
 
 # Arrays of the generated C: types of integers, constants, and bytes of memory.
-
-
-@dataclass(frozen=True, slots=True)
-class CArray:
-    """A static array: constant if it has lines of numbers, else memory."""
-
-    name: str
-    type: str
-    size: int
-    note: str = ""
-    lines: tuple[str, ...] = ()
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the array."""
-        return self.size * (int(self.type[3:-2]) // 8)
 
 
 def integer_type(span: Span) -> str:

@@ -71,7 +71,8 @@ def spiking_scale(
         names = spike_names(neuron).items() if kept.any() else ()
         rates = {spike: float(found[let][:, kept].mean()) for let, spike in names}
         suits = scale == 1 or kept.mean() >= least_kept
-        return Drive(scale, rates), _suitability(rates) if suits else 0.0
+        suitability = sum(min(rate, 1 - rate, ENOUGH) for rate in rates.values())
+        return Drive(scale, rates), suitability if suits else 0.0
 
     best, most = tried(1.0)
     scales = [[2.0**k for k in range(1, DOUBLINGS + 1)], [2.0**-k for k in range(1, DOUBLINGS + 1)]]
@@ -85,10 +86,6 @@ def spiking_scale(
         if suitability > most:
             best, most = drive, suitability
     return best
-
-
-def _suitability(rates: Mapping[str, float]) -> float:
-    return sum(min(rate, 1 - rate, ENOUGH) for rate in rates.values())
 
 
 def step_values(

@@ -11,7 +11,7 @@ import numpy as np
 
 from lnm_codegen.compiler.lost import lost_numbers
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.interpret import Array, combined
+from lnm_codegen.ir.interpret import Array, real_value
 from lnm_codegen.ir.operators import Role
 
 MULTIPLIERS = {18: "18 x 18 bits (ECP5)", 16: "16 x 16 bits (iCE40)"}
@@ -155,24 +155,5 @@ def _decay(
     zeros = {port.var.name: np.complex128(0) for port in kernel.inputs}
     values: dict[str, Any] = {**zeros, **coefficients, state: np.complex128(_STEP * 1j)}
     for let in kernel.body:
-        values[let.target.name] = _value(let.value, values, constant)
+        values[let.target.name] = real_value(let.value, values, constant, limited=False)
     return np.asarray(np.imag(values[f"{state}_next"]) / _STEP)
-
-
-def _value(e: fx.Expr, values: Mapping[str, Any], constant: Callable[[fx.Const], float]) -> Any:
-    """Return a number, or a condition on the real parts, without roundings and saturations."""
-
-    def of(child: fx.Expr) -> Any:
-        return _value(child, values, constant)
-
-    match e:
-        case fx.Const():
-            return np.complex128(constant(e))
-        case fx.Var(name, _):
-            return values[name]
-        case fx.Shift(arg, _) | fx.Round(arg, _, _) | fx.Saturate(arg, _):
-            return of(arg)
-        case fx.Compare():
-            return combined(e, lambda operand: np.real(of(operand)))
-        case _:
-            return combined(e, of)

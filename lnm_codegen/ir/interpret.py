@@ -183,11 +183,20 @@ def combined(e: Exact, of: Callable[[fx.Expr], Any]) -> Any:
             assert_never(e)
 
 
-def real_value(e: fx.Expr, env: Mapping[str, Any], constant: Callable[[fx.Const], Any]) -> Any:
-    """Return the value of `e` in real numbers: a Saturate limits it, a Round changes nothing."""
+def real_value(
+    e: fx.Expr,
+    env: Mapping[str, Any],
+    constant: Callable[[fx.Const], Any],
+    *,
+    limited: bool = True,
+) -> Any:
+    """Return the value of `e` in real numbers: a Round changes nothing.
+
+    A Saturate limits it, if `limited`. Numbers may be complex, and comparisons read the real parts.
+    """
 
     def of(child: fx.Expr) -> Any:
-        return real_value(child, env, constant)
+        return real_value(child, env, constant, limited=limited)
 
     match e:
         case fx.Const():
@@ -198,7 +207,10 @@ def real_value(e: fx.Expr, env: Mapping[str, Any], constant: Callable[[fx.Const]
             return of(arg)
         case fx.Saturate(arg, _):
             low, high = fx.bits_of(e).interval
-            return np.minimum(np.maximum(of(arg), float(low)), float(high))
+            value = of(arg)
+            return np.minimum(np.maximum(value, float(low)), float(high)) if limited else value
+        case fx.Compare():
+            return combined(e, lambda operand: np.real(of(operand)))
         case _:
             return combined(e, of)
 

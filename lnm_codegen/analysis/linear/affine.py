@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isclose
@@ -109,7 +110,8 @@ class _Reader:
             raise self._refuse("the spike depends on x alone", "a spike that depends on a state")
         if v is not None:
             self._charge(v, current, strict)
-            self._reset_unless_loose(v)
+            with suppress(UnsupportedError) if self._loose else nullcontext():
+                self._reset(v)
             if not self._loose:
                 self._found["start"] = self._start(v)
         if current is not None and not self._loose:
@@ -193,13 +195,6 @@ class _Reader:
             raise self._refuse(problem, accepted)
         self._late = True
         return replaced(charge, {late[0]: v})
-
-    def _reset_unless_loose(self, v: Declared) -> None:
-        try:
-            self._reset(v)
-        except UnsupportedError:
-            if not self._loose:
-                raise
 
     def _reset(self, v: Declared) -> None:
         resets = dict(self._neuron.reset)

@@ -53,9 +53,14 @@ SAMPLES = "tb/samples.npz"
 
 @dataclass(frozen=True, eq=False)
 class NetworkCircuit(NetworkDesign):
-    """A design with its files, the `source`."""
+    """A design with its files, the `source`, and the number of its golden samples."""
 
     source: Source
+    vectors: int
+
+    def manifest(self, files: Iterable[str]) -> str:
+        """Return the manifest of the folder with these files."""
+        return manifest(self, self.vectors, files)
 
 
 def sample_file(samples: Integers) -> dict[str, str | bytes]:
@@ -97,7 +102,8 @@ def emit_circuit(
     for array in design.distinct_arrays:
         files |= {f"arrays/{array.name}/{p}": text for p, text in array.source.files.items()}
     files[MANIFEST] = manifest(design, len(rows), files)
-    return NetworkCircuit(network, layers, arrays, Source(files, f"rtl/{name}_network.v"))
+    source = Source(files, f"rtl/{name}_network.v")
+    return NetworkCircuit(network, layers, arrays, source, len(rows))
 
 
 def _inputs(network: IntegerNetwork, outputs: Sequence[Integers]) -> dict[str, Integers]:

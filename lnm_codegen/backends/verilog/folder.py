@@ -202,11 +202,6 @@ def listed(files: Iterable[str]) -> list[str]:
     return sorted({*files, MANIFEST})
 
 
-def relisted(text: str, files: Iterable[str]) -> str:
-    """Return the text of a manifest that lists the files of a folder with more files."""
-    return json.dumps(json.loads(text) | {"emitted": listed(files)}, indent=2) + "\n"
-
-
 def manifest(design: CircuitDesign, forms: tuple[Form, ...], files: Iterable[str]) -> str:
     """Return the text of manifest.json; `files` are the other files of the folder."""
     model, spec = design.model, design.model.program.spec

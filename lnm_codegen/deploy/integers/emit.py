@@ -16,7 +16,6 @@ from lnm_codegen.backends.base import MANIFEST, Source, write_files
 from lnm_codegen.backends.network_c import ACCUMULATIONS, Accumulation, NetworkSource, emit_c
 from lnm_codegen.backends.network_verilog.backend import NetworkCircuit, emit_circuit, sample_file
 from lnm_codegen.backends.network_verilog.layers import LANES, MOST_LANES
-from lnm_codegen.backends.verilog.folder import relisted
 from lnm_codegen.compiler.formats import spec_line
 from lnm_codegen.deploy.integers.convert import integer_samples
 from lnm_codegen.deploy.network import neuron_layers
@@ -126,8 +125,8 @@ class EmittedNetwork:
         data = {**self.data, **more}
         text = completed(self.source.files[README], sections, data, end)
         files = {**self.source.files, **data, README: text}
-        if MANIFEST in files:
-            files[MANIFEST] = relisted(self.source.files[MANIFEST], files)
+        if isinstance(self.made, NetworkCircuit):
+            files[MANIFEST] = self.made.manifest(files)
         return files
 
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:

@@ -151,7 +151,11 @@ def _arrays_of(path: Path) -> dict[str, Integers]:
 
 
 def _network(content: Any, arrays: Mapping[str, Integers], where: str) -> IntegerNetwork:
-    given = _keyed_version(content, where)
+    if not isinstance(content, dict):
+        raise ModelError(where, f"it holds {shown(content)}", "an object")
+    require_one_of(where, "format", content.get("format"), (FORMAT,))
+    require_one_of(where, "version", content.get("version"), (VERSION,))  # before the other keys
+    given = keyed(content, _KEYS, where)
     shape, values = _input(given["input"], f"{where}: input")
     stages = given["stages"]
     if not isinstance(stages, list):
@@ -167,30 +171,17 @@ def _network(content: Any, arrays: Mapping[str, Integers], where: str) -> Intege
     )
 
 
-def _keyed_version(content: Any, where: str) -> dict[str, Any]:
-    """Return the content of this format and version; both are compared before the other keys."""
-    if not isinstance(content, dict):
-        raise ModelError(where, f"it holds {shown(content)}", "an object")
-    require_one_of(where, "format", content.get("format"), (FORMAT,))
-    require_one_of(where, "version", content.get("version"), (VERSION,))
-    return keyed(content, _KEYS, where)
-
-
 def _input(value: Any, where: str) -> tuple[Shape, ValueSpan]:
     """Return the shape of the input and its values."""
     is_span = isinstance(value, dict) and "format" not in value and "low" in value
     source = keyed(value, ("shape", *(_SPAN if is_span else ("format",))), where)
-    shape = _shape(source["shape"], where)
+    shape = source["shape"]
+    if not isinstance(shape, list) or not all(type(n) is int for n in shape):
+        raise wrong(where, "shape", shape, "a list of integers")
     if is_span:
-        return shape, ValueSpan(*(_integer(source[word], word, where) for word in _SPAN))
+        return tuple(shape), ValueSpan(*(_integer(source[word], word, where) for word in _SPAN))
     form = source["format"]
-    return shape, SPIKES if form == "spikes" else values_of_bits(_bits(form, where))
-
-
-def _shape(value: Any, where: str) -> Shape:
-    if not isinstance(value, list) or not all(type(n) is int for n in value):
-        raise wrong(where, "shape", value, "a list of integers")
-    return tuple(value)
+    return tuple(shape), SPIKES if form == "spikes" else values_of_bits(_bits(form, where))
 
 
 def _bits(value: Any, where: str) -> Bits:

@@ -63,7 +63,8 @@ def require_network(network: IntegerNetwork, where: str = "network") -> IntegerN
     _require_values(where, "the input", values, shape)
     require_integer(where, "the number of fraction bits of the input", values.frac, 0, MOST_BITS)
     for k, stage in enumerate(network.stages):
-        place = f"{where}: stage {k}{_title(stage)}"
+        title = f", {stage.name}" if isinstance(stage, WeightStage | NeuronStage) else ""
+        place = f"{where}: stage {k}{title}"
         _require_stage(place, stage, shape, values)
         shape, values = stage.output_shape(shape), stage.output_values(values)
         _require_values(place, "the output", values, shape)
@@ -76,10 +77,6 @@ def require_network(network: IntegerNetwork, where: str = "network") -> IntegerN
         problem = f"a score has {network.scores.width} bits"
         raise ModelError(where, problem, f"at most {MOST_BITS} bits")
     return network
-
-
-def _title(stage: AnyStage) -> str:
-    return f", {stage.name}" if isinstance(stage, WeightStage | NeuronStage) else ""
 
 
 def _require_values(where: str, word: str, values: ValueSpan, shape: Shape) -> None:
