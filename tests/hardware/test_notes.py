@@ -46,14 +46,15 @@ def test_last_coefficients(integers: tuple[int, ...], expected: str | None) -> N
 
 def test_numbers_that_round_to_0() -> None:
     """With their number; a last coefficient of a polynomial has a note of its own."""
-    program = lnm.quantize(lnm.get("lif"), lnm.Fixed(8, 6))
-    reals = {"t_0": (1e-6,), "t_1": (0.5,), "t_2": (1e-6,), "k": (1e-6, 0.0), "p": (0.0,)}
-    integers = {"t_0": (0,), "t_1": (32,), "t_2": (0,), "k": (0, 0), "p": (0,)}
-    wanted = "t_0, k (1 of 2 values) round to 0 in this format"
+    program = lnm.quantize(lnm.get("lnm", degree=3), lnm.Fixed(8, 6))
+    reals = {f"theta_{k}": (c,) for k, c in enumerate((1e-6, 0.5, 1e-6, 0.0))}
+    reals["v_threshold"] = (1e-6, 0.0)
+    integers = {name: tuple(round(64 * c) for c in own) for name, own in reals.items()}
+    wanted = "theta_0, v_threshold (1 of 2 values) round to 0 in this format"
     assert rounded_note(program, integers, reals) == wanted
-    some = integers | {"k": (1, 0)}
-    assert rounded_note(program, some, reals) == "t_0 rounds to 0 in this format"
-    assert rounded_note(program, some | {"t_0": (1,)}, reals) is None
+    some = integers | {"v_threshold": (1, 0)}
+    assert rounded_note(program, some, reals) == "theta_0 rounds to 0 in this format"
+    assert rounded_note(program, some | {"theta_0": (1,)}, reals) is None
 
 
 def test_channels_that_round_to_0() -> None:
