@@ -129,13 +129,16 @@ def _array(path: str, layer: NeuronLayer, spec: FixedSpec, trace: LayerTrace) ->
     neurons = count // copies
     images = min(len(trace.x_seq[0]), MAX_IMAGES, max(1, MAX_UPDATES // (steps * neurons)))
     x = float64(trace.x_seq[:, :images].flatten(2)[..., :neurons])
-    on = "memory" if channels > 1 else "constant"
     model = fixed_model_of(
         neuron,
         spec,
         name=module_name(path),
         values=layer_parameters(layer),
-        rtl=Rtl(forms=("array",), neurons=neurons, coefficients=on),
+        rtl=Rtl(
+            forms=("array",),
+            neurons=neurons,
+            coefficients="memory" if channels > 1 else "constant",
+        ),
         stimulus={neuron.inputs[0].name: np.swapaxes(x, 0, 1)},
     )
     circuit = circuit_of(model)
