@@ -192,7 +192,9 @@ class StatefulModule(NeuronModule):
         elif name in ("neuron", "detach_reset") and "neuron" in self.__dict__:
             remedy = "Make another layer."
             raise ModelError("NeuronLayer", f"{name} cannot be replaced", remedy=remedy)
-        elif name in self._fixed:
+        elif name in self._fixed and not (
+            isinstance(value, torch.nn.Parameter) or hasattr(self, name)
+        ):
             family = self.neuron.name
             problem = f"{name} of {family} is no parameter of the layer, so it cannot be set"
             remedy = f"Make another layer, of lnm.get({family!r}, {name}=...)."

@@ -29,7 +29,8 @@ pytestmark = pytest.mark.needs_cc
 LIF = lnm.get("lif")
 LEARNED = lnm.get("lnm", degree=2, theta=(0.1, 0.5, -0.1), per="channel", v_min=-1.0)
 NEURONS = {"lif": LIF, "lnm": LEARNED, "izhikevich": lnm.get("izhikevich", a=0.1, b=0.25)}
-QUICK = (("lif", True, "c"), ("lnm", True, "torch"))
+QUICK = (("lif", True, "c"), ("lnm", True, "torch"), ("izhikevich", False, "torch"))
+"""The last has an argument `bias`, as the normalisation has."""
 
 
 class Composition(nn.Module):
