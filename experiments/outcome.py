@@ -1,4 +1,4 @@
-"""Outcome of a task in words, and the table of all tasks."""
+"""Outcome of a task, and the table of all tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from comparison import (
     LEVEL,
     SEEDS,
     differences,
-    parts,
     reference_of,
     shown,
     taken_of,
@@ -29,20 +28,17 @@ def cells(words: Sequence[str]) -> str:
 
 
 def verdict(task: Task, rows: Sequence[ComparisonRow], compared: Compared) -> list[str]:
-    """Return the outcome in words, of complete rows alone."""
+    """Return the numbers of complete rows above and below their base, and the neuron to use."""
     if not compared:
         return ["**Outcome.** Too few rows are complete for a comparison."]
-    above = [rows[k] for k, (part, p) in compared.items() if p < LEVEL and part.mean > 0]
-    below = [rows[k] for k, (part, p) in compared.items() if p < LEVEL and part.mean < 0]
-    counts = {"above": len(above), "below": len(below)}
-    counts["not separated from"] = len(compared) - len(above) - len(below)
-    said = [f"{count} {where}" for where, count in counts.items() if count]
+    separated = [part.mean > 0 for part, p in compared.values() if p < LEVEL]
+    above, below, other = sum(separated), separated.count(False), len(compared) - len(separated)
+    counts = f"{above} above, {below} below, {other} not separated"
     if task.degrees:
-        end = degrees_above(rows, compared)
-        return [f"**Outcome.** {enumerated(said, 'cell')} degree 1 of the same neuron. {end}"]
-    taken, base = taken_of(task, rows, compared), reference_of(task, rows)
+        return [f"**Outcome**, against degree 1 of the same neuron: {counts}."]
+    base, taken = reference_of(task, rows), taken_of(task, rows, compared)
     assert base is not None
-    lines = [f"**Outcome.** {enumerated(said)} {base.name} ({base.test} %, n = {base.n})."]
+    lines = [f"**Outcome**, against {base.name} ({base.test} %, n = {base.n}): {counts}."]
     if taken is None:
         few = f"No neuron is above {base.name}, and it has fewer than {SEEDS} seeds"
         return [*lines, "", f"**Use**: no recommendation. {few}."]
@@ -67,38 +63,6 @@ def use_of(row: ComparisonRow) -> str:
 def listed(words: Sequence[str]) -> str:
     """Return words with commas, and "and" before the last."""
     return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
-
-
-def degrees_above(rows: Sequence[ComparisonRow], compared: Compared) -> str:
-    """Return the polynomials that are above degree 1 of the same neuron as a sentence."""
-    above = [rows[k] for k, (part, p) in compared.items() if p < LEVEL and part.mean > 0]
-    if not above:
-        return "No polynomial of degree 2 or 3 is above degree 1."
-    said = []
-    for name in dict.fromkeys(parts(row)[0] for row in above):
-        same = [row for row in rows if row.complete and parts(row)[0] == name]
-        found = listed([f"{parts(row)[1]} ({row.test} %)" for row in above if row in same])
-        best = max(same, key=lambda row: row.mean)
-        highest = f"the highest mean is {best.test} % ({parts(best)[1]})"
-        said.append(f"{found}{f' on {name}' * bool(name)}; {highest}")
-    return f"Above degree 1 of the same neuron: {', and '.join(said)}."
-
-
-def enumerated(counts: Sequence[str], what: str = "row") -> str:
-    """Return the number of rows above, below and not separated as the start of a sentence."""
-    if len(counts) == 1:
-        number, _, where = counts[0].partition(" ")
-        if number == "1":
-            return f"The compared {what} is {where}"
-        if where.startswith("not "):
-            return f"None of the {number} compared {what}s is {where.removeprefix('not ')}"
-        return f"All {number} compared {what}s are {where}"
-    total = sum(int(count.partition(" ")[0]) for count in counts)
-    parts = []
-    for count in counts:
-        number, _, where = count.partition(" ")
-        parts.append(f"{number} {'is' if number == '1' else 'are'} {where}")
-    return f"Of the {total} compared {what}s, {', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def overview() -> list[str]:

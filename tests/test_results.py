@@ -214,14 +214,7 @@ def page_of_results() -> str:
     return " ".join((page + pages_of_rows()).split())
 
 
-def test_outcomes_in_words() -> None:
-    assert outcome.enumerated(["9 below"]) == "All 9 compared rows are below"
-    said = "None of the 4 compared rows is separated from"
-    assert outcome.enumerated(["4 not separated from"]) == said
-    said = "Of the 3 compared rows, 2 are above and 1 is below"
-    assert outcome.enumerated(["2 above", "1 below"]) == said
-    said = "Of the 4 compared rows, 1 is above, 1 is below and 2 are not separated from"
-    assert outcome.enumerated(["1 above", "1 below", "2 not separated from"]) == said
+def test_lists_in_words() -> None:
     assert outcome.listed(["a", "b", "c"]) == "a, b and c"
     assert outcome.listed(["a"]) == "a"
 
@@ -320,10 +313,8 @@ def test_only_complete_rows_are_compared(folder: Path) -> None:
     add("new", "LNM degree 2", [0.95, 0.96, 0.97])
     add("new", "LNM degree 1", [0.705, 0.715, 0.735])
     *_, said_first, _, use = summary.table("small")
-    said = (
-        "Of the 2 compared rows, 1 is above and 1 is not separated from LIF (71.0 ± 2.5 %, n = 3)."
-    )
-    assert said_first == f"**Outcome.** {said}"
+    base, counts = "LIF (71.0 ± 2.5 %, n = 3)", "1 above, 0 below, 1 not separated"
+    assert said_first == f"**Outcome**, against {base}: {counts}."
     call = '`lnm.get("lnm", degree=2, v_min=-2.0)`, trained with lr = 0.01 and lr_neuron = 0.01'
     assert use == f"**Use** LNM degree 2: {call}."
     assert "| LNM degree 2 | 96.0 ± 2.5 | 3 | GRU 91 |" in outcome.overview()[2]
@@ -360,10 +351,8 @@ def test_degrees_are_compared_with_degree_1(folder: Path, monkeypatch: pytest.Mo
     add("new", "LNM degree 2", [0.95, 0.96, 0.97, 0.98, 0.99])
     assert summary.table("small")[-1] == "**Outcome.** Too few rows are complete for a comparison."
     add("new", "LNM degree 1", [0.705, 0.71, 0.715, 0.72, 0.735])
-    row = "LNM degree 2 (97.0 ± 2.0 %); the highest mean is 97.0 ± 2.0 % (LNM degree 2)"
-    same = "degree 1 of the same neuron"
-    above = f"The compared cell is above {same}. Above {same}: {row}."
-    assert summary.table("small")[-1] == f"**Outcome.** {above}"
+    said = "against degree 1 of the same neuron: 1 above, 0 below, 0 not separated"
+    assert summary.table("small")[-1] == f"**Outcome**, {said}."
     assert [row.name for row in comparison.shown(task)] == ["LIF", "LNM degree 1", "LNM degree 2"]
     assert outcome.overview()[2] == "| [Small](#small) | see the section |  |  |  |"
 
