@@ -21,8 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lnm_codegen.analysis.canvas import png
 from lnm_codegen.insight import CLASSES, analyze_run
-from lnm_codegen.insight.figures import grid_figure, png
+from lnm_codegen.insight.figures import grid_figure
 from lnm_codegen.train.comparison.plan import PlannedRun
 from lnm_codegen.train.runs.saved import load_run
 

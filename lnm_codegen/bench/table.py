@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lnm_codegen.analysis.canvas import new_figure
+from lnm_codegen.analysis.canvas import new_figure, png
 from lnm_codegen.files import write_whole
 
 COPIES, STREAMS = "floor by copies", "floor by streams"
@@ -130,6 +130,4 @@ def write_figure(rows: Sequence[Row], path: Path) -> None:
     axes.set_title(title, parse_math=False)  # the neuron may be a path
     axes.legend(fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=150)
-    write_whole(path, data.getvalue())
+    write_whole(path, png(figure, 150))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,7 +28,7 @@ from lnm_codegen.options import SchemeName
 from lnm_codegen.validation import Count, did_you_mean
 
 if TYPE_CHECKING:
-    from lnm_codegen.analysis.report import Analysis
+    pass
 
 OF_A_FAMILY = ("--degree", "--set", "--x", "--state", "--format", "--rounding", "--scheme")
 
@@ -102,7 +101,10 @@ def analyze(
         scheme=scheme,
     )
     if figure is not None:
-        _draw(found, figure)
+        from lnm_codegen.analysis.canvas import png
+        from lnm_codegen.plot.family import family_figure
+
+        write_file("analyze", "--figure", figure, png(family_figure(found), 150))
     if json:
         print_json(found.as_dict())
         return
@@ -141,11 +143,3 @@ def _refuse(given: list[str], unfit: Sequence[str], conflict: str, alternative: 
         if option in unfit:
             remedy = f"Omit {option}.{alternative}"
             raise ModelError("analyze", f"{option} {conflict}", remedy=remedy)
-
-
-def _draw(found: Analysis, path: Path) -> None:
-    from lnm_codegen.plot.family import family_figure
-
-    data = io.BytesIO()
-    family_figure(found).savefig(data, format="png", dpi=150)
-    write_file("analyze", "--figure", path, data.getvalue())

@@ -80,7 +80,8 @@ def _written(
     found: RunAnalysis, notes: Sequence[str], place: Path | None, figure: Path | None
 ) -> list[Path]:
     """Write page and figure, after both are complete; return their paths."""
-    from lnm_codegen.insight.figures import grid_figure, png
+    from lnm_codegen.analysis.canvas import png
+    from lnm_codegen.insight.figures import grid_figure
     from lnm_codegen.insight.page import run_page
 
     files: list[tuple[str, Path, bytes]] = []

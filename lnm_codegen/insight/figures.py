@@ -8,7 +8,6 @@ poles in the unit disc; its responses follow.
 
 from __future__ import annotations
 
-import io
 import math
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -93,13 +92,6 @@ def shrink(axis: Axes, title: int = 9) -> None:
     axis.xaxis.label.set_fontsize(8)
     axis.yaxis.label.set_fontsize(8)
     axis.title.set_fontsize(title)
-
-
-def png(figure: Figure, dpi: int = 100) -> bytes:
-    """Return a figure as PNG."""
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=dpi)
-    return data.getvalue()
 
 
 def draw_layer(axis: Axes, layer: LayerAnalysis) -> None:

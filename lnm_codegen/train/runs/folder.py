@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+from lnm_codegen.analysis.canvas import png
 from lnm_codegen.errors import LnmError, ModelError, reason
 from lnm_codegen.files import unreadable, unwritable, write_whole
 from lnm_codegen.options import VERSION
@@ -174,9 +175,7 @@ class RunFolder:
 
     def save_figure(self, figure: Figure) -> None:
         """Write figure.png."""
-        data = io.BytesIO()
-        figure.savefig(data, format="png", dpi=120)
-        self._write("figure.png", data.getvalue())
+        self._write("figure.png", png(figure, 120))
 
     def _write(self, name: str, data: str | bytes) -> None:
         try:
