@@ -7,9 +7,9 @@ import math
 import string
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn
 
 import sympy
 from sympy.core.relational import Relational
@@ -198,25 +198,40 @@ _MAX_BITS = 2048
 _CHARACTERS = frozenset(string.ascii_letters + string.digits + "_ +-*/()[],.<>=!&|~^%@:")
 
 
-Refuse: TypeAlias = Callable[..., NoReturn]
-"""A function that raises ModelError, given its problem, accepted values and remedy."""
+class ExpressionText:
+    """An expression in text, on one line, and the errors of its parts; `where` begins each."""
 
+    def __init__(self, text: str, where: str) -> None:
+        self.text, self.where = " ".join(text.split()), where
 
-def tree_of(text: str, refuse: Refuse, grammar: str) -> ast.expr:
-    """Return Python's syntax tree of one line of text; `grammar` is what messages accept."""
-    if not text:
-        refuse("the expression is empty", grammar)
-    if len(text) > MAX_LENGTH:
-        refuse(f"the expression has {len(text)} characters", f"at most {MAX_LENGTH}")
-    for character in text:
-        if character not in _CHARACTERS:
-            refuse(f"the character {character!r} in {quoted(text)} is not of the grammar", grammar)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # "1or v": a SyntaxError of later Pythons
-            return ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        refuse(f"{quoted(text)} is not an expression", grammar)
+    def tree(self, grammar: str) -> ast.expr:
+        """Return Python's syntax tree; `grammar` is what messages accept."""
+        if not self.text:
+            self.refuse("the expression is empty", grammar)
+        if len(self.text) > MAX_LENGTH:
+            self.refuse(f"the expression has {len(self.text)} characters", f"at most {MAX_LENGTH}")
+        for character in self.text:
+            if character not in _CHARACTERS:
+                problem = (
+                    f"the character {character!r} in {quoted(self.text)} is not of the grammar"
+                )
+                self.refuse(problem, grammar)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # "1or v": a SyntaxError of later Pythons
+                return ast.parse(self.text, mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            self.refuse(f"{quoted(self.text)} is not an expression", grammar)
+
+    def refuse(
+        self, problem: str, accepted: str | Iterable[str] = "", remedy: str = ""
+    ) -> NoReturn:
+        """Raise ModelError at the place of the text."""
+        raise ModelError(self.where, problem, accepted, remedy) from None
+
+    def show(self, node: ast.expr) -> str:
+        """Return the text of a node, quoted, for a message."""
+        return quoted(ast.get_source_segment(self.text, node) or self.text)
 
 
 def quoted(text: str) -> str:
@@ -225,16 +240,10 @@ def quoted(text: str) -> str:
 
 
 class ExpressionCost:
-    """Bounds of one expression.
+    """Bounds of one expression in text."""
 
-    Args:
-        refuse: Raises the error of a bound that is exceeded.
-        show: Returns the text of a node, for a message.
-    """
-
-    def __init__(self, refuse: Refuse, show: Callable[[ast.expr], str]) -> None:
-        self._refuse = refuse
-        self._show = show
+    def __init__(self, text: ExpressionText) -> None:
+        self._refuse, self._show = text.refuse, text.show
         self._weights: dict[sympy.Basic, int] = {}
 
     def require_argument(self, argument: sympy.Expr, node: ast.expr) -> None:

@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import sympy
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.language.bounds import quoted, tree_of
+from lnm_codegen.language.bounds import ExpressionText, quoted
 from lnm_codegen.language.functions import Where, as_expr
 from lnm_codegen.language.misuse import as_number
 from lnm_codegen.language.ode.functions import FUNCTIONS, LIKE_ARGUMENT
@@ -251,11 +251,7 @@ def unit_dims(text: str, where: str) -> Dims:
 
 def tree(text: str, where: str) -> ast.expr:
     """Return Python's syntax tree of a text; errors begin with `where`."""
-
-    def refuse(problem: str, accepted: str = "", remedy: str = "") -> NoReturn:
-        raise ModelError(where, problem, accepted, remedy) from None
-
-    return tree_of(" ".join(text.split()), refuse, "numbers, names, + - * / ** and functions")
+    return ExpressionText(text, where).tree("numbers, names, + - * / ** and functions")
 
 
 def names_in(text: str, where: str) -> list[str]:
@@ -319,7 +315,7 @@ class Dimensions:
         Raises:
             ModelError: Terms, sides or arguments of different units. The message shows both.
         """
-        return _Walk(self, " ".join(text.split()), where).run()
+        return _Walk(self, text, where).run()
 
     def settled(self, text: str, where: str) -> Dims:
         """Return the dimensions of a text; unknown ones, those of literals 0, count as none."""
@@ -350,20 +346,13 @@ class Dimensions:
         return found
 
 
-class _Walk:
+class _Walk(ExpressionText):
     def __init__(self, table: Dimensions, text: str, where: str) -> None:
+        super().__init__(text, where)
         self._table = table
-        self._text = text
-        self._where = where
 
     def run(self) -> Dims:
-        return self._of(tree_of(self._text, self._refuse, "an expression"))
-
-    def _refuse(self, problem: str, accepted: str = "", remedy: str = "") -> NoReturn:
-        raise ModelError(self._where, problem, accepted, remedy) from None
-
-    def _show(self, node: ast.expr) -> str:
-        return quoted(ast.get_source_segment(self._text, node) or self._text)
+        return self._of(self.tree("an expression"))
 
     def _of(self, node: ast.expr) -> Dims:
         """Return the dimensions of a node; of a condition, those of a plain number."""
@@ -439,8 +428,8 @@ class _Walk:
     def _require(self, a: ast.expr, left: Dims, b: ast.expr, right: Dims, relation: str) -> None:
         if not self._table.agree(left, right):
             shown = [spelled(self._table.resolved(dims)) for dims in (left, right)]
-            self._refuse(
-                f"{self._show(a)} has the unit {shown[0]} and {relation} {self._show(b)}, which has"
+            self.refuse(
+                f"{self.show(a)} has the unit {shown[0]} and {relation} {self.show(b)}, which has"
                 f" the unit {shown[1]}",
                 "one unit on both sides",
             )
@@ -448,8 +437,8 @@ class _Walk:
     def _require_plain(self, node: ast.expr, dims: Dims, role: str) -> None:
         if not self._table.agree(dims, none()):
             shown = spelled(self._table.resolved(dims))
-            self._refuse(
-                f"{role}, {self._show(node)}, has the unit {shown}", "a number without a unit"
+            self.refuse(
+                f"{role}, {self.show(node)}, has the unit {shown}", "a number without a unit"
             )
 
 

@@ -20,21 +20,20 @@ from __future__ import annotations
 import ast
 import inspect
 import operator
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import sympy
 from sympy.logic.boolalg import Boolean
 
-from lnm_codegen.errors import ModelError
 from lnm_codegen.language import functions as fn
 from lnm_codegen.language.bounds import (
     MAX_EXPONENT,
     ExpressionCost,
+    ExpressionText,
     applied,
     exact_decimal,
     quoted,
-    tree_of,
 )
 from lnm_codegen.language.misuse import FUNCTIONS as WORDS
 from lnm_codegen.language.symbols import Declared, Vector, is_spike
@@ -90,7 +89,7 @@ def parse(
     return _Reader(text, names, where, hidden or {}, functions, instead).read(condition)
 
 
-class _Reader:
+class _Reader(ExpressionText):
     def __init__(
         self,
         text: str,
@@ -100,36 +99,27 @@ class _Reader:
         functions: Functions,
         instead: str,
     ) -> None:
-        self._text = " ".join(text.split())
+        super().__init__(text, where)
         self._names = names
-        self._where = where
         self._hidden, self._functions, self._instead = hidden, functions, instead
         self._grammar = (
             "numbers, declared names, theta[2], pi, + - * / **, comparisons joined by & | ~, and"
             f" {', '.join(functions)}"
         )
-        self._cost = ExpressionCost(self._refuse, self._show)
+        self._cost = ExpressionCost(self)
 
     def read(self, condition: bool) -> Any:
-        tree = tree_of(self._text, self._refuse, self._grammar)
+        tree = self.tree(self._grammar)
         try:
             return self._condition(tree, 0) if condition else self._number(tree, 0)
         except RecursionError:
-            problem = f"{quoted(self._text)} is nested too deeply"
-            self._refuse(problem, remedy="Split the expression.")
-
-    def _refuse(
-        self, problem: str, accepted: str | Iterable[str] = "", remedy: str = ""
-    ) -> NoReturn:
-        raise ModelError(self._where, problem, accepted, remedy) from None
-
-    def _show(self, node: ast.expr) -> str:
-        return quoted(ast.get_source_segment(self._text, node) or self._text)
+            problem = f"{quoted(self.text)} is nested too deeply"
+            self.refuse(problem, remedy="Split the expression.")
 
     def _deeper(self, depth: int) -> int:
         if depth >= MAX_DEPTH:
-            problem = f"{quoted(self._text)} is nested more than {MAX_DEPTH} deep"
-            self._refuse(problem, remedy="Split the expression.")
+            problem = f"{quoted(self.text)} is nested more than {MAX_DEPTH} deep"
+            self.refuse(problem, remedy="Split the expression.")
         return depth + 1
 
     def _number(self, node: ast.expr, depth: int) -> sympy.Expr:
@@ -138,10 +128,10 @@ class _Reader:
         if isinstance(value, Vector):
             name = value.decl.name
             elements = f"{name}[0] to {name}[{len(value) - 1}]"
-            self._refuse(f"{name!r} is a vector", f"{elements}, or poly(z, {name})")
+            self.refuse(f"{name!r} is a vector", f"{elements}, or poly(z, {name})")
         if isinstance(value, Boolean) and not isinstance(value, Declared):
-            problem = f"{self._show(node)} is a condition, not a number"
-            self._refuse(problem, remedy=self._instead)
+            problem = f"{self.show(node)} is a condition, not a number"
+            self.refuse(problem, remedy=self._instead)
         self._cost.weigh(value, node)
         return value
 
@@ -154,13 +144,13 @@ class _Reader:
         if isinstance(value, Declared) and is_spike(value):
             if not joined:
                 return value
-            self._refuse(
+            self.refuse(
                 f"the spike {value.name!r} is joined to a condition",
                 "comparisons, or one spike alone in where",
                 "Write one where inside another.",
             )
-        self._refuse(
-            f"{self._show(node)} is not a condition",
+        self.refuse(
+            f"{self.show(node)} is not a condition",
             "a comparison such as v > 0, or a spike",
             "Put each comparison in parentheses: (a < b) & (c < d)." if joined else "",
         )
@@ -182,7 +172,7 @@ class _Reader:
             case ast.BinOp(op=op) if type(op) in _OPERATORS:
                 return self._chain(node, depth)
             case ast.BinOp(op=ast.BitXor()):
-                self._refuse(f"the operator '^' in {self._show(node)}", remedy="Did you mean '**'?")
+                self.refuse(f"the operator '^' in {self.show(node)}", remedy="Did you mean '**'?")
             case ast.BoolOp(op=op, values=values):
                 join = sympy.And if isinstance(op, ast.And) else sympy.Or
                 return join(*(self._condition(v, depth, joined=True) for v in values))
@@ -193,17 +183,17 @@ class _Reader:
             case ast.Subscript():
                 return self._element(node)
             case ast.IfExp():
-                problem = f"{self._show(node)} is a conditional expression"
-                self._refuse(problem, remedy="Use where(condition, a, b).")
-        self._refuse(f"{self._show(node)} is not of the grammar", self._grammar)
+                problem = f"{self.show(node)} is a conditional expression"
+                self.refuse(problem, remedy="Use where(condition, a, b).")
+        self.refuse(f"{self.show(node)} is not of the grammar", self._grammar)
 
     def _literal(self, node: ast.Constant) -> sympy.Expr:
         value: Any = node.value
         if isinstance(value, float):
-            written = ast.get_source_segment(self._text, node) or repr(value)
+            written = ast.get_source_segment(self.text, node) or repr(value)
             exact = exact_decimal(value, written)
             if exact is None:
-                self._refuse(
+                self.refuse(
                     f"the number {quoted(written)} is out of range",
                     "0, and magnitudes of 2.3e-308 to 1.7e308",
                 )
@@ -217,11 +207,11 @@ class _Reader:
             return CONSTANTS[word]
         if word in self._hidden:
             problem, remedy = self._hidden[word]
-            self._refuse(problem, remedy=remedy)
+            self.refuse(problem, remedy=remedy)
         if word in self._functions:
-            self._refuse(f"{word!r} is a function", remedy=f"Write {word}(...).")
+            self.refuse(f"{word!r} is a function", remedy=f"Write {word}(...).")
         hint = did_you_mean(word, [*self._names, *CONSTANTS])
-        self._refuse(f"unknown name {quoted(word)}", sorted(self._names), hint)
+        self.refuse(f"unknown name {quoted(word)}", sorted(self._names), hint)
 
     def _chain(self, node: ast.BinOp, depth: int) -> Any:
         """Return the value of a + b + c, which Python nests to the left, at one depth."""
@@ -247,12 +237,12 @@ class _Reader:
 
     def _binary(self, node: ast.BinOp, a: sympy.Expr, b: sympy.Expr) -> sympy.Expr:
         if isinstance(node.op, ast.Div) and b == 0:
-            self._refuse(f"{self._show(node)} divides by zero")
+            self.refuse(f"{self.show(node)} divides by zero")
         if isinstance(node.op, ast.Pow):
             self._cost.require_exponent(a, b, node)
             if a.is_number and not b.is_Integer and not a.is_positive:
-                problem = f"{self._show(node)} is not a real number for every exponent"
-                self._refuse(problem, "a base > 0, or an integer exponent")
+                problem = f"{self.show(node)} is not a real number for every exponent"
+                self.refuse(problem, "a base > 0, or an integer exponent")
         return _OPERATORS[type(node.op)](a, b)
 
     def _comparison(self, node: ast.Compare, depth: int) -> Any:
@@ -263,14 +253,14 @@ class _Reader:
     def _call(self, word: str, node: ast.Call, depth: int) -> Any:
         if word not in self._functions:
             hint = did_you_mean(word, self._functions)
-            self._refuse(f"no function {quoted(word)}", self._functions, hint)
+            self.refuse(f"no function {quoted(word)}", self._functions, hint)
         function, arity = self._functions[word], _ARITY.get(word, 1)
         parameters = inspect.signature(function).parameters if arity > 1 else "a"
         accepted = f"{word}({', '.join(parameters)})"
         if node.keywords or any(isinstance(a, ast.Starred) for a in node.args):
-            self._refuse(f"{self._show(node)} has arguments by name or by *", accepted)
+            self.refuse(f"{self.show(node)} has arguments by name or by *", accepted)
         if len(node.args) != arity:
-            self._refuse(f"{self._show(node)} has {len(node.args)} arguments", accepted)
+            self.refuse(f"{self.show(node)} has {len(node.args)} arguments", accepted)
         first = (self._condition if word in _OF_CONDITIONS else self._number)(node.args[0], depth)
         if word == "exp":
             self._cost.require_argument(first, node)
@@ -284,18 +274,18 @@ class _Reader:
             return [self._number(e, depth) for e in node.elts]
         if isinstance(node, ast.Name) and isinstance(self._names.get(node.id), Vector):
             return self._names[node.id]
-        self._refuse(
-            f"{self._show(node)} in poly is not a sequence of coefficients",
+        self.refuse(
+            f"{self.show(node)} in poly is not a sequence of coefficients",
             f"a vector parameter, or a list [a, b, c] of at most {MAX_EXPONENT + 1}",
         )
 
     def _element(self, node: ast.Subscript) -> Any:
         vector = self._name(node.value.id) if isinstance(node.value, ast.Name) else None
         if not isinstance(vector, Vector):
-            self._refuse(f"{self._show(node)} is not an element", "elements of a vector parameter")
+            self.refuse(f"{self.show(node)} is not an element", "elements of a vector parameter")
         last = len(vector) - 1
         match node.slice:
             case ast.Constant(value=int(index)) if type(index) is int and index <= last:
                 return vector[index]
-        problem = f"{self._show(node)} is not an element"
-        self._refuse(problem, f"an integer from 0 to {last} as index")
+        problem = f"{self.show(node)} is not an element"
+        self.refuse(problem, f"an integer from 0 to {last} as index")
