@@ -121,11 +121,9 @@ def measure_mismatch(
         wide = batch.double() if batch.is_floating_point() else batch
         logits_fixed, traces_fixed = trace_layers(fixed, wide)
         right, count = count_correct(logits, labels)
-        images, predictions, correct = (
-            images + labels.shape[-1],
-            predictions + count,
-            correct + right,
-        )
+        images += labels.shape[-1]
+        predictions += count
+        correct += right
         correct_fixed += count_correct(logits_fixed, labels)[0]
         for name, pair in pairs.items():
             out, out_fixed = traces[name].out, traces_fixed[name].out

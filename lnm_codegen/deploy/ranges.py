@@ -7,7 +7,7 @@ rounding and the saturation of a format.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -28,10 +28,10 @@ from lnm_codegen.deploy.network import (
 from lnm_codegen.errors import ModelError
 from lnm_codegen.hardware.wordlength.sample import sample_of, sampled_rates
 from lnm_codegen.hardware.wordlength.search import FormatSearch, PrecisionTarget
-from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.quantize import WIDE
-from lnm_codegen.ir.interpret import Array, trace
+from lnm_codegen.ir.interpret import trace
+from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import REAL, Bits, FixedSpec
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
@@ -65,12 +65,17 @@ def recorded_ranges(layer: NeuronLayer, x_seq: Tensor) -> dict[str, Interval]:
     elements = parameters_of(neuron, values, extent, np.dtype(np.float64))
     held = broadcast_to_neurons(prepared_values(program, elements), extent)
     trajectory = interpret(neuron, x, **values).trajectory
-    found = _Ranges(kernel)
+    variables = [*kernel.input_vars(*Role), *(let.target for let in kernel.body)]
+    ends: dict[str, list[int]] = {v.name: [] for v in variables if v.type is REAL}
     for t in range(len(x)):
         now = {neuron.inputs[0].name: x[t], **{n: a[t] for n, a in trajectory.items()}}
-        step = {n: a.reshape(-1) for n, a in now.items()}
-        found.add(trace(kernel, held | step))
-    return found.result()
+        nodes = trace(kernel, held | {n: a.reshape(-1) for n, a in now.items()})
+        for name, own in ends.items():
+            numbers = integers(nodes[name], _GRID)
+            own += [int(np.min(numbers)), int(np.max(numbers))]
+    return {
+        name: Interval(_GRID.value(min(own)), _GRID.value(max(own))) for name, own in ends.items()
+    }
 
 
 def constants_of(neuron: Neuron) -> list[Fraction]:
@@ -83,26 +88,6 @@ def constants_of(neuron: Neuron) -> list[Fraction]:
     values = (e for let in program_of(neuron, WIDE).kernel.body for e in fx.walk(let.value))
     bits = WIDE.default.bits
     return [e.real for e in values if isinstance(e, fx.Const) and e.bits == bits]
-
-
-class _Ranges:
-    """Least and greatest values of the nodes of a kernel, step by step."""
-
-    def __init__(self, kernel: ir.Kernel) -> None:
-        variables = [p.var for p in kernel.inputs] + [let.target for let in kernel.body]
-        self._ends: dict[str, list[int]] = {v.name: [] for v in variables if v.type is REAL}
-
-    def add(self, values: Mapping[str, Array]) -> None:
-        """Record the nodes of one step."""
-        for name, ends in self._ends.items():
-            found = integers(values[name], _GRID)
-            ends += [int(np.min(found)), int(np.max(found))]
-
-    def result(self) -> dict[str, Interval]:
-        return {
-            name: Interval(_GRID.value(min(ends)), _GRID.value(max(ends)))
-            for name, ends in self._ends.items()
-        }
 
 
 def least_formats(
@@ -144,16 +129,11 @@ def target_of(layer: NeuronLayer, x_seq: Tensor, target: PrecisionTarget) -> Pre
     Its error is `SHARE` of the largest state on the inputs. A circuit that never spikes would have
     a mismatch of 0.
     """
-    if target.mismatch is None or _spikes(layer, x_seq):
+    if target.mismatch is None:
+        return target
+    sample = sample_of(layer.neuron, float64(x_seq), values=layer_parameters(layer))
+    if any(sampled_rates(layer.neuron, sample).values()):
         return target
     ranges = recorded_ranges(layer, x_seq)
     largest = max(float(ranges[s.name].magnitude) for s in layer.neuron.states)
     return PrecisionTarget(error=SHARE * largest if largest else SHARE)
-
-
-def _spikes(layer: NeuronLayer, x_seq: Tensor) -> bool:
-    """Report whether a spike occurs in the sample of a search."""
-    neuron, x = layer.neuron, float64(x_seq)
-    if not neuron.fire:
-        return False
-    return any(sampled_rates(neuron, sample_of(neuron, x, values=layer_parameters(layer))).values())
