@@ -38,7 +38,6 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.explain import bytes_moved, schedule_of
-from lnm_codegen.nn.function import FusedCall, run_backward, run_forward
 from lnm_codegen.nn.layout import arranged
 from lnm_codegen.nn.load.cache import remember, speed_key
 from lnm_codegen.nn.parameters import values_of
@@ -208,14 +207,13 @@ def kernels_alone(case: Case, backend: str, x: torch.Tensor, grad: torch.Tensor)
     given = [x, *start, *(values_of(layer)[p.name].detach() for p in params)]
     layout, tensors = arranged(params, given, 1, len(start))
     needed = [True, *([False] * len(start)), *([True] * len(params))]
-    call = FusedCall(kernels, layout, False, True, [])
     out, grad_x = aligned(case), aligned(case)
 
     def forward() -> torch.Tensor | None:
-        return run_forward(call, tensors, into=out).saved
+        return kernels.run(layout, tensors, False, True, into=out).saved
 
     def backward(saved: torch.Tensor | None) -> None:
-        run_backward(kernels, layout, tensors, saved, [grad], needed, into=grad_x)
+        kernels.run_backward(layout, tensors, saved, [grad], needed, into=grad_x)
 
     return Workload(forward, backward)
 

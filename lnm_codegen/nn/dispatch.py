@@ -46,7 +46,8 @@ from lnm_codegen.nn.integer import (
     run_fixed_eager,
 )
 from lnm_codegen.nn.layout import arranged, is_rewritable
-from lnm_codegen.nn.operators import operator_of, run_operator
+from lnm_codegen.nn.norm.function import batch_kernels_of
+from lnm_codegen.nn.operators import batch_operator_of, operator_of, run_operator
 from lnm_codegen.nn.select import FUSED, kernels_of, replaced, select
 from lnm_codegen.options import BackendName
 
@@ -80,7 +81,7 @@ class Dispatch:
     outputs: tuple[str, ...] = ()
     refused: dict[str, str] = field(default_factory=dict, init=False)
     _selected: dict[tuple[Any, ...], str] = field(default_factory=dict, init=False)
-    _kernels: dict[tuple[str, torch.dtype], Kernels] = field(default_factory=dict, init=False)
+    _kernels: dict[tuple[Any, ...], Kernels] = field(default_factory=dict, init=False)
     _starts: dict[tuple[torch.dtype, torch.device], list[Tensor]] = field(
         default_factory=dict, init=False
     )
@@ -112,7 +113,7 @@ class Dispatch:
             require_cpu(self.arithmetic, x)
         place = (x.device.type, x.dtype) if self.arithmetic is None else ("cpu", None)
         if torch.compiler.is_compiling():
-            return self._traced_backend(self._key, *place)  # type: ignore[no-any-return]
+            return self._constant(self._key, "on", *place)  # type: ignore[no-any-return]
         return self.on(*place)
 
     def run(
@@ -122,38 +123,61 @@ class Dispatch:
         start: Sequence[Tensor],
         params: Sequence[Tensor],
         returns_states: bool,
-        inplace: bool,
+        inplace: bool = False,
     ) -> LayerResults:
         """Return the outputs (T, N, *), the final states (N, *) and the counts."""
         if self._selectors:
             params = list(compress(params, self._selectors))
         if backend != "torch":
-            self._require_learnable(params)
+            self.require_learnable(params)
         if self.arithmetic is not None:
             return self._run_integers(backend, inputs, start, params, returns_states)  # type: ignore[no-any-return]
-        x, traced = inputs[0], torch.compiler.is_compiling()
         if backend == "torch":
-            module = getattr(GENERATED, self._module_name(self._key)) if traced else None
+            module = None
+            if torch.compiler.is_compiling():
+                module = getattr(GENERATED, self._constant(self._key, "_module_name"))
             return run_eager(self.neuron, inputs, start, params, module)
-        tensors: Sequence[Tensor] = (*inputs, *start, *params)
+        tensors = (*inputs, *start, *params)
+        return self.run_kernels(backend, tensors, returns_states, inplace)[0]
+
+    def run_kernels(
+        self,
+        backend: str,
+        tensors: Sequence[Tensor],
+        returns_states: bool,
+        inplace: bool = False,
+        options: tuple[Any, ...] = (),
+    ) -> tuple[LayerResults, Sequence[Tensor]]:
+        """Return the results of generated kernels, and their results `extra`.
+
+        Args:
+            backend: Backend of the kernels.
+            tensors: Inputs, initial states and parameters of the kernels.
+            returns_states: Return the final states.
+            inplace: Write the output into the input where that is possible.
+            options: eps and group of kernels with the statistics of the batch.
+        """
         saves_states = needs_backward(tensors)
-        if traced:
+        if torch.compiler.is_compiling():
             if is_exporting_onnx():
                 require_table(self.name)
                 saves_states = False  # ONNX has no backward, and T stays dynamic
-            name = self._operator_name(self._key, backend)
-            return run_operator(name, self._states, tensors, returns_states, saves_states)
+            name = self._constant(self._key, "_operator_name", backend, bool(options))
+            count, flags = len(self.neuron.output), (returns_states, saves_states)
+            return run_operator(name, count, self._states, tensors, *flags, options)
         self.require_readable(backend, tensors)
-        kernels = self._kernels_of(backend, x.dtype)
-        layout, tensors = arranged(self.neuron.step_params, tensors, len(inputs), len(start))
-        count = len(kernels.outputs)
+        kernels = self._kernels_of(backend, tensors[0].dtype, *options)
+        inputs, states, count = len(kernels.inputs), kernels.states, len(kernels.outputs)
+        layout, own = arranged(kernels.params, tensors, inputs, len(states))
         call = FusedCall(kernels, layout, returns_states, saves_states, [])
-        if inplace and not saves_states and len(inputs) == count == 1:
-            if is_rewritable(x, tensors[0], layout):
-                return run_in_place(call, tensors)
-        results = run_fused(call, *tensors)
-        final = dict(zip(kernels.states, results[count:], strict=True)) if returns_states else {}
-        return results[:count], final, call.counts
+        if inplace and not saves_states and inputs == count == 1:
+            if is_rewritable(tensors[0], own[0], layout):
+                return run_in_place(call, own), ()
+        results, end, final = run_fused(call, *own), count, dict[str, Tensor]()
+        if returns_states:
+            end += len(states)
+            final = dict(zip(states, results[count:end], strict=True))
+        return (results[:count], final, call.counts), results[end:]
 
     def named(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return several outputs of a call as a named tuple.
@@ -222,7 +246,7 @@ class Dispatch:
                 self._starts[key] = found
         return found
 
-    def _require_learnable(self, params: Sequence[Tensor]) -> None:
+    def require_learnable(self, params: Sequence[Tensor]) -> None:
         """Raise UnsupportedError if a constant needs a gradient, which the kernels do not have."""
         if not torch.is_grad_enabled():
             return
@@ -283,27 +307,29 @@ class Dispatch:
             remedy = "Set carry_state to False on every NeuronLayer of the model."
             raise UnsupportedError(self.name, problem, accepted, remedy)
 
-    # `torch.compile` keeps the results of these three methods in the graph. It guards their
-    # arguments alone, so that `key` makes another neuron, or the same on another backend, compile.
-
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-    def _module_name(self, key: str) -> str:
+    def _constant(self, key: str, method: str, *arguments: Any) -> Any:
+        """Return the result of a method, which a graph of `torch.compile` keeps.
+
+        `torch.compile` guards the arguments alone: `key` makes another neuron, or the same on
+        another backend, compile.
+        """
+        return getattr(self, method)(*arguments)
+
+    def _module_name(self) -> str:
         return eager_module(self.neuron).__name__
 
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-    def _operator_name(self, key: str, backend: str) -> str:
-        return operator_of(self.neuron, backend).name
+    def _operator_name(self, backend: str, is_batch: bool) -> str:
+        return (batch_operator_of if is_batch else operator_of)(self.neuron, backend).name
 
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-    def _traced_backend(self, key: str, device: str, dtype: torch.dtype | None) -> str:
-        return self.on(device, dtype)
-
-    def _kernels_of(self, backend: str, dtype: torch.dtype) -> Kernels:
-        key = (backend, dtype)
+    def _kernels_of(self, backend: str, dtype: torch.dtype, *options: Any) -> Kernels:
+        key = (backend, dtype, *options)
         found = self._kernels.get(key)
         if found is None:
+            load: Callable[..., Kernels] = batch_kernels_of if options else kernels_of
             is_auto = self.backend == "auto"
-            found = self._kernels[key] = kernels_of(self.neuron, backend, dtype, is_auto)
+            found = load(self.neuron, backend, dtype, *options, is_auto=is_auto)
+            self._kernels[key] = found
         return found
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 import torch
 from torch import Tensor
 
-from lnm_codegen.backends.plan import Plan
+from lnm_codegen.backends.base import Model
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.arguments import require_plain_gradients
 from lnm_codegen.nn.layout import Layout, rearranged
@@ -25,19 +25,26 @@ LayerResults: TypeAlias = tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[
 class Kernels(ABC):
     """Forward and backward kernel of a model on one target.
 
-    Both take `plan.SIZES`, then the fields of `plan.forward_fields` or `plan.backward_fields`. The
-    names of the plan are copied here to save microseconds of a call.
+    Both take `plan.SIZES`, then the fields of `plan.forward_fields` or `plan.backward_fields`,
+    whose order `forward_arguments` and `backward_arguments` have. The names of the plan are copied
+    here to save microseconds of a call.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        model = plan.model
-        self.inputs, self.states, self.outputs = model.inputs, plan.states, model.outputs
-        self.learnable = tuple(p.learnable for p in model.params)
+    where = "NeuronLayer"
+    """Place of an error in a backward."""
+    extra: tuple[str, ...] = ()
+    """Names of the results of `run` that a plan does not have."""
+    options = ""
+    """What an operator takes after the tensors, in its schema."""
+
+    def __init__(self, model: Model, counts: tuple[str, ...]) -> None:
+        self.inputs, self.outputs, self.params = model.inputs, model.outputs, model.params
+        self.states = tuple(s.name for s in model.states)
         own = len(self.inputs) + len(self.states)
-        self.learns = (*[True] * own, *self.learnable)
-        self.grads = (*range(own), *(own + k for k, learns in enumerate(self.learnable) if learns))
+        self.learns = (*[True] * own, *(p.learnable for p in self.params))
+        self.grads = tuple(k for k, learns in enumerate(self.learns) if learns)
         self.no_states: list[Tensor | None] = [None] * len(self.states)
-        self.counts = plan.counts
+        self.counts = counts
         self.real: torch.dtype = getattr(torch, model.real)
 
     @abstractmethod
@@ -54,6 +61,110 @@ class Kernels(ABC):
     @abstractmethod
     def backward(self, sizes: Sequence[int], arguments: Arguments) -> None:
         """Run the backward kernel."""
+
+    def run(
+        self,
+        layout: Layout,
+        tensors: Sequence[Tensor],
+        returns_states: bool,
+        saves_states: bool,
+        into: Tensor | None = None,
+    ) -> Results:
+        """Run the forward on inputs (T, N, *), initial states and parameters.
+
+        The first output is written to `into`, which may be the first input.
+        """
+        results = empty_results(self, layout, tensors[0], returns_states, saves_states, into)
+        total = results.counts
+        counts = () if total is None else [total[k : k + 1] for k in range(len(self.counts))]
+        arguments = forward_arguments(
+            self._shared(layout, tensors), results.outputs,
+            results.finals or self.no_states, counts, results.saved,
+        )  # fmt: skip
+        self.forward(layout[:5], arguments)
+        return results
+
+    def run_backward(
+        self,
+        layout: Layout,
+        tensors: Sequence[Tensor],
+        saved: Tensor | None,
+        grads: Sequence[Tensor | None],
+        needed: Sequence[bool],
+        into: Tensor | None = None,
+        kept: Any = None,
+    ) -> list[Tensor | None]:
+        """Run the backward and return the gradients of the forward's tensors.
+
+        Args:
+            layout: That of the forward.
+            tensors: Those of the forward, then its results `extra`.
+            saved: The saved states.
+            grads: Gradients of the outputs and, if the forward returned them, of the final states.
+            needed: Whether the gradient of each tensor is needed.
+            into: Memory for the gradient of the first input.
+            kept: `Results.kept` of the forward, or None.
+        """
+        outputs = len(self.outputs)
+        tensors = rearranged(layout, tensors, len(self.inputs), len(self.states))
+        sequences: list[Any] = []
+        for grad in grads[:outputs]:
+            sequence = _zero_row(layout, tensors[0]) if grad is None else layout.sequence(grad)
+            sequences += (sequence, time_stride(sequence, layout))
+        finals = [None if g is None else layout.step(g) for g in grads[outputs:]]
+        results = empty_gradients(self, layout, tensors, needed, into)
+        arguments = backward_arguments(
+            self._shared(layout, tensors), None if saved is None else layout.rows(saved),
+            sequences, finals or self.no_states, [results[k] for k in self.grads],
+        )  # fmt: skip
+        self.backward(layout[:5], arguments)
+        return results
+
+    def empty_extra(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Allocate the results `extra` of a forward on these tensors."""
+        return ()
+
+    def _shared(self, layout: Layout, tensors: Sequence[Tensor]) -> list[Any]:
+        """Return the first arguments of both kernels."""
+        inputs, states = len(self.inputs), len(self.states)
+        arguments: list[Any] = []
+        for k, x in enumerate(tensors[:inputs]):
+            arguments += (x, time_stride(x, layout))
+            if k:
+                arguments += layout.sharing(x)
+        for value in tensors[inputs : inputs + states]:
+            arguments += (value, int(value.numel() > 1))
+        arguments += tensors[inputs + states :]
+        return arguments
+
+
+def forward_arguments(
+    shared: Sequence[Any],
+    outputs: Sequence[Any],
+    finals: Sequence[Any],
+    sums: Sequence[Any],
+    saved: Any,
+) -> list[Any]:
+    """Return the arguments of a forward kernel in the order of `Plan.forward_fields`.
+
+    `shared` are each input and its strides, each initial state and its stride, the parameters.
+    """
+    return [*shared, *outputs, *finals, *sums, saved]
+
+
+def backward_arguments(
+    shared: Sequence[Any],
+    saved: Any,
+    grads: Sequence[Any],
+    finals: Sequence[Any],
+    results: Sequence[Any],
+) -> list[Any]:
+    """Return the arguments of a backward kernel in the order of `Plan.backward_fields`.
+
+    `grads` are the gradient of each output and its stride, `finals` those of the final states, and
+    `results` those of the inputs, the initial states and the learnable parameters.
+    """
+    return [*shared, saved, *grads, *finals, *results]
 
 
 def device_of(arguments: Arguments) -> torch.device:
@@ -86,6 +197,8 @@ class Results(NamedTuple):
     finals: list[Tensor]
     saved: Tensor | None
     counts: Tensor | None
+    extra: tuple[Tensor, ...] = ()  # those of `Kernels.extra`
+    kept: Any = None  # for the backward, if it is of the same call
 
 
 def needs_backward(tensors: Sequence[Tensor]) -> bool:
@@ -138,9 +251,15 @@ def refuse_double_backward(where: str) -> NoReturn:
     )
 
 
-def empty_results(call: FusedCall, x: Tensor, into: Tensor | None = None) -> Results:
+def empty_results(
+    kernels: Kernels,
+    layout: Layout,
+    x: Tensor,
+    returns_states: bool,
+    saves_states: bool,
+    into: Tensor | None = None,
+) -> Results:
     """Allocate the results of a forward on the first input `x`."""
-    kernels, layout, returns_states, saves_states, _ = call
     names = kernels.outputs if into is None else kernels.outputs[1:]
     device, real, count, saved = x.device, kernels.real, len(kernels.counts), None
     if into is None and len(names) == 1 and x.is_contiguous():
@@ -158,27 +277,10 @@ def empty_results(call: FusedCall, x: Tensor, into: Tensor | None = None) -> Res
     )
 
 
-def run_forward(call: FusedCall, tensors: Sequence[Tensor], into: Tensor | None = None) -> Results:
-    """Run the forward kernel on inputs (T, N, *), initial states and parameters.
-
-    The first output is written to `into`, which may be the first input.
-    """
-    kernels, layout = call.kernels, call.layout
-    results = empty_results(call, tensors[0], into)
-    arguments = _shared(kernels, layout, tensors)
-    arguments += results.outputs
-    arguments += results.finals or kernels.no_states
-    if results.counts is not None:
-        arguments += [results.counts[k : k + 1] for k in range(len(kernels.counts))]
-    arguments.append(results.saved)
-    kernels.forward(layout[:5], arguments)
-    return results
-
-
 def run_in_place(call: FusedCall, tensors: Sequence[Tensor]) -> LayerResults:
     """Run the forward kernel in place, without saving states for a backward."""
     x = tensors[0]
-    written = run_forward(call, tensors, into=x)
+    written = call.kernels.run(call.layout, tensors, call.returns_states, False, into=x)
     torch.autograd.graph.increment_version(x)
     counts = [] if written.counts is None else written.counts.tolist()
     return (x,), dict(zip(call.kernels.states, written.finals, strict=False)), counts
@@ -213,48 +315,6 @@ def empty_gradients(
     return results
 
 
-def run_backward(
-    kernels: Kernels,
-    layout: Layout,
-    tensors: Sequence[Tensor],
-    saved: Tensor | None,
-    grads: Sequence[Tensor | None],
-    needed: Sequence[bool],
-    into: Tensor | None = None,
-) -> list[Tensor | None]:
-    """Run the backward kernel and return the gradients of the forward's `tensors`.
-
-    `grads` are those of the outputs and, if the forward returned them, of the final states. The
-    gradient of the first input is written to `into`.
-    """
-    outputs = len(kernels.outputs)
-    tensors = rearranged(layout, tensors, len(kernels.inputs), len(kernels.states))
-    arguments = _shared(kernels, layout, tensors)
-    arguments.append(None if saved is None else layout.rows(saved))
-    for grad in grads[:outputs]:
-        sequence = _zero_row(layout, tensors[0]) if grad is None else layout.sequence(grad)
-        arguments += (sequence, time_stride(sequence, layout))
-    finals = [None if g is None else layout.step(g) for g in grads[outputs:]]
-    arguments += finals or kernels.no_states
-    results = empty_gradients(kernels, layout, tensors, needed, into)
-    arguments += [results[k] for k in kernels.grads]
-    kernels.backward(layout[:5], arguments)
-    return results
-
-
-def _shared(kernels: Kernels, layout: Layout, tensors: Sequence[Tensor]) -> list[Any]:
-    inputs, states = len(kernels.inputs), len(kernels.states)
-    arguments: list[Any] = []
-    for k, x in enumerate(tensors[:inputs]):
-        arguments += (x, time_stride(x, layout))
-        if k:
-            arguments += layout.sharing(x)
-    for value in tensors[inputs : inputs + states]:
-        arguments += (value, int(value.numel() > 1))
-    arguments += tensors[inputs + states :]
-    return arguments
-
-
 def time_stride(x: Tensor, layout: Layout) -> int:
     """Return the stride of time in a sequence, in elements."""
     return x.stride(0) if layout.time_steps > 1 else layout.neurons
@@ -267,29 +327,34 @@ def _zero_row(layout: Layout, like: Tensor) -> Tensor:
 
 
 class Fused(torch.autograd.Function):
-    """Forward and backward of a sequence, one kernel call each.
+    """Forward and backward of a sequence, one call of `Kernels` each.
 
-    Takes a `FusedCall`, then inputs (T, N, *), initial states (N, *) or (1,) and parameters, all in
-    the layout of the call. Returns the outputs (T, N, *) and, if the call returns states, the final
-    states (N, *).
+    Takes a `FusedCall`, then inputs (T, N, *), initial states (N, *) or (1,) and parameters, all
+    in the layout of the call. Returns the outputs (T, N, *), if the call returns states the final
+    states (N, *), and the results `extra` of the kernels, without a gradient.
     """
 
     @staticmethod
     def forward(ctx: Any, call: FusedCall, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Run the forward kernel."""
-        results = run_forward(call, tensors)
-        if results.counts is not None:
-            call.counts.extend(results.counts.tolist())
-        if call.saves_states:
-            save_call(ctx, call, *tensors, results.saved)
-        return (*results.outputs, *results.finals)
+        kernels, layout, returns_states, saves_states, totals = call
+        results = kernels.run(layout, tensors, returns_states, saves_states)
+        outputs, finals, saved, counts, extra, kept = results
+        if counts is not None:
+            totals.extend(counts.tolist())
+        if saves_states:
+            save_call(ctx, (kernels, layout, kept), *tensors, *extra, saved)
+        if extra:
+            ctx.mark_non_differentiable(*extra)
+        return (*outputs, *finals, *extra)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the backward kernel."""
-        call, (*tensors, saved) = saved_call(ctx, grads)
+        (kernels, layout, kept), (*tensors, saved) = saved_call(ctx, grads, ctx.call[0].where)
+        own = grads[: len(grads) - len(kernels.extra)]
         needed = ctx.needs_input_grad[1:]
-        return (None, *run_backward(call.kernels, call.layout, tensors, saved, grads, needed))
+        return None, *kernels.run_backward(layout, tensors, saved, own, needed, kept=kept)
 
 
 run_fused: Callable[..., tuple[Tensor, ...]] = super(torch.autograd.Function, Fused).apply

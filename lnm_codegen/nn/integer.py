@@ -31,7 +31,7 @@ from lnm_codegen.ir.types import Bits, Fixed, FixedSpec, spec_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import STATS, TYPES
 from lnm_codegen.nn.eager import run_eager
-from lnm_codegen.nn.function import needs_backward, run_backward, save_call, saved_call, time_stride
+from lnm_codegen.nn.function import needs_backward, save_call, saved_call, time_stride
 from lnm_codegen.nn.layout import Layout, arranged
 from lnm_codegen.nn.load.c import (
     Argument,
@@ -306,8 +306,7 @@ class FixedFused(torch.autograd.Function):
         start = tensors[inputs:own]
         if layout.time_steps:
             start = list(saved[:states])
-        results = run_backward(
-            adjoint_of(call.arithmetic, tensors[0].dtype),
+        results = adjoint_of(call.arithmetic, tensors[0].dtype).run_backward(
             layout,
             [*rounded, *start, *tensors[own:]],
             saved[states:],

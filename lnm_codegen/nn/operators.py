@@ -9,6 +9,14 @@ operator has its neuron and a hash of its program. Each operator has its own sch
 
 Results that are not requested have no elements. The result `checkpoints` has the saved
 states, (rows, N, *) in the layout of `x_seq`.
+
+A normalised neuron with the statistics of the batch has an operator of its own:
+
+    lnm::<name>_<hash>_batch(..., Tensor weight, Tensor bias, float eps, str? group,
+                             bool returns_states, bool saves_states)
+        -> (..., Tensor counts, Tensor moments)
+
+`group` names the processes whose statistics are combined.
 """
 
 from __future__ import annotations
@@ -27,81 +35,129 @@ from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL
 from lnm_codegen.nn.function import (
-    FusedCall,
     Kernels,
     LayerResults,
     Results,
     empty_gradients,
     empty_results,
     refuse_double_backward,
-    run_backward,
-    run_forward,
     save_call,
 )
 from lnm_codegen.nn.layout import arranged, readable
+from lnm_codegen.nn.norm.function import NormKernels, batch_kernels_of, batch_model
 from lnm_codegen.nn.select import kernels_of
 
 NAMESPACE = "lnm"
 
 
 class Operator:
-    """Forward operator of one neuron on one backend, with its backward, for every type."""
+    """Forward operator of one neuron on one backend, with its backward, for every type.
 
-    def __init__(self, model: Model, backend: str, load: Callable[[torch.dtype], Kernels]) -> None:
+    Args:
+        name: Its name.
+        model: The model, whose parameters are those of the kernels.
+        load: Function of a type of sequences and the options that returns the kernels.
+        kind: Class of the kernels.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: Model,
+        load: Callable[..., Kernels],
+        kind: type[Kernels] = Kernels,
+    ) -> None:
+        self.name, self.model, self.kind = name, model, kind
         self._load, self._params = load, model.params
         self._inputs, self._states = len(model.inputs), len(model.states)
-        self._outputs, self.model = len(model.outputs), model
+        self._results = len(model.outputs) + self._states
         self._tensors = self._inputs + self._states + len(model.params)
-        self.name = name = operator_name(model, backend)
+        self._extra = len(kind.extra)
         self._library = torch.library.Library(NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
-        define(self._library, name, _forward_schema(model), self._run, self._fake)
-        schema, adjoint = _backward_schema(model), (self._run_adjoint, self._fake_adjoint)
-        self._adjoint = define(self._library, f"{name}_backward", schema, *adjoint)
-        differentiate(self._library, name, self._gradients, _keep, "NeuronLayer")
+        options, self._options = kind.options, kind.options.count(",")
+        taken, given = taken_names(model), [f"{o}_seq" for o in model.outputs]
+        given += [f"{s.name}_final" for s in model.states]
+        tensors = ", ".join(f"Tensor {n}" for n in taken)
+        results = ", ".join(f"Tensor {n}" for n in (*given, "checkpoints", "counts", *kind.extra))
+        schema = f"({tensors}, {options}bool returns_states, bool saves_states) -> ({results})"
+        define(self._library, name, schema, self._run, self._fake)
+        tensors = ", ".join(f"Tensor {n}" for n in (*taken, "checkpoints", *kind.extra))
+        grads = ", ".join(f"Tensor? grad_{n}" for n in given)
+        results = ", ".join(f"Tensor grad_{n}" for n in taken)
+        schema = f"({tensors}, {grads}, {options}bool[] needed) -> ({results})"
+        adjoint = f"{name}_backward"
+        self._adjoint = define(
+            self._library, adjoint, schema, self._run_adjoint, self._fake_adjoint
+        )
+        torch.library.register_autograd(
+            f"{NAMESPACE}::{name}", self._gradients, setup_context=self._keep, lib=self._library
+        )
+
+        def refuse(*_: Any) -> NoReturn:
+            refuse_double_backward(kind.where)
+
+        torch.library.register_autograd(f"{NAMESPACE}::{adjoint}", refuse, lib=self._library)
 
     def _run(self, *arguments: Any) -> tuple[Tensor, ...]:
-        *given, returns_states, saves_states = arguments
+        given, (*options, returns_states, saves_states) = self._split(arguments)
         layout, tensors = arranged(self._params, given, self._inputs, self._states)
-        call = FusedCall(self._load(given[0].dtype), layout, returns_states, saves_states, [])
-        return flat_results(given[0], run_forward(call, tensors), self._states)
+        kernels = self._load(given[0].dtype, *options)
+        return self._flat(given[0], kernels.run(layout, tensors, returns_states, saves_states))
 
     def _fake(self, *arguments: Any) -> tuple[Tensor, ...]:
-        *given, returns_states, saves_states = arguments
+        given, (*options, returns_states, saves_states) = self._split(arguments)
         x, layout = readable(self._params, given[0])
-        call = FusedCall(self._load(x.dtype), layout, returns_states, saves_states, [])
-        return flat_results(x, empty_results(call, x), self._states)
+        kernels = self._load(x.dtype, *options)
+        results = empty_results(kernels, layout, x, returns_states, saves_states)
+        return self._flat(x, results._replace(extra=kernels.empty_extra(given)))
+
+    def _split(self, arguments: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Return the tensors of a forward or a backward, and what follows them."""
+        return arguments[: self._tensors], arguments[self._tensors :]
+
+    def _flat(self, x: Tensor, results: Results) -> tuple[Tensor, ...]:
+        """Return the results of a forward. They must not share memory: each absent one is new."""
+        return (
+            *results.outputs,
+            *(results.finals or [nothing(x) for _ in range(self._states)]),
+            nothing(x) if results.saved is None else results.saved,
+            x.new_empty(0, dtype=torch.float64) if results.counts is None else results.counts,
+            *results.extra,
+        )
 
     def _run_adjoint(self, *arguments: Any) -> tuple[Tensor, ...]:
-        *tensors, needed = arguments
-        given, (saved, *grads) = tensors[: self._tensors], tensors[self._tensors :]
-        kernels = self._load(given[0].dtype)
+        given, (saved, *rest, needed) = self._split(arguments)
+        extra, rest = rest[: self._extra], rest[self._extra :]
+        grads, options = rest[: self._results], rest[self._results :]
+        kernels = self._load(given[0].dtype, *options)
         layout, own = arranged(self._params, given, self._inputs, self._states)
-        found = run_backward(kernels, layout, own, optional(saved), grads, needed)
+        saved = saved if saved.numel() else None
+        found = kernels.run_backward(layout, [*own, *extra], saved, grads, needed)
         first = self._inputs + self._states
-        back = layout.from_memory_order(self._params, found[first:])
-        found = [*found[:first], *back]
+        found = [*found[:first], *layout.from_memory_order(self._params, found[first:])]
         return tuple(nothing(given[0]) if g is None else g for g in found)
 
     def _fake_adjoint(self, *arguments: Any) -> tuple[Tensor, ...]:
-        *tensors, needed = arguments
-        x, layout = readable(self._params, tensors[0])
-        found = empty_gradients(self._load(x.dtype), layout, tensors[: self._tensors], needed)
+        given, (*rest, needed) = self._split(arguments)
+        x, layout = readable(self._params, given[0])
+        kernels = self._load(x.dtype, *rest[len(rest) - self._options :])
+        found = empty_gradients(kernels, layout, given, needed)
         return tuple(nothing(x) if g is None else g for g in found)
 
+    def _keep(self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        tensors, (*call, _) = self._split(inputs)
+        saved, _, *extra = output[self._results :]
+        save_call(ctx, call, *tensors, saved, *extra)
+
     def _gradients(self, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        *tensors, saved = ctx.saved_tensors
         needed = list(ctx.needs_input_grad[: self._tensors])
-        returns_states = ctx.call
-        sent = grads[: self._outputs + (self._states if returns_states else 0)]
-        sent = (*sent, *[None] * (self._outputs + self._states - len(sent)))
-        found = self._adjoint(*tensors, saved, *sent, needed)
+        *options, returns_states = ctx.call
+        sent = list(grads[: self._results])
+        if not returns_states:
+            sent[self._results - self._states :] = [None] * self._states
+        found = self._adjoint(*ctx.saved_tensors, *sent, *options, needed)
         own = (g if need else None for g, need in zip(found, needed, strict=True))
-        return (*own, None, None)
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, returns_states, _ = inputs
-    save_call(ctx, returns_states, *tensors, output[-2])
+        return (*own, *[None] * (self._options + 2))
 
 
 def define(library: torch.library.Library, name: str, schema: str, run: Any, fake: Any) -> Any:
@@ -112,55 +168,9 @@ def define(library: torch.library.Library, name: str, schema: str, run: Any, fak
     return getattr(getattr(torch.ops, NAMESPACE), name).default
 
 
-def differentiate(
-    library: torch.library.Library, name: str, gradients: Any, keep: Any, where: str
-) -> None:
-    """Register the gradient of an operator, and refuse that of its backward."""
-    operator = f"{NAMESPACE}::{name}"
-    torch.library.register_autograd(operator, gradients, setup_context=keep, lib=library)
-
-    def refuse(*_: Any) -> NoReturn:
-        refuse_double_backward(where)
-
-    torch.library.register_autograd(f"{operator}_backward", refuse, lib=library)
-
-
-def flat_results(x: Tensor, results: Results, states: int) -> tuple[Tensor, ...]:
-    """Return results as those of an operator, of a neuron with so many states.
-
-    They must not share memory: each absent one is a tensor of its own.
-    """
-    return (
-        *results.outputs,
-        *(results.finals or [nothing(x) for _ in range(states)]),
-        nothing(x) if results.saved is None else results.saved,
-        x.new_empty(0, dtype=torch.float64) if results.counts is None else results.counts,
-    )
-
-
 def nothing(like: Tensor) -> Tensor:
     """Return a tensor without elements, in the type of the arithmetic."""
     return like.new_empty(0, dtype=REAL[like.dtype])
-
-
-def optional(saved: Tensor) -> Tensor | None:
-    """Return saved states, or None where they have no elements."""
-    return saved if saved.numel() else None
-
-
-def _forward_schema(model: Model) -> str:
-    taken = ", ".join(f"Tensor {n}" for n in taken_names(model))
-    given = [f"{o}_seq" for o in model.outputs] + [f"{s.name}_final" for s in model.states]
-    results = ", ".join(f"Tensor {n}" for n in (*given, "checkpoints", "counts"))
-    return f"({taken}, bool returns_states, bool saves_states) -> ({results})"
-
-
-def _backward_schema(model: Model) -> str:
-    taken = [f"Tensor {n}" for n in (*taken_names(model), "checkpoints")]
-    taken += [f"Tensor? grad_{o}_seq" for o in model.outputs]
-    taken += [f"Tensor? grad_{s.name}_final" for s in model.states]
-    results = ", ".join(f"Tensor grad_{n}" for n in taken_names(model))
-    return f"({', '.join(taken)}, bool[] needed) -> ({results})"
 
 
 def taken_names(model: Model) -> list[str]:
@@ -179,37 +189,55 @@ def operator_name(model: Model, backend: str) -> str:
 
 
 _DEFINED: dict[str, Operator] = {}
-LOCK = threading.Lock()
-"""Held while an operator is defined."""
+_LOCK = threading.Lock()
 
 
 def operator_of(neuron: Neuron, backend: str) -> Operator:
     """Return the operator of a neuron; equal neurons share one."""
     model = model_of(neuron)
-    name = operator_name(model, backend)
-    with LOCK:
-        if name not in _DEFINED:  # a layer with "auto" may have this operator
-            load = partial(kernels_of, neuron, backend, is_auto=True)
-            _DEFINED[name] = Operator(model, backend, load)
+    # A layer with "auto" may have this operator.
+    load = partial(kernels_of, neuron, backend, is_auto=True)
+    return _defined(operator_name(model, backend), model, load)
+
+
+def batch_operator_of(neuron: Neuron, backend: str) -> Operator:
+    """Return the operator of a normalised neuron with the statistics of the batch."""
+    model = model_of(neuron)
+    load = partial(batch_kernels_of, neuron, backend, is_auto=True)
+    return _defined(f"{operator_name(model, backend)}_batch", batch_model(model), load, NormKernels)
+
+
+def _defined(name: str, *arguments: Any) -> Operator:
+    with _LOCK:
+        if name not in _DEFINED:
+            _DEFINED[name] = Operator(name, *arguments)
         return _DEFINED[name]
 
 
 def defined_operators() -> dict[str, Model]:
-    """Return the operators that are defined so far: name -> model."""
-    with LOCK:
-        return {name: operator.model for name, operator in _DEFINED.items()}
+    """Return the operators of neurons that are defined so far: name -> model."""
+    with _LOCK:
+        return {n: one.model for n, one in _DEFINED.items() if one.kind is Kernels}
 
 
 def run_operator(
     name: str,
+    outputs: int,
     states: Sequence[str],
     tensors: Sequence[Tensor],
     returns_states: bool,
     saves_states: bool,
-) -> LayerResults:
-    """Call the operator of a name; `states` are those of its neuron."""
-    *results, _, counts = getattr(torch.ops.lnm, name)(*tensors, returns_states, saves_states)
-    count = len(results) - len(states)
-    final = dict(zip(states, results[count:], strict=True)) if returns_states else {}
+    options: Sequence[Any] = (),
+) -> tuple[LayerResults, Sequence[Tensor]]:
+    """Call the operator of a name, of a neuron with so many outputs and these states.
+
+    Returns:
+        The results of a layer, and the results `extra` of the kernels.
+    """
+    operator = getattr(torch.ops.lnm, name)
+    found = operator(*tensors, *options, returns_states, saves_states)
+    end = outputs + len(states)
+    final = dict(zip(states, found[outputs:end], strict=True)) if returns_states else {}
+    _, counts, *extra = found[end:]
     # A program with an unbind into nothing cannot be loaded.
-    return tuple(results[:count]), final, counts.unbind() if counts.shape[0] else ()
+    return (tuple(found[:outputs]), final, counts.unbind() if counts.shape[0] else ()), extra

@@ -8,8 +8,7 @@ from lnm_codegen.language.normalisation import normalised
 from lnm_codegen.nn.arguments import recording, require_record
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.layer import NormNeuron
-from lnm_codegen.nn.norm.operators import norm_operator_of
-from lnm_codegen.nn.operators import NAMESPACE, operator_of
+from lnm_codegen.nn.operators import NAMESPACE, batch_operator_of, operator_of
 from lnm_codegen.nn.select import FUSED
 from lnm_codegen.validation import require_bool, require_known, wrong
 
@@ -63,5 +62,5 @@ def register(
         neuron = normalised(neuron, neuron_or_layer.shortcut)
     neuron = recording(neuron, names, interval)
     if neuron.prologue is not None:
-        norm_operator_of(neuron, backend)
+        batch_operator_of(neuron, backend)
     return f"{NAMESPACE}::{operator_of(neuron, backend).name}"

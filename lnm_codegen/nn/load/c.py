@@ -56,7 +56,7 @@ class CKernels(Kernels):
 
     def __init__(self, model: Model, library: Path, chunk: int, far: int) -> None:
         plan = plan_of(model)
-        super().__init__(plan)
+        super().__init__(model, plan.counts)
         self.library, self._chunk, self._far = library, chunk, far
         loaded = load_library(library)
         self._forward = self._function(loaded, f"{model.name}_forward", plan.forward_fields)

@@ -29,7 +29,7 @@ class CudaKernels(Kernels):
 
     def __init__(self, model: Model) -> None:
         plan = plan_of(model)
-        super().__init__(plan)
+        super().__init__(model, plan.counts)
         self._model, self._plan = model, CudaPlan(plan)
         self._modules: dict[int, Any] = {}
         self._functions: dict[tuple[int, str], Any] = {}

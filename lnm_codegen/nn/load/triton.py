@@ -52,7 +52,7 @@ class TritonKernels(Kernels):
 
     def __init__(self, model: Model, folder: Path | None = None) -> None:
         plan = plan_of(model)
-        super().__init__(plan)
+        super().__init__(model, plan.counts)
         source = BACKENDS["triton"].emit(model)
         self._module = import_source(source, "triton", model.name, folder)
         digest = hashlib.sha256(source.files[source.entry].encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Batch statistics, a neuron over a sequence and their gradients as one autograd Function.
+"""Batch statistics, a neuron over a sequence and their gradients, as kernels of one call.
 
 The backward kernel of the neuron writes scale*e to the gradient of c, e being the gradient of its
 normalised input, and sums e and e*(c - mean) for each channel. A second pass corrects the gradient
@@ -7,7 +7,8 @@ in place. Gradients of weight and bias are those of this process, as in SyncBatc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from math import prod
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
@@ -18,20 +19,22 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lnm_codegen.backends.base import Model
+from lnm_codegen.compiler.emit import model_of
 from lnm_codegen.errors import ShapeError
 from lnm_codegen.ir.declarations import Param
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.normalisation import channel_sums, input_correction
+from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.function import (
-    FusedCall,
+    Arguments,
     Kernels,
     Results,
-    run_backward,
-    run_forward,
-    save_call,
-    saved_call,
+    backward_arguments,
+    forward_arguments,
     time_stride,
 )
-from lnm_codegen.nn.layout import Layout, arranged
+from lnm_codegen.nn.layout import Layout
 from lnm_codegen.nn.select import kernels_of
 
 # Numbers per channel of a normalisation in float64: moments, coefficients, sums of gradients.
@@ -77,7 +80,7 @@ def array_of(tensor: Tensor) -> Array:
     return (tensor.detach() if tensor.requires_grad else tensor).numpy()
 
 
-def tensors(*values: Tensor | Array) -> list[Tensor]:
+def as_tensors(*values: Tensor | Array) -> list[Tensor]:
     """Return the results of formulas as tensors."""
     return [v if isinstance(v, Tensor) else torch.from_numpy(v) for v in values]
 
@@ -168,26 +171,22 @@ def has_values(where: str, c: Tensor, group: str | None) -> bool:
     return count > 0 or group is not None
 
 
-class Passes(NamedTuple):
-    """Kernels of the models in `Model.passes`."""
-
-    sums: Kernels
-    correction: Kernels
-
-
-def batch_moments(passes: Passes, layout: Layout, c: Tensor, group: str | None) -> Tensor:
+def batch_moments(sums: Kernels, layout: Layout, c: Tensor, group: str | None) -> Tensor:
     """Return the moments of a sequence in the layout of a call, over all processes of a group.
 
-    The kernel sums d and d**2, d = c - pivot, in the fixed tree of the reductions of parameter
-    gradients. The pivot is a mean of a few numbers, so that d has the size of the spread of c.
+    `sums` are the kernels of `channel_sums`. They sum d and d**2, d = c - pivot, in the fixed tree
+    of the reductions of parameter gradients. The pivot is a mean of a few numbers, so that d has
+    the size of the spread of c.
     """
-    pivot = _pivot(c, passes.sums.real)
+    pivot = _pivot(c, sums.real)
     first, second = torch.empty_like(pivot), torch.empty_like(pivot)
     sequence = (c, time_stride(c, layout))
-    # As `run_backward` does, in less time. The pass reads neither linear, quadratic nor grad_y.
-    given = (*sequence, pivot, pivot, pivot, None, *sequence, None, first, second)
-    passes.sums.backward(layout.sizes, given)
-    own = tensors(moments_of(elements(c), *numbers(first, second, pivot)))[0]
+    # As `Kernels.run_backward`, in less time. The pass reads neither linear, quadratic nor grad_y.
+    shared = (*sequence, pivot, pivot, pivot)
+    sums.backward(
+        layout.sizes, backward_arguments(shared, None, sequence, (), (None, first, second))
+    )
+    own = as_tensors(moments_of(elements(c), *numbers(first, second, pivot)))[0]
     return own if group is None else _combined(own, group)
 
 
@@ -197,7 +196,7 @@ def _pivot(c: Tensor, real: torch.dtype) -> Tensor:
     few, axes, count = _sample(c.shape)
     if c.dtype is real and c.is_cpu:
         mean = np.add.reduce(array_of(c)[few], axes) / count
-        return tensors(mean)[0]
+        return as_tensors(mean)[0]
     return c[few].to(real).mean(axes)
 
 
@@ -246,15 +245,6 @@ def _combined(own: Tensor, group: str) -> Tensor:
     return torch.stack((whole, spread, total))
 
 
-def correct(
-    kernels: Kernels, layout: Layout, grad: Tensor, c: Tensor, constants: Sequence[Tensor]
-) -> None:
-    """Subtract in place what passes through the statistics; `constants`: mean, offset, slope."""
-    gradient = (grad, time_stride(grad, layout))
-    sequence = (c, time_stride(c, layout), *layout.sharing(c))
-    kernels.forward(layout.sizes, (*gradient, *sequence, *constants, grad, None))
-
-
 class _Kept(NamedTuple):
     """Numbers of a forward that its backward reads too."""
 
@@ -263,121 +253,148 @@ class _Kept(NamedTuple):
     constants: Sequence[Tensor]  # `used` as tensors
 
 
-class NormCall(NamedTuple):
-    """A call of a neuron's kernels, and of the two passes of its prologue.
+def batch_model(model: Model) -> Model:
+    """Return a normalised model with weight and bias in place of mean, scale and shift."""
+    own = (Param("weight", init=1.0, per="channel"), Param("bias", per="channel"))
+    return replace(model, params=(*model.params[:-3], *own))
 
-    `group` names the processes whose statistics are combined, or is None. `kept` has the numbers of
-    a forward (`_Kept`) for its backward; if it is empty, the backward computes them anew.
+
+class NormKernels(Kernels):
+    """Kernels of a normalised neuron, with both passes that batch statistics need.
+
+    The parameters end with weight and bias, where those of the kernels end with mean, scale and
+    shift. `run` also returns the moments.
+
+    Args:
+        model: The normalised model.
+        neuron: Its kernels.
+        sums: Kernels of `channel_sums`.
+        correction: Kernels of `input_correction`.
+        eps: Summand of the variance.
+        group: Name of the processes whose statistics are combined, or None.
     """
 
-    fused: FusedCall
-    passes: Passes
-    eps: float
-    group: str | None
-    kept: list[_Kept]
+    where = "NormNeuron"
+    extra = ("moments",)
+    options = "float eps, str? group, "
 
+    def __init__(
+        self,
+        model: Model,
+        neuron: Kernels,
+        sums: Kernels,
+        correction: Kernels,
+        eps: float,
+        group: str | None,
+    ) -> None:
+        super().__init__(batch_model(model), neuron.counts)
+        self._neuron, self._sums, self._correction = neuron, sums, correction
+        self._eps, self._group = eps, group
 
-def passes_of(backend: str, dtype: torch.dtype, is_auto: bool = False) -> Passes:
-    """Return the kernels of both passes for a type of sequences; see `kernels_of`."""
-    neurons = channel_sums(), input_correction()
-    return Passes(*(kernels_of(n, backend, dtype, is_auto) for n in neurons))
+    def saved_size(self, time_steps: int, neurons: int) -> int:
+        """Return the number of elements in the saved states."""
+        return self._neuron.saved_size(time_steps, neurons)
 
+    def forward(self, sizes: Sequence[int], arguments: Arguments) -> None:
+        """Run the forward kernel of the neuron."""
+        self._neuron.forward(sizes, arguments)
 
-def arranged_call(
-    params: Sequence[Param], tensors: Sequence[Tensor], inputs: int, states: int
-) -> tuple[Layout, list[Tensor]]:
-    """Return the layout of a call, and its tensors in that layout; see `layout.arranged`.
+    def backward(self, sizes: Sequence[int], arguments: Arguments) -> None:
+        """Run the backward kernel of the neuron."""
+        self._neuron.backward(sizes, arguments)
 
-    The tensors end with weight and bias, where `params` end with mean, scale and shift.
-    """
-    *own, weight, bias = tensors
-    layout, given = arranged(params, [*own, weight, weight, bias], inputs, states)
-    return layout, [*given[:-3], *given[-2:]]
+    @np.errstate(all="ignore")  # NaN and infinity pass, as in PyTorch
+    def run(
+        self,
+        layout: Layout,
+        tensors: Sequence[Tensor],
+        returns_states: bool,
+        saves_states: bool,
+        into: Tensor | None = None,
+    ) -> Results:
+        """Compute the statistics and run the forward kernel."""
+        *own, weight, bias = tensors
+        moments = batch_moments(self._sums, layout, own[0], self._group)
+        kept = self._numbers_of(moments, weight, bias)
+        given = [*own, *kept.constants]
+        results = self._neuron.run(layout, given, returns_states, saves_states, into)
+        return results._replace(extra=(moments,), kept=kept)
 
+    def _numbers_of(self, moments: Tensor, weight: Tensor, bias: Tensor) -> _Kept:
+        found = numbers(moments, weight, bias)
+        used = coefficients(self._eps, self.real, *found)
+        return _Kept(found, used, as_tensors(*used))
 
-@np.errstate(all="ignore")  # NaN and infinity pass, as in PyTorch
-def run_normalised(call: NormCall, given: Sequence[Tensor]) -> tuple[Results, Tensor]:
-    """Return the results of a forward, and the moments.
+    @np.errstate(all="ignore")
+    def run_backward(
+        self,
+        layout: Layout,
+        tensors: Sequence[Tensor],
+        saved: Tensor | None,
+        grads: Sequence[Tensor | None],
+        needed: Sequence[bool],
+        into: Tensor | None = None,
+        kept: _Kept | None = None,
+    ) -> list[Tensor | None]:
+        """Run the backward kernel, and correct the gradient of the input in place."""
+        c, *own, weight, bias, moments = tensors
+        c, real = layout.sequence(c), self.real
+        found, used, constants = kept or self._numbers_of(moments, weight, bias)
+        sums_needed = needed[0] or needed[-2] or needed[-1]
+        wanted = (*needed[:-2], False, sums_needed, sums_needed)
+        given = [c, *own, *constants]
+        *results, _, scale, shift = self._neuron.run_backward(
+            layout, given, saved, grads, wanted, into
+        )
+        if scale is None or shift is None:
+            return [*results, None, None]
+        sums = centred_sums(found[0], used.mean, *numbers(scale, shift))
+        if (grad := results[0]) is not None:
+            whole = sums if self._group is None else _summed(sums, self._group)
+            parts = as_tensors(*correction(found[0], used, self._eps, whole, real))
+            self._correct(layout, grad, c, (constants[0], *parts))
+        of_weight = sums.of_scale * inverse_deviation(found[0], self._eps)
+        ends = as_tensors(rounded(of_weight, real), rounded(sums.of_shift, real))
+        results += [g if need else None for g, need in zip(ends, needed[-2:], strict=True)]
+        return results
 
-    `given` are inputs, initial states, parameters of the neuron, weight and bias.
-    """
-    *own, weight, bias = given
-    fused = call.fused
-    moments = batch_moments(call.passes, fused.layout, own[0], call.group)
-    kept = _numbers_of(call, moments, weight, bias)
-    call.kept.append(kept)
-    return run_forward(fused, [*own, *kept.constants]), moments
+    def _correct(
+        self, layout: Layout, grad: Tensor, c: Tensor, constants: Sequence[Tensor]
+    ) -> None:
+        """Subtract what passes through the statistics; `constants`: mean, offset, slope."""
+        shared = (
+            grad, time_stride(grad, layout), c, time_stride(c, layout), *layout.sharing(c),
+            *constants,
+        )  # fmt: skip
+        self._correction.forward(layout.sizes, forward_arguments(shared, (grad,), (), (), None))
 
-
-def _numbers_of(call: NormCall, moments: Tensor, weight: Tensor, bias: Tensor) -> _Kept:
-    found = numbers(moments, weight, bias)
-    used = coefficients(call.eps, call.fused.kernels.real, *found)
-    return _Kept(found, used, tensors(*used))
-
-
-@np.errstate(all="ignore")
-def run_normalised_backward(
-    call: NormCall,
-    given: Sequence[Tensor],
-    moments: Tensor,
-    saved: Tensor | None,
-    grads: Sequence[Tensor | None],
-    needed: Sequence[bool],
-) -> list[Tensor | None]:
-    """Return the gradients of `given` of `run_normalised`."""
-    c, *own, weight, bias = given
-    kernels, layout, *_ = call.fused
-    c = layout.sequence(c)
-    kept = call.kept[0] if call.kept else _numbers_of(call, moments, weight, bias)
-    (found, used, constants), real = kept, kernels.real
-    sums_needed = needed[0] or needed[-2] or needed[-1]
-    wanted = (*needed[:-2], False, sums_needed, sums_needed)
-    own_grads = run_backward(kernels, layout, [c, *own, *constants], saved, grads, wanted)
-    *results, _, scale, shift = own_grads
-    if scale is None or shift is None:
-        return [*results, None, None]
-    sums = centred_sums(found[0], used.mean, *numbers(scale, shift))
-    if results[0] is not None:
-        whole = sums if call.group is None else _summed(sums, call.group)
-        parts = tensors(*correction(found[0], used, call.eps, whole, real))
-        correct(call.passes.correction, layout, results[0], c, (constants[0], *parts))
-    of_weight = sums.of_scale * inverse_deviation(found[0], call.eps)
-    return [*results, *tensors(rounded(of_weight, real), rounded(sums.of_shift, real))]
+    def empty_extra(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Allocate the moments."""
+        return (tensors[0].new_empty((3, tensors[-1].shape[0]), dtype=torch.float64),)
 
 
 def _summed(sums: Gradients[Any], group: str) -> Gradients[Any]:
     """Return the sums over the elements of all processes."""
-    both = torch.stack(tensors(*sums))
+    both = torch.stack(as_tensors(*sums))
     dist.all_reduce(both, group=process_group(group))
     return Gradients(*numbers(*both.unbind()))
 
 
-class Normalised(torch.autograd.Function):
-    """The forward and the backward above.
-
-    Takes a `NormCall` and the tensors, in the layout of the call. Returns the outputs (T, N, *), if
-    the call returns states the final states (N, *), and the moments (3, C), without a gradient.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, call: NormCall, *given: Tensor) -> tuple[Tensor, ...]:
-        """Compute the statistics and run the forward kernel."""
-        results, moments = run_normalised(call, given)
-        if results.counts is not None:
-            call.fused.counts.extend(results.counts.tolist())
-        if call.fused.saves_states:
-            save_call(ctx, call, *given, moments, results.saved)
-        ctx.mark_non_differentiable(moments)
-        return (*results.outputs, *results.finals, moments)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Run the backward kernel, and correct the gradient of the input."""
-        call, (*given, moments, saved) = saved_call(ctx, grads, "NormNeuron")
-        needed = ctx.needs_input_grad[1:]
-        found = run_normalised_backward(call, given, moments, saved, grads[:-1], needed)
-        return (None, *found)
+def passes_of(backend: str, dtype: torch.dtype, is_auto: bool = False) -> tuple[Kernels, Kernels]:
+    """Return the kernels of both passes for a type of sequences; see `kernels_of`."""
+    neurons = channel_sums(), input_correction()
+    return tuple(kernels_of(n, backend, dtype, is_auto) for n in neurons)  # type: ignore[return-value]
 
 
-run_norm: Callable[..., tuple[Tensor, ...]] = super(torch.autograd.Function, Normalised).apply
-"""`Normalised.apply` without its support for torch.func; see `nn.function.run_fused`."""
+def batch_kernels_of(
+    neuron: Neuron,
+    backend: str,
+    dtype: torch.dtype,
+    eps: float,
+    group: str | None,
+    is_auto: bool = False,
+) -> NormKernels:
+    """Return the kernels of a normalised neuron with the statistics of the batch."""
+    own = kernels_of(neuron, backend, dtype, is_auto)
+    model = model_of(neuron, dtype=TYPES[dtype])
+    return NormKernels(model, own, *passes_of(backend, dtype, is_auto), eps, group)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress
 from typing import Any, Literal, TypeAlias, get_args
@@ -28,23 +28,18 @@ from lnm_codegen.nn.arguments import (
 from lnm_codegen.nn.call import States, typed_call
 from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.explain import Explanation
-from lnm_codegen.nn.function import FusedCall, LayerResults, needs_backward
+from lnm_codegen.nn.function import LayerResults
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import DeferredNorm, NormModule, reset_statistics, track
 from lnm_codegen.nn.norm.function import (
     Coefficients,
-    NormCall,
-    Passes,
-    arranged_call,
     coefficients,
     elements,
     has_values,
     passes_of,
     process_group,
-    run_norm,
     world_name,
 )
-from lnm_codegen.nn.norm.operators import norm_operator_of, run_norm_operator
 from lnm_codegen.nn.select import device_type
 from lnm_codegen.options import BackendName
 from lnm_codegen.validation import (
@@ -283,7 +278,7 @@ class NormNeuron(NeuronLayer):
             params = [*params, *self._coefficients(weight, bias, REAL[c.dtype])]
             return self._dispatch.run(backend, inputs, start, params, returns_states, False)
         results, moments = self._dispatch.run_batch(
-            backend, *call, weight=weight, bias=bias, eps=norm.eps, group=group
+            backend, *call, weight, bias, eps=norm.eps, group=group
         )
         track(norm, moments, elements(c) if group is None else None)
         return results
@@ -490,8 +485,6 @@ def _summed(value: Tensor, group: str) -> Tensor:
 class NormDispatch(Dispatch):
     """Runner of one normalised neuron. `run` takes the coefficients as its last parameters."""
 
-    _passes: dict[tuple[str, torch.dtype], Passes] = field(default_factory=dict, init=False)
-
     def inputs_of(self, tensors: tuple[Tensor, ...], step_mode: str) -> tuple[Tensor, ...]:
         """Return the inputs of a call, validated."""
         count, names = len(tensors), self.input_names
@@ -509,57 +502,32 @@ class NormDispatch(Dispatch):
         start: Sequence[Tensor],
         params: Sequence[Tensor],
         returns_states: bool,
-        *,
-        weight: Tensor,
-        bias: Tensor,
+        *ends: Tensor,
         eps: float,
         group: str | None,
     ) -> tuple[LayerResults, Tensor]:
         """Return the results of a call of generated kernels, and the moments of its input.
 
-        `params` are the parameters without those of the prologue.
+        `params` are the parameters without those of the prologue, `ends` weight and bias.
         """
         if self._selectors:
             params = list(compress(params, self._selectors))  # the last three select no more
-        self._require_learnable(params)
-        tensors = (*inputs, *start, *params, weight, bias)
-        saves_states = needs_backward(tensors)
+        self.require_learnable(params)
         if torch.compiler.is_compiling():
             require_evaluation(self.name)
-            name = self._norm_operator_name(self._key, backend)
-            flags = (returns_states, saves_states)
-            return run_norm_operator(name, self._states, tensors, eps, group, *flags)
-        self.require_readable(backend, tensors)
-        dtype = tensors[0].dtype
-        kernels, passes = self._kernels_of(backend, dtype), self._passes_of(backend, dtype)
-        layout, own = arranged_call(
-            self.neuron.step_params, tensors, len(kernels.inputs), len(kernels.states)
+        tensors = (*inputs, *start, *params, *ends)
+        results, (moments,) = self.run_kernels(
+            backend, tensors, returns_states, options=(eps, group)
         )
-        fused = FusedCall(kernels, layout, returns_states, saves_states, [])
-        *results, moments = run_norm(NormCall(fused, passes, eps, group, []), *own)
-        count = len(kernels.outputs)
-        final = dict(zip(kernels.states, results[count:], strict=True)) if returns_states else {}
-        return (tuple(results[:count]), final, fused.counts), moments
+        return results, moments
 
     def batch_backend_of(self, backend: str, dtype: torch.dtype) -> str:
         """Return the backend of a call with the statistics of the batch; see `Dispatch.on`."""
         if torch.compiler.is_compiling():
-            return self._traced_batch_backend(self._key, backend, dtype)  # type: ignore[no-any-return]
-        load = partial(self._passes_of, backend, dtype)
+            return self._constant(self._key, "batch_on", backend, dtype)  # type: ignore[no-any-return]
+        return self.batch_on(backend, dtype)
+
+    def batch_on(self, backend: str, dtype: torch.dtype) -> str:
+        """Return the same outside of a trace."""
+        load = partial(passes_of, backend, dtype, self.backend == "auto")
         return self.loadable(("batch", backend, dtype), backend, load)
-
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-    def _traced_batch_backend(self, key: str, backend: str, dtype: torch.dtype) -> str:
-        load = partial(self._passes_of, backend, dtype)
-        return self.loadable(("batch", backend, dtype), backend, load)
-
-    def _passes_of(self, backend: str, dtype: torch.dtype) -> Passes:
-        key = (backend, dtype)
-        found = self._passes.get(key)
-        if found is None:
-            found = self._passes[key] = passes_of(backend, dtype, self.backend == "auto")
-        return found
-
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-    def _norm_operator_name(self, key: str, backend: str) -> str:
-        return norm_operator_of(self.neuron, backend).name

@@ -22,7 +22,13 @@ from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.arguments import REAL
 from lnm_codegen.nn.call import start_states
-from lnm_codegen.nn.function import Kernels, save_call, saved_call
+from lnm_codegen.nn.function import (
+    Kernels,
+    backward_arguments,
+    forward_arguments,
+    save_call,
+    saved_call,
+)
 from lnm_codegen.nn.layout import readable
 from lnm_codegen.nn.parameters import values_of
 from lnm_codegen.nn.select import kernels_of
@@ -258,7 +264,7 @@ class Sequences(NamedTuple):
 def _learnable(plans: Sequence[StagePlan], tensors: Sequence[Any]) -> list[Learnable]:
     found, at = [], 0
     for plan in plans:
-        begin = at + 3 + len(plan.kernels.learnable)
+        begin = at + 3 + len(plan.kernels.params)
         weight, bias, back, *params = tensors[at:begin]
         at = begin + len(plan.kernels.states)
         found.append(Learnable(weight, bias, back, tuple(params), tuple(tensors[begin:at])))
@@ -398,7 +404,8 @@ class _Rows:
 
     def forward(self, t: int) -> list[int | None]:
         """Return all arguments."""
-        return [*self.shared(t), self._spikes[t], *(s[t + 1] for s in self._states), None]
+        finals = [state[t + 1] for state in self._states]
+        return forward_arguments(self.shared(t), [self._spikes[t]], finals, (), None)
 
 
 class _Adjoint:
@@ -416,17 +423,16 @@ class _Adjoint:
         self._rows, self._x = _Rows(plan, own, seqs), _addresses(self.x)
         self._after = [torch.zeros_like(state[0]) for state in seqs.states]
         self._before = [torch.empty_like(state[0]) for state in seqs.states]
-        learned = zip(own.params, plan.kernels.learnable, strict=True)
+        learned = zip(own.params, plan.kernels.params, strict=True)
         steps = len(self.rows)
-        self._params = [p.new_empty(steps, *p.shape) if learns else None for p, learns in learned]
+        self._params = [v.new_empty(steps, *v.shape) if p.learnable else None for v, p in learned]
         self._learned = [_addresses(p) for p in self._params if p is not None]
 
     def step(self, t: int, grad: Tensor) -> None:
         """Run the backward kernel of a step, given the gradient of its spikes."""
-        arguments = [
-            *self._rows.shared(t), None, grad, self.plan.sizes[1], *self._after, self._x[t],
-            *self._before, *(p[t] for p in self._learned),
-        ]  # fmt: skip
+        results = [self._x[t], *self._before, *(p[t] for p in self._learned)]
+        grads = [grad, self.plan.sizes[1]]
+        arguments = backward_arguments(self._rows.shared(t), None, grads, self._after, results)
         self.plan.kernels.backward(self.plan.sizes, arguments)
         self._after, self._before = self._before, self._after
 

@@ -12,7 +12,7 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.nn import NormNeuron
-from lnm_codegen.nn.norm.operators import norm_operator_of
+from lnm_codegen.nn.operators import batch_operator_of
 
 pytestmark = pytest.mark.needs_cc
 
@@ -59,7 +59,7 @@ def test_compiled_whole(name: str, norm: Any, training: bool, dynamic: bool) -> 
 def test_the_operator_passes_the_checks_of_pytorch() -> None:
     """Schema, shapes of fake tensors, and registration of the gradient."""
     neuron = lnm.normalised(NEURONS["lif"], True)
-    operator = getattr(torch.ops.lnm, norm_operator_of(neuron, "c").name).default
+    operator = getattr(torch.ops.lnm, batch_operator_of(neuron, "c").name).default
     tensors = [draw(3, 2, 4, 5, seed=k).requires_grad_() for k in range(2)]
     tensors += [torch.zeros(1), torch.tensor(2.0), torch.tensor(1.0)]
     tensors += [torch.ones(4, requires_grad=True), torch.zeros(4, requires_grad=True)]
