@@ -17,8 +17,8 @@ MOST_FILES = {
     "emit(lif, verilog)": 93,
     "layer, forward": 10,
     "layer, backward": 5,
-    "imports of deploy": 202,
-    "imports of analyze RUN": 200,
+    "imports of deploy": 201,
+    "imports of analyze RUN": 199,
 }
 """Journey -> the most files that it may pass. A new capability may raise a bound, in a commit that
 says why, and a count that falls lowers it."""

@@ -21,6 +21,7 @@ from lnm_codegen.nn.arguments import (
     converted,
     is_exporting_onnx,
     is_plain,
+    require_evaluation,
     require_inputs,
     require_plain_memory,
     require_table,
@@ -124,60 +125,57 @@ class Dispatch:
         params: Sequence[Tensor],
         returns_states: bool,
         inplace: bool = False,
-    ) -> LayerResults:
-        """Return the outputs (T, N, *), the final states (N, *) and the counts."""
-        if self._selectors:
-            params = list(compress(params, self._selectors))
-        if backend != "torch":
-            self.require_learnable(params)
-        if self.arithmetic is not None:
-            return self._run_integers(backend, inputs, start, params, returns_states)  # type: ignore[no-any-return]
-        if backend == "torch":
-            module = None
-            if torch.compiler.is_compiling():
-                module = getattr(GENERATED, self._constant(self._key, "_module_name"))
-            return run_eager(self.neuron, inputs, start, params, module)
-        tensors = (*inputs, *start, *params)
-        return self.run_kernels(backend, tensors, returns_states, inplace)[0]
-
-    def run_kernels(
-        self,
-        backend: str,
-        tensors: Sequence[Tensor],
-        returns_states: bool,
-        inplace: bool = False,
+        norm: tuple[Tensor, ...] = (),
         options: tuple[Any, ...] = (),
-    ) -> tuple[LayerResults, Sequence[Tensor]]:
-        """Return the results of generated kernels, and their results `extra`.
+    ) -> LayerResults:
+        """Return the results of a call.
 
         Args:
-            backend: Backend of the kernels.
-            tensors: Inputs, initial states and parameters of the kernels.
+            backend: The selected one.
+            inputs: (T, N, *).
+            start: Initial states.
+            params: Parameters of the neuron, in order.
             returns_states: Return the final states.
             inplace: Write the output into the input where that is possible.
-            options: eps and group of kernels with the statistics of the batch.
+            norm: Weight and bias of a normalisation with the statistics of the batch.
+            options: eps of the normalisation, and the group of processes.
         """
+        if self._selectors:
+            params = list(compress(params, self._selectors))  # those of `norm` select no more
+        if backend != "torch":
+            self._require_learnable(params)
+        if self.arithmetic is not None:
+            return self._run_integers(backend, inputs, start, params, returns_states)  # type: ignore[no-any-return]
+        traced = torch.compiler.is_compiling()
+        if backend == "torch":
+            module = None
+            if traced:
+                module = getattr(GENERATED, self._constant(self._key, "_module_name"))
+            return run_eager(self.neuron, inputs, start, params, module)
+        tensors: Sequence[Tensor] = (*inputs, *start, *params, *norm)
         saves_states = needs_backward(tensors)
-        if torch.compiler.is_compiling():
+        if traced:
             if is_exporting_onnx():
-                require_table(self.name)
+                (require_evaluation if options else require_table)(self.name)
                 saves_states = False  # ONNX has no backward, and T stays dynamic
             name = self._constant(self._key, "_operator_name", backend, bool(options))
             count, flags = len(self.neuron.output), (returns_states, saves_states)
             return run_operator(name, count, self._states, tensors, *flags, options)
-        self.require_readable(backend, tensors)
-        kernels = self._kernels_of(backend, tensors[0].dtype, *options)
-        inputs, states, count = len(kernels.inputs), kernels.states, len(kernels.outputs)
-        layout, own = arranged(kernels.params, tensors, inputs, len(states))
+        require_plain_memory(self.name, READER[backend], tensors)
+        x = inputs[0]
+        key = (backend, x.dtype, *options)
+        kernels = self._kernels.get(key) or self._kernels_of(*key)
+        layout, tensors = arranged(kernels.params, tensors, len(inputs), len(start))
+        end = count = len(kernels.outputs)
         call = FusedCall(kernels, layout, returns_states, saves_states, [])
-        if inplace and not saves_states and inputs == count == 1:
-            if is_rewritable(tensors[0], own[0], layout):
-                return run_in_place(call, own), ()
-        results, end, final = run_fused(call, *own), count, dict[str, Tensor]()
+        if inplace and not saves_states and len(inputs) == count == 1:
+            if is_rewritable(x, tensors[0], layout):
+                return run_in_place(call, tensors)
+        results, final = run_fused(call, *tensors), {}
         if returns_states:
-            end += len(states)
-            final = dict(zip(states, results[count:end], strict=True))
-        return (results[:count], final, call.counts), results[end:]
+            end += len(start)
+            final = dict(zip(kernels.states, results[count:end], strict=True))
+        return results[:count], final, call.counts, results[end:]
 
     def named(self, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return several outputs of a call as a named tuple.
@@ -217,7 +215,7 @@ class Dispatch:
         require_exact(arithmetic, REAL[x.dtype], returns_states)
         numbers = [converted(i, REAL[x.dtype]) for i in inputs]
         outputs, final = run(arithmetic, numbers, start, params, returns_states)
-        return narrowed(arithmetic, outputs, x.dtype), final, []
+        return narrowed(arithmetic, outputs, x.dtype), final, [], ()
 
     def start(
         self,
@@ -246,7 +244,7 @@ class Dispatch:
                 self._starts[key] = found
         return found
 
-    def require_learnable(self, params: Sequence[Tensor]) -> None:
+    def _require_learnable(self, params: Sequence[Tensor]) -> None:
         """Raise UnsupportedError if a constant needs a gradient, which the kernels do not have."""
         if not torch.is_grad_enabled():
             return
@@ -323,14 +321,13 @@ class Dispatch:
         return (batch_operator_of if is_batch else operator_of)(self.neuron, backend).name
 
     def _kernels_of(self, backend: str, dtype: torch.dtype, *options: Any) -> Kernels:
+        """Return the kernels of a type of sequences, and load them if this is their first call."""
         key = (backend, dtype, *options)
-        found = self._kernels.get(key)
-        if found is None:
+        if key not in self._kernels:
             load: Callable[..., Kernels] = batch_kernels_of if options else kernels_of
             is_auto = self.backend == "auto"
-            found = load(self.neuron, backend, dtype, *options, is_auto=is_auto)
-            self._kernels[key] = found
-        return found
+            self._kernels[key] = load(self.neuron, backend, dtype, *options, is_auto=is_auto)
+        return self._kernels[key]
 
 
 def _is_captured() -> bool:

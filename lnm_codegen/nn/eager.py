@@ -26,6 +26,7 @@ from lnm_codegen.errors import ToolError
 from lnm_codegen.ir.nodes import Detach, Expr, Role, Var
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL, converted
+from lnm_codegen.nn.function import LayerResults
 from lnm_codegen.nn.load.cache import import_source, import_text
 from lnm_codegen.nn.parameters import broadcastable
 
@@ -79,7 +80,7 @@ def run_eager(
     start: Sequence[Tensor],
     params: Sequence[Tensor],
     module: ModuleType | None = None,
-) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]:
+) -> LayerResults:
     """Return the outputs (T, N, *), the final states (N, *) and the counts.
 
     `module` is `eager_module(neuron)` in a traced call, which cannot load it.
@@ -102,7 +103,7 @@ def run_eager(
         for s, r in zip(neuron.states, results[count:], strict=False)
     }
     outputs = _anchored(results[:count], tuple(states.values()))
-    return tuple(out.to(dtype) for out in outputs), states, results[ends:]
+    return tuple(out.to(dtype) for out in outputs), states, results[ends:], ()
 
 
 def _own(state: Tensor, shape: torch.Size, start: Sequence[Tensor], is_shared: bool) -> Tensor:

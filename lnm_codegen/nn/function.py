@@ -18,8 +18,11 @@ from lnm_codegen.nn.memory import empty_like
 Arguments: TypeAlias = Sequence[Tensor | int | None]
 """Fields of a kernel in order: tensors, strides, and None for null."""
 
-LayerResults: TypeAlias = tuple[tuple[Tensor, ...], dict[str, Tensor], Sequence[Any]]
-"""Results of a layer: outputs, final states (empty if not requested), counts."""
+LayerResults: TypeAlias = tuple[
+    tuple[Tensor, ...], dict[str, Tensor], Sequence[Any], Sequence[Tensor]
+]
+"""Results of a layer: outputs (T, N, *), final states (N, *) (empty if not requested), counts, and
+the results `extra` of its kernels."""
 
 
 class Kernels(ABC):
@@ -217,10 +220,10 @@ def save_call(ctx: Any, call: Any, *tensors: Tensor | None) -> None:
     ctx.save_for_backward(*tensors)
 
 
-def saved_call(
+def saved_tensors(
     ctx: Any, grads: Sequence[Tensor | None], where: str = "NeuronLayer"
-) -> tuple[Any, tuple[Any, ...]]:
-    """Return what `save_call` saved, for the backward of the gradients `grads`.
+) -> tuple[Any, ...]:
+    """Return the tensors that `save_call` saved, for the backward of the gradients `grads`.
 
     Raises:
         UnsupportedError: Double backward (create_graph=True) was requested, the kernels cannot
@@ -230,7 +233,8 @@ def saved_call(
         refuse_double_backward(where)
     require_plain_gradients(where, grads)
     try:
-        return ctx.call, ctx.saved_tensors
+        found: tuple[Any, ...] = ctx.saved_tensors
+        return found
     except RuntimeError as error:
         if "a second time" not in str(error):
             raise
@@ -283,7 +287,7 @@ def run_in_place(call: FusedCall, tensors: Sequence[Tensor]) -> LayerResults:
     written = call.kernels.run(call.layout, tensors, call.returns_states, False, into=x)
     torch.autograd.graph.increment_version(x)
     counts = [] if written.counts is None else written.counts.tolist()
-    return (x,), dict(zip(call.kernels.states, written.finals, strict=False)), counts
+    return (x,), dict(zip(call.kernels.states, written.finals, strict=False)), counts, ()
 
 
 def empty_gradients(
@@ -351,10 +355,12 @@ class Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the backward kernel."""
-        (kernels, layout, kept), (*tensors, saved) = saved_call(ctx, grads, ctx.call[0].where)
-        own = grads[: len(grads) - len(kernels.extra)]
+        kernels, layout, kept = ctx.call
+        *tensors, saved = saved_tensors(ctx, grads, kernels.where)
+        if kernels.extra:
+            grads = grads[: -len(kernels.extra)]
         needed = ctx.needs_input_grad[1:]
-        return None, *kernels.run_backward(layout, tensors, saved, own, needed, kept=kept)
+        return None, *kernels.run_backward(layout, tensors, saved, grads, needed, None, kept)
 
 
 run_fused: Callable[..., tuple[Tensor, ...]] = super(torch.autograd.Function, Fused).apply

@@ -31,7 +31,7 @@ from lnm_codegen.ir.types import Bits, Fixed, FixedSpec, spec_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import STATS, TYPES
 from lnm_codegen.nn.eager import run_eager
-from lnm_codegen.nn.function import needs_backward, save_call, saved_call, time_stride
+from lnm_codegen.nn.function import needs_backward, save_call, saved_tensors, time_stride
 from lnm_codegen.nn.layout import Layout, arranged
 from lnm_codegen.nn.load.c import (
     Argument,
@@ -297,7 +297,7 @@ class FixedFused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the float backward kernel, one step a chunk."""
-        call, (*given, saved) = saved_call(ctx, grads)
+        call, (*given, saved) = ctx.call, saved_tensors(ctx, grads)
         neuron, layout = call.arithmetic.neuron, call.layout
         inputs, states = len(neuron.inputs), len(neuron.states)
         own = inputs + states
@@ -401,7 +401,7 @@ def run_fixed_eager(
     states = [rounded(n, v.expand(shape[1:])) for n, v in zip(names[1], start, strict=True)]
     steps: list[list[Tensor]] = []
     for t in range(shape[0]):
-        outputs, after, _ = run_eager(
+        outputs, after, *_ = run_eager(
             neuron, tuple(x[t : t + 1] for x in seen), states, list(params)
         )
         exact = [array[t] * units[n] for n, array in ran.outputs.items()]

@@ -235,7 +235,8 @@ class NeuronLayer(StatefulModule):
                 self._require_first(backend, inputs, given)
             self._require_axes(x.shape)
         params = parameters_as(neuron, self._shapes, self._values(), x)
-        outputs, final, counts = self._run(backend, inputs, given, params, keeps or return_state)
+        found = self._run(backend, inputs, given, params, keeps or return_state)
+        outputs, final, counts, _ = found
         outputs = with_bits(neuron, outputs)
         if is_single_step:
             outputs = tuple(o.squeeze(0) for o in outputs)
@@ -264,7 +265,7 @@ class NeuronLayer(StatefulModule):
         params: list[Tensor],
         returns_states: bool,
     ) -> LayerResults:
-        """Return outputs, final states and counts of a call; `given` are initial states."""
+        """Return the results of a call; `given` are initial states."""
         start = self._dispatch.start(inputs[0], given, self._state, params)
         return self._dispatch.run(backend, inputs, start, params, returns_states, self.inplace)
 

@@ -228,16 +228,12 @@ def run_operator(
     returns_states: bool,
     saves_states: bool,
     options: Sequence[Any] = (),
-) -> tuple[LayerResults, Sequence[Tensor]]:
-    """Call the operator of a name, of a neuron with so many outputs and these states.
-
-    Returns:
-        The results of a layer, and the results `extra` of the kernels.
-    """
+) -> LayerResults:
+    """Call the operator of a name, of a neuron with so many outputs and these states."""
     operator = getattr(torch.ops.lnm, name)
     found = operator(*tensors, *options, returns_states, saves_states)
     end = outputs + len(states)
     final = dict(zip(states, found[outputs:end], strict=True)) if returns_states else {}
     _, counts, *extra = found[end:]
     # A program with an unbind into nothing cannot be loaded.
-    return (tuple(found[:outputs]), final, counts.unbind() if counts.shape[0] else ()), extra
+    return tuple(found[:outputs]), final, counts.unbind() if counts.shape[0] else (), extra

@@ -318,7 +318,7 @@ class NormKernels(Kernels):
         kept = self._numbers_of(moments, weight, bias)
         given = [*own, *kept.constants]
         results = self._neuron.run(layout, given, returns_states, saves_states, into)
-        return results._replace(extra=(moments,), kept=kept)
+        return Results(*results[:4], (moments,), kept)  # quicker than _replace
 
     def _numbers_of(self, moments: Tensor, weight: Tensor, bias: Tensor) -> _Kept:
         found = numbers(moments, weight, bias)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import compress
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
@@ -23,7 +22,6 @@ from lnm_codegen.nn.arguments import (
     is_autocast,
     layout_remedy,
     recording,
-    require_evaluation,
 )
 from lnm_codegen.nn.call import States, typed_call
 from lnm_codegen.nn.dispatch import Dispatch
@@ -264,7 +262,7 @@ class NormNeuron(NeuronLayer):
         params: list[Tensor],
         returns_states: bool,
     ) -> LayerResults:
-        """Return outputs, final states and counts of a call; `given` are initial states."""
+        """Return the results of a call; `given` are initial states."""
         c, group = inputs[0], self._group()
         norm, start = self.normalisation, self._reference.start(c, given, self._state, params)
         call = (inputs, start, params, returns_states)
@@ -276,11 +274,9 @@ class NormNeuron(NeuronLayer):
         weight, bias = weights_as(self.neuron.name, norm, self.channels, c)
         if not uses_batch:
             params = [*params, *self._coefficients(weight, bias, REAL[c.dtype])]
-            return self._dispatch.run(backend, inputs, start, params, returns_states, False)
-        results, moments = self._dispatch.run_batch(
-            backend, *call, weight, bias, eps=norm.eps, group=group
-        )
-        track(norm, moments, elements(c) if group is None else None)
+            return self._dispatch.run(backend, inputs, start, params, returns_states)
+        results = self._dispatch.run(backend, *call, norm=(weight, bias), options=(norm.eps, group))
+        track(norm, results[-1][0], elements(c) if group is None else None)
         return results
 
     def _run_reference(
@@ -295,10 +291,10 @@ class NormNeuron(NeuronLayer):
         more = [other.to(x.dtype) for other in inputs[1:]]
         if self.shortcut:
             x = x + more.pop(0)
-        outputs, final, counts = self._reference.run(
-            "torch", (x, *more), start, params, returns_states, False
+        outputs, final, counts, extra = self._reference.run(
+            "torch", (x, *more), start, params, returns_states
         )
-        return tuple(out.to(inputs[0].dtype) for out in outputs), final, counts
+        return tuple(out.to(inputs[0].dtype) for out in outputs), final, counts, extra
 
     def _coefficients(
         self, weight: Tensor, bias: Tensor, real: torch.dtype
@@ -494,32 +490,6 @@ class NormDispatch(Dispatch):
             problem = f"the call has {counted(count, 'input')}"
             raise ShapeError(self.name, problem, names, remedy if lacking else "")
         return super().inputs_of(tensors, step_mode)
-
-    def run_batch(
-        self,
-        backend: str,
-        inputs: tuple[Tensor, ...],
-        start: Sequence[Tensor],
-        params: Sequence[Tensor],
-        returns_states: bool,
-        *ends: Tensor,
-        eps: float,
-        group: str | None,
-    ) -> tuple[LayerResults, Tensor]:
-        """Return the results of a call of generated kernels, and the moments of its input.
-
-        `params` are the parameters without those of the prologue, `ends` weight and bias.
-        """
-        if self._selectors:
-            params = list(compress(params, self._selectors))  # the last three select no more
-        self.require_learnable(params)
-        if torch.compiler.is_compiling():
-            require_evaluation(self.name)
-        tensors = (*inputs, *start, *params, *ends)
-        results, (moments,) = self.run_kernels(
-            backend, tensors, returns_states, options=(eps, group)
-        )
-        return results, moments
 
     def batch_backend_of(self, backend: str, dtype: torch.dtype) -> str:
         """Return the backend of a call with the statistics of the batch; see `Dispatch.on`."""

@@ -27,7 +27,7 @@ from lnm_codegen.nn.function import (
     backward_arguments,
     forward_arguments,
     save_call,
-    saved_call,
+    saved_tensors,
 )
 from lnm_codegen.nn.layout import readable
 from lnm_codegen.nn.parameters import values_of
@@ -333,7 +333,8 @@ class Loop(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads_out: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the backward kernels, from the last step to the first."""
-        (plans, count, carry_limit, before), given = saved_call(ctx, grads_out, "Recurrent")
+        plans, count, carry_limit, before = ctx.call
+        given = saved_tensors(ctx, grads_out, "Recurrent")
         saved: list[Any] = [None if a is None else a.contiguous() for a in given]
         tensors, sequences = saved[:count], saved[count:]
         grad_seq = grads_out[len(plans) - 1]
