@@ -157,7 +157,6 @@ def unpack(bits: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _packed_eager(numbers: Tensor) -> Tensor | None:
-    """Return the bits in plain PyTorch."""
     missing = -numbers.numel() % BLOCK
     rows = (pad(numbers, (0, missing)) if missing else numbers).view(-1, ROWS, LANES)
     fired = rows == 1
@@ -171,7 +170,6 @@ def _packed_eager(numbers: Tensor) -> Tensor | None:
 
 
 def _unpacked_eager(bits: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the numbers in plain PyTorch."""
     shifts = torch.arange(ROWS, dtype=torch.uint8, device=bits.device)
     return ((bits[:, None] >> shifts[:, None]) & 1).to(dtype).view(-1)
 

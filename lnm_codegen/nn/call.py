@@ -80,15 +80,45 @@ def outputs_of(names: tuple[str, ...], values: Sequence[Any]) -> Any:
 torch.serialization.add_safe_globals([outputs_of])
 
 
+def first_output(result: Any) -> Tensor:
+    """Return the first output of a call of a layer, which may return states and records too."""
+    while isinstance(result, tuple):
+        result = result[0]
+    assert isinstance(result, Tensor)
+    return result
+
+
 def typed_call(forward: Callable[..., Any]) -> LayerCall:
     """Return a method of a layer as it is, with the types of `LayerCall`."""
     return cast("LayerCall", forward)
 
 
+class Option:
+    """Attribute of a layer that is validated when it is set.
+
+    It defines no `__get__`, so that a layer reads it from its `__dict__`, as any other attribute.
+    """
+
+    def __init__(self, require: Callable[..., Any], *accepted: Any) -> None:
+        self._require, self._accepted = require, accepted
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __set__(self, layer: StatefulModule, value: Any) -> None:
+        value = self._require("NeuronLayer", self._name, value, *self._accepted)
+        layer.__dict__[self._name] = value
+        if not layer._keeps_states():
+            layer._state = {}
+
+
 class StatefulModule(NeuronModule):
     """A neuron's parameters, and the states and records that a layer keeps from call to call."""
 
-    carry_state: bool = False
+    step_mode: StepMode = Option(require_one_of, get_args(StepMode))  # type: ignore[assignment]
+    carry_state: bool = Option(require_bool)  # type: ignore[assignment]
+    return_recorded: bool = Option(require_bool)  # type: ignore[assignment]
+    inplace: bool = Option(require_bool)  # type: ignore[assignment]
     recorded: dict[str, Any]
     _state: dict[str, Tensor]
     _state_names: frozenset[str] = frozenset()
@@ -178,21 +208,17 @@ class StatefulModule(NeuronModule):
         return state[name] if state and name in state else super().__getattr__(name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an option, which is validated, a state that the layer keeps, or any other attribute.
+        """Set a state that the layer keeps, or any other attribute.
 
-        A mode that keeps no states discards them. For parameters see `NeuronModule`.
+        For parameters see `NeuronModule`.
         """
         if name in self._state_names:
             self.state = {**self._state, name: value}
             return
-        if name in _FLAGS:
-            value = require_bool("NeuronLayer", name, value)
-        elif name == "step_mode":
-            value = require_one_of("NeuronLayer", name, value, get_args(StepMode))
-        elif name in ("neuron", "detach_reset") and "neuron" in self.__dict__:
+        if name in ("neuron", "detach_reset") and "neuron" in self.__dict__:
             remedy = "Make another layer."
             raise ModelError("NeuronLayer", f"{name} cannot be replaced", remedy=remedy)
-        elif name in self._fixed and not (
+        if name in self._fixed and not (
             isinstance(value, torch.nn.Parameter) or hasattr(self, name)
         ):
             family = self.neuron.name
@@ -200,8 +226,6 @@ class StatefulModule(NeuronModule):
             remedy = f"Make another layer, of lnm.get({family!r}, {name}=...)."
             raise ModelError("NeuronLayer", problem, remedy=remedy)
         super().__setattr__(name, value)
-        if name in _MODES and not self._keeps_states():
-            self._state = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_state": {}, "recorded": {}}
@@ -213,11 +237,7 @@ class StatefulModule(NeuronModule):
         return copied
 
 
-_FLAGS = ("carry_state", "return_recorded", "inplace")
-"""Attributes that are True or False."""
 _NEW_SIZE = "Call reset() before a new batch size. A set state is a number or has this shape."
-_MODES = ("step_mode", "carry_state")
-"""Attributes that decide whether a layer keeps states."""
 
 
 def require_states(neuron: Neuron, given: Any) -> dict[str, Any]:

@@ -211,10 +211,13 @@ class Dispatch:
         if backend != "torch" and needs_backward(tensors):
             load = partial(adjoint_of, arithmetic, REAL[x.dtype])
             backend = self.loadable(("adjoint", x.dtype), backend, load)
-        run = run_fixed_eager if backend == "torch" else run_fixed_c
         require_exact(arithmetic, REAL[x.dtype], returns_states)
         numbers = [converted(i, REAL[x.dtype]) for i in inputs]
-        outputs, final = run(arithmetic, numbers, start, params, returns_states)
+        given = (arithmetic, numbers, start, params)
+        if backend == "torch":
+            outputs, final = run_fixed_eager(*given)
+        else:
+            outputs, final = run_fixed_c(*given, returns_states)
         return narrowed(arithmetic, outputs, x.dtype), final, [], ()
 
     def start(

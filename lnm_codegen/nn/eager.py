@@ -85,7 +85,8 @@ def run_eager(
 
     `module` is `eager_module(neuron)` in a traced call, which cannot load it.
     """
-    module = module or _untraced_module(neuron)
+    if module is None:
+        module = eager_module(neuron) if _is_transformed() else _quick_module(neuron)
     dtype, shape = inputs[0].dtype, inputs[0].shape
     inputs = tuple(converted(x, REAL[dtype]) for x in inputs)
     axes = inputs[0].dim() - 2
@@ -166,10 +167,6 @@ def _scan_steps(
     carried += [x.new_zeros((), dtype=torch.float64) for _ in range(scalars)]
     ended, sequences = scan(step, carried, [x.detach().clone() for x in inputs])
     return (*sequences, *ended[: states + counts])
-
-
-def _untraced_module(neuron: Neuron) -> ModuleType:
-    return eager_module(neuron) if _is_transformed() else _quick_module(neuron)
 
 
 def _is_transformed() -> bool:

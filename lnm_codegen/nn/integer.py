@@ -373,10 +373,8 @@ def run_fixed_eager(
     inputs: Sequence[Tensor],
     start: Sequence[Tensor],
     params: Sequence[Tensor],
-    returns_states: bool = True,
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
     """Return the outputs (T, N, *) and the final states (N, *); see `run_fixed_c`."""
-    del returns_states  # they cost nothing
     neuron, program = arithmetic.neuron, arithmetic.program
     shape = tuple(inputs[0].shape)
     names = [s.name for s in neuron.inputs], [s.name for s in neuron.states]

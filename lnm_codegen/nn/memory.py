@@ -143,7 +143,6 @@ class Pool:
 
 
 def _is_free(blocks: list[Block], k: int) -> bool:
-    """Report whether only the list refers to block k."""
     return getrefcount(blocks[k]) == _FREE
 
 
@@ -171,14 +170,11 @@ def empty(
     """
     dtype = dtype or like.dtype
     # The type comes first: in a trace, to compare sizes, which are symbols, restricts the graph.
-    if type(like) is Tensor and like.is_cpu and _POOL.enabled and _is_large(shape, dtype):
-        if (found := _POOL.empty(shape, strides, dtype)) is not None:
-            return found
+    if type(like) is Tensor and like.is_cpu and _POOL.enabled:
+        if prod(shape) * dtype.itemsize >= _LEAST:
+            if (found := _POOL.empty(shape, strides, dtype)) is not None:
+                return found
     return torch.empty_strided(shape, strides, dtype=dtype, device=like.device)
-
-
-def _is_large(shape: Sequence[int], dtype: torch.dtype) -> bool:
-    return prod(shape) * dtype.itemsize >= _LEAST
 
 
 def empty_like(x: Tensor) -> Tensor:

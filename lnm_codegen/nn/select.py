@@ -135,7 +135,11 @@ def select(
         remedy = "Use backend='torch', or move the input."
         raise ToolError(neuron.name, f"backend {backend!r} {problem}", remedy=remedy)
     error = missing(backend)
-    if error is None or (backend == "c" and _is_built(neuron, dtype, program)):
+    if error is None:
+        return backend
+    if backend == "c" and program is not None and is_fixed_built(program):
+        return backend
+    if backend == "c" and dtype is not None and is_built(model_of(neuron, dtype=TYPES[dtype])):
         return backend
     if not is_auto:
         raise error
@@ -146,12 +150,6 @@ def replaced(error: ToolError) -> str:
     """Return "torch", which "auto" selects after an error of another backend, and warn of it."""
     warn_once(f"{error} Eager PyTorch runs instead.", error.problem)
     return "torch"
-
-
-def _is_built(neuron: Neuron, dtype: torch.dtype | None, program: fx.Program | None) -> bool:
-    if program is not None:
-        return is_fixed_built(program)
-    return dtype is not None and is_built(model_of(neuron, dtype=TYPES[dtype]))
 
 
 def kernels_of(neuron: Neuron, backend: str, dtype: torch.dtype, is_auto: bool = False) -> Kernels:

@@ -108,7 +108,6 @@ def _written_in_calls(kind: type) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _is_of_user(kind: type, method: str) -> bool:
-    """Report whether a class of the user defines a method."""
     owner = next(base for base in kind.__mro__ if method in vars(base))
     return _root(owner) not in _KNOWN
 

@@ -17,6 +17,7 @@ from lnm_codegen.analysis.charge import emits_spikes, lower_clamp
 from lnm_codegen.errors import LnmError, ModelError, reason
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer, reset
+from lnm_codegen.nn.call import first_output
 from lnm_codegen.nn.hooks import hooked
 from lnm_codegen.nn.norm.layer import neuron_inputs
 from lnm_codegen.nn.parameters import needed_sizes, values_of
@@ -428,7 +429,7 @@ class _Counter:
         self._before = layer.state
 
     def __call__(self, layer: NeuronLayer, inputs: Any, named: dict[str, Any], out: Any) -> None:
-        spikes: Tensor = out[0] if isinstance(out, tuple) else out
+        spikes = first_output(out)
         if emits_spikes(layer.neuron):
             self._counts.fired += float((spikes != 0).sum())
         self._counts.seen += spikes.numel()

@@ -33,6 +33,7 @@ from lnm_codegen.analysis.charge import emits_spikes
 from lnm_codegen.errors import ModelError
 from lnm_codegen.insight.energy.cost import Layer, Neurons, Synapses, neuron_operations
 from lnm_codegen.nn import NeuronLayer, reset
+from lnm_codegen.nn.call import first_output
 from lnm_codegen.nn.hooks import hooked
 from lnm_codegen.nn.parameters import values_of
 
@@ -180,7 +181,7 @@ class _Counter:
         """Add a call of a neuron layer."""
         known = self.found.setdefault(name, _Neuron(layer))
         assert isinstance(known, _Neuron)
-        spikes = _first(out)
+        spikes = first_output(out)
         known.updates += spikes.numel()
         if emits_spikes(layer.neuron):
             known.spikes += float((spikes != 0).sum())
@@ -192,14 +193,6 @@ class _Counter:
     def layers(self, samples: int) -> tuple[Layer, ...]:
         """Return the layers in the order of their first calls."""
         return tuple(sums.result(name, samples) for name, sums in self.found.items())
-
-
-def _first(out: Any) -> Tensor:
-    """Return the first output of a neuron layer."""
-    while isinstance(out, tuple):
-        out = out[0]
-    assert isinstance(out, Tensor)
-    return out
 
 
 def _hooks(network: nn.Module, counter: _Counter) -> list[tuple[nn.Module, Callable[..., None]]]:
@@ -310,7 +303,8 @@ class Averages(TorchFunctionMode):
         if isinstance(out, Tensor) and out.numel():
             own = _divisor(name, is_tracked, out, before, named)
         joined: Any = 1.0
-        if is_tracked or _largest(own) != 1:
+        largest = float(own.max()) if isinstance(own, Tensor) else own
+        if is_tracked or largest != 1:
             joined = self._joined(func, out, given, before, named)
         elif not is_in_place or not any(t in self._found for t in written):
             return out
@@ -428,10 +422,6 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
             yield from (v for v in value if isinstance(v, Tensor))
 
 
-def _largest(divisor: Divisor) -> float:
-    return float(divisor.max()) if isinstance(divisor, Tensor) else divisor
-
-
 def _divisor(
     name: str, spiking: bool, out: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Divisor:
@@ -449,7 +439,6 @@ def _divisor(
 
 
 def _adaptive_windows(out: Tensor, axes: int, /, input: Tensor, *_: Any, **__: Any) -> Divisor:
-    """Return the sizes of the windows of an adaptive pooling."""
     ends = zip(out.shape[-axes:], input.shape[-axes:], strict=True)
     return _areas([[-(-(k + 1) * n // m) - k * n // m for k in range(m)] for m, n in ends])
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from lnm_codegen.analysis.linear.affine import matched_start
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.language.neuron import Neuron, require_one_port
-from lnm_codegen.nn.convert.libraries import Library, described, library_of
+from lnm_codegen.nn.call import first_output
+from lnm_codegen.nn.convert.libraries import Library, described, is_spiking, library_of
 from lnm_codegen.nn.convert.recipe import (
     NOTHING,
     BroadcastLayer,
@@ -27,6 +28,7 @@ from lnm_codegen.nn.convert.recipe import (
 )
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.load.warn import warn
+from lnm_codegen.nn.states import reset_of
 from lnm_codegen.options import BackendName
 from lnm_codegen.validation import require_bool, require_one_of, wrong
 
@@ -103,13 +105,16 @@ def convert(
     conversion = _Conversion(model, neuron)
     staying = conversion.staying(model)
     problem = staying or _idle(model)
-    if strict and problem and not _is_converted(model):
+    spiking = [module for module in model.modules() if is_spiking(module)]
+    is_converted = bool(spiking) and all(isinstance(m, NeuronLayer) for m in spiking)
+    if strict and problem and not is_converted:
         remedy = "Replace them, or leave out strict=True." if staying else ""
         raise UnsupportedError("convert", problem.rstrip("."), remedy=remedy)
     layers = [(old, library) for _, old, library in _spiking(model)]
     new = {id(old): conversion.layer(old, library) for old, library in layers}
     notes = [problem]
-    if any(vars(layer).get("init_hidden") for layer in new.values() if _is_ours(layer)):
+    ours = [layer for layer in new.values() if isinstance(layer, NeuronLayer)]
+    if any(vars(layer).get("init_hidden") for layer in ours):
         notes.append(_RESET)
     if any(notes):
         warn("convert: " + " ".join(filter(None, notes)))
@@ -188,8 +193,11 @@ class _Conversion:
                 text = f"{library.name}.{type(module).__name__}: {recipe}"
                 named.setdefault(text, []).append(path or "(model)")
         count = sum(map(len, named.values()))
-        all_ones = sum(_is_spiking(module) for module in model.modules())
-        lines = (f"{_listed(paths)} ({text.rstrip('.')})" for text, paths in named.items())
+        all_ones = sum(is_spiking(module) for module in model.modules())
+        lines = []
+        for text, paths in named.items():
+            more = [f"{len(paths) - _LISTED} more"] if len(paths) > _LISTED else []
+            lines.append(f"{', '.join([*paths[:_LISTED], *more])} ({text.rstrip('.')})")
         found = f"{count} of {all_ones} spiking layers stay as they are: {'; '.join(lines)}."
         return found if named else ""
 
@@ -280,33 +288,13 @@ def _idle(model: nn.Module) -> str:
     kind, modules = type(model).__name__, [*model.modules()]
     if any(library_of(module) is not None for module in modules):
         return ""
-    ours = sum(map(_is_ours, modules))
+    ours = sum(isinstance(module, NeuronLayer) for module in modules)
     if ours:
         return f"this {kind} is converted already: its {ours} spiking layers are of lnm.nn."
     return _NOTHING.format(kind)
 
 
-def _is_converted(model: nn.Module) -> bool:
-    """Report whether all spiking layers of a model are ours, and there are some."""
-    spiking = [module for module in model.modules() if _is_spiking(module)]
-    return bool(spiking) and all(map(_is_ours, spiking))
-
-
-def _is_spiking(module: nn.Module) -> bool:
-    return _is_ours(module) or library_of(module) is not None
-
-
-def _listed(paths: list[str]) -> str:
-    more = [f"{len(paths) - _LISTED} more"] if len(paths) > _LISTED else []
-    return ", ".join([*paths[:_LISTED], *more])
-
-
-def _is_ours(module: nn.Module) -> bool:
-    return isinstance(module, NeuronLayer)
-
-
 def _forget(old: nn.Module, library: Library) -> None:
-    """Remove an old layer from the list that snnTorch keeps."""
     instances: list[Any] = getattr(type(old), "instances", [])
     if library.name == "snntorch":
         instances[:] = [one for one in instances if one is not old]
@@ -471,38 +459,21 @@ def differences(old: nn.Module, new: NeuronLayer, recipe: Recipe) -> Differences
 def _run(layer: Any, x: Tensor, weight: Tensor, step_mode: str) -> tuple[Tensor, Tensor]:
     """Return the outputs of a layer and the gradient of x, from its initial states."""
     x = x.clone().requires_grad_()
-    _reset(layer)
+    discard, hides = reset_of(layer) or dict, getattr(layer, "init_hidden", False)
+    discard()
     with torch.enable_grad():
         if step_mode == "m":
-            out = _first(layer(x))
+            out = first_output(layer(x))
         else:
             steps, state = [], ()
             for step in x.unbind():
                 result = layer(step, *state)
-                steps.append(_first(result))
-                state = result[1:] if isinstance(result, tuple) and not _hidden(layer) else ()
+                steps.append(first_output(result))
+                state = result[1:] if isinstance(result, tuple) and not hides else ()
             out = torch.stack(steps)
         (grad,) = torch.autograd.grad((out * weight).sum(), x, allow_unused=True)
-    _reset(layer)
+    discard()
     return out.detach(), torch.zeros_like(x) if grad is None else grad
-
-
-def _first(result: Any) -> Tensor:
-    """Return the output of a call that may return states too."""
-    out: Tensor = result[0] if isinstance(result, tuple) else result
-    return out
-
-
-def _hidden(layer: Any) -> bool:
-    return bool(getattr(layer, "init_hidden", False))
-
-
-def _reset(layer: Any) -> None:
-    """Discard the states of a layer of any library."""
-    for name in ("reset_mem", "reset"):
-        if callable(getattr(layer, name, None)):
-            getattr(layer, name)()
-            return
 
 
 # Report of a conversion: one line for each spiking layer.

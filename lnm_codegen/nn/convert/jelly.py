@@ -238,7 +238,6 @@ def detached(neuron: Neuron, v_reset: float | None) -> Neuron:
 
 
 def _numbers(old: Any, *names: str) -> dict[str, Any]:
-    """Return numbers that are attributes of a layer, by name."""
     return {name: number_of(old, name) for name in names}
 
 

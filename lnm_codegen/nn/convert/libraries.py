@@ -12,6 +12,7 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.convert import jelly, norse, snn
 from lnm_codegen.nn.convert.recipe import TRACE, Protocol, Recipe
+from lnm_codegen.nn.layer import NeuronLayer
 
 
 @dataclass(frozen=True)
@@ -144,3 +145,8 @@ def library_of(module: nn.Module) -> Library | None:
             if library.owns(kind) and (not library.bases or kind.__name__ in library.bases):
                 return library
     return None
+
+
+def is_spiking(module: nn.Module) -> bool:
+    """Report whether a module is a neuron layer, of this package or to be converted."""
+    return isinstance(module, NeuronLayer) or library_of(module) is not None

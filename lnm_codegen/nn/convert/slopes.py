@@ -49,7 +49,6 @@ class Slope:
 
 
 def _power(base: Any, alpha: float) -> Any:
-    """Return base**-alpha for a base >= 1."""
     return 1 / base ** int(alpha) if alpha == int(alpha) else exp(-alpha * log(base))
 
 

@@ -128,7 +128,6 @@ def neuron_layer(
 
 
 def _field(where: str, word: str, value: Any, shape: Shape) -> Array:
-    """Return a field with the shape of the input."""
     array = array_of(where, word, value)
     if array.size != 1 and array.shape != shape:
         problem = f"{word} has shape {array.shape}, the input {shape} without T and N"
@@ -608,7 +607,6 @@ def _number(where: str, word: str, value: Any) -> float:
 
 
 def _digest(node: Any) -> str:
-    """Return a digest of the fields of a node, as float64 numbers."""
     found = hashlib.sha256(type(node).__name__.encode())
     for field in FIELDS[type(node).__name__]:
         array = np.ascontiguousarray(getattr(node, field), dtype=np.float64)

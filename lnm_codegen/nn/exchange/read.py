@@ -70,26 +70,33 @@ def from_nir(graph: nir.NIRNode | str | os.PathLike[str], dt: float = 1.0) -> Ni
     """
     step = float(require_number(_WHERE, "dt", dt, above=0))
     found = graph_of(_WHERE, graph)
-    dtype = graph_dtype(_WHERE, found.metadata)
-    before = torch.get_default_dtype()
-    try:
-        torch.set_default_dtype(dtype or before)
-        return network_of(found, step)
-    finally:
-        torch.set_default_dtype(before)
+    return network_of(found, step, graph_dtype(_WHERE, found.metadata))
 
 
 def network_of(
-    graph: nir.NIRGraph, dt: float, *, described: bool = True, backend: BackendName = "auto"
+    graph: nir.NIRGraph,
+    dt: float,
+    dtype: torch.dtype | None,
+    *,
+    described: bool = True,
+    backend: BackendName = "auto",
 ) -> NirNetwork:
-    """Return the network of a graph; without our metadata if not `described`."""
-    flat = _Flat()
-    flat.add(graph, "")
-    first, last = flat.end("Input"), flat.end("Output")
-    wiring = wiring_of(_WHERE, flat.nodes, flat.edges, first, last)
-    builder = _Builder(flat.nodes, wiring, dt, described, backend)
-    builder.build()
-    return NirNetwork(builder.modules, flat.edges, wiring, builder.shapes)
+    """Return the network of a graph; without our metadata if not `described`.
+
+    Its parameters have the type `dtype`, or PyTorch's default type.
+    """
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(dtype or before)
+        flat = _Flat()
+        flat.add(graph, "")
+        first, last = flat.end("Input"), flat.end("Output")
+        wiring = wiring_of(_WHERE, flat.nodes, flat.edges, first, last)
+        builder = _Builder(flat.nodes, wiring, dt, described, backend)
+        builder.build()
+        return NirNetwork(builder.modules, flat.edges, wiring, builder.shapes)
+    finally:
+        torch.set_default_dtype(before)
 
 
 @dataclass
@@ -317,11 +324,8 @@ class NirNetwork(nn.Module):
                 found[name].append(at[name])
             last = {n: at[n] for n in group}
         for name in group:
-            values[name] = _joined(found[name], some, self.shapes[name])
-
-
-def _joined(steps: Sequence[Tensor], like: Tensor, shape: Shape) -> Tensor:
-    return cat([*steps]) if steps else like.new_zeros(0, like.shape[1], *shape)
+            nothing = some.new_zeros(0, batch, *self.shapes[name])
+            values[name] = cat([nothing, *found[name]])
 
 
 def _keys(names: Sequence[str]) -> dict[str, str]:

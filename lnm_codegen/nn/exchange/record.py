@@ -313,7 +313,8 @@ class _Recorder(TorchFunctionMode):
         name = (resolve_name(func) or getattr(func, "__name__", str(func))).rsplit(".", 1)[-1]
         if name == "stack" and given and all(id(a) in self._kept for a in given):
             self._kept[id(out)] = (out, self._kept[id(given[0])][1])
-        if not known or (isinstance(out, tuple | list) and not _has_tensor(out)):
+        is_shape = isinstance(out, tuple | list) and not any(isinstance(v, Tensor) for v in out)
+        if not known or is_shape:
             return  # a shape, or values that do not come from the sample
         where, signal = f"{WHERE}: {name}", self.signal_of(name, known[0])
         if name in _STEPS and self._split(name, signal, args, kwargs, out):
@@ -323,6 +324,7 @@ class _Recorder(TorchFunctionMode):
             return
         if not isinstance(out, Tensor) or (known[0] is not args[0] and name not in _ADDS):
             raise self._refusal(name)
+        is_first = len(args) > 1 and type(args[1]) is int and args[1] == 0
         if name in _KEEPS:
             self.know(out, signal)
         elif name in _RESHAPES:
@@ -330,7 +332,7 @@ class _Recorder(TorchFunctionMode):
         elif name in ("expand", "expand_as") and self._repeats(signal, out):
             self._frame = Frame(out.shape[0], self._frame.batch)
             self.know(out, FrameSignal(signal.sources, signal.shape, "steps", repeated=True))
-        elif name == "__getitem__" and _is_zero(args[1]) and signal.repeated and out.dim():
+        elif name == "__getitem__" and is_first and signal.repeated and out.dim():
             self.know(out, FrameSignal(signal.sources, signal.shape, "once"))
         elif name in _ADDS and len(args) == 2 and not kwargs and len(known) == 2:
             self._sum(where, signal, self.signal_of(name, known[1]), out)
@@ -426,14 +428,6 @@ class _Recorder(TorchFunctionMode):
         steps = self._frame.steps
         self._found.frames = sample if layout == "steps" else sample.expand(steps, *sample.shape)
         return self._found
-
-
-def _is_zero(index: Any) -> bool:
-    return type(index) is int and index == 0
-
-
-def _has_tensor(values: Any) -> bool:
-    return any(isinstance(v, Tensor) for v in values)
 
 
 def _tensors(value: Any) -> list[Tensor]:

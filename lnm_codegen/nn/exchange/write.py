@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -172,23 +171,15 @@ def _proof(
     Raises:
         UnsupportedError: The graph is exact, and its outputs are others.
     """
-    own = different(network_of_type(graph, dt, dtype, described=True), found)
-    plain = different(network_of_type(graph, dt, dtype, described=False), found)
+    own, plain = (
+        different(network_of(graph, dt, dtype, described=described, backend="torch"), found)
+        for described in (True, False)
+    )
     if own > _MOST or (is_exact and plain > _MOST):
         problem = f"{max(own, plain):.1%} of the outputs on the sample differ in the graph"
         remedy = "Look for modules with a forward of their own."
         raise UnsupportedError(WHERE, problem, "models that are their modules", remedy)
     return {"output_difference": plain}
-
-
-def network_of_type(graph: Any, dt: float, dtype: torch.dtype, *, described: bool) -> nn.Module:
-    """Return the network of a graph on backend "torch"."""
-    before = torch.get_default_dtype()
-    try:
-        torch.set_default_dtype(dtype)
-        return network_of(graph, dt, described=described, backend="torch")
-    finally:
-        torch.set_default_dtype(before)
 
 
 def different(network: nn.Module, found: ForwardRecord) -> float:
@@ -270,7 +261,9 @@ class Exporter:
     def _scale(self, where: str, call: NodeCall, norm: NormModule, kind: str = "batch") -> str:
         """Multiply the weights of the only source of a normalisation; return its name."""
         source, *others = self._real(call.sources)
-        if others or source not in self._weights or self._readers(call) != 1:
+        reads = [(*one.sources, *one.shortcut) for one in self._record.calls.values()]
+        readers = sum(call.sources[0] in read for read in (*reads, self._record.output))
+        if others or source not in self._weights or readers != 1:
             problem = "a batch normalisation of something else than the output of one module"
             accepted = "nn.Linear or a convolution before it, without other readers"
             raise UnsupportedError(where, problem, accepted)
@@ -282,16 +275,6 @@ class Exporter:
         self._weights[source] = scaled.astype(weight.dtype), moved.astype(weight.dtype)
         self._folded.setdefault(source, [])
         return source
-
-    def _readers(self, call: NodeCall) -> int:
-        """Return how many values are made of the source of a call."""
-        source = call.sources[0]
-        return sum(source in read for read in self._reads())
-
-    def _reads(self) -> Iterator[tuple[str, ...]]:
-        for call in self._record.calls.values():
-            yield (*call.sources, *call.shortcut)
-        yield self._record.output
 
     def _node(self, name: str, call: NodeCall) -> Any:
         where, module, nir = _place(name), call.module, self._nir

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lnm_codegen.errors import LnmError
 from lnm_codegen.language.normalisation import normalised
 from lnm_codegen.nn.convert.jelly import is_batch_norm
-from lnm_codegen.nn.convert.libraries import library_of
+from lnm_codegen.nn.convert.libraries import is_spiking, library_of
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import DeferredNorm
 from lnm_codegen.nn.norm.layer import NormNeuron
@@ -154,11 +154,6 @@ def restores_time(module: nn.Module) -> bool:
     if type(module) is not nn.Unflatten:
         return False
     return module.dim == 0 and len(tuple(module.unflattened_size)) == 2
-
-
-def is_spiking(module: nn.Module) -> bool:
-    """Report whether a module is a neuron layer, of this package or to be converted."""
-    return isinstance(module, NeuronLayer) or library_of(module) is not None
 
 
 def sequence_pairs(path: str, module: nn.Module) -> Iterator[Pair]:

@@ -17,11 +17,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from lnm_codegen.errors import UnsupportedError, reason
+from lnm_codegen.nn.convert.libraries import is_spiking
 from lnm_codegen.nn.fusion.pair import (
     Pair,
     has_hooks,
     is_sequential,
-    is_spiking,
     joined,
     last_norm,
     restores_time,
@@ -211,7 +211,6 @@ def _sum_of(user: fx.Node, value: fx.Node) -> _Sum | None:
 
 
 def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    """Return a deep copy, of the same class."""
     made = memo[id(module)] = type(module).__new__(type(module))
     made.__dict__.update(copy.deepcopy(vars(module), memo))
     return made
@@ -380,7 +379,10 @@ class Attributes:
 
     def __init__(self, module: nn.Module) -> None:
         own = {id(buffer) for buffer in module._buffers.values()}
-        self._contents = [(value, _copied_value(value)) for value in _mutable(vars(module), own)]
+        self._contents = [
+            (value, value.detach().clone() if isinstance(value, Tensor) else copy.copy(value))
+            for value in _mutable(vars(module), own)
+        ]
 
     def restore(self) -> bool:
         """Undo changes of the attributes and of their contents; report whether there were any."""
@@ -403,10 +405,6 @@ def _mutable(value: Any, seen: set[int]) -> Iterator[Any]:
             yield value
         items = value.values() if isinstance(value, MutableMapping) else value
         yield from chain.from_iterable(_mutable(item, seen) for item in items)
-
-
-def _copied_value(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, Tensor) else copy.copy(value)
 
 
 def _same(value: Any, before: Any) -> bool:

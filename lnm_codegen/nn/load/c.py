@@ -179,7 +179,6 @@ def _base(name: str, source: Source, beside: str, folder: Path | None = None) ->
 
 
 def _library(base: Path, name: str, tool: Compiler, options: tuple[str, ...]) -> Path:
-    """Return the path of the library that a compiler makes."""
     key = digest("\0".join([*tool.command[1:], tool.version, *options]).encode())[:8]
     return base.with_name(f"{base.name}-{key}") / f"{name}.so"
 

@@ -87,10 +87,6 @@ def _sub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
     return number(input) - number(other) * number(alpha)
 
 
-def _rsub(input: Any, other: Any) -> Any:
-    return _sub(other, input)
-
-
 def _mul(input: Any, other: Any) -> Any:
     if _are_bool(input, other):
         return _and(input, other)
@@ -101,10 +97,6 @@ def _div(input: Any, other: Any) -> Any:
     return number(input) / number(other)
 
 
-def _pow(input: Any, exponent: Any) -> Any:
-    return number(input) ** number(exponent)
-
-
 def _clamp(input: Any, min: Any = None, max: Any = None) -> Any:
     a = number(input)
     if min is not None:
@@ -113,14 +105,6 @@ def _clamp(input: Any, min: Any = None, max: Any = None) -> Any:
             low = fn.select(low, "<", number(max), low, fn.stop_gradient(low))
         a = fn.select(a, "<", number(min), low, a)
     return a if max is None else fn.select(a, ">", number(max), number(max), a)
-
-
-def _clamp_min(input: Any, min: Any) -> Any:
-    return _clamp(input, min)
-
-
-def _clamp_max(input: Any, max: Any) -> Any:
-    return _clamp(input, None, max)
 
 
 def _where(condition: Any, input: Any, other: Any) -> Any:
@@ -170,15 +154,6 @@ def _heaviside(input: Any, values: Any) -> Any:
     return fn.select(a, ">", 0, 1, fn.select(a, "<", 0, 0, number(values)))
 
 
-def _lerp(input: Any, end: Any, weight: Any) -> Any:
-    a = number(input)
-    return a + number(weight) * (number(end) - a)
-
-
-def _addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Any:
-    return number(input) + number(value) * number(tensor1) * number(tensor2)
-
-
 def _filled(value: Any) -> Callable[..., Any]:
     def fill(input: Any, *, dtype: Any = None, device: Any = None) -> Any:
         return _full_like(input, value, dtype=dtype, device=device)
@@ -195,10 +170,6 @@ def _full_like(
 ) -> Any:
     is_bool = isinstance(input, TracedCondition) and dtype is None
     return condition(fill_value) if is_bool else number(fill_value)
-
-
-def _detach(input: Any) -> Any:
-    return input if isinstance(input, TracedCondition) else fn.stop_gradient(number(input))
 
 
 def _unary(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -224,8 +195,16 @@ def _same(input: Any, *, memory_format: Any = None) -> Any:  # noqa: ARG001 (a n
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    "add": _add, "sub": _sub, "subtract": _sub, "rsub": _rsub, "mul": _mul, "multiply": _mul,
-    "div": _div, "divide": _div, "true_divide": _div, "pow": _pow, "addcmul": _addcmul,
+    "add": _add, "sub": _sub, "subtract": _sub, "mul": _mul, "multiply": _mul,
+    "div": _div, "divide": _div, "true_divide": _div,
+    "rsub": lambda input, other: _sub(other, input),
+    "pow": lambda input, exponent: number(input) ** number(exponent),
+    "addcmul": lambda input, tensor1, tensor2, *, value=1: (
+        number(input) + number(value) * number(tensor1) * number(tensor2)
+    ),
+    "lerp": lambda input, end, weight: (
+        number(input) + number(weight) * (number(end) - number(input))
+    ),
     "neg": _unary(lambda a: -1 * a), "negative": _unary(lambda a: -1 * a),
     "positive": _unary(lambda a: a), "square": _unary(lambda a: a**2),
     "reciprocal": _unary(lambda a: 1 / a), "rsqrt": _unary(lambda a: 1 / fn.sqrt(a)),
@@ -236,10 +215,11 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "abs": _unary(fn.abs), "absolute": _unary(fn.abs), "sign": _sign, "relu": _relu,
     "leaky_relu": _leaky_relu, "hardtanh": _hardtanh,
     "relu6": lambda input: _hardtanh(input, 0.0, 6.0),
-    "clamp": _clamp, "clip": _clamp, "clamp_min": _clamp_min, "clamp_max": _clamp_max,
+    "clamp": _clamp, "clip": _clamp, "clamp_min": lambda input, min: _clamp(input, min),
+    "clamp_max": lambda input, max: _clamp(input, None, max),
     "maximum": _binary(fn.max, _or), "minimum": _binary(fn.min, _and),
     "max": _binary(fn.max, _or), "min": _binary(fn.min, _and),
-    "where": _where, "masked_fill": _masked_fill, "heaviside": _heaviside, "lerp": _lerp,
+    "where": _where, "masked_fill": _masked_fill, "heaviside": _heaviside,
     "lt": _compared("<"), "less": _compared("<"), "le": _compared("<="),
     "less_equal": _compared("<="), "gt": _compared(">"), "greater": _compared(">"),
     "ge": _compared(">="), "greater_equal": _compared(">="),
@@ -248,7 +228,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "logical_and": _and, "logical_or": _or, "logical_not": _not, "logical_xor": _xor,
     "bitwise_and": _and, "bitwise_or": _or, "bitwise_not": _not, "bitwise_xor": _xor,
     "bool": condition, "float": number, "double": number, "clone": _same, "contiguous": _same,
-    "detach": _detach,
+    "detach": lambda input: (
+        input if isinstance(input, TracedCondition) else fn.stop_gradient(number(input))
+    ),
     "zeros_like": _filled(0), "ones_like": _filled(1), "full_like": _full_like,
 }  # fmt: skip
 """Name of a function or a method of tensors -> the function of expressions and conditions."""

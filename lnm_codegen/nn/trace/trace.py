@@ -312,7 +312,6 @@ def _member(value: Any, name: str) -> Any:
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
-    """Yield the code of a function and of the functions inside it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -366,7 +365,6 @@ def neuron_of(
 
 
 def _expr(where: str, value: Any) -> Any:
-    """Return the expression of a traced value or a number."""
     try:
         return expression(value)
     except ModelError as error:
@@ -404,7 +402,6 @@ def _phases(
 
 
 def _by_state(where: str, given: Any, states: Mapping[str, Any]) -> dict[Any, Any]:
-    """Return {state: expression} of a dict by name."""
     if not isinstance(given, Mapping):
         raise ModelError(where, f"it is {shown(given)}", "a dict, {state: value}")
     _require_states(where, given, states)
@@ -459,7 +456,6 @@ def _step(
 
 
 def _node(where: str, value: Any) -> TraceNode:
-    """Return the node of a traced value or a number."""
     if isinstance(value, Traced):
         return value.node
     return TraceNode(_expr(where, value))

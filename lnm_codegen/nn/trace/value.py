@@ -442,7 +442,6 @@ class Traced:
 
 
 def _converted(value: Traced, *args: Any, **kwargs: Any) -> Any:
-    """Apply `.to(...)`, `.type(...)` or `.type_as(...)`."""
     given = [a.dtype if isinstance(a, Traced) else a for a in args]
     options = {k: a.dtype if isinstance(a, Traced) else a for k, a in kwargs.items()}
     for name in conversions(given, options):

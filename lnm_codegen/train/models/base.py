@@ -160,7 +160,6 @@ def parameter_groups(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
 
 
 def _normalises(layer: NeuronLayer, parameter: nn.Parameter) -> bool:
-    """Report whether a parameter of a layer is weight or bias of its normalisation."""
     if not isinstance(layer, NormNeuron):
         return False
     norm = layer.normalisation

@@ -106,7 +106,6 @@ def run_stages(
 
 
 def _width(stage: Stage, current_seq: Tensor) -> int:
-    """Return H of a stage."""
     return current_seq.shape[2] if stage.feed is None else stage.feed.out_features
 
 
