@@ -11,6 +11,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from lnm_codegen.errors import reason
+
 MOVED = {
     "bench.network": "bench.steps",
     "compiler.stage": "compiler.fixed",
@@ -41,11 +43,19 @@ class _Moved(ModuleType):
         self._new = new
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # tools look for __path__, __file__
+        # Tools look for __path__ and __file__. pickle reads a name, such as `torch`, of every module
+        # in its search for one that has an object.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        try:
+            found = getattr(import_module(self._new), name)
+        except ImportError as error:
+            raise AttributeError(f"{self._new} cannot be imported: {reason(error)}") from error
+        if isinstance(found, ModuleType):
             raise AttributeError(name)
         message = f"{self.__name__} has moved. Import {name} from {self._new}."
         warnings.warn(message, FutureWarning, stacklevel=2)
-        return getattr(import_module(self._new), name)
+        return found
 
 
 def register(package: str) -> None:
