@@ -43,8 +43,8 @@ class _Moved(ModuleType):
         self._new = new
 
     def __getattr__(self, name: str) -> Any:
-        # Tools look for __path__ and __file__. pickle reads a name, such as `torch`, of every module
-        # in its search for one that has an object.
+        # Tools look for __path__ and __file__. pickle searches every module for an object, such as
+        # `torch`, by its name.
         if name.startswith("__"):
             raise AttributeError(name)
         try:

@@ -83,6 +83,6 @@ def test_a_pickle_of_0_2_loads() -> None:
 
 
 def test_a_search_of_all_modules_finds_no_import_of_another_package() -> None:
-    """pickle reads `torch` of each module, to name an object of that name; torch.compile pickles."""
+    """pickle looks for `torch` in each module, and torch.compile pickles."""
     for old in MOVED:
         assert not hasattr(sys.modules[f"lnm_codegen.{old}"], "torch")
