@@ -34,7 +34,7 @@ import numpy as np
 from benchmarks.gpu_bound import costs
 from lnm_codegen.backends.cuda.backend import Cuda
 from lnm_codegen.backends.network_verilog.backend import emit_circuit
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.compiler.fixed import neuron_stage
 from lnm_codegen.errors import ToolError
 from lnm_codegen.files import write_whole
@@ -154,7 +154,7 @@ def _nvcc() -> str:
 def _cuda() -> Numbers:
     found: Numbers = {}
     for case in CASES:
-        model = model_of(neuron_of(case))
+        model = plan_of(neuron_of(case))
         with tempfile.TemporaryDirectory() as folder:
             Cuda().emit(model).write(Path(folder))
             for arch in ARCHITECTURES:

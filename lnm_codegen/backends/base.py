@@ -1,4 +1,4 @@
-"""Interface of the backends: the model that they receive, the source and files that they return."""
+"""Interface of the backends, and the source and files that they return."""
 
 from __future__ import annotations
 
@@ -8,71 +8,21 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar, get_args
+from typing import Protocol, TypeVar
 
+from lnm_codegen.backends.plan import Plan
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import ARCHIVE_MARK, write_all
-from lnm_codegen.ir.declarations import Param, Prologue, State
 from lnm_codegen.ir.kernel import folded
-from lnm_codegen.ir.nodes import Program
-from lnm_codegen.options import DtypeName, RealName
 
 M_contra = TypeVar("M_contra", contravariant=True)
 
-DTYPES: tuple[DtypeName, ...] = get_args(DtypeName)
-"""Types of sequences."""
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A neuron for a backend: its program, and the declarations of the ports.
-
-    `name` is that of files and functions, `family` that of the definition. Headings have `family`,
-    `equations` and the `slopes` of spikes. `dtype` is the type of sequences: inputs, outputs and
-    their gradients. States, parameters and reductions have the type `real`.
-
-    `layer_params` are the parameters of a layer: `params`, and those that are only initial states.
-
-    `prologue` says that the first input is normalised. `passes` are then the two models that batch
-    statistics need (`backends.plan`); a backend writes their files beside those of the model.
-    """
-
-    name: str
-    family: str
-    program: Program
-    states: tuple[State, ...]
-    inputs: tuple[str, ...]
-    params: tuple[Param, ...]
-    outputs: tuple[str, ...]
-    equations: tuple[str, ...]
-    dtype: DtypeName
-    prologue: Prologue | None = None
-    passes: tuple[Model, ...] = ()
-    slopes: tuple[str, ...] = ()
-    layer_params: tuple[Param, ...] = ()
-
-    @property
-    def starts(self) -> dict[str, Param]:
-        """State -> the parameter of a layer that is its initial value."""
-        params = {p.name: p for p in self.layer_params}
-        return {s.name: params[s.param] for s in self.states if s.param}
-
-    @property
-    def definition(self) -> tuple[str, ...]:
-        """Equations and slopes, for the heading of a file with a backward."""
-        return self.equations + self.slopes
-
-    @property
-    def real(self) -> RealName:
-        """Type of the arithmetic: "float64" for float64 sequences, else "float32"."""
-        return "float64" if self.dtype == "float64" else "float32"
-
 
 def pass_files(
-    backend: Backend[Model], model: Model, beside: frozenset[str] = frozenset()
+    backend: Backend[Plan], plan: Plan, beside: frozenset[str] = frozenset()
 ) -> dict[str, str]:
-    """Return the files of the passes of a model, except for those named in `beside`."""
-    sources = (backend.emit(one) for one in model.passes)
+    """Return the files of the passes of a plan, except for those named in `beside`."""
+    sources = (backend.emit(one) for one in plan.passes)
     return {path: text for s in sources for path, text in s.files.items() if path not in beside}
 
 
@@ -121,7 +71,7 @@ def write_files(folder: str | os.PathLike[str], files: Mapping[str, str | bytes]
 class Backend(Protocol[M_contra]):
     """A target of code generation: it decides operators and names; templates place them."""
 
-    def emit(self, model: M_contra) -> Source:
+    def emit(self, model: M_contra, /) -> Source:
         """Return the source of `model`.
 
         Raises:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, assert_never
 
@@ -21,14 +21,11 @@ from lnm_codegen.backends.c.expr import c_meaning
 from lnm_codegen.backends.fixed import Coefficient, FixedModel
 from lnm_codegen.backends.loops import ABI, wrapped
 from lnm_codegen.backends.names import (
-    c_scopes,
-    marked,
-    require_distinct,
+    Scope,
     require_no_collision,
-    variable_name,
-    with_names,
+    scope,
 )
-from lnm_codegen.backends.plan import sharing_fields
+from lnm_codegen.backends.plan import require_distinct, sharing_fields
 from lnm_codegen.backends.render import render, render_files
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import Span, SumOp, span, spans
@@ -284,12 +281,26 @@ class FixedC:
         """
         where, kernel = f"c: {model.name}", model.program.kernel
         require_distinct(where, [*WORDS, *(f.name for f in run_fields(kernel))])
-        twin = with_names(kernel, lambda name: variable_name(name, marked))
-        program = replace(model.program, kernel=twin)
-        scopes = c_scopes(_code(replace(model, program=program)))
-        require_no_collision(where, scopes, c_meaning)
+        require_no_collision(where, scopes_of(kernel, model.name), c_meaning)
         values = {f"{model.name}_model_coefficients.h": _coefficients(model)}
         return Source(_code(model) | values, f"{model.name}_model.cpp")
+
+
+def scopes_of(kernel: fx.Kernel, name: str) -> list[Scope]:
+    """Return the scopes of the templates in which a name of the kernel can equal another word."""
+    names = {
+        "upper": (name.upper(),),
+        "input": kernel.input_names(Role.INPUT),
+        "output": kernel.result_names(Role.OUTPUT),
+        "coefficient": kernel.input_names(Role.PARAM),
+        "variable": kernel.names,
+    }
+    functions = " ".join(f"fixed_{f} FIXED_{f.upper()}" for f in FUNCTIONS)
+    own = f"ALWAYS_INLINE FIXED_POINT_FUNCTION kBlockNeurons int32_t int64_t {name}_model_result"
+    return [
+        scope(names, f"{own} {functions}", variable="{}", upper="{}_MODEL_H {}_MODEL_STEP_H"),
+        scope(names, "", coefficient="k_{}", input="{}_row", output="{}_row"),
+    ]
 
 
 def _code(model: FixedModel) -> dict[str, str]:

@@ -3,52 +3,55 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from lnm_codegen.backends.plan import Plan
 from lnm_codegen.ir.declarations import Granularity, Param
 from lnm_codegen.ir.nodes import Kernel, Role
 
-Rows = Mapping[Granularity, str]
+Indices = Mapping[Granularity, str]
 """Granularity -> the expression of the index of a value. A missing granularity is not read."""
 
+Access = Callable[[str], str]
+"""Name of a port -> the expression of its value for one neuron."""
 
-class Places(NamedTuple):
-    """Expressions of the arguments of a step, with `{}` for the name of a port.
+
+class StepAccess(NamedTuple):
+    """Expressions of the arguments of a step.
 
     Attributes:
         state: A state before the step.
         input: An input.
         parameter: A prepared parameter with several values.
-        grad_state: The gradient of a state after the step, without its `_next`.
-        grad_output: The gradient of an output.
+        grad_state: The gradient of a state after the step.
+        grad_output: The gradient of an output, by its port.
     """
 
-    state: str
-    input: str
-    parameter: str
-    grad_state: str = ""
-    grad_output: str = ""
+    state: Access
+    input: Access
+    parameter: Access
+    grad_state: Access = str
+    grad_output: Access = str
 
 
-def step_call(plan: Plan, kernel: Kernel, places: Places, indent: int = 0) -> str:
+def step_call(plan: Plan, kernel: Kernel, access: StepAccess, indent: int = 0) -> str:
     """Return the arguments of a step function: inputs, then variables for the results."""
     values = []
     for port in plan.read_inputs(kernel):
         name = port.var.name
         match port.role:
             case Role.STATE:
-                values.append(places.state.format(name))
+                values.append(access.state(name))
             case Role.INPUT:
-                values.append(places.input.format(name))
+                values.append(access.input(name))
             case Role.GRAD if name.endswith("_next"):
-                values.append(places.grad_state.format(name.removesuffix("_next")))
+                values.append(access.grad_state(name.removesuffix("_next")))
             case Role.GRAD:
-                values.append(places.grad_output.format(name))
+                values.append(access.grad_output(name))
             case _:
                 by_layer = plan.per[name] == "layer"
-                values.append(f"p.{name}" if by_layer else places.parameter.format(name))
+                values.append(f"p.{name}" if by_layer else access.parameter(name))
     longest = " " * len("step_backward(")
     return joined(longest, [*values, *_results(kernel)], "", indent).lstrip()
 
@@ -62,7 +65,7 @@ def _results(kernel: Kernel) -> list[str]:
     return [f"{p.var.name}_value" for p in kernel.results]
 
 
-def prepared_lines(plan: Plan, rows: Rows, at: Rows, indent: int) -> tuple[str, ...]:
+def prepared_lines(plan: Plan, rows: Indices, at: Indices, indent: int) -> tuple[str, ...]:
     """Return the statements that fill `p`, the prepared parameters.
 
     Args:
@@ -84,11 +87,11 @@ def prepared_lines(plan: Plan, rows: Rows, at: Rows, indent: int) -> tuple[str, 
     return tuple(lines)
 
 
-def raw_values(plan: Plan, rows: Rows) -> dict[str, str]:
+def raw_values(plan: Plan, rows: Indices) -> dict[str, str]:
     """Return the expression of each declared scalar in the arguments; 0 if it is not read."""
     return {
         name: f"a.{p.name}[{place(rows[p.per], p, k)}]" if p.per in rows else "real(0)"
-        for p in plan.model.params
+        for p in plan.params
         for k, name in enumerate(p.element_names)
     }
 
@@ -106,11 +109,6 @@ def place(row: str, p: Param, k: int) -> str:
     if p.size is None:
         return row
     return str(k) if row == "0" else f"{row if row.isidentifier() else f'({row})'} * {p.size} + {k}"
-
-
-def indented(lines: Sequence[str]) -> list[str]:
-    """Return lines one level further in; directives stay where they are."""
-    return [x if x.startswith("#") else f"    {x}".replace("\n", "\n    ") for x in lines]
 
 
 def joined(start: str, words: Sequence[str], end: str, indent: int = 0) -> str:
@@ -146,8 +144,8 @@ def conditions(plan: Plan, saved: str) -> dict[str, str]:
     if plan.states:
         backward.append(f"({saved} && !a->checkpoints)")
     return {
-        "shared_fit": "".join(f" && {sizes.format(x)}" for x in plan.model.inputs[1:]),
-        "forward_lacks": wrapped(_lacks(plan, [f"{o}_seq" for o in plan.model.outputs]), " || ", 8),
+        "shared_fit": "".join(f" && {sizes.format(x)}" for x in plan.further),
+        "forward_lacks": wrapped(_lacks(plan, [f"{o}_seq" for o in plan.outputs]), " || ", 8),
         "backward_lacks": wrapped(backward, " || ", 8),
     }
 
@@ -164,9 +162,9 @@ def _lacks(plan: Plan, sequences: Sequence[str]) -> list[str]:
 
     The inputs are such pointers, the `sequences`, the initial states and the parameters.
     """
-    params = plan.model.params
+    params = plan.params
     groups = {
-        "a->time_steps && a->neurons": [f"{x}_seq" for x in plan.model.inputs] + list(sequences),
+        "a->time_steps && a->neurons": [f"{x}_seq" for x in plan.inputs] + list(sequences),
         "a->neurons": [f"{s}_init" for s in plan.states],
         "a->sample": [p.name for p in params if p.per == "neuron"],
         "a->channels": [p.name for p in params if p.per == "channel"],

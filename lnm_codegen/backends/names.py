@@ -1,22 +1,20 @@
-"""Names of a model in generated code, compared with the names that the code itself has.
+"""Names of a plan in generated code, compared with the names that the code itself has.
 
-The code is generated once more from a model whose names carry a mark. Two identifiers of one scope
-collide if they are equal without the mark. An identifier with a mark collides with the target
-language if it is a word of the language without the mark.
+A backend declares the words of each scope of its templates that has names of a plan, and the
+identifiers that the templates make of them, such as `v_now` of a state `v`. There a name of a plan
+carries a mark. Two identifiers of one scope collide if they are equal without the mark. An
+identifier with a mark collides with the target language if it is a word of the language without it.
 """
 
 from __future__ import annotations
 
-import ast
-import re
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, cast
 
-from lnm_codegen.backends.base import Model
+from lnm_codegen.backends.plan import Plan
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.kernel import K, Variable, map_children
@@ -27,44 +25,80 @@ MARK = "ñ"
 Scope = set[str]
 """The identifiers that are visible together."""
 
-_PARSING = threading.Lock()
-"""CPython 3.11 counts the depth of a tree once for all threads: `ast.parse` in two of them, with
-another switch of threads during garbage collection, raises SystemError."""
+Names = Mapping[str, Iterable[str]]
+"""Role -> names of a plan."""
 
 
-def renamed(model: Model, new: Callable[[str], str]) -> Model:
-    """Return a model with a new name for itself and for every name in it.
+def names_of(plan: Plan) -> Names:
+    """Return the names of a plan by role: those of its ports, and every variable of its kernels."""
+    kernels = (*plan.functions.values(), plan.prepare)
+    return {
+        "name": (plan.name,),
+        "upper": (plan.upper,),
+        "state": plan.states,
+        "input": plan.inputs,
+        "output": plan.outputs,
+        "count": plan.counts,
+        "param": [p.name for p in plan.params],
+        "element": [n for p in plan.params for n in p.element_names],
+        "prepared": plan.prepared,
+        "term": plan.terms,
+        "variable": frozenset[str]().union(*(kernel.names for kernel in kernels)),
+    }
+
+
+def scope(names: Names, own: str, **made: str) -> Scope:
+    """Return the identifiers of a scope, with names between marks.
+
+    Args:
+        names: Names by role.
+        own: Words of the templates.
+        made: Role -> the identifiers that the templates make of its names; `{}` is the name.
+    """
+    return {
+        *own.split(),
+        *(
+            pattern.format(marked(name)) if pattern != "{}" else variable_name(name, marked)
+            for role, patterns in made.items()
+            for name in names[role]
+            for pattern in patterns.split()
+        ),
+    }
+
+
+def renamed(plan: Plan, new: Callable[[str], str]) -> Plan:
+    """Return a plan with a new name for itself and for every name in it.
 
     Prefixes and suffixes that the compiler adds (`grad_`, `sum_`, `_next`, `_0`) stay outside.
     """
-    params = tuple(replace(p, name=new(p.name)) for p in model.params)
+    params = tuple(replace(p, name=new(p.name)) for p in plan.params)
     elements = {
         old: element
-        for p, q in zip(model.params, params, strict=True)
+        for p, q in zip(plan.params, params, strict=True)
         for old, element in zip(p.element_names, q.element_names, strict=True)
     }
 
     def name(old: str) -> str:
         return elements.get(old) or variable_name(old, lambda b: elements.get(b) or new(b))
 
-    program = model.program
+    program = plan.program
     kernels = ("prepare", "prepare_backward", "forward", "backward")
     return replace(
-        model,
-        name=new(model.name),
+        plan,
+        name=new(plan.name),
         program=replace(program, **{k: with_names(getattr(program, k), name) for k in kernels}),
-        states=tuple(replace(s, name=new(s.name)) for s in model.states),
-        inputs=tuple(map(new, model.inputs)),
+        declared_states=tuple(replace(s, name=new(s.name)) for s in plan.declared_states),
+        inputs=tuple(map(new, plan.inputs)),
         params=params,
-        outputs=tuple(map(new, model.outputs)),
+        outputs=tuple(map(new, plan.outputs)),
     )
 
 
 def variable_name(old: str, new: Callable[[str], str]) -> str:
     """Return a variable's name with `new` applied, except to the compiler's prefix and suffix."""
-    head = next((h for h in ("grad_", "sum_") if old.startswith(h)), "")
-    tail = "_next" if old.endswith("_next") else ""
-    return head + new(old[len(head) : len(old) - len(tail)]) + tail
+    base = old.removesuffix("_next")
+    head = next((h for h in ("grad_", "sum_") if base.startswith(h)), "")
+    return head + new(base.removeprefix(head)) + old.removeprefix(base)
 
 
 def with_names(kernel: K, name: Callable[[str], str]) -> K:
@@ -101,7 +135,7 @@ def require_no_collision(
 
     Args:
         where: Place in the message.
-        scopes: Scopes of the code.
+        scopes: Scopes of the code, as `scope` returns them.
         meaning: Meaning of a word in the target language; empty if the language has no such word.
     """
     given = {_plain(w) for scope in scopes for w in scope if w != _plain(w)}
@@ -134,67 +168,4 @@ def require_no_header(where: str, files: Iterable[str]) -> None:
 
 def _plain(identifier: str) -> str:
     """Return an identifier without marks."""
-    return re.sub(MARK, "", identifier, flags=re.I)
-
-
-def require_distinct(where: str, arguments: list[str]) -> None:
-    """Raise UnsupportedError unless the arguments of a kernel have different names."""
-    for word in arguments:
-        if arguments.count(word) > 1:
-            raise UnsupportedError(
-                where,
-                f"two arguments of the kernels have the name {word!r}",
-                remedy="Rename a state, an input, an output or a parameter.",
-            )
-
-
-def c_scopes(files: Mapping[str, str]) -> list[Scope]:
-    """Return the scopes of C, C++ and CUDA files: every function and every struct.
-
-    Members of structs count where they are declared, not where they are read. A scope lacks the
-    names of its own function or struct, which its other names may hide, and names after `::`.
-    Every scope has the macros.
-    """
-    scopes: list[Scope] = [set()]
-    macros: Scope = set()
-    for text in files.values():
-        macros.update(re.findall(r"^#define (\w+)", text, flags=re.M))
-        text = re.sub(r'/\*.*?\*/|//[^\n]*|"[^"\n]*"|^#[^\n]*', " ", text, flags=re.S | re.M)
-        for line in text.splitlines():
-            line = re.sub(r"^(?:(struct .*\b)\w+ \{|(\S[^(]*\b)\w+\()", r"\1\2(", line)
-            scopes[-1].update(re.findall(r"(?<![\w.>:])[^\W\d]\w*", line))
-            if re.match(r"\}|\S.*;$", line):  # the end of a block, or a declaration by itself
-                scopes.append(set())
-    return [scope | macros for scope in scopes]
-
-
-def python_scopes(text: str) -> tuple[dict[str, Scope], Scope]:
-    """Return function -> its identifiers, and the scope of the module.
-
-    The scope of the module has its own names, the modules that it imports, and the names that
-    functions read from outside.
-    """
-    with _PARSING:
-        tree = ast.parse(text)
-    functions: dict[str, Scope] = {}
-    outer: Scope = set()
-    for node in ast.walk(tree):
-        match node:
-            case ast.FunctionDef():
-                names = [n for n in ast.walk(node) if isinstance(n, ast.Name)]
-                bound = {n.id for n in names if isinstance(n.ctx, ast.Store)}
-                bound |= {n.arg for n in ast.walk(node) if isinstance(n, ast.arg)}
-                functions[node.name] = functions.get(node.name, set()) | bound
-                functions[node.name] |= {n.id for n in names}
-                outer |= {n.id for n in names} - bound
-            case ast.ImportFrom(module=str(module), level=0):
-                outer.add(module.split(".")[0])
-    for statement in tree.body:
-        match statement:
-            case ast.FunctionDef() | ast.ClassDef():
-                outer.add(statement.name)
-            case ast.Import() | ast.ImportFrom():
-                outer |= {(a.asname or a.name).split(".")[0] for a in statement.names}
-            case ast.Assign():
-                outer |= {n.id for n in ast.walk(statement) if isinstance(n, ast.Name)}
-    return functions, outer
+    return identifier.replace(MARK, "")

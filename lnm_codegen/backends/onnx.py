@@ -12,8 +12,8 @@ from typing import Final, assert_never
 
 import numpy as np
 
-from lnm_codegen.backends.base import Model, Source
-from lnm_codegen.backends.names import require_distinct
+from lnm_codegen.backends.base import Source
+from lnm_codegen.backends.plan import Plan, require_distinct
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.declarations import Granularity, Param
@@ -190,63 +190,63 @@ class Ports:
         return (*self.outputs, *self.finals, *self.counts)
 
 
-def ports_of(model: Model) -> Ports:
+def ports_of(plan: Plan) -> Ports:
     """Return the ports of a model, or raise UnsupportedError if two have one name."""
     ports = Ports(
-        inputs=tuple(f"{x}_seq" for x in model.inputs),
-        states=tuple(f"{s.name}_init" for s in model.states),
-        params=tuple(p.name for p in model.params),
-        outputs=tuple(f"{o}_seq" for o in model.outputs),
-        finals=tuple(f"{s.name}_final" for s in model.states),
-        counts=tuple(f"{c}_sum" for c in model.program.forward.result_names(Role.COUNT)),
+        inputs=tuple(f"{x}_seq" for x in plan.inputs),
+        states=tuple(f"{s}_init" for s in plan.states),
+        params=tuple(p.name for p in plan.params),
+        outputs=tuple(f"{o}_seq" for o in plan.outputs),
+        finals=tuple(f"{s}_final" for s in plan.states),
+        counts=tuple(f"{c}_sum" for c in plan.counts),
     )
-    require_distinct(f"onnx: {model.name}", [*ports.taken, *ports.given])
+    require_distinct(f"onnx: {plan.name}", [*ports.taken, *ports.given])
     return ports
 
 
-def scan_view(model: Model, ports: Ports, axes: int, shares_inputs: bool) -> dict[str, object]:
+def scan_view(plan: Plan, ports: Ports, axes: int, shares_inputs: bool) -> dict[str, object]:
     """Return the view of the template `onnx/scan.j2`.
 
     Args:
-        model: The model.
+        plan: The plan.
         ports: Its ports.
         axes: Axes of a step, (N, *).
         shares_inputs: Further inputs have axes of length 1 where they repeat.
     """
-    return _Scan(model, ports, axes, shares_inputs).view()
+    return _Scan(plan, ports, axes, shares_inputs).view()
 
 
 class _Scan:
     """Printer of one sequence. Every name in it differs from all others."""
 
-    def __init__(self, model: Model, ports: Ports, axes: int, shares_inputs: bool) -> None:
-        self._model, self._ports, self._axes = model, ports, axes
-        self._shares = shares_inputs and len(model.inputs) > 1
-        self._names = Names((*ports.taken, *ports.given, model.name))
+    def __init__(self, plan: Plan, ports: Ports, axes: int, shares_inputs: bool) -> None:
+        self._plan, self._ports, self._axes = plan, ports, axes
+        self._shares = shares_inputs and len(plan.inputs) > 1
+        self._names = Names((*ports.taken, *ports.given, plan.name))
         self._shape, self._repeat = (self._names.fresh(n) for n in ("_shape", "_repeat"))
-        self._nodes = Nodes(model.real, self._names)
+        self._nodes = Nodes(plan.real, self._names)
 
     def view(self) -> dict[str, object]:
         """Return lines and names of the template."""
-        model, nodes, forward = self._model, self._nodes, self._model.program.forward
+        plan, nodes, forward = self._plan, self._nodes, self._plan.forward
         counts = forward.result_names(Role.COUNT)
-        pairs = zip(model.states, self._ports.states, strict=True)
-        start = [nodes.node("Expand", p, self._shape, wanted=f"_{s.name}") for s, p in pairs]
+        pairs = zip(plan.states, self._ports.states, strict=True)
+        start = [nodes.node("Expand", p, self._shape, wanted=f"_{s}") for s, p in pairs]
         start += [nodes.constant(f"{TYPES[SUM]} {{0.0}}") for _ in counts]
         sequences = [self._ports.inputs[0], *map(self._sequence, self._ports.inputs[1:])]
         start_lines = nodes.take_lines()
         self._prepare()
         prepare_lines = nodes.take_lines()
-        states = [self._names.fresh(s.name) for s in model.states]
+        states = [self._names.fresh(s) for s in plan.states]
         totals = [self._names.fresh(f"{c}_total") for c in counts]
-        inputs = [self._names.fresh(x) for x in model.inputs]
+        inputs = [self._names.fresh(x) for x in plan.inputs]
         self._enter(states, inputs)
         nodes.body(forward)
         results = self._results(forward, totals)
-        io = TYPES[model.dtype]
-        types = [TYPES[model.real]] * len(states) + [TYPES[SUM]] * len(totals)
+        io = TYPES[plan.dtype]
+        types = [TYPES[plan.real]] * len(states) + [TYPES[SUM]] * len(totals)
         enter = zip([*types, *[io] * len(inputs)], [*states, *totals, *inputs], strict=True)
-        leave = zip([*types, *[io] * len(model.outputs)], results, strict=True)
+        leave = zip([*types, *[io] * len(plan.outputs)], results, strict=True)
         return dict(
             constants=tuple(f"{n} = Constant <value = {c}> ()" for c, n in nodes.constants.items()),
             shape=self._shape,
@@ -271,10 +271,10 @@ class _Scan:
 
     def _prepare(self) -> None:
         """Print `prepare`, from parameters that broadcast against (N, *)."""
-        taken = set(self._model.program.forward.input_names(Role.PARAM))
-        prepare = keep_results(self._model.program.prepare, taken)
+        taken = set(self._plan.forward.input_names(Role.PARAM))
+        prepare = keep_results(self._plan.prepare, taken)
         read = {v.name for v in prepare.reads} | {*prepare.result_names(Role.PARAM)}
-        for param in self._model.params:
+        for param in self._plan.params:
             for k, name in enumerate(param.element_names):
                 if name in read:
                     self._nodes.values[name] = self._aligned(param, k)
@@ -300,21 +300,21 @@ class _Scan:
 
     def _enter(self, states: list[str], inputs: list[str]) -> None:
         """Bind states and inputs to the variables of the step, in the type of the arithmetic."""
-        for state, name in zip(self._model.states, states, strict=True):
-            self._nodes.values[state.name] = name
-        for x, name in zip(self._model.inputs, inputs, strict=True):
-            self._nodes.values[x] = self._cast(name, self._model.dtype != self._model.real, "real")
+        for state, name in zip(self._plan.states, states, strict=True):
+            self._nodes.values[state] = name
+        for x, name in zip(self._plan.inputs, inputs, strict=True):
+            self._nodes.values[x] = self._cast(name, self._plan.dtype != self._plan.real, "real")
 
     def _cast(self, name: str, changes: bool, target: str) -> str:
         if not changes:
             return name
-        code = CODES[self._model.real if target == "real" else self._model.dtype]
+        code = CODES[self._plan.real if target == "real" else self._plan.dtype]
         return self._nodes.node("Cast", name, attributes=f"to = {code}")
 
     def _results(self, forward: Kernel, totals: list[str]) -> list[str]:
         """Print the results of the body: states, sums of counts, outputs."""
-        whole = _whole(forward, self._model.inputs[0])
-        nodes, narrow = self._nodes, self._model.dtype != self._model.real
+        whole = _whole(forward, self._plan.inputs[0])
+        nodes, narrow = self._nodes, self._plan.dtype != self._plan.real
         found: list[str] = []
 
         def spread(name: str) -> str:
@@ -365,39 +365,39 @@ _OWN_AXES: Final[dict[Granularity, tuple[str, ...]]] = {
 class Onnx:
     """The ONNX backend."""
 
-    def emit(self, model: Model) -> Source:
+    def emit(self, plan: Plan) -> Source:
         """Return one model of the operators of ONNX, as text.
 
         Raises:
             UnsupportedError: Two inputs or outputs of the graph have the same name.
         """
-        ports = ports_of(model)
+        ports = ports_of(plan)
         own = dict(
-            family=model.family,
-            equations=model.equations,
-            notes=tuple(_notes(model, ports)),
+            family=plan.family,
+            equations=plan.equations,
+            notes=tuple(_notes(plan, ports)),
             ir_version=IR_VERSION,
             opset=OPSET,
-            name=model.name,
-            takes=_listed(_takes(model, ports)),
-            gives=_listed(_gives(model, ports)),
-            defaults=_listed(_defaults(model, ports)),
+            name=plan.name,
+            takes=_listed(_takes(plan, ports)),
+            gives=_listed(_gives(plan, ports)),
+            defaults=_listed(_defaults(plan, ports)),
         )
-        view = scan_view(model, ports, len(AXES), shares_inputs=True)
-        path = f"{model.name}.onnxtxt"
+        view = scan_view(plan, ports, len(AXES), shares_inputs=True)
+        path = f"{plan.name}.onnxtxt"
         return Source({path: render("onnx/model.onnxtxt.j2", own | view)}, path)
 
 
-def function(model: Model, name: str, domain: str, axes: int) -> str:
+def function(plan: Plan, name: str, domain: str, axes: int) -> str:
     """Return a function as text: inputs, initial states, parameters -> outputs, finals, counts.
 
     Args:
-        model: The model.
+        plan: The plan.
         name: Name of the function.
         domain: Its domain.
         axes: Axes of a step, (N, *).
     """
-    ports = ports_of(model)
+    ports = ports_of(plan)
     own = dict(
         name=name,
         domain=domain,
@@ -405,45 +405,45 @@ def function(model: Model, name: str, domain: str, axes: int) -> str:
         takes=", ".join(ports.taken),
         gives=", ".join(ports.given),
     )
-    view = scan_view(model, ports, axes, shares_inputs=False)
+    view = scan_view(plan, ports, axes, shares_inputs=False)
     return render("onnx/function.onnxtxt.j2", own | view)
 
 
-def _takes(model: Model, ports: Ports) -> Iterator[str]:
+def _takes(plan: Plan, ports: Ports) -> Iterator[str]:
     """Yield the inputs with their types. Axes that may have length 1 have names of their own."""
-    io, real = TYPES[model.dtype], TYPES[model.real]
+    io, real = TYPES[plan.dtype], TYPES[plan.real]
     first, *more = ports.inputs
     yield f"{_typed(io, ('T', *AXES))} {first}"
     for name in more:
         yield f"{_typed(io, (f'{name}_{axis}' for axis in ('T', *AXES)))} {name}"
     for name in ports.states:
         yield f"{_typed(real, (f'{name}_{axis}' for axis in AXES))} {name}"
-    for p in model.params:
+    for p in plan.params:
         axes = [f"{p.name}_{axis}" for axis in _OWN_AXES[p.per]]
         yield f"{_typed(real, (*axes, *_size(p)))} {p.name}"
 
 
-def _gives(model: Model, ports: Ports) -> Iterator[str]:
+def _gives(plan: Plan, ports: Ports) -> Iterator[str]:
     """Yield the outputs with their types."""
-    io, real = TYPES[model.dtype], TYPES[model.real]
+    io, real = TYPES[plan.dtype], TYPES[plan.real]
     yield from (f"{_typed(io, ('T', *AXES))} {name}" for name in ports.outputs)
     yield from (f"{_typed(real, AXES)} {name}" for name in ports.finals)
     yield from (f"{TYPES[SUM]} {name}" for name in ports.counts)
 
 
-def _defaults(model: Model, ports: Ports) -> Iterator[str]:
+def _defaults(plan: Plan, ports: Ports) -> Iterator[str]:
     """Yield the default values of the inputs that have one; they broadcast."""
-    pairs = zip(ports.states, model.states, strict=True)
+    pairs = zip(ports.states, plan.declared_states, strict=True)
     inits = [(name, s.init, ["1"] * len(AXES)) for name, s in pairs]
-    inits += [(p.name, p.init, [*("1" for _ in _OWN_AXES[p.per]), *_size(p)]) for p in model.params]
+    inits += [(p.name, p.init, [*("1" for _ in _OWN_AXES[p.per]), *_size(p)]) for p in plan.params]
     for name, init, axes in inits:
         if not callable(init):
-            values = np.broadcast_to(np.asarray(init, model.real), tuple(map(int, axes)))
+            values = np.broadcast_to(np.asarray(init, plan.real), tuple(map(int, axes)))
             numbers = ", ".join(map(str, values.reshape(-1)))
-            yield f"{_typed(TYPES[model.real], axes)} {name} = {{{numbers}}}"
+            yield f"{_typed(TYPES[plan.real], axes)} {name} = {{{numbers}}}"
 
 
-def _notes(model: Model, ports: Ports) -> Iterator[str]:
+def _notes(plan: Plan, ports: Ports) -> Iterator[str]:
     """Yield the shapes of the inputs."""
     first, *more = ports.inputs
     yield f"{first}: (T, N, C, I)."
@@ -451,7 +451,7 @@ def _notes(model: Model, ports: Ports) -> Iterator[str]:
         yield f"{', '.join(more)}: the same, with length 1 on axes along which the input repeats."
     if ports.states:
         yield f"{', '.join(ports.states)}: (N, C, I), or length 1 on any axis."
-    for p in model.params:
+    for p in plan.params:
         shape = ", ".join((*_OWN_AXES[p.per], *_size(p)))
         if shape:
             yield f"{p.name}: ({shape}), one value per {p.per}; C and I may be 1."

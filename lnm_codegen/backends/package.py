@@ -2,7 +2,7 @@
 
 pyproject.toml, README.md
 <name>/__init__.py    the function <name> and the layer <Name>
-<name>/model.py       names, types, parameters
+<name>/model.py      names, types, parameters
 <name>/draws.py       random initial values, if there are any
 <name>/function.py    argument validation and the autograd.Function    equal for all targets
 <name>/layer.py       the torch.nn.Module
@@ -17,18 +17,19 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 from lnm_codegen.backends import BACKENDS
-from lnm_codegen.backends.base import Model, Source
+from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.c.backend import FLAGS as C_FLAGS
+from lnm_codegen.backends.cuda import launches as cuda_launches
 from lnm_codegen.backends.cuda.backend import FLAGS as CUDA_FLAGS
 from lnm_codegen.backends.cuda.kernels import CudaPlan
 from lnm_codegen.backends.loops import ABI
-from lnm_codegen.backends.names import MARK, collisions, marked, python_scopes, renamed
-from lnm_codegen.backends.plan import Plan, plan_of, values_text
+from lnm_codegen.backends.names import Scope, collisions, names_of, scope
+from lnm_codegen.backends.plan import Plan
 from lnm_codegen.backends.render import (
     enclosed,
     function_name,
@@ -37,7 +38,6 @@ from lnm_codegen.backends.render import (
     shape_text,
     tuple_text,
 )
-from lnm_codegen.backends.triton.kernels import scaled
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.declarations import Known, Matrix, Param, PolePair, Poles, Uniform
 from lnm_codegen.options import PackageName
@@ -91,9 +91,9 @@ def distribution(name: str, backend: str) -> str:
 def _loaders(
     backend: str, templates: dict[str, str], plan: Plan, **words: object
 ) -> dict[str, str]:
-    name = plan.model.name
+    name = plan.name
     shared = dict(
-        family=plan.model.family,
+        family=plan.family,
         name=name,
         module=module_name(name, backend),
         distribution=distribution(name, backend),
@@ -108,7 +108,7 @@ def _flag_lines(flags: Words) -> Words:
 
 
 def _c_files(plan: Plan) -> dict[str, str]:
-    name = plan.model.name
+    name = plan.name
     return _loaders(
         "c",
         {"kernels.py": "c_kernels.py.j2", "build.py": "c_build.py.j2", "cache.py": "cache.py.j2"},
@@ -120,12 +120,12 @@ def _c_files(plan: Plan) -> dict[str, str]:
 
 
 def _triton_files(plan: Plan) -> dict[str, str]:
-    view = dict(family=plan.model.family)
+    view = dict(family=plan.family)
     return {"kernels.py": render("package/triton_kernels.py.j2", view)}
 
 
 def _cuda_files(plan: Plan) -> dict[str, str]:
-    name = plan.model.name
+    name = plan.name
     templates = {"kernels.py": "cuda/kernels.py.j2", "build.py": "cuda/build.py.j2"}
     loaders = _loaders(
         "cuda",
@@ -139,16 +139,11 @@ def _cuda_files(plan: Plan) -> dict[str, str]:
 
 
 def launches_text(plan: Plan) -> str:
-    """Return the formulas of `cuda/kernels.py` for one model, as a module."""
-    cuda = CudaPlan(plan)
-    view = dict(
-        **cuda.constants,
-        real_bytes=cuda.real_bytes,
-        layer_sums=scaled(len(cuda.layer_terms), "tiles"),
-        row_sums=scaled(len(cuda.row_terms), "_batch_tiles(neurons, sample)") + " * sample",
-        state_rows=scaled(len(plan.states), "neurons"),
-        groups=values_text(plan.finest, "channels", "max(channels, -(-sample // SUM_THREADS))"),
-    )
+    """Return our module of sizes and launches, with the numbers of one neuron."""
+    numbers = CudaPlan(plan).launches
+    text = Path(cuda_launches.__file__).read_text(encoding="utf-8")
+    body = text.partition('"""\n\n')[2]
+    view = dict(plan=plan, body=body, numbers=numbers._asdict().items())
     return render("package/cuda/launches.py.j2", view)
 
 
@@ -205,17 +200,17 @@ def class_name(module: str) -> str:
 
 def package_view(plan: Plan, target: Target) -> dict[str, object]:
     """Return the view of a model on a target."""
-    model = plan.model
-    module = module_name(model.name, target.name)
-    outputs = tuple(f"{o}_seq" for o in model.outputs)
+    module = module_name(plan.name, target.name)
+    outputs = tuple(f"{o}_seq" for o in plan.outputs)
     starts = tuple(f"{s}_init" for s in plan.states)
+    starts_of_states = (f"{_text(s.name)}: {_number(s.init)}" for s in plan.declared_states)
     return dict(
-        family=model.family,
+        family=plan.family,
         module=module,
-        function=function_name(model.name),
-        layer=class_name(function_name(model.name)),
-        distribution=distribution(model.name, target.name),
-        equations=model.equations,
+        function=function_name(plan.name),
+        layer=class_name(function_name(plan.name)),
+        distribution=distribution(plan.name, target.name),
+        equations=plan.equations,
         summary=target.summary,
         requirements=_paragraph(target.requirements),
         test_text=_paragraph(
@@ -225,63 +220,62 @@ def package_view(plan: Plan, target: Target) -> dict[str, object]:
         dependencies=_quoted(target.dependencies),
         has_data=bool(target.data),
         data=_quoted(target.data),
-        io=model.dtype,
-        real=model.real,
+        io=plan.dtype,
+        real=plan.real,
         by_rows=plan.finest != "layer",
         introduction=_paragraph(
-            f"The spiking neuron `{model.family}` for PyTorch: {target.summary}, forward and"
+            f"The spiking neuron `{plan.family}` for PyTorch: {target.summary}, forward and"
             " backward over time each one fused loop nest."
         ),
         types_text=_paragraph(
-            f"Sequences are {model.dtype}, contiguous (T, N, *) (others are copied); states,"
-            f" parameters and arithmetic are {model.real}.",
-            *_rows_text(model.layer_params),
+            f"Sequences are {plan.dtype}, contiguous (T, N, *) (others are copied); states,"
+            f" parameters and arithmetic are {plan.real}.",
+            *_rows_text(plan.layer_params),
         ),
-        has_further=len(model.inputs) > 1,
+        has_further=len(plan.inputs) > 1,
         outputs=tuple_text(tuple(map(_text, outputs))),
-        states=f"{{{', '.join(f'{_text(s.name)}: {_number(s.init)}' for s in model.states)}}}",
-        parameters=tuple(_declaration(p) for p in model.params),
-        has_draws=any(p.draw is not None for p in model.layer_params),
+        states=f"{{{', '.join(starts_of_states)}}}",
+        parameters=tuple(_declaration(p) for p in plan.params),
+        has_draws=any(p.draw is not None for p in plan.layer_params),
         counts=f"*(None,) * {len(plan.counts)}, " if plan.counts else "",
-        parameter_texts=tuple((p.name, shape_text(p, "C", "*")) for p in model.params),
+        parameter_texts=tuple((p.name, shape_text(p, "C", "*")) for p in plan.params),
         start_names=starts,
         out_text=", ".join(outputs),
         one_output=len(outputs) == 1,
         one_result=len(outputs) == 1 and not starts,
         **_shapes(plan, target),
-        **_starts(model),
+        **_starts(plan),
         **_signature(plan),
     )
 
 
-def _starts(model: Model) -> dict[str, object]:
+def _starts(plan: Plan) -> dict[str, object]:
     """Return the part of the view that has the parameters with which states begin."""
-    taken = {p.name for p in model.params}
-    own = {p.name: _declaration(p) for p in model.starts.values() if p.name not in taken}
-    pairs = (f"{_text(s)}: {_text(p.name)}" for s, p in model.starts.items())
+    taken = {p.name for p in plan.params}
+    own = {p.name: _declaration(p) for p in plan.starts.values() if p.name not in taken}
+    pairs = (f"{_text(s)}: {_text(p.name)}" for s, p in plan.starts.items())
     return dict(
-        starts=f"{{{', '.join(pairs)}}}" if model.starts else "",
+        starts=f"{{{', '.join(pairs)}}}" if plan.starts else "",
         start_parameters=tuple(own.values()),
-        owned="LAYER_PARAMETERS" if model.starts else "PARAMETERS",
+        owned="LAYER_PARAMETERS" if plan.starts else "PARAMETERS",
     )
 
 
 def _shapes(plan: Plan, target: Target) -> dict[str, object]:
     """Return the part of the view that depends on the granularity of parameters."""
-    model = plan.model
-    pers = {p.per for p in model.layer_params}
+    pers = {p.per for p in plan.layer_params}
     by_channels, takes_shape = "channel" in pers, "neuron" in pers
-    inputs, outputs = (", ".join(f"{q}_seq" for q in of) for of in (model.inputs, model.outputs))
+    inputs, outputs = (", ".join(f"{q}_seq" for q in of) for of in (plan.inputs, plan.outputs))
     sequences = "(T, N, C, *)" if by_channels else "(T, N, *)"
     axes = "channels on axis 2" if by_channels else "at least two axes"
     arguments = "shape=SAMPLE" if takes_shape else "channels=SAMPLE[0]" if by_channels else ""
     example = arguments.replace("SAMPLE[0]", "128").replace("SAMPLE", "(128,)")
     tensor = ", ".join(
         ["16", "8", "128"]
-        + [f"dtype=torch.{model.dtype}"] * (model.dtype != "float32")
+        + [f"dtype=torch.{plan.dtype}"] * (plan.dtype != "float32")
         + ['device="cuda"'] * target.on_gpu
     )
-    layer = class_name(function_name(model.name))
+    layer = class_name(function_name(plan.name))
     return dict(
         by_channels=by_channels,
         axes=3 if by_channels else 2,
@@ -292,7 +286,7 @@ def _shapes(plan: Plan, target: Target) -> dict[str, object]:
         layer_arguments=arguments,
         example=(
             f"layer = {layer}({example}){'.cuda()' if target.on_gpu else ''}",
-            *(f"{x}_seq = torch.randn({tensor})" for x in model.inputs),
+            *(f"{x}_seq = torch.randn({tensor})" for x in plan.inputs),
             f"{outputs} = layer({inputs})",
         ),
     )
@@ -300,15 +294,14 @@ def _shapes(plan: Plan, target: Target) -> dict[str, object]:
 
 def _signature(plan: Plan) -> dict[str, object]:
     """Return the part of the view that has the arguments and the results of the function."""
-    model = plan.model
-    function = function_name(model.name)
-    inputs = tuple(f"{x}_seq" for x in model.inputs)
+    function = function_name(plan.name)
+    inputs = tuple(f"{x}_seq" for x in plan.inputs)
     starts = tuple(f"{s}_init" for s in plan.states)
-    names = tuple(p.name for p in model.params)
-    defaults = (f"{s.name}_init={_number(s.init)}" for s in model.states)
+    names = tuple(p.name for p in plan.params)
+    defaults = (f"{s.name}_init={_number(s.init)}" for s in plan.declared_states)
     signature = [*inputs, *names, *defaults]
     returned = ", ".join(
-        (*(f"{o}_seq" for o in model.outputs), *(f"{s}_final" for s in plan.states))
+        (*(f"{o}_seq" for o in plan.outputs), *(f"{s}_final" for s in plan.states))
     )
     taken = [tuple_text(words) for words in (inputs, names, starts)]
     return dict(
@@ -318,11 +311,11 @@ def _signature(plan: Plan) -> dict[str, object]:
             f" returns {returned}:"
         ),
         trained_text=_paragraph(
-            *_initial_text(model.layer_params),
+            *_initial_text(plan.layer_params),
             "`layer.load_state_dict(trained.state_dict())` gives it those of `trained`, a"
             " trained `NeuronLayer` of the same neuron. A state_dict without constants, such as one"
             " of another library, loads too: the constants then keep their values.",
-            *(_start_text(state, p) for state, p in model.starts.items()),
+            *(_start_text(state, p) for state, p in plan.starts.items()),
         ),
         inputs=tuple_text(tuple(map(_text, inputs))),
         head=enclosed(f"def {function}(", signature, "):"),
@@ -406,13 +399,13 @@ _AXES = {"layer": "()", "channel": "sample[:1]", "neuron": "sample"}
 """Granularity -> the leading axes of a parameter, in the package's words."""
 
 
-def draw_files(model: Model) -> dict[str, str]:
+def draw_files(plan: Plan) -> dict[str, str]:
     """Return the module that draws; none if no parameter is drawn. Every sample is `Known`."""
-    drawn = [p for p in model.layer_params if p.draw is not None]
+    drawn = [p for p in plan.layer_params if p.draw is not None]
     if not drawn:
         return {}
     view = dict(
-        family=model.family,
+        family=plan.family,
         lines=_draw_lines(drawn),
         has_vectors=any(p.size is not None for p in drawn),
     )
@@ -474,27 +467,26 @@ MODULE_ATTRIBUTES = frozenset(
 """Attributes of every torch.nn.Module: no parameter of a layer can have their names."""
 
 
-def package(model: Model, backend: PackageName) -> Source:
+def package(plan: Plan, backend: PackageName) -> Source:
     """Return an installable folder: a function, a layer, sources and a test.
 
     Args:
-        model: The model.
+        plan: The plan.
         backend: "c", "cuda" or "triton".
 
     Raises:
         ModelError: No package exists for the backend, or no package can have the model's name.
         UnsupportedError: An initial number is a function or drawn by one of your own, a parameter
-            has the name of an attribute of `torch.nn.Module`, or the backend refuses the model.
+            has the name of an attribute of `torch.nn.Module`, or the backend refuses the plan.
     """
     if not isinstance(backend, str) or backend not in TARGETS:
         raise wrong("package", "backend", backend, listed(TARGETS))
-    _require_supported(model)
-    target, sources = TARGETS[backend], BACKENDS[backend].emit(model).files
-    twin = replace(renamed(model, marked), name=model.name + MARK)
-    _require_no_collision(model, _files(plan_of(twin), target))
-    folder = module_name(model.name, target.name)
-    reference = BACKENDS["torch"].emit(model)
-    files = _files(plan_of(model), target)
+    _require_supported(plan)
+    target, sources = TARGETS[backend], BACKENDS[backend].emit(plan).files
+    _require_no_collision(plan)
+    folder = module_name(plan.name, target.name)
+    reference = BACKENDS["torch"].emit(plan)
+    files = _files(plan, target)
     files |= {f"{folder}/{target.module or path}": text for path, text in sources.items()}
     files |= {"tests/reference.py": reference.files[reference.entry]}
     files[f"tests/test_{folder}.py"] = files.pop(f"tests/test_{folder}.py")  # read it last
@@ -503,7 +495,7 @@ def package(model: Model, backend: PackageName) -> Source:
 
 def _files(plan: Plan, target: Target) -> dict[str, str]:
     """Return every file but the sources and the reference, in the order of reading."""
-    folder = module_name(plan.model.name, target.name)
+    folder = module_name(plan.name, target.name)
     templates = {
         "README.md": "readme.md.j2",
         "pyproject.toml": "pyproject.toml.j2",
@@ -515,20 +507,22 @@ def _files(plan: Plan, target: Target) -> dict[str, str]:
     }
     common = {path: f"package/{template}" for path, template in templates.items()}
     files = render_files(common, package_view(plan, target))
-    own = draw_files(plan.model) | target.files(plan)
+    own = draw_files(plan) | target.files(plan)
     return files | {f"{folder}/{path}": text for path, text in own.items()}
 
 
-def _require_supported(model: Model) -> None:
-    if model.name in _REQUIRED or model.name in sys.stdlib_module_names:
-        raise _hidden(model)
-    where = f"package: {model.name}"
-    inits = {d.name: d.init for d in model.states} | {p.name: p.init for p in model.layer_params}
+def _require_supported(plan: Plan) -> None:
+    if plan.name in _REQUIRED or plan.name in sys.stdlib_module_names:
+        raise _hidden(plan)
+    where = f"package: {plan.name}"
+    inits = {d.name: d.init for d in plan.declared_states} | {
+        p.name: p.init for p in plan.layer_params
+    }
     for name, init in inits.items():
         if callable(init):
             problem = f"the init of {name!r} is a function, which no file can contain"
             raise UnsupportedError(where, problem, remedy="Give numbers.")
-    for p in model.layer_params:
+    for p in plan.layer_params:
         if p.draw is not None and not isinstance(p.draw.sample, Known):
             problem = f"the draw of {p.name!r} is a function, which no file can contain"
             remedy = f"Give numbers: neuron.with_init({p.name}=...)"
@@ -539,18 +533,32 @@ def _require_supported(model: Model) -> None:
             raise UnsupportedError(where, problem, remedy="Rename the parameter.")
 
 
-def _require_no_collision(model: Model, files: Mapping[str, str]) -> None:
-    """Raise an error if two identifiers of a Python file, with marks, collide."""
-    where = f"package: {model.name}"
-    for path, text in files.items():
-        functions, module = python_scopes(text) if path.endswith(".py") else ({}, set())
-        for word in collisions([*functions.values(), module]):
-            if word == model.name:
-                raise _hidden(model)
-            problem = f"the package has another variable or function with the name {word!r}"
-            raise UnsupportedError(where, problem, remedy="Rename the parameter.")
+def scopes_of(plan: Plan) -> list[Scope]:
+    """Return the scopes of the templates in which a name of the plan can equal another word."""
+    names = dict(names_of(plan)) | {"layer": (class_name(function_name(plan.name)),)}
+    errors = "RuntimeError TypeError ValueError"
+    return [
+        scope(
+            names,
+            "INPUTS IO OUTPUTS PARAMETERS REAL STATES Learned NamedTuple Sequence any contextlib"
+            f" getattr int isinstance kernels len map math max run_sequence staticmethod suppress"
+            f" torch tuple type zip {errors}",
+            name="{}",
+        ),
+        scope(names, f"OUTPUTS PARAMETERS REAL STATES STARTS Learned torch {errors}", layer="{}"),
+        scope(names, "run_sequence", param="{}", input="{}_seq", state="{}_init"),
+    ]
 
 
-def _hidden(model: Model) -> ModelError:
-    problem = f"a package with the name {model.name!r} would hide another module or function"
+def _require_no_collision(plan: Plan) -> None:
+    for word in collisions(scopes_of(plan)):
+        if word == plan.name:
+            raise _hidden(plan)
+        problem = f"the package has another variable or function with the name {word!r}"
+        where = f"package: {plan.name}"
+        raise UnsupportedError(where, problem, remedy="Rename the parameter.")
+
+
+def _hidden(plan: Plan) -> ModelError:
+    problem = f"a package with the name {plan.name!r} would hide another module or function"
     return ModelError("package", problem, remedy="Give the model another name.")

@@ -1,21 +1,28 @@
-"""Kernel plan of C, CUDA and Triton: kernels without unused gradients, and their arguments."""
+"""Plan of a neuron: what every backend and its templates read, and the arguments of kernels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import get_args
 
-from lnm_codegen.backends.base import Model
-from lnm_codegen.backends.names import require_distinct
+from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.declarations import (
     Granularity,
     Param,
+    Prologue,
     State,
     finest,
     learnable_terms,
     prepared_granularity,
 )
-from lnm_codegen.ir.nodes import Kernel, Port, Role
+from lnm_codegen.ir.nodes import Kernel, Port, Program, Role
 from lnm_codegen.ir.passes.simplify import keep_results
+from lnm_codegen.options import DtypeName, RealName
+
+DTYPES: tuple[DtypeName, ...] = get_args(DtypeName)
+"""Types of sequences."""
 
 ROLES = tuple(Role)
 HEAD = ("struct_size", "struct_version")
@@ -70,26 +77,122 @@ class Field:
         return "; ".join(text for text in (self.note, null) if text)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
-    """A model without the gradients of parameters that are not learnable."""
+    """A neuron for a backend: its program, the declarations of its ports, and what follows of both.
 
-    model: Model
-    forward: Kernel
-    advance: Kernel
-    backward: Kernel
-    prepare: Kernel
-    prepare_backward: Kernel
-    per: dict[str, Granularity]
-    terms: tuple[str, ...]
+    Kernels of C, CUDA and Triton lack the gradients of parameters that are not learnable.
+
+    Attributes:
+        name: Name of files and functions.
+        family: Name of the definition. Headings have it, `equations` and the `slopes` of spikes.
+        program: The four kernels.
+        declared_states: States; `states` are their names.
+        params: Parameters of a step.
+        dtype: Type of sequences: inputs, outputs and their gradients. States, parameters and
+            reductions have the type `real`.
+        prologue: How the first input is normalised, or None.
+        passes: The two plans that the batch statistics of a prologue need. A backend writes their
+            files beside those of the plan.
+        layer_params: Parameters of a layer: `params`, and those that are only initial states.
+    """
+
+    name: str
+    family: str
+    program: Program
+    declared_states: tuple[State, ...]
+    inputs: tuple[str, ...]
+    params: tuple[Param, ...]
+    outputs: tuple[str, ...]
+    equations: tuple[str, ...]
+    dtype: DtypeName
+    prologue: Prologue | None = None
+    passes: tuple[Plan, ...] = ()
+    slopes: tuple[str, ...] = ()
+    layer_params: tuple[Param, ...] = ()
+
+    @cached_property
+    def states(self) -> tuple[str, ...]:
+        """Names of the states."""
+        return tuple(s.name for s in self.declared_states)
 
     @property
+    def upper(self) -> str:
+        """The name in capitals, for macros."""
+        return self.name.upper()
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """The inputs but the first; neurons may share their numbers."""
+        return self.inputs[1:]
+
+    @property
+    def starts(self) -> dict[str, Param]:
+        """State -> the parameter of a layer that is its initial value."""
+        params = {p.name: p for p in self.layer_params}
+        return {s.name: params[s.param] for s in self.declared_states if s.param}
+
+    @property
+    def definition(self) -> tuple[str, ...]:
+        """Equations and slopes, for the heading of a file with a backward."""
+        return self.equations + self.slopes
+
+    @property
+    def real(self) -> RealName:
+        """Type of the arithmetic: "float64" for float64 sequences, else "float32"."""
+        return "float64" if self.dtype == "float64" else "float32"
+
+    @property
+    def is_narrow(self) -> bool:
+        """True if sequences have 16 bits a number."""
+        return self.dtype != self.real
+
+    # ---- kernels ----
+
+    @property
+    def forward(self) -> Kernel:
+        """A time step."""
+        return self.program.forward
+
+    @cached_property
+    def advance(self) -> Kernel:
+        """The time step without outputs: the states alone."""
+        return keep_results(self.forward, {f"{s}_next" for s in self.states})
+
+    @cached_property
+    def backward(self) -> Kernel:
+        """The adjoint of a time step."""
+        wanted = {f"grad_{n}" for n in (*self.states, *self.inputs, *self.terms)}
+        return keep_results(self.program.backward, wanted)
+
+    @property
+    def prepare(self) -> Kernel:
+        """Parameters to prepared parameters."""
+        return self.program.prepare
+
+    @cached_property
+    def prepare_backward(self) -> Kernel:
+        """The adjoint of `prepare`, for the learnable parameters."""
+        learned = {f"grad_{n}" for p in self.learnable for n in p.element_names}
+        return keep_results(self.program.prepare_backward, learned)
+
+    @cached_property
+    def per(self) -> dict[str, Granularity]:
+        """Granularity of each prepared parameter."""
+        return prepared_granularity(self.program, self.params)
+
+    @cached_property
+    def terms(self) -> tuple[str, ...]:
+        """The prepared parameters whose gradients are summed over time and neurons."""
+        return learnable_terms(self.program, self.params)
+
+    @cached_property
     def computed_prepare(self) -> Kernel:
         """`prepare` without the parameters that it returns unchanged."""
         taken = set(self.prepare.input_names(Role.PARAM))
         return keep_results(self.prepare, set(self.prepared) - taken)
 
-    @property
+    @cached_property
     def functions(self) -> dict[str, Kernel]:
         """The kernels that are printed, by the names of their functions."""
         kernels = {
@@ -101,36 +204,31 @@ class Plan:
         }
         return {name: kernel for name, kernel in kernels.items() if kernel.results}
 
-    @property
+    @cached_property
     def prepared(self) -> tuple[str, ...]:
         """Names of the prepared parameters."""
         return self.prepare.result_names(Role.PARAM)
 
-    @property
-    def states(self) -> tuple[str, ...]:
-        """Names of the states."""
-        return tuple(s.name for s in self.model.states)
-
-    @property
+    @cached_property
     def counts(self) -> tuple[str, ...]:
         """Names of the results that the forward kernel sums over time steps and neurons."""
         return self.forward.result_names(Role.COUNT)
 
-    @property
+    @cached_property
     def graded_outputs(self) -> tuple[str, ...]:
         """The outputs whose gradient a result of the backward depends on; no other is loaded."""
         reads = {p.var.name for p in self.read_inputs(self.backward)}
-        return tuple(o for o in self.model.outputs if f"grad_{o}" in reads)
+        return tuple(o for o in self.outputs if f"grad_{o}" in reads)
 
-    @property
+    @cached_property
     def learnable(self) -> tuple[Param, ...]:
         """The parameters that receive a gradient."""
-        return tuple(p for p in self.model.params if p.learnable)
+        return tuple(p for p in self.params if p.learnable)
 
     @property
     def finest(self) -> Granularity:
         """The finest granularity of any parameter."""
-        return finest(p.per for p in self.model.params)
+        return finest(p.per for p in self.params)
 
     @property
     def backward_launches(self) -> int:
@@ -142,14 +240,14 @@ class Plan:
         """Number of values of each parameter, in words, for the head of a file."""
         texts = (
             f"{p.name} {_SHARES[p.per]}" + (f" of {p.size} numbers" if p.size else "")
-            for p in self.model.params
+            for p in self.params
         )
         return ", ".join(texts) or "none"
 
     @property
     def initial_text(self) -> str:
         """Initial values of states and parameters, and `start_text`, for the head of a file."""
-        declared: tuple[State | Param, ...] = (*self.model.states, *self.model.params)
+        declared: tuple[State | Param, ...] = (*self.declared_states, *self.params)
         texts = (f"{d.name} {'random' if callable(d.init) else d.init}" for d in declared)
         numbers = f"Initial values of the definition: {', '.join(texts)}." if declared else ""
         return " ".join(filter(None, (numbers, self.start_text)))
@@ -162,58 +260,101 @@ class Plan:
             f" {s}_init has its value for each neuron."
             + f" The gradient of {p.name} is grad_{s}_init, summed over the neurons of a value."
             * p.learnable
-            for s, p in self.model.starts.items()
+            for s, p in self.starts.items()
         )
         return " ".join(texts)
 
-    def split(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the prepared parameters, or terms, with one value per layer, and the others."""
-        layer = tuple(q for q in names if self.per[q] == "layer")
-        return layer, tuple(q for q in names if q not in layer)
+    @property
+    def by_rows(self) -> bool:
+        """True if a parameter is per channel or per neuron."""
+        return self.finest != "layer"
+
+    @cached_property
+    def layer_parameters(self) -> tuple[str, ...]:
+        """Prepared parameters with one value per layer."""
+        return tuple(q for q in self.prepared if self.per[q] == "layer")
+
+    @cached_property
+    def row_parameters(self) -> tuple[str, ...]:
+        """Prepared parameters with a value for each channel or neuron."""
+        return tuple(q for q in self.prepared if self.per[q] != "layer")
+
+    @cached_property
+    def layer_terms(self) -> tuple[str, ...]:
+        """Terms that are summed over all neurons."""
+        return tuple(q for q in self.terms if self.per[q] == "layer")
+
+    @cached_property
+    def row_terms(self) -> tuple[str, ...]:
+        """Terms that are summed over the batch, and within a channel if they are per channel."""
+        return tuple(q for q in self.terms if self.per[q] != "layer")
 
     def read_inputs(self, kernel: Kernel) -> tuple[Port, ...]:
         """Return the inputs that `kernel` reads."""
         read = kernel.reads | {p.var for p in kernel.results}
         return tuple(p for p in kernel.inputs if p.var in read)
 
-    @property
+    @cached_property
     def forward_fields(self) -> tuple[Field, ...]:
-        """Arguments of the forward kernel after `SIZES`."""
-        return (
+        """Arguments of the forward kernel after `SIZES`.
+
+        Raises:
+            UnsupportedError: Two have one name.
+        """
+        return self._distinct(
             *self._shared_fields(),
-            *(Field(f"{o}_seq", "io", written=True) for o in self.model.outputs),
+            *(Field(f"{o}_seq", "io", written=True) for o in self.outputs),
             *(_optional(f"{s}_final", "real", "(neurons)") for s in self.states),
             *(_optional(f"{q}_sum", "double", "one number") for q in self.counts),
             _optional("checkpoints", "real", "saved states, for the backward"),
         )
 
-    @property
+    @cached_property
     def backward_fields(self) -> tuple[Field, ...]:
-        """Arguments of the backward kernel after `SIZES`."""
+        """Arguments of the backward kernel after `SIZES`.
+
+        Raises:
+            UnsupportedError: Two have one name.
+        """
         fields = [*self._shared_fields(), Field("checkpoints", "real")]
-        for o in self.model.outputs:
+        for o in self.outputs:
             fields += [Field(f"grad_{o}_seq", "io"), Field(f"grad_{o}_stride", "int64_t")]
         fields += [
             Field(f"grad_{s}_final", "real", nullable=True, note="(neurons)") for s in self.states
         ]
-        first, *further = self.model.inputs
+        first, *further = self.inputs
         fields += [_optional(f"grad_{first}_seq", "io")]
         whole = "(time_steps, neurons), whatever {}_count is"
         fields += [_optional(f"grad_{x}_seq", "io", whole.format(x)) for x in further]
         fields += [_optional(f"grad_{s}_init", "real", "(neurons)") for s in self.states]
         fields += [_optional(f"grad_{p.name}", "real") for p in self.learnable]
-        return tuple(fields)
+        return self._distinct(*fields)
+
+    def _distinct(self, *fields: Field) -> tuple[Field, ...]:
+        require_distinct(self.name, [*HEAD, *SIZES, "threads", *(f.name for f in fields)])
+        return fields
 
     def _shared_fields(self) -> list[Field]:
         fields = []
-        for k, x in enumerate(self.model.inputs):
+        for k, x in enumerate(self.inputs):
             fields += [Field(f"{x}_seq", "io"), Field(f"{x}_stride", "int64_t")]
             if k:
                 fields += [Field(name, "int64_t", note=note) for name, note in sharing_fields(x)]
         note = "1, or 0 if all neurons begin with one number"
         for s in self.states:
             fields += [Field(f"{s}_init", "real"), Field(f"{s}_init_stride", "int64_t", note=note)]
-        return [*fields, *(Field(p.name, "real") for p in self.model.params)]
+        return [*fields, *(Field(p.name, "real") for p in self.params)]
+
+
+def require_distinct(where: str, arguments: Sequence[str]) -> None:
+    """Raise UnsupportedError unless the arguments of a kernel have different names."""
+    for word in arguments:
+        if arguments.count(word) > 1:
+            raise UnsupportedError(
+                where,
+                f"two arguments of the kernels have the name {word!r}",
+                remedy="Rename a state, an input, an output or a parameter.",
+            )
 
 
 def sharing_fields(x: str) -> tuple[tuple[str, str], ...]:
@@ -246,29 +387,3 @@ def chunks_per_saved_state(time_steps: int, chunk: int, far: int) -> int:
         while every * every * chunk < time_steps:
             every += 1
     return every
-
-
-def plan_of(model: Model) -> Plan:
-    """Return the plan of a model.
-
-    Raises:
-        UnsupportedError: Two arguments of a kernel have one name.
-    """
-    program = model.program
-    terms = learnable_terms(program, model.params)
-    states = {f"{s.name}_next" for s in model.states}
-    wanted = {f"grad_{n}" for n in (*(s.name for s in model.states), *model.inputs, *terms)}
-    learned = {f"grad_{n}" for p in model.params if p.learnable for n in p.element_names}
-    plan = Plan(
-        model=model,
-        forward=program.forward,
-        advance=keep_results(program.forward, states),
-        backward=keep_results(program.backward, wanted),
-        prepare=program.prepare,
-        prepare_backward=keep_results(program.prepare_backward, learned),
-        per=prepared_granularity(program, model.params),
-        terms=terms,
-    )
-    for fields in (plan.forward_fields, plan.backward_fields):
-        require_distinct(model.name, [*HEAD, *SIZES, "threads", *(f.name for f in fields)])
-    return plan

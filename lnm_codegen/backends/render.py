@@ -5,18 +5,19 @@ from __future__ import annotations
 import keyword
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from functools import cache
 
 import jinja2
-import jinja2.meta
+from jinja2 import meta, nodes
 
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.declarations import Param
 
 # Templates to text. The only module that imports Jinja.
 #
-# A view is a mapping from the names that a template reads to text, numbers, booleans and sequences
-# of them. Templates loop and test booleans; Python decides types, operators and names before.
+# A view is a mapping from the names that a template reads to text, numbers, booleans, sequences of
+# them, and records such as a plan. Templates loop and test; Python decides types and operators.
 
 
 @cache
@@ -32,11 +33,11 @@ def _environment() -> jinja2.Environment:
 
 
 def render(template: str, view: Mapping[str, object]) -> str:
-    """Return a template filled from a view.
+    """Return a template filled from a view; "file:macro" names a macro without arguments of a file.
 
     Raises:
         InternalError: The view lacks a name that the template reads, in any branch, or has one
-            that it does not read.
+            that it does not read; a record lacks an attribute that the template reads.
     """
     return render_files({template: template}, view)[template]
 
@@ -47,26 +48,61 @@ def render_files(templates: Mapping[str, str], view: Mapping[str, object]) -> di
     Raises:
         InternalError: The view lacks a name that a template reads, or has one that none reads.
     """
-    read = frozenset[str]().union(*map(_names, templates.values()))
-    if read != view.keys():
-        raise InternalError(
-            f"render: {', '.join(templates.values())}",
-            f"the view lacks {sorted(read - view.keys())} and no template reads"
-            f" {sorted(view.keys() - read)}",
-        )
-    environment = _environment()
-    return {path: environment.get_template(name).render(view) for path, name in templates.items()}
+    where = f"render: {', '.join(templates.values())}"
+    read = frozenset[tuple[str, str]]().union(*map(_reads, templates.values()))
+    names = {name for name, _ in read}
+    if names != view.keys():
+        problem = f"the view lacks {sorted(names - view.keys())} and no template reads"
+        raise InternalError(where, f"{problem} {sorted(view.keys() - names)}")
+    for name, attribute in read:
+        if attribute and not _has(view[name], attribute):
+            raise InternalError(where, f"{name} has no attribute {attribute!r}")
+    return {path: _filled(template, view) for path, template in templates.items()}
+
+
+def _filled(template: str, view: Mapping[str, object]) -> str:
+    file, _, macro = template.partition(":")
+    loaded = _environment().get_template(file)
+    return str(getattr(loaded.make_module(dict(view)), macro)()) if macro else loaded.render(view)
+
+
+def _has(record: object, attribute: str) -> bool:
+    """Report whether a record has an attribute, without reading it; True for what is no record."""
+    if not is_dataclass(record) or isinstance(record, type):
+        return True
+    return hasattr(type(record), attribute) or attribute in {f.name for f in fields(record)}
 
 
 @cache
-def _names(template: str) -> frozenset[str]:
-    """Return the names that a template and the templates it includes read."""
+def _reads(template: str) -> frozenset[tuple[str, str]]:
+    """Return (name, "") and (name, attribute) of what a template reads of its view.
+
+    Included templates count, and the macros that are called.
+    """
+    file, _, macro = template.partition(":")
     environment = _environment()
     assert environment.loader is not None
-    source, _, _ = environment.loader.get_source(environment, template)
-    tree = environment.parse(source)
-    included = (name for name in jinja2.meta.find_referenced_templates(tree) if name)
-    return frozenset(jinja2.meta.find_undeclared_variables(tree)).union(*map(_names, included))
+    tree = environment.parse(environment.loader.get_source(environment, file)[0])
+    macros = {node.name: node for node in tree.body if isinstance(node, nodes.Macro)}
+    others = []
+    own = meta.find_undeclared_variables(tree)
+    if macro:
+        imported = {n for node in tree.find_all(nodes.FromImport) for n in node.names}
+        tree = nodes.Template([macros[macro]])
+        tree.set_environment(environment)
+        named = meta.find_undeclared_variables(tree)
+        others = [f"{file}:{name}" for name in named & macros.keys()]
+        own = {name for name in named if name not in macros and name not in imported}
+    for node in tree.find_all(nodes.Include):
+        if isinstance(node.template, nodes.Const):
+            others.append(node.template.value)
+    attributes = {
+        (node.node.name, node.attr)
+        for node in tree.find_all(nodes.Getattr)
+        if isinstance(node.node, nodes.Name) and node.node.name in own
+    }
+    found = frozenset((name, "") for name in own) | attributes
+    return found.union(*map(_reads, others))
 
 
 # Layout of generated Python: lines of at most 100 columns, tuples, names.

@@ -11,14 +11,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lnm_codegen.backends import expr
-from lnm_codegen.backends.base import Model, Source
-from lnm_codegen.backends.names import (
-    marked,
-    python_scopes,
-    renamed,
-    require_distinct,
-    require_no_collision,
-)
+from lnm_codegen.backends.base import Source
+from lnm_codegen.backends.names import Scope, names_of, require_no_collision, scope
+from lnm_codegen.backends.plan import Plan, require_distinct
 from lnm_codegen.backends.render import render, tuple_text
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded
@@ -73,38 +68,54 @@ class TorchDialect(expr.Dialect):
 class Torch:
     """The eager PyTorch backend."""
 
-    def emit(self, model: Model) -> Source:
+    def emit(self, plan: Plan) -> Source:
         """Return one module with `prepare`, `step` and `multi_step`.
 
         Raises:
             UnsupportedError: Two names collide in the generated code.
         """
-        where = f"torch: {model.name}"
-        arguments = [*(f"{x}_seq" for x in model.inputs), *(s.name for s in model.states)]
-        require_distinct(where, [*arguments, *(p.name for p in model.params)])
-        functions, module = python_scopes(_module(renamed(model, marked)))
-        require_no_collision(where, [*functions.values(), module])
-        path = f"{model.name}_torch.py"
-        return Source({path: _module(model)}, path)
+        where = f"torch: {plan.name}"
+        arguments = [*(f"{x}_seq" for x in plan.inputs), *plan.states]
+        require_distinct(where, [*arguments, *(p.name for p in plan.params)])
+        require_no_collision(where, scopes_of(plan))
+        path = f"{plan.name}_torch.py"
+        return Source({path: _module(plan)}, path)
 
 
-def _module(model: Model) -> str:
-    forward = model.program.forward
-    inputs, outputs = model.inputs, model.outputs
-    states, params = (tuple(d.name for d in of) for of in (model.states, model.params))
+def scopes_of(plan: Plan) -> list[Scope]:
+    """Return the scopes of the template in which a name of the plan can equal another word."""
+    names = names_of(plan)
+    ports = dict.fromkeys(("state", "output", "count", "param"), "{}")
+    spikes = spikes_of(plan.forward)
+    lets = [let for kernel in (plan.prepare, plan.forward) for let in kernel.body]
+    calls_torch = any(
+        isinstance(node, ir.Call)
+        or (isinstance(node, ir.Select) and node.cond not in spikes)
+        or (isinstance(node, Const) and node is let.value)
+        for let in lets
+        for node in ir.walk(let.value)
+    )
+    return [
+        scope(names, "torch" if calls_torch else "", variable="{}"),
+        scope(names, "prepare step zip", **ports, input="{} {}_seq"),
+    ]
+
+
+def _module(plan: Plan) -> str:
+    forward = plan.program.forward
+    inputs, outputs = plan.inputs, plan.outputs
+    states, params = (tuple(d.name for d in of) for of in (plan.declared_states, plan.params))
     taken, counts = forward.input_names(Role.PARAM), forward.result_names(Role.COUNT)
     results, kept = forward.result_names(*Role), (*outputs, *states, *counts)
-    prepare = keep_results(model.program.prepare, set(taken))
-    unpack = (
-        f"{tuple_text(p.element_names)} = {p.name}.unbind(-1)" for p in model.params if p.size
-    )
+    prepare = keep_results(plan.program.prepare, set(taken))
+    unpack = (f"{tuple_text(p.element_names)} = {p.name}.unbind(-1)" for p in plan.params if p.size)
     steps = _lines(forward, (*inputs, *states)[0])
     sequences = tuple(f"{x}_seq" for x in inputs)
     signature = [*sequences, *states, *(["*"] if params else []), *params]
     stacked = (f"_stacked(_{o}_seq, {sequences[0]})" for o in outputs)
     view = dict(
-        name=model.family,
-        equations=model.definition,
+        name=plan.family,
+        equations=plan.definition,
         spikes=_spikes(forward),
         selects_on_spike=any("_select_on_spike(" in line for line in steps),
         params=params,

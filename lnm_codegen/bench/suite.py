@@ -18,7 +18,6 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.bench.measure import (
     Timing,
     Workload,
@@ -32,7 +31,7 @@ from lnm_codegen.bench.measure import (
 )
 from lnm_codegen.bench.subjects import Subject, compiled, eager, hand_loop, layers, peers
 from lnm_codegen.bench.table import COPIES, STREAMS, Row
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.errors import ToolError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn import NeuronLayer
@@ -151,8 +150,8 @@ def _with_starts(case: Case, row: Row, subjects: list[Subject]) -> Row:
 def _floors(case: Case) -> dict[str, Workload]:
     """Return the workloads of both floors; each name begins with that of its floor."""
     elements, itemsize = prod(case.shape), case.dtype.itemsize
-    model = model_of(case.neuron)
-    ports = len(model.inputs), len(model.outputs)
+    plan = plan_of(case.neuron)
+    ports = len(plan.inputs), len(plan.outputs)
     return {
         f"{name}, {kind}": workload
         for name, found in (
@@ -179,7 +178,7 @@ def _with_floors(case: Case, timings: dict[str, Timing]) -> dict[str, Timing]:
 
 def floor_bytes(case: Case) -> float:
     """Return bytes per neuron and time step of the sequences, five for one input and output."""
-    plan = plan_of(model_of(case.neuron, dtype=TYPES[case.dtype]))
+    plan = plan_of(case.neuron, dtype=TYPES[case.dtype])
     schedule = schedule_of(plan, "c" if case.device == "cpu" else "triton")
     assert schedule is not None
     return sum(bytes_moved(plan, schedule, 1))

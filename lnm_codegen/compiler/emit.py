@@ -10,9 +10,10 @@ import numpy as np
 
 from lnm_codegen.backends import BACKENDS, FIXED_BACKENDS
 from lnm_codegen.backends import package as packages
-from lnm_codegen.backends.base import DTYPES, Model, Source
+from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.fixed import Coefficient, FixedModel, FixedState, Rtl
 from lnm_codegen.backends.names import require_no_header
+from lnm_codegen.backends.plan import DTYPES, Plan
 from lnm_codegen.compiler import fixed
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
@@ -74,7 +75,7 @@ def emit(
     require_neuron("emit", neuron)
     in_floating_point = all(given is None for given in (spec, values, rtl, stimulus))
     if in_floating_point and backend in BACKENDS:
-        source = BACKENDS[backend].emit(_model(neuron, name, dtype, scheme))
+        source = BACKENDS[backend].emit(_plan(neuron, name, dtype, scheme))
         require_no_header(f"emit: {name or neuron.name}", source.files)
         return source
     if rtl is not None and (backend != "verilog" or not isinstance(rtl, Rtl)):
@@ -111,12 +112,12 @@ def package(
         UnsupportedError: The target, or a package, cannot express the neuron.
     """
     require_neuron("package", neuron)
-    return packages.package(_model(neuron, name, dtype, scheme), backend)
+    return packages.package(_plan(neuron, name, dtype, scheme), backend)
 
 
-def _model(neuron: Neuron, name: str | None, dtype: DtypeName, scheme: SchemeName) -> Model:
+def _plan(neuron: Neuron, name: str | None, dtype: DtypeName, scheme: SchemeName) -> Plan:
     require_one_of("emit", "dtype", dtype, DTYPES)
-    return model_of(neuron, name=name, dtype=dtype, scheme=scheme)
+    return plan_of(neuron, name=name, dtype=dtype, scheme=scheme)
 
 
 def _require_spec(backend: str, spec: Fixed | FixedSpec | None) -> Fixed | FixedSpec:
@@ -130,29 +131,29 @@ def _require_spec(backend: str, spec: Fixed | FixedSpec | None) -> Fixed | Fixed
     return spec
 
 
-# Models: a neuron as a backend receives it, in floating point or in fixed point.
+# A neuron as a backend receives it: a plan in floating point, a model in fixed point.
 
 
-def model_of(
+def plan_of(
     neuron: Neuron,
     *,
     name: str | None = None,
     dtype: DtypeName = "float32",
     scheme: SchemeName = "horner",
-) -> Model:
-    """Return the model of a neuron in floating point; see `emit` for the arguments."""
+) -> Plan:
+    """Return the plan of a neuron in floating point; see `emit` for the arguments."""
     program = lower(neuron, scheme)
     definition = equations(neuron)
-    if neuron is channel_sums():
+    if neuron.name == channel_sums.__name__ and neuron is channel_sums():
         program = at_unit_gradient(program)
         definition = (*definition, "backward takes the gradient of y as 1")
     own_name = _name(neuron, name)
     passes = (channel_sums(), input_correction()) if neuron.prologue else ()
-    return Model(
+    return Plan(
         name=own_name,
         family=neuron.name,
         program=program,
-        states=tuple(s.decl for s in neuron.states),  # type: ignore[misc]
+        declared_states=tuple(s.decl for s in neuron.states),  # type: ignore[misc]
         inputs=tuple(s.name for s in neuron.inputs),
         params=neuron.step_params,
         layer_params=neuron.params,
@@ -161,7 +162,7 @@ def model_of(
         slopes=slopes(neuron),
         dtype=dtype,
         prologue=neuron.prologue,
-        passes=tuple(model_of(p, name=f"{own_name}_{p.name}", dtype=dtype) for p in passes),
+        passes=tuple(plan_of(p, name=f"{own_name}_{p.name}", dtype=dtype) for p in passes),
     )
 
 

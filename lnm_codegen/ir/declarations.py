@@ -133,7 +133,7 @@ Declaration: TypeAlias = State | Input | Param | SpikeDeclaration | BoundValue
 # has 1 value per layer, C values per channel (value c for every b and i), C*I values per neuron.
 
 
-_ORDER: tuple[Granularity, ...] = ("layer", "channel", "neuron")
+GRANULARITIES: tuple[Granularity, ...] = ("layer", "channel", "neuron")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class Extent:
 
 def finest(pers: Iterable[Granularity]) -> Granularity:
     """Return the finest of several granularities; "layer" for none."""
-    return max(pers, key=_ORDER.index, default="layer")
+    return max(pers, key=GRANULARITIES.index, default="layer")
 
 
 def prepared_granularity(program: Program, params: tuple[Param, ...]) -> dict[str, Granularity]:

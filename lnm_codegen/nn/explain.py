@@ -18,9 +18,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lnm_codegen.backends.c.backend import CHUNK
 from lnm_codegen.backends.cuda.kernels import CudaPlan
-from lnm_codegen.backends.plan import BYTES, FAR, Plan, chunks_per_saved_state, plan_of, saved_size
-from lnm_codegen.backends.triton.kernels import chunk_of, layer_params
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.backends.plan import BYTES, FAR, Plan, chunks_per_saved_state, saved_size
+from lnm_codegen.backends.triton.backend import chunk_of, layer_params
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.ir.count import count
 from lnm_codegen.ir.kernel import preformatted
 from lnm_codegen.language.neuron import Neuron
@@ -114,11 +114,10 @@ def bytes_moved(
     Shared parameters, initial states and final states do not count. `shares` are the numbers of
     each input per neuron and step (1 by default), `needed` says whether its gradient is needed.
     """
-    model = plan.model
-    io, real = BYTES[model.dtype], BYTES[model.real]
-    shares = shares or (1.0,) * len(model.inputs)
-    needed = needed or (True,) * len(model.inputs)
-    inputs, outputs, states = sum(shares), len(model.outputs), len(plan.states)
+    io, real = BYTES[plan.dtype], BYTES[plan.real]
+    shares = shares or (1.0,) * len(plan.inputs)
+    needed = needed or (True,) * len(plan.inputs)
+    inputs, outputs, states = sum(shares), len(plan.outputs), len(plan.states)
     written = sum(
         1 if share == 1 else 2 for share, need in zip(shares, needed, strict=True) if need
     )
@@ -149,8 +148,8 @@ def explain(
     """
     x = inputs[0]
     device = x.device.type
-    plan = plan_of(model_of(neuron, dtype=TYPES[x.dtype]))
-    _, layout = readable(plan.model.params, x)
+    plan = plan_of(neuron, dtype=TYPES[x.dtype])
+    _, layout = readable(plan.params, x)
     schedule = schedule_of(plan, backend)
     steps, saved, moved, between, recomputed = layout.time_steps, 0, (0.0, 0.0), 1, 0
     if schedule is not None:
@@ -163,7 +162,7 @@ def explain(
         between = chunks_per_saved_state(steps, schedule.chunk, schedule.far)
         states = len(plan.states)
         numbers = saved_size(steps, layout.neurons, states, schedule.chunk, schedule.far)
-        saved = BYTES[plan.model.real] * numbers
+        saved = BYTES[plan.real] * numbers
     return Explanation(
         model=neuron.name,
         backend=backend,
@@ -174,8 +173,8 @@ def explain(
             if b != backend
         },
         shape=tuple(layout.shape),
-        dtype=plan.model.dtype,
-        granularity={p.name: p.per for p in plan.model.params},
+        dtype=plan.dtype,
+        granularity={p.name: p.per for p in plan.params},
         schedule=schedule,
         chunks_per_checkpoint=between,
         bytes_moved=moved,
@@ -183,7 +182,7 @@ def explain(
         copies=_copies(plan, layout, inputs) if schedule is not None else (),
         operations=(count(plan.forward).total, count(plan.backward).total + recomputed),
         bits={name: name in packable(neuron) for name, _ in neuron.output},
-        floor_fraction=recall(speed_key(neuron.name, backend, plan.model.dtype, steps)),
+        floor_fraction=recall(speed_key(neuron.name, backend, plan.dtype, steps)),
     )
 
 
@@ -229,11 +228,11 @@ def _why_not(backend: str, requested: str, device: str) -> str:
 def _copies(plan: Plan, layout: Layout, inputs: Sequence[Tensor]) -> tuple[str, ...]:
     """Return the tensors that a call copies because of their layout."""
     found = []
-    if layout_of(inputs[0], is_indexed(plan.model.params)) is None:
-        found.append(f"{plan.model.inputs[0]}: a step has gaps, or its outermost axis is not N")
-    for name, other in zip(plan.model.inputs[1:], inputs[1:], strict=True):
+    if layout_of(inputs[0], is_indexed(plan.params)) is None:
+        found.append(f"{plan.inputs[0]}: a step has gaps, or its outermost axis is not N")
+    for name, other in zip(plan.inputs[1:], inputs[1:], strict=True):
         if layout.further(other) is not other:
-            found.append(f"{name}: another layout than {plan.model.inputs[0]}, or axes with gaps")
-    if layout.order is not None and any(p.per == "neuron" for p in plan.model.params):
+            found.append(f"{name}: another layout than {plan.inputs[0]}, or axes with gaps")
+    if layout.order is not None and any(p.per == "neuron" for p in plan.params):
         found.append("parameters per neuron: into the order of x in memory")
     return (*found, "gradients of the outputs, where they are expanded or have another layout")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 import torch
 from torch import Tensor
 
-from lnm_codegen.backends.base import Model
+from lnm_codegen.backends.plan import Plan
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.arguments import require_plain_gradients
 from lnm_codegen.nn.layout import Layout, rearranged
@@ -40,9 +40,9 @@ class Kernels(ABC):
     options = ""
     """What an operator takes after the tensors, in its schema."""
 
-    def __init__(self, model: Model, counts: tuple[str, ...]) -> None:
+    def __init__(self, model: Plan, counts: tuple[str, ...]) -> None:
         self.inputs, self.outputs, self.params = model.inputs, model.outputs, model.params
-        self.states = tuple(s.name for s in model.states)
+        self.states = model.states
         own = len(self.inputs) + len(self.states)
         self.learns = (*[True] * own, *(p.learnable for p in self.params))
         self.grads = tuple(k for k, learns in enumerate(self.learns) if learns)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.compiler.arguments import extent_of, parameters_of
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.compiler.fixed import integers, prepared_integers, program_of, run_sequence
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, ToolError
@@ -336,8 +336,8 @@ def library_of(arithmetic: Arithmetic) -> FixedLibrary:
 
 def adjoint_of(arithmetic: Arithmetic, dtype: torch.dtype) -> CKernels:
     """Return kernels whose backward reads the state before every step."""
-    model = model_of(arithmetic.neuron, dtype=TYPES[dtype])
-    return anywhere(load_c, model, 1, _NEVER) if arithmetic.is_auto else load_c(model, 1, _NEVER)
+    plan = plan_of(arithmetic.neuron, dtype=TYPES[dtype])
+    return anywhere(load_c, plan, 1, _NEVER) if arithmetic.is_auto else load_c(plan, 1, _NEVER)
 
 
 # Integer arithmetic without a compiler: the NumPy model, and autograd through the torch backend.

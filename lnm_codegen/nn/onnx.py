@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.onnx import CODES, function
+from lnm_codegen.backends.plan import Plan
 from lnm_codegen.nn.arguments import note_table
 from lnm_codegen.nn.dispatch import LIVE
 from lnm_codegen.nn.operators import NAMESPACE, defined_operators, operator_of, taken_names
@@ -68,9 +68,9 @@ class OnnxTable(dict[Callable[..., Any], Entry]):
     def items(self) -> ItemsView[Callable[..., Any], Entry]:  # type: ignore[override]
         """Return the pairs, after adding new operators."""
         register_live()
-        for name, model in defined_operators().items():
+        for name, plan in defined_operators().items():
             operator = getattr(getattr(torch.ops, NAMESPACE), name).default
-            self.setdefault(operator, _entry(name, model))
+            self.setdefault(operator, _entry(name, plan))
         return super().items()
 
 
@@ -87,14 +87,14 @@ def register_live() -> None:
         operator_of(neuron, backend)
 
 
-def _entry(name: str, model: Model) -> Entry:
+def _entry(name: str, plan: Plan) -> Entry:
     """Return the entry of an operator, with the signature of the operator."""
 
     def translate(*arguments: Any) -> Sequence[Any]:
         *tensors, returns_states, _ = arguments
-        return _call(name, model, tensors, returns_states)
+        return _call(name, plan, tensors, returns_states)
 
-    tensors, flags = taken_names(model), ("returns_states", "saves_states")
+    tensors, flags = taken_names(plan), ("returns_states", "saves_states")
     argument = partial(inspect.Parameter, kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)
     translate.__name__ = name
     translate.__annotations__ = {flag: bool for flag in flags}
@@ -104,21 +104,21 @@ def _entry(name: str, model: Model) -> Entry:
     return translate
 
 
-def _call(name: str, model: Model, tensors: Sequence[Any], returns_states: bool) -> Sequence[Any]:
+def _call(name: str, plan: Plan, tensors: Sequence[Any], returns_states: bool) -> Sequence[Any]:
     """Add a call of the function to the graph that is built, and return an operator's results."""
     import onnx.parser
     from onnxscript import evaluator, ir
 
     graph: Any = evaluator.default()
     x, opset = tensors[0], graph.opset
-    typed, axes = replace(model, dtype=_TYPES[int(x.dtype)]), len(x.shape) - 1
+    typed, axes = replace(plan, dtype=_TYPES[int(x.dtype)]), len(x.shape) - 1
     own = f"{name}_{typed.dtype}_{axes}"
     text = function(typed, own, DOMAIN, axes)
     made = ir.serde.deserialize_function(onnx.parser.parse_function(text))
     graph.functions[made.identifier()] = made
     node = ir.Node(DOMAIN, own, tensors, num_outputs=len(made.outputs))
     graph.nodes.append(node)
-    outputs, states = len(model.outputs), len(model.states)
+    outputs, states = len(plan.outputs), len(plan.states)
     finals = node.outputs[outputs : outputs + states]
     counts = [opset.Unsqueeze(c, [0]) for c in node.outputs[outputs + states :]]
 

@@ -30,8 +30,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from lnm_codegen.backends.base import Model
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.backends.plan import Plan
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL
 from lnm_codegen.nn.function import (
@@ -63,7 +63,7 @@ class Operator:
     def __init__(
         self,
         name: str,
-        model: Model,
+        model: Plan,
         load: Callable[..., Kernels],
         kind: type[Kernels] = Kernels,
     ) -> None:
@@ -76,7 +76,7 @@ class Operator:
         self._library = torch.library.Library(NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
         options, self._options = kind.options, kind.options.count(",")
         taken, given = taken_names(model), [f"{o}_seq" for o in model.outputs]
-        given += [f"{s.name}_final" for s in model.states]
+        given += [f"{s}_final" for s in model.states]
         tensors = ", ".join(f"Tensor {n}" for n in taken)
         results = ", ".join(f"Tensor {n}" for n in (*given, "checkpoints", "counts", *kind.extra))
         schema = f"({tensors}, {options}bool returns_states, bool saves_states) -> ({results})"
@@ -173,17 +173,17 @@ def nothing(like: Tensor) -> Tensor:
     return like.new_empty(0, dtype=REAL[like.dtype])
 
 
-def taken_names(model: Model) -> list[str]:
+def taken_names(model: Plan) -> list[str]:
     """Return the names of the tensors that an operator takes."""
     names = [f"{x}_seq" for x in model.inputs]
-    names += [f"{s.name}_init" for s in model.states]
+    names += [f"{s}_init" for s in model.states]
     return names + [p.name for p in model.params]
 
 
-def operator_name(model: Model, backend: str) -> str:
+def operator_name(model: Plan, backend: str) -> str:
     """Return the name of the operator of a model, with a hash of its content."""
     shapes = [(p.name, p.size, p.per, p.learnable) for p in model.params]
-    states = [s.name for s in model.states]
+    states = list(model.states)
     content = f"{model.program}\n{shapes}\n{states}\n{model.inputs}\n{model.outputs}"
     return f"{model.name}_{backend}_{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
@@ -194,7 +194,7 @@ _LOCK = threading.Lock()
 
 def operator_of(neuron: Neuron, backend: str) -> Operator:
     """Return the operator of a neuron; equal neurons share one."""
-    model = model_of(neuron)
+    model = plan_of(neuron)
     # A layer with "auto" may have this operator.
     load = partial(kernels_of, neuron, backend, is_auto=True)
     return _defined(operator_name(model, backend), model, load)
@@ -202,7 +202,7 @@ def operator_of(neuron: Neuron, backend: str) -> Operator:
 
 def batch_operator_of(neuron: Neuron, backend: str) -> Operator:
     """Return the operator of a normalised neuron with the statistics of the batch."""
-    model = model_of(neuron)
+    model = plan_of(neuron)
     load = partial(batch_kernels_of, neuron, backend, is_auto=True)
     return _defined(f"{operator_name(model, backend)}_batch", batch_model(model), load, NormKernels)
 
@@ -214,7 +214,7 @@ def _defined(name: str, *arguments: Any) -> Operator:
         return _DEFINED[name]
 
 
-def defined_operators() -> dict[str, Model]:
+def defined_operators() -> dict[str, Plan]:
     """Return the operators of neurons that are defined so far: name -> model."""
     with _LOCK:
         return {n: one.model for n, one in _DEFINED.items() if one.kind is Kernels}

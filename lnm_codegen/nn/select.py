@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, cast, get_args
 
 import torch
 
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.errors import InternalError, ToolError, reason
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.language.neuron import Neuron
@@ -139,7 +139,7 @@ def select(
         return backend
     if backend == "c" and program is not None and is_fixed_built(program):
         return backend
-    if backend == "c" and dtype is not None and is_built(model_of(neuron, dtype=TYPES[dtype])):
+    if backend == "c" and dtype is not None and is_built(plan_of(neuron, dtype=TYPES[dtype])):
         return backend
     if not is_auto:
         raise error
@@ -160,7 +160,7 @@ def kernels_of(neuron: Neuron, backend: str, dtype: torch.dtype, is_auto: bool =
     Raises:
         ToolError: They cannot be compiled, written or loaded.
     """
-    model = model_of(neuron, dtype=TYPES[dtype])
+    model = plan_of(neuron, dtype=TYPES[dtype])
     match backend:
         case "triton":
             from lnm_codegen.nn.load.triton import load_triton

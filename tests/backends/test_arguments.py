@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.c.backend import C
 from lnm_codegen.backends.cuda.backend import Cuda
 from lnm_codegen.backends.loops import ABI
-from lnm_codegen.backends.plan import HEAD, SIZES, Field, plan_of
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.backends.plan import HEAD, SIZES, Field, Plan
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.nn.load.c import compiler
 from tests.backends.cuda.host import FLAGS, HERE, host_text
 from tests.cases import CASES
@@ -32,7 +31,7 @@ OK, BAD_STRUCT, BAD_DIMENSION, NULL_POINTER = 0, -2, -3, -4
 class Launcher(NamedTuple):
     """A launcher compiled for the host."""
 
-    model: Model
+    model: Plan
     library: ctypes.CDLL
 
     @property
@@ -47,7 +46,7 @@ class Launcher(NamedTuple):
         return int(function(given, ctypes.c_void_p(workspace), None))
 
 
-def _built(model: Model, folder: Path) -> Launcher:
+def _built(model: Plan, folder: Path) -> Launcher:
     Cuda().emit(model).write(folder)
     (folder / "cuda_runtime_api.h").write_text(f'#include "{HERE / "runtime.h"}"\n')
     text = host_text(model)
@@ -73,7 +72,7 @@ NEURONS_OF = {
 
 @pytest.fixture(scope="module", params=list(NEURONS_OF))
 def launcher(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Launcher:
-    return _built(model_of(NEURONS_OF[request.param]()), tmp_path_factory.mktemp("launcher"))
+    return _built(plan_of(NEURONS_OF[request.param]()), tmp_path_factory.mktemp("launcher"))
 
 
 def _call(fields: tuple[Field, ...]) -> tuple[dict[str, int], dict[str, np.ndarray]]:
@@ -93,7 +92,7 @@ def _call(fields: tuple[Field, ...]) -> tuple[dict[str, int], dict[str, np.ndarr
 @pytest.mark.parametrize("which", ["forward", "backward"])
 def test_bad_arguments(launcher: Launcher, which: str) -> None:
     """Each has its code, whatever is right beside it; no kernel runs, nothing is written."""
-    plan = plan_of(launcher.model)
+    plan = launcher.model
     fields = plan.forward_fields if which == "forward" else plan.backward_fields
     words, arrays = _call(fields)
     before = {name: array.copy() for name, array in arrays.items()}
@@ -133,12 +132,12 @@ def test_bad_arguments(launcher: Launcher, which: str) -> None:
 @pytest.mark.parametrize("which", ["forward", "backward"])
 def test_nothing_to_do(launcher: Launcher, which: str) -> None:
     """T = 0 and no neuron need no sequence; the parameters are read."""
-    plan = plan_of(launcher.model)
+    plan = launcher.model
     fields = plan.forward_fields if which == "forward" else plan.backward_fields
     words, arrays = _call(fields)
     room = np.zeros(1 << 16)
     sequences = {f.name: 0 for f in fields if f.name.endswith("_seq") or f.name == "checkpoints"}
-    parameter = plan.model.params[0].name
+    parameter = plan.params[0].name
     assert arrays
     for changes in ({"time_steps": 0}, {"neurons": 0}, {"neurons": 0, "v_init": 0}):
         assert launcher.launch(which, words | sequences | changes, room.ctypes.data) == OK
@@ -148,7 +147,7 @@ def test_nothing_to_do(launcher: Launcher, which: str) -> None:
 
 def test_c_and_cuda_need_the_same_pointers() -> None:
     """CUDA once refused null for the gradient of an output that nothing depends on."""
-    model = model_of(CASES["held"]())
+    model = plan_of(CASES["held"]())
     needed = [
         set(re.findall(r"!a->(grad_\w+)_seq", source.files[path]))
         for source, path in ((C().emit(model), "held.cpp"), (Cuda().emit(model), "held_launch.cpp"))

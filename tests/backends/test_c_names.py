@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.base import DTYPES
 from lnm_codegen.backends.network_c import ACCUMULATIONS
+from lnm_codegen.backends.plan import DTYPES
 from tests.backends.c_names import EXTENSIONS, reserved, uncalled
 from tests.backends.network_c.runs import emitted
 from tests.cases import CASES, ZOO

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import shutil
 import sys
@@ -15,20 +16,26 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
+from lnm_codegen.backends import package as packages
+from lnm_codegen.backends import torch as torch_backend
+from lnm_codegen.backends.c.backend import C
+from lnm_codegen.backends.cuda import backend as cuda_backend
+from lnm_codegen.backends.cuda.kernels import CudaPlan
 from lnm_codegen.backends.names import (
-    c_scopes,
+    Scope,
     collisions,
     marked,
-    python_scopes,
     renamed,
     require_no_collision,
 )
-from lnm_codegen.backends.plan import SIZES
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.backends.plan import SIZES, Plan
+from lnm_codegen.backends.triton import backend as triton_backend
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.load.c import compiler
 from tests.backends.cuda.host import run_host
-from tests.backends.words import neurons
+from tests.backends.scopes import c_scopes, python_scopes
+from tests.backends.words import WORDS, accepted, neuron_named, neurons
 from tests.cases import arguments, run
 from tests.refusals import refused
 from tests.test_agree import check, settle
@@ -137,12 +144,99 @@ def test_the_integer_model_compiles(tmp_path: Path) -> None:
     assert accepted > 5
 
 
+# ---- the declared scopes, against the text ----
+
+
+def in_the_text(backend: str, plan: Plan) -> list[Scope]:
+    """Return the scopes of the code that a backend would write for a plan."""
+    if backend == "c":
+        return c_scopes(C()._files(plan))
+    if backend == "cuda":
+        return c_scopes(cuda_backend._files(CudaPlan(plan)))
+    module = torch_backend._module(plan) if backend == "torch" else ""
+    if backend == "triton":
+        found = collisions(triton_backend.kernel_scopes(plan))
+        inner = renamed(plan, "own_{}_".format) if found else plan
+        module = triton_backend._module(plan, inner)
+    functions, outer = python_scopes(module)
+    return [*functions.values(), outer]
+
+
+@rotations
+@pytest.mark.parametrize("backend", ["c", "cuda", "torch", "triton"])
+def test_what_is_accepted_has_no_collision_in_the_text(backend: str, rotation: int) -> None:
+    """The code of the same neuron with marked names is read; that of a package with it."""
+    compared = 0
+    for _, neuron in neurons(rotation):
+        if isinstance(emitted(neuron, backend), UnsupportedError):
+            continue
+        compared += 1
+        for dtype in ("float32", "bfloat16") if backend == "c" else ("float32",):
+            twin = renamed(plan_of(neuron, dtype=dtype), marked)
+            assert not collisions(in_the_text(backend, twin)), neuron
+    assert compared > 5
+
+
+@pytest.mark.parametrize(
+    "words",
+    [WORDS[k::8] for k in (0,)]
+    + [pytest.param(WORDS[k::8], marks=pytest.mark.slow) for k in range(1, 8)],
+    ids=lambda words: words[0],
+)
+def test_one_word_alone_has_no_collision_in_the_text(words: list[str]) -> None:
+    """An affix of Triton for one word would hide that another is not declared."""
+    for word in filter(accepted, words):
+        for role in (0, 2, 4):
+            others = ["first_", "second_", "third_", "fourth_", "fifth_", "sixth_", "seventh_"]
+            others[role] = word
+            neuron = neuron_named(others)
+            if not isinstance(emitted(neuron, "triton"), UnsupportedError):
+                twin = renamed(plan_of(neuron), marked)
+                assert not collisions(in_the_text("triton", twin)), word
+
+
+@pytest.mark.parametrize("backend", packages.TARGETS)
+def test_what_a_package_accepts_has_no_collision_in_the_text(backend: str) -> None:
+    for _, neuron in neurons(0):
+        plan = plan_of(neuron)
+        if collisions(packages.scopes_of(plan)):
+            continue
+        files = packages._files(renamed(plan, marked), packages.TARGETS[backend])
+        for path, text in files.items():
+            functions, module = python_scopes(text) if path.endswith(".py") else ({}, set())
+            assert not collisions([*functions.values(), module]), path
+
+
+@pytest.mark.parametrize("word", ["lane", "mask", "x_row", "v_next_now", "theta_ptr"])
+def test_an_affix_separates_the_names_of_triton(word: str) -> None:
+    """Names in the kernels get one on a collision alone; the interface never has it."""
+    v, u, x, theta = lnm.state("v"), lnm.state("u"), lnm.input("x"), lnm.param("theta", init=0.5)
+    w = lnm.state(word)
+    neuron = lnm.Neuron(
+        charge={v: theta * v + x, u: u / 2 + w, w: w / 2 + x}, fire=v - 1, name="mine"
+    )
+    text = lnm.emit(neuron, "triton").files["mine.py"]
+    assert "own_v_" in text
+    assert f"{word}_init" in text.split("def forward(")[1]
+    assert "own_" not in lnm.emit(lnm.get("lif"), "triton").files["lif.py"]
+
+
+@pytest.mark.parametrize("state", ["grad", "sum"])
+def test_a_state_may_have_the_name_of_a_prefix(state: str) -> None:
+    """`grad_next` is a state after the step, and not the gradient of `next`."""
+    v, lane = lnm.state(state), lnm.input("lane")
+    neuron = lnm.Neuron(charge={v: v / 2 + lane}, fire=v - 1, reset=lnm.hard_reset(v), name="mine")
+    text = lnm.emit(neuron, "triton").files["mine.py"]
+    ast.parse(text)
+    assert f"own_{state}__next = " in text
+
+
 # ---- the comparison itself ----
 
 
 def test_renamed_keeps_the_affixes_of_the_compiler() -> None:
     """Every name has its mark within `grad_`, `sum_`, `_next` and the index of an element."""
-    model = renamed(model_of(lnm.get("lnm")), marked)
+    model = renamed(plan_of(lnm.get("lnm")), marked)
     assert model.name == "ñlnmñ"
     assert [p.name for p in model.params][:1] == ["ñthetañ"]
     names = {n for k in (model.program.forward, model.program.backward) for n in k.names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import jinja2
 import pytest
@@ -18,7 +19,22 @@ TEMPLATES = {
     "outer": "{{ a }} {% include 'inner' %}",
     "inner": "{{ deep }}",
     "fixed": "no names",
+    "record": "{% if flag %}{{ item.rare }}{% else %}{{ item.size }}{% endif %}",
+    "parts": "{% macro line(x) %}{{ x }}{{ end }}{% endmacro %}"
+    "{% macro one() %}{{ a }}{{ line(b) }}{% endmacro %}{% macro other() %}{{ c }}{% endmacro %}",
 }
+
+
+@dataclass(frozen=True)
+class Item:
+    """A record of a view."""
+
+    size: int
+
+    @property
+    def rare(self) -> int:
+        """Nothing reads it before it is needed."""
+        raise AssertionError
 
 
 @pytest.fixture(autouse=True)
@@ -27,9 +43,9 @@ def _templates(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         loader=jinja2.DictLoader(TEMPLATES), undefined=jinja2.StrictUndefined
     )
     monkeypatch.setattr(module, "_environment", lambda: environment)
-    module._names.cache_clear()
+    module._reads.cache_clear()
     yield
-    module._names.cache_clear()
+    module._reads.cache_clear()
 
 
 def test_a_template_is_filled() -> None:
@@ -69,3 +85,25 @@ def test_templates_share_a_view() -> None:
     assert texts == {"one": "1", "two": "2"}
     with refused(InternalError, "render: plain, inner", "reads ['flag']"):
         render_files({"one": "plain", "two": "inner"}, view | {"flag": True})
+
+
+def test_a_record_has_the_attributes_that_a_template_reads() -> None:
+    """Also in a branch that is not taken; no property is computed for the check."""
+    assert render("record", {"flag": False, "item": Item(3)}) == "3"
+    with refused(InternalError, "render: record", "item has no attribute 'rare'"):
+        render("record", {"flag": False, "item": Other(3)})
+
+
+@dataclass(frozen=True)
+class Other:
+    """A record without `rare`."""
+
+    size: int
+
+
+def test_a_macro_of_a_file_is_a_template() -> None:
+    """It takes what it and the macros that it calls read, and nothing that others read."""
+    assert render("parts:one", {"a": 1, "b": 2, "end": "."}) == "12."
+    assert render("parts:other", {"c": 3}) == "3"
+    with refused(InternalError, "render: parts:one", "the view lacks ['end'] and"):
+        render("parts:one", {"a": 1, "b": 2})

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.plan import plan_of
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.nn.function import Kernels
 from lnm_codegen.nn.layout import layout_of
 from lnm_codegen.nn.parameters import initial_values
@@ -46,8 +45,8 @@ NEURONS = {
 
 @pytest.mark.parametrize("name", NEURONS)
 def test_arguments_follow_the_fields_of_the_plan(name: str) -> None:
-    model = model_of(NEURONS[name]())
-    plan = plan_of(model)
+    model = plan_of(NEURONS[name]())
+    plan = model
     kernels = Recorded(model, plan.counts)
     inputs = [torch.rand(4, 2, 3) for _ in model.inputs]
     starts = [torch.zeros(1), *(torch.zeros(2, 3) for _ in plan.states[1:])]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.bench.measure import Workload, peak_bytes
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn.layout import layout_of
 from lnm_codegen.nn.load.c import load_c
@@ -180,7 +180,7 @@ def test_a_long_sequence_equals_its_parts(case):
 )
 def test_saved_states_grow_as_the_root_of_time(steps, saved):
     """States per neuron saved by the forward; never more than T / 16."""
-    kernels = load_c(model_of(lnm.get("lif")))
+    kernels = load_c(plan_of(lnm.get("lif")))
     assert kernels.saved_size(steps, 10) == 10 * saved
     assert 16 * saved <= steps
 

@@ -13,17 +13,15 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 
-from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.cuda.backend import FLAGS, Cuda
-from lnm_codegen.backends.cuda.kernels import Launch
-from lnm_codegen.backends.plan import FAR
+from lnm_codegen.backends.cuda.launches import Launch
+from lnm_codegen.backends.plan import FAR, Plan
 from lnm_codegen.files import write_whole
 from lnm_codegen.language.neuron import Neuron
 from tests.backends.cuda.host import HostKernels, host_kernels, struct
@@ -54,7 +52,7 @@ MISSING = "PTX of CUDA needs NVRTC (cuda-bindings and nvidia-cuda-nvrtc) or nvcc
 
 
 @cache
-def kernels(model: Model, target: str, far: int | None = None) -> dict[str, Kernel]:
+def kernels(model: Plan, target: str, far: int | None = None) -> dict[str, Kernel]:
     """Return the kernels of a model, compiled for a target.
 
     Args:
@@ -142,7 +140,7 @@ def reduced(
     cuda, (steps, _, channels, *inner) = kernels.cuda, shape
     sizes = {"time_steps": steps, "neurons": math.prod(shape[1:]), "sample": math.prod(shape[2:])}
     sizes |= {"channels": channels, "inner": math.prod(inner)}
-    if not cuda.by_rows:
+    if not cuda.plan.by_rows:
         sizes |= {"sample": 1, "channels": 1, "inner": sizes["neurons"]}
     rng = np.random.default_rng(math.prod(shape))
     grads, values = {}, dict(sizes)
@@ -151,11 +149,14 @@ def reduced(
         values[p.name] = memory.numbers(np.broadcast_to(p.init, size) + rng.uniform(0, 0.1, size))
         if p.learnable:
             values[f"grad_{p.name}"] = grads[p.name] = memory.empty(size, memory.real)
-    count = cuda.backward_workspace(steps, sizes["neurons"], sizes["sample"]) // cuda.real_bytes
+    count = (
+        cuda.launches.backward_workspace(steps, sizes["neurons"], sizes["sample"])
+        // cuda.real_bytes
+    )
     workspace = memory.empty((count,), memory.real, True)
     workspace[:] = rng.standard_normal(count)
-    launches = cuda.backward_launches(sizes["neurons"], sizes["sample"], sizes["channels"])
-    second = replace(launches[1], grid=grid) if grid else launches[1]
+    launches = cuda.launches.backward_launches(sizes["neurons"], sizes["sample"], sizes["channels"])
+    second = launches[1]._replace(grid=grid) if grid else launches[1]
     kernels.launch(second, struct(cuda.plan.backward_fields, values), workspace)
     memory.check()
     return grads

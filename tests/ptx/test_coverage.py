@@ -87,7 +87,7 @@ def sweep_on_cuda(case: str, machine: Machine) -> None:
     neuron = neuron_of(case)
     kernels = host_kernels(neuron, "float32")
     plan = kernels.cuda.plan
-    absent = {f"grad_{x}_seq" for x in plan.model.inputs} | {f"{q}_sum" for q in plan.counts}
+    absent = {f"grad_{x}_seq" for x in plan.inputs} | {f"{q}_sum" for q in plan.counts}
     absent |= {f"grad_{p.name}" for p in plan.learnable}
 
     def go(shape: tuple[int, ...], **options: Any) -> None:

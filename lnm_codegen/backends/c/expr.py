@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from lnm_codegen.backends.plan import ROLES
 from lnm_codegen.backends.render import render
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded
-from lnm_codegen.ir.nodes import Const, Kernel, Let
+from lnm_codegen.ir.nodes import Const, Fn, Kernel, Let
 from lnm_codegen.ir.types import BOOL
 
 
@@ -56,8 +56,17 @@ class CDialect(expr.Dialect):
 
     def call(self, e: ir.Call) -> tuple[str, int]:
         """Return a function call."""
-        name = FUNCTIONS.get(e.fn) or LIBRARY[e.fn] + self.suffix
-        return f"{name}({expr.text(e.arg, self)})", expr.CALL
+        return f"{self._function(e.fn)}({expr.text(e.arg, self)})", expr.CALL
+
+    def _function(self, fn: Fn) -> str:
+        return FUNCTIONS.get(fn) or LIBRARY[fn] + self.suffix
+
+    def called(self, kernels: Iterable[Kernel]) -> str:
+        """Return the functions that kernels call, separated by spaces."""
+        nodes = [n for k in kernels for let in k.body for n in ir.walk(let.value)]
+        found = {self._function(n.fn) for n in nodes if isinstance(n, ir.Call)}
+        fused = any(isinstance(n, ir.Fma) for n in nodes)
+        return " ".join(sorted(found | ({f"fma{self.suffix}"} if fused else set())))
 
     def spike(self, e: ir.Spike) -> tuple[str, int]:
         """Return the condition of a spike."""

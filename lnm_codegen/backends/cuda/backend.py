@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import textwrap
 
-from lnm_codegen.backends.base import Model, Source, pass_files
-from lnm_codegen.backends.c.backend import init_numbers, number_of, settings, step_view
-from lnm_codegen.backends.c.expr import c_type, cuda_meaning
-from lnm_codegen.backends.cuda.kernels import SUM_THREADS, CudaPlan, kernels_source
+from lnm_codegen.backends.base import Source, pass_files
+from lnm_codegen.backends.c.backend import init_numbers, number_of, step_view
+from lnm_codegen.backends.c.expr import CDialect, c_type, cuda_meaning
+from lnm_codegen.backends.cuda.kernels import CudaPlan, kernels_source
+from lnm_codegen.backends.cuda.launches import MAX_GRID, SHARED, SUM_THREADS
 from lnm_codegen.backends.loops import ABI, conditions
-from lnm_codegen.backends.names import c_scopes, marked, renamed, require_no_collision
-from lnm_codegen.backends.plan import HEAD, SIZES, Field, plan_of, values_text
+from lnm_codegen.backends.names import Scope, names_of, require_no_collision, scope
+from lnm_codegen.backends.plan import FAR, HEAD, SIZES, Plan, values_text
 from lnm_codegen.backends.render import render, render_files
-from lnm_codegen.ir.declarations import Param
+from lnm_codegen.ir.declarations import GRANULARITIES
 
 FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
 """Flags of nvcc and NVRTC under which the kernels compute what the interpreter computes."""
@@ -27,22 +28,37 @@ FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqr
 class Cuda:
     """The NVIDIA GPU backend."""
 
-    def emit(self, model: Model) -> Source:
+    def emit(self, plan: Plan) -> Source:
         """Return step, layout, kernels, launcher and example.
 
         Raises:
             UnsupportedError: Two names collide in the generated code, or CUDA or C++ reserves one.
         """
-        files = _files(CudaPlan(plan_of(model)))
-        scopes = c_scopes(_files(CudaPlan(plan_of(renamed(model, marked)))))
-        require_no_collision(f"cuda: {model.name}", scopes, cuda_meaning)
-        files |= pass_files(self, model, frozenset({"example.cpp"}))
-        return Source(files, f"{model.name}.cu")
+        files = _files(CudaPlan(plan))
+        require_no_collision(f"cuda: {plan.name}", scopes_of(plan), cuda_meaning)
+        files |= pass_files(self, plan, frozenset({"example.cpp"}))
+        return Source(files, f"{plan.name}.cu")
+
+
+def scopes_of(plan: Plan) -> list[Scope]:
+    """Return the scopes of the templates in which a name of the plan can equal another word."""
+    names = names_of(plan)
+    called = CDialect(plan.real).called(plan.functions.values())
+    return [
+        scope(
+            names,
+            f"DEVICE NEURON_FUNCTION real {called}",
+            variable="{}",
+            upper="{}_ABI {}_TILE {}_CHUNK {}_FAR {}_SHARED {}_LAYOUT_H {}_LAUNCH_H",
+        ),
+        scope(names, "real kLaneCount", prepared="{}"),
+    ]
 
 
 def _files(cuda: CudaPlan) -> dict[str, str]:
     """Return every file, in the order in which they are best read."""
-    name = cuda.name
+    plan, name = cuda.plan, cuda.plan.name
+    step = {f"{name}_step.h": render("c/step.h.j2", step_view(plan))}
     interface = render_files(
         {
             f"{name}_layout.h": "cuda/layout.h.j2",
@@ -51,10 +67,9 @@ def _files(cuda: CudaPlan) -> dict[str, str]:
         },
         _interface_view(cuda),
     )
-    step = {f"{name}_step.h": render("c/step.h.j2", step_view(cuda.plan))}
     layout = {f"{name}_layout.h": interface.pop(f"{name}_layout.h")}
     kernels = {f"{name}.cu": kernels_source(cuda)}
-    return step | layout | kernels | interface | {"example.cpp": example_source(cuda)}
+    return step | layout | kernels | interface | {"example.cpp": example_source(plan)}
 
 
 _IO_TEXTS = {
@@ -66,42 +81,28 @@ _IO_TEXTS = {
 
 
 def _interface_view(cuda: CudaPlan) -> dict[str, object]:
-    plan, model = cuda.plan, cuda.plan.model
-    saved = f"{model.name}_checkpoint_count(a->time_steps, a->neurons)"
+    plan = cuda.plan
     return dict(
-        **cuda.constants,
-        upper=model.name.upper(),
+        plan=plan,
+        cuda=cuda,
         abi=ABI,
-        equations=model.definition,
-        io_text=_IO_TEXTS[model.dtype],
-        real=c_type(model.real),
-        granularity_text=plan.granularity_text,
+        far=FAR,
+        shared=SHARED,
+        sum_threads=SUM_THREADS,
+        max_grid=MAX_GRID,
+        io=c_type(plan.dtype),
+        io_text=_IO_TEXTS[plan.dtype],
+        real=c_type(plan.real),
         initial_lines=textwrap.wrap(plan.initial_text, 96),
         head=", ".join(HEAD),
         sizes=", ".join(SIZES),
-        forward_fields=tuple(_declared(f, model) for f in plan.forward_fields),
-        backward_fields=tuple(_declared(f, model) for f in plan.backward_fields),
-        state_count=len(plan.states),
-        layer_term_count=len(cuda.layer_terms),
-        row_term_count=len(cuda.row_terms),
-        counts=plan.counts,
-        forward_lanes=cuda.forward_lanes,
-        backward_lanes=cuda.backward_lanes,
-        forward_bytes=cuda.forward_lanes * cuda.io_bytes,
-        backward_bytes=cuda.backward_lanes * cuda.io_bytes,
-        **conditions(plan, saved),
+        **conditions(plan, f"{plan.name}_checkpoint_count(a->time_steps, a->neurons)"),
         reduction_grid=values_text(
             plan.finest,
             "a->channels",
             f"std::max(a->channels, (a->sample + {SUM_THREADS - 1}) / {SUM_THREADS})",
         ),
     )
-
-
-def _declared(field: Field, model: Model) -> str:
-    """Return the declaration of a field, with a comment."""
-    declaration = field.declaration(c_type(model.dtype), c_type(model.real))
-    return f"{declaration};" + (f" // {field.comment}" if field.comment else "")
 
 
 # Example caller of the CUDA backend: a C++ program that runs forward and backward once.
@@ -115,55 +116,18 @@ _NUMBERS = {
 }
 
 
-def example_source(cuda: CudaPlan) -> str:
+def example_source(plan: Plan) -> str:
     """Return `example.cpp`."""
-    plan, model = cuda.plan, cuda.plan.model
-    real = c_type(model.real)
-    number, header, value = _NUMBERS[model.dtype]
-    sequence = "kTimeSteps * kNeurons"
-    declarations = [
-        *(f"Array<number> {x}_seq(ramp<number>({sequence}));" for x in model.inputs),
-        *(f"Array<number> grad_{x}_seq({sequence});" for x in model.inputs),
-        *(f"Array<number> {o}_seq({sequence});" for o in model.outputs),
-        *(f"Array<number> grad_{o}_seq(ones<number>({sequence}));" for o in model.outputs),
-        *(
-            f"Array<{real}> {s.name}_init(std::vector<{real}>{{{number_of(s.init, model.real)}}});"
-            for s in model.states
-        ),
-        *(line for p in model.params for line in _parameter(p, model.real)),
-        f"Array<{real}> checkpoints({model.name}_checkpoints(kTimeSteps, kNeurons));",
-    ]
-    sequence_bits, data = "{0} = {0}.bits()", "{0} = {0}.data"
-    shared, backward = settings(plan, sequence_bits, data, "{0} = {1}.data", "kNeurons")
-    prints = [
-        *(f'print_sum("{o}", {o}_seq);' for o in model.outputs),
-        *(f'print_sum("grad_{x}", grad_{x}_seq);' for x in model.inputs),
-        *(f'print_all("grad_{p.name}", grad_{p.name});' for p in plan.learnable),
-    ]
+    number, header, value = _NUMBERS[plan.dtype]
     view = dict(
-        family=model.family,
-        name=model.name,
-        upper=model.name.upper(),
+        plan=plan,
         number=number,
         header=header,
         number_value=value,
-        halves=bool(header),
         flags="-arch=sm_80 -O3 -std=c++17 -fmad=false",
-        declarations=declarations,
-        shared_settings=[data.format("checkpoints"), *shared],
-        forward_settings=tuple(sequence_bits.format(f"{o}_seq") for o in model.outputs),
-        backward_settings=backward,
-        prints=prints,
-        has_rows=any(p.per != "layer" for p in model.params),
-        has_gradients=bool(plan.learnable),
+        real=c_type(plan.real),
+        starts={s.name: number_of(s.init, plan.real) for s in plan.declared_states},
+        numbers={p.name: init_numbers(p, plan.real) for p in plan.params},
+        values={per: values_text(per, "kChannels", "kSample") for per in GRANULARITIES},
     )
     return render("cuda/example.cpp.j2", view)
-
-
-def _parameter(p: Param, dtype: str) -> tuple[str, ...]:
-    real, rows = c_type(dtype), values_text(p.per, "kChannels", "kSample")
-    numbers = f"std::vector<{real}>{init_numbers(p, dtype)}"
-    value = numbers if p.per == "layer" else f"repeated({numbers}, {rows})"
-    count = rows if p.size is None else f"{rows} * {p.size}"
-    grad = (f"Array<{real}> grad_{p.name}({count});",) if p.learnable else ()
-    return (f"Array<{real}> {p.name}_values({value});", *grad)

@@ -171,7 +171,7 @@ def coefficient_memory(design: CircuitDesign) -> Module:
         *(ModulePort("output", f"out_{c.name}", c.bits.width, "reg") for c in held),
     )
     view = {
-        **design.heading,
+        **design.view,
         "layout": layout,
         "ports": port_lines(found),
         "style": '(* rom_style = "block" *) ' if channels > IN_LOGIC else "",
@@ -180,7 +180,7 @@ def coefficient_memory(design: CircuitDesign) -> Module:
         "rows": [_row(held, k) for k in range(channels)],
         "updates": updates,
     }
-    return Module(render("verilog/array/coefficients.v.j2", view), found)
+    return Module(render("verilog/array.v.j2:coefficients", view), found)
 
 
 def _row(held: tuple[Coefficient, ...], channel: int) -> str:
@@ -309,7 +309,7 @@ def check_states(design: CircuitDesign) -> None:
 
 def array_modules(design: CircuitDesign, times: ArrayTimes) -> dict[str, Module]:
     """Return the modules of the array beside those of its core, by their word."""
-    modules = {"ram": Module(render("verilog/array/ram.v.j2", design.heading))}
+    modules = {"ram": Module(render("verilog/leaves.v.j2:ram", design.view))}
     if in_memory(design):
         modules["coefficients"] = coefficient_memory(design)
     return modules | {"array": _array(design, times)}
@@ -328,8 +328,7 @@ def _array(design: CircuitDesign, times: ArrayTimes) -> Module:
     ]
     found, flight_bits = array_ports(design), neurons.bit_length()
     view = {
-        **design.heading,
-        "equations": design.model.equations,
+        **design.view,
         "neurons": neurons,
         "latency": times.latency,
         "tick_cycles": times.tick_cycles,
@@ -360,7 +359,7 @@ def _array(design: CircuitDesign, times: ArrayTimes) -> Module:
         "tdata": _joined([f.filled(f"out_{f.var.name}") for f in reversed(results)]),
     }
     registers = {"_valid": READ} | ({"_in_flight": flight_bits} if times.waits else {})
-    return Module(render("verilog/array/array.v.j2", view), found, registers=registers)
+    return Module(render("verilog/array.v.j2:array", view), found, registers=registers)
 
 
 def _joined(parts: list[str]) -> str:

@@ -48,7 +48,7 @@ def harness(family: str, top: str, ports: Iterable[ModulePort]) -> str:
         "outputs": max(outputs, 1),
         "connections": ", ".join(pairs),
     }
-    return render("verilog/folder/harness.v.j2", view)
+    return render("verilog/folder/synthesis.j2:harness", view)
 
 
 # `tb/NAME_verilator.cpp`: a program that compares each form in Verilator with the C model.
@@ -78,7 +78,7 @@ def verilator_program(design: CircuitDesign, forms: tuple[Form, ...]) -> str:
     results = _results(design)
     next_inputs = [f"row.{v.name} = next.{v.name};" for v in inputs]
     view = {
-        **design.heading,
+        **design.view,
         "patience": _PATIENCE * max((form.interval for form in forms), default=1),
         "fields": [f"int32_t {v.name};" for v in (*moving, *held)],
         "draws": [_drawn(v) for v in moving],
@@ -106,7 +106,7 @@ def verilator_program(design: CircuitDesign, forms: tuple[Form, ...]) -> str:
             _equal(f"(data >> {f.low})", f.var, results[f.var]) for f in stream_fields(design)[1]
         ),
     }
-    return render("verilog/testbench/verilator.cpp.j2", view)
+    return render("verilog/verilator.cpp.j2", view)
 
 
 def _results(design: CircuitDesign) -> dict[fx.Var, fx.Var]:
@@ -329,8 +329,7 @@ def readme(design: CircuitDesign, forms: tuple[Form, ...], proofs: bool) -> str:
         numbers.append(f"Nodes with their own format: {listed}.")
     words = [form.name for form in forms]
     view = {
-        **design.heading,
-        "equations": design.model.equations,
+        **design.view,
         "forms": [_form_line(design, form) for form in forms],
         "has_ce": bool({"comb", "core"} & {*words}),
         "controls": _controls(words),
@@ -532,7 +531,7 @@ def folder_files(
     models = simulation_files(design)
     proofs = any(path.startswith("formal/") for path in circuit)
     makefile = {
-        **design.heading,
+        **design.view,
         "forms": " ".join(words),
         "form": default,
         "driven": " ".join(f"verilate-{word}" for word in verilator_forms(design, forms)),
@@ -544,7 +543,7 @@ def folder_files(
         "proofs": proofs,
     }
     fusesoc = {
-        **design.heading,
+        **design.view,
         "description": f"{design.model.family}, a spiking neuron in fixed point",
         "top": f"{name}_{default}",
         "forms": words,
@@ -564,7 +563,7 @@ def folder_files(
         f"{name}.core": render("verilog/folder/core.j2", fusesoc),
         "README.md": readme(design, forms, proofs),
         "program.json": to_json(design.model.program),
-        f"tb/test_{name}.py": render("verilog/folder/cocotb.py.j2", design.heading),
+        f"tb/test_{name}.py": render("verilog/folder/cocotb.py.j2", design.view),
         f"tb/{name}_verilator.cpp": verilator_program(design, forms),
         **_synthesis(design, sources, default),
     }
@@ -578,13 +577,13 @@ def folder_files(
 def _synthesis(design: CircuitDesign, sources: dict[str, str], default: str) -> dict[str, str]:
     """Return the scripts for each target, and for Vivado where the multiplier is generic."""
     files = {}
-    view = {**design.heading, "forms": ", ".join(sources)}
+    view = {**design.view, "forms": ", ".join(sources)}
     if design.rtl.multiplier == "generic":
         listed = [f"{word} {{{paths}}}" for word, paths in sources.items()]
         vivado = {**view, "form": default, "files": listed}
-        files["syn/vivado.tcl"] = render("verilog/folder/vivado.tcl.j2", vivado)
+        files["syn/vivado.tcl"] = render("verilog/folder/synthesis.j2:vivado", vivado)
     cases = [f'{word}) files="{paths}" ;;' for word, paths in sources.items()]
     for target in targets(design):
         script = {**view, "target": target, "cases": cases, **TARGETS[target]._asdict()}
-        files[f"syn/{target}.sh"] = render("verilog/folder/synth.sh.j2", script)
+        files[f"syn/{target}.sh"] = render("verilog/folder/synthesis.j2:script", script)
     return files

@@ -180,7 +180,7 @@ def ecp5_leaf(design: CircuitDesign) -> str:
     pins += [f".B{k}(wide_b[{k}])" for k in range(FACTOR_BITS)]
     pins += [f".P{k}(product[{k}])" for k in range(PRODUCT_BITS)]
     connections = textwrap.wrap(", ".join(pins), 92)
-    return render("verilog/core/mul_ecp5.v.j2", {**design.heading, "connections": connections})
+    return render("verilog/leaves.v.j2:mul_ecp5", {**design.view, "connections": connections})
 
 
 def ecp5_model(design: CircuitDesign) -> str:
@@ -197,12 +197,11 @@ def ecp5_model(design: CircuitDesign) -> str:
     ]
     pins = [*(f"input  wire {n}" for n in inputs), *(f"output wire {n}" for n in outputs)]
     view = {
-        "family": design.model.family,
-        "name": design.name,
+        **design.view,
         "ports": separated(pins),
         "vectors": vectors,
     }
-    return render("verilog/core/mult18x18d.v.j2", view)
+    return render("verilog/leaves.v.j2:mult18x18d", view)
 
 
 def simulation_files(design: CircuitDesign) -> tuple[str, ...]:
@@ -459,7 +458,7 @@ def leaf(design: CircuitDesign, word: str) -> Module:
     """Return a module that depends only on its parameters: mul, delay, clamp, step."""
     if word == "mul" and design.rtl.multiplier == "ecp5":
         return Module(ecp5_leaf(design))
-    return Module(render(f"verilog/core/{word}.v.j2", design.heading))
+    return Module(render(f"verilog/leaves.v.j2:{word}", design.view))
 
 
 def next_module(design: CircuitDesign) -> Module:
@@ -477,14 +476,13 @@ def next_module(design: CircuitDesign) -> Module:
         lines += ["", *printer.lines, f"{target} = {text};"]
     found = (*ports("input", design.inner_inputs), *ports("output", design.inner_results))
     view = {
-        **design.heading,
-        "equations": design.model.equations,
+        **design.view,
         "ports": port_lines(found),
         "localparams": design.localparams(printer.read),
         "lines": indented(lines),
         "unread": design.unread(""),
     }
-    text = render("verilog/core/next.v.j2", view)
+    text = render("verilog/neuron.v.j2:next", view)
     return Module(text, found, products=tuple(printer.products))
 
 
@@ -507,15 +505,14 @@ def comb_module(design: CircuitDesign) -> Module:
         *ports("output", registers, "reg"),
     )
     view = {
-        **design.heading,
-        "equations": design.model.equations,
+        **design.view,
         "ports": port_lines(found),
         "wires": declarations("wire", outputs_next + named(design.next_states)),
         "connections": connected(connections),
         "resets": [f"{name} <= {value};" for name, value in resets.items()],
         "updates": [f"{name} <= {name}_next;" for name, _ in registers],
     }
-    return Module(render("verilog/core/comb.v.j2", view), found)
+    return Module(render("verilog/neuron.v.j2:comb", view), found)
 
 
 def _zero(width: int | None) -> str:
@@ -534,8 +531,7 @@ def core_module(design: CircuitDesign, pipeline: Pipeline) -> Module:
         *ports("output", design.outer_results),
     )
     view = {
-        **design.heading,
-        "equations": design.model.equations,
+        **design.view,
         "latency": latency,
         "ports": port_lines(found),
         "localparams": design.localparams(pipeline.read),
@@ -547,5 +543,5 @@ def core_module(design: CircuitDesign, pipeline: Pipeline) -> Module:
         "assigns": [f"assign {name} = {result};" for (name, _), result in results],
         "unread": design.unread("in_"),
     }
-    text = render("verilog/core/core.v.j2", view)
+    text = render("verilog/neuron.v.j2:core", view)
     return Module(text, found, tuple(pipeline.instances), {"_valid": latency})

@@ -115,13 +115,13 @@ def _leaf(
         "sources": base_names(leaves),
         "files": (f"{top}.v", f"{checker}.v", *leaves),
     }
-    checker_view = dict(design.heading)
+    checker_view = dict(design.view)
     if module == "step":
         checker_view["width"] = FACTOR_BITS if design.rtl.multiplier == "ecp5" else 0
     return {
-        f"formal/{checker}.v": render(f"verilog/formal/{module}_check.v.j2", checker_view),
-        f"formal/{top}.v": render("verilog/formal/top.v.j2", top_view),
-        f"formal/{name}_{module}.sby": render("verilog/formal/leaf.sby.j2", sby_view),
+        f"formal/{checker}.v": render(f"verilog/formal/leaves.j2:{module}", checker_view),
+        f"formal/{top}.v": render("verilog/formal/leaves.j2:sizes", top_view),
+        f"formal/{name}_{module}.sby": render("verilog/formal/leaves.j2:sby", sby_view),
     }
 
 
@@ -141,9 +141,6 @@ def _parameters(values: dict[str, int]) -> str:
 # so that their outputs are equal too. A degree of 8 therefore takes as long as a degree of 2.
 
 
-_FOLDER = "verilog/formal"
-
-
 def _flipped(design: CircuitDesign) -> str:
     """Return the first input or state that a result depends on."""
     read = {v.name for v in design.kernel.reads}
@@ -160,12 +157,12 @@ def _flow(design: CircuitDesign) -> str:
     control = [f"{n} ^ {signs[n]}" if n == flipped else n for n in inner]
     found = (*ports("input", design.inner_inputs), *ports("output", design.inner_results))
     view = {
-        **design.heading,
+        **design.view,
         "ports": [f"{p.text}," for p in found],
         "connections": connected(zip(outer, inner, strict=True)),
         "control_connections": connected(zip(outer, control, strict=True)),
     }
-    return render(f"{_FOLDER}/flow.v.j2", view)
+    return render("verilog/formal/core.j2:flow", view)
 
 
 def _prefixed(prefix: str, signals: Signals) -> Signals:
@@ -182,7 +179,7 @@ def pipeline_proof(design: CircuitDesign, modules: Mapping[str, Module]) -> dict
     flow, still = _prefixed("_flow_", results), _prefixed("_still_", results)
     before = [line.rstrip(";") for line in declarations("reg", _prefixed("_before_", inputs))]
     view = {
-        **design.heading,
+        **design.view,
         "latency": latency,
         "inputs": [f"(* anyseq *) {line}" for line in declarations("wire", inputs)],
         "delayed": [f"{line} [0:LATENCY-1];" for line in before],
@@ -211,13 +208,13 @@ def pipeline_proof(design: CircuitDesign, modules: Mapping[str, Module]) -> dict
         "files": (f"{name}_flow.v", f"{name}_map.v", f"{name}_pipeline_check.v", *sources),
     }
     files = {
-        f"formal/{name}_pipeline_check.v": f"{_FOLDER}/pipeline_check.v.j2",
-        f"formal/{name}_pipeline.sby": f"{_FOLDER}/pipeline.sby.j2",
+        f"formal/{name}_pipeline_check.v": "verilog/formal/core.j2:pipeline",
+        f"formal/{name}_pipeline.sby": "verilog/formal/core.j2:pipeline_sby",
     }
-    boxes = {**design.heading, "width": widest(instances)}
+    boxes = {**design.view, "width": widest(instances)}
     return {
         f"formal/{name}_flow.v": _flow(design),
-        f"formal/{name}_map.v": render(f"{_FOLDER}/map.v.j2", boxes),
+        f"formal/{name}_map.v": render("verilog/formal/core.j2:map", boxes),
         **render_files(files, view),
     }
 
@@ -232,17 +229,17 @@ def next_proof(design: CircuitDesign, modules: Mapping[str, Module]) -> dict[str
     used = _sources(design, modules, "delay", "clamp", "step", "core")
     local = tuple(f"{name}_{word}.v" for word in ("flow", "map", "box"))
     view = {
-        **design.heading,
+        **design.view,
         "flipped": _flipped(design),
         "sources": base_names(used),
         "core_boxes": [(m, f"_mul_{k}") for k, m in enumerate(multipliers, 1)],
         "next_boxes": [(p, f"_mul_{k}") for k, p in enumerate(products, 1)],
         "files": (*local, *used, f"../rtl/{name}_next.v"),
     }
-    boxes = {**design.heading, "width": widest(instances)}
+    boxes = {**design.view, "width": widest(instances)}
     return {
-        f"formal/{name}_box.v": render(f"{_FOLDER}/box.v.j2", boxes),
-        f"formal/{name}_next.sby": render(f"{_FOLDER}/next.sby.j2", view),
+        f"formal/{name}_box.v": render("verilog/formal/core.j2:box", boxes),
+        f"formal/{name}_next.sby": render("verilog/formal/core.j2:next_sby", view),
     }
 
 
@@ -394,7 +391,7 @@ def state_proof(design: CircuitDesign) -> dict[str, str]:
     inputs = named(design.inputs) + named(design.coefficients, "in_")
     results = named((*design.outputs, *design.states))
     view = {
-        **design.heading,
+        **design.view,
         "claims": claims,
         "localparams": localparams,
         "inputs": [f"(* anyseq *) {line}" for line in declarations("wire", inputs)],
@@ -404,8 +401,8 @@ def state_proof(design: CircuitDesign) -> dict[str, str]:
         "depth": max(4, _steps_to_spike(design, found) + 3),
     }
     files = {
-        f"formal/{design.name}_state_check.v": "verilog/formal/state_check.v.j2",
-        f"formal/{design.name}_state.sby": "verilog/formal/state.sby.j2",
+        f"formal/{design.name}_state_check.v": "verilog/formal/states.j2:check",
+        f"formal/{design.name}_state.sby": "verilog/formal/states.j2:sby",
     }
     return render_files(files, view)
 
@@ -455,9 +452,9 @@ def stream_proof(
     stream = _SEQ if form == "seq" else _array_stream(design, modules)
     top = f"{design.name}_{form}"
     templates = {
-        f"formal/{design.name}_stubs.v": "verilog/formal/stubs.v.j2",
-        f"formal/{top}_check.v": "verilog/formal/stream_check.v.j2",
-        f"formal/{top}.sby": "verilog/formal/stream.sby.j2",
+        f"formal/{design.name}_stubs.v": "verilog/formal/streams.j2:stubs",
+        f"formal/{top}_check.v": "verilog/formal/streams.j2:check",
+        f"formal/{top}.sby": "verilog/formal/streams.j2:sby",
     }
     return render_files(templates, _view(design, stream, modules, latency))
 
@@ -504,7 +501,7 @@ def _view(
     in_valid, in_ready, out_valid, out_ready = stream.handshake
     names = [p.name for p in others] + [name for name, _ in inside]
     return {
-        **design.heading,
+        **design.view,
         "top": top,
         "in_valid": in_valid,
         "in_ready": in_ready,

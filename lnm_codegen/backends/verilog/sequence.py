@@ -1013,8 +1013,7 @@ def seq_module(design: CircuitDesign, sequence: Sequence) -> Module:
         *ports("output", design.outer_results, "reg"),
     )
     view = {
-        **design.heading,
-        "equations": design.model.equations,
+        **design.view,
         "schedule": sequence.comments,
         "latency": sequence.latency,
         "interval": sequence.interval,
@@ -1026,7 +1025,7 @@ def seq_module(design: CircuitDesign, sequence: Sequence) -> Module:
         "lines": indented(lines),
         "results": [f"{name} <= {result};" for (name, _), result in results],
     }
-    return Module(render("verilog/sequence/seq.v.j2", view), found)
+    return Module(render("verilog/neuron.v.j2:seq", view), found)
 
 
 def _lines(sequence: Sequence, counter: StepCounter) -> list[str]:

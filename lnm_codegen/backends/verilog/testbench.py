@@ -145,7 +145,7 @@ def testbench(
         for name, v in inputs
     ]
     view = {
-        **design.heading,
+        **design.view,
         "count": len(vectors.words),
         "width": vectors.width,
         "vectors": file,
@@ -163,7 +163,7 @@ def testbench(
             "interval": pace[1],
             "result_width": sum(width_of(v) or 1 for _, v in results),
         }
-    return render(f"verilog/testbench/{form}_tb.v.j2", view)
+    return render(f"verilog/testbench.v.j2:{form}", view)
 
 
 # Testbench of the array: ticks of all neurons, compared with the NumPy model.
@@ -231,7 +231,7 @@ def array_testbench(design: CircuitDesign, times: ArrayTimes, vectors: Vectors, 
     held = {v.name for v in design.coefficients if design.rtl.coefficients == "port"}
     coefficients = [c for c in design.model.coefficients if c.name in held]
     view = {
-        **design.heading,
+        **design.view,
         "vectors": file,
         "neurons": neurons,
         "count": len(vectors.words),
@@ -249,4 +249,4 @@ def array_testbench(design: CircuitDesign, times: ArrayTimes, vectors: Vectors, 
         ],
         "connections": "".join(f", .in_{c.name}(in_{c.name})" for c in coefficients),
     }
-    return render("verilog/testbench/array_tb.v.j2", view)
+    return render("verilog/testbench.v.j2:array", view)

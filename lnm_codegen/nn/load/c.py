@@ -28,12 +28,12 @@ import torch
 from filelock import FileLock
 from torch import Tensor, get_num_threads
 
-from lnm_codegen.backends.base import Model, Source
+from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.c.backend import CHUNK, FLAGS, C
 from lnm_codegen.backends.fixed import FixedModel, Rtl
 from lnm_codegen.backends.integer_c import WORDS, FixedC, run_fields
 from lnm_codegen.backends.loops import ABI
-from lnm_codegen.backends.plan import FAR, SIZES, plan_of, saved_size
+from lnm_codegen.backends.plan import FAR, SIZES, Plan, saved_size
 from lnm_codegen.errors import InternalError, ToolError, reason
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.nn.function import Arguments, Kernels, addresses
@@ -54,8 +54,8 @@ class CKernels(Kernels):
     and strides.
     """
 
-    def __init__(self, model: Model, library: Path, chunk: int, far: int) -> None:
-        plan = plan_of(model)
+    def __init__(self, model: Plan, library: Path, chunk: int, far: int) -> None:
+        plan = model
         super().__init__(model, plan.counts)
         self.library, self._chunk, self._far = library, chunk, far
         loaded = load_library(library)
@@ -95,7 +95,7 @@ def _error(problem: int) -> ToolError | InternalError:
 
 @cache
 def load_c(
-    model: Model, chunk: int = CHUNK, far: int = FAR, *, folder: Path | None = None
+    model: Plan, chunk: int = CHUNK, far: int = FAR, *, folder: Path | None = None
 ) -> CKernels:
     """Build (or find in the cache folder, or another `folder`) and load the C kernels of a model.
 
@@ -120,7 +120,7 @@ def load_library(path: Path) -> ctypes.CDLL:
         ) from None
 
 
-def build(model: Model, chunk: int = CHUNK, far: int = FAR, folder: Path | None = None) -> Path:
+def build(model: Plan, chunk: int = CHUNK, far: int = FAR, folder: Path | None = None) -> Path:
     """Return the library of a model; see `built`."""
     source = C(chunk, far, initial=False).emit(model)
     return built(model.name, source, beside="example.c", folder=folder)
@@ -163,7 +163,7 @@ def built(name: str, source: Source, beside: str, *, folder: Path | None = None)
     return library
 
 
-def is_built(model: Model) -> bool:
+def is_built(model: Plan) -> bool:
     """Report whether the cache has a library of a model, of any compiler."""
     try:
         base = _base(model.name, C(initial=False).emit(model), beside="example.c")

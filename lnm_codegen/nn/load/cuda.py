@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.cuda.backend import FLAGS, Cuda
-from lnm_codegen.backends.cuda.kernels import SHARED, CudaPlan, Launch
+from lnm_codegen.backends.cuda.kernels import CudaPlan
+from lnm_codegen.backends.cuda.launches import SHARED, Launch
 from lnm_codegen.backends.loops import ABI
-from lnm_codegen.backends.plan import HEAD, plan_of
+from lnm_codegen.backends.plan import HEAD, Plan
 from lnm_codegen.errors import ToolError, reason
 from lnm_codegen.files import write_whole
 from lnm_codegen.nn.function import Arguments, Kernels, addresses, device_of
@@ -27,8 +27,8 @@ from lnm_codegen.nn.load.cache import entry, sound_bytes, usable_cache, write_di
 class CudaKernels(Kernels):
     """Kernels of a model on NVIDIA GPUs."""
 
-    def __init__(self, model: Model) -> None:
-        plan = plan_of(model)
+    def __init__(self, model: Plan) -> None:
+        plan = model
         super().__init__(model, plan.counts)
         self._model, self._plan = model, CudaPlan(plan)
         self._modules: dict[int, Any] = {}
@@ -36,18 +36,18 @@ class CudaKernels(Kernels):
 
     def saved_size(self, time_steps: int, neurons: int) -> int:
         """Return the number of elements in the saved states."""
-        return self._plan.saved_size(time_steps, neurons)
+        return self._plan.launches.saved_size(time_steps, neurons)
 
     def forward(self, sizes: Sequence[int], arguments: Arguments) -> None:
         """Run the forward kernel; its blocks add to the count buffers, which the caller zeroes."""
         _, neurons, sample, _, _ = sizes
-        self._run(self._plan.forward_launches(neurons, sample), sizes, arguments, 0)
+        self._run(self._plan.launches.forward_launches(neurons, sample), sizes, arguments, 0)
 
     def backward(self, sizes: Sequence[int], arguments: Arguments) -> None:
         """Run the backward kernels."""
         time_steps, neurons, sample, channels, _ = sizes
-        bytes_ = self._plan.backward_workspace(time_steps, neurons, sample)
-        launches = self._plan.backward_launches(neurons, sample, channels)
+        bytes_ = self._plan.launches.backward_workspace(time_steps, neurons, sample)
+        launches = self._plan.launches.backward_launches(neurons, sample, channels)
         self._run(launches, sizes, arguments, bytes_)
 
     def _run(
@@ -122,7 +122,7 @@ def _check(result: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(results)
 
 
-def cubin(model: Model, arch: str) -> bytes:
+def cubin(model: Plan, arch: str) -> bytes:
     """Return the kernels of a model as machine code for an architecture such as "sm_90".
 
     Raises:
@@ -178,6 +178,6 @@ def _compiled(files: dict[str, str], entry: str, options: list[str]) -> bytes:
 
 
 @cache
-def load_cuda(model: Model) -> CudaKernels:
+def load_cuda(model: Plan) -> CudaKernels:
     """Return the CUDA kernels of a model; they are compiled at the first call on a GPU."""
     return CudaKernels(model)

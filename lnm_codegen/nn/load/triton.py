@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from lnm_codegen.backends import BACKENDS
-from lnm_codegen.backends.base import Model
-from lnm_codegen.backends.plan import plan_of
+from lnm_codegen.backends.plan import Plan
 from lnm_codegen.backends.triton.backend import FORWARD_LANES, FORWARD_WARPS
 from lnm_codegen.errors import ToolError, reason
 from lnm_codegen.nn.function import Arguments, Kernels, device_of
@@ -50,8 +49,8 @@ Run = Callable[[int, int], None]
 class TritonKernels(Kernels):
     """Kernels of a model on a GPU, or in Triton's interpreter."""
 
-    def __init__(self, model: Model, folder: Path | None = None) -> None:
-        plan = plan_of(model)
+    def __init__(self, model: Plan, folder: Path | None = None) -> None:
+        plan = model
         super().__init__(model, plan.counts)
         source = BACKENDS["triton"].emit(model)
         self._module = import_source(source, "triton", model.name, folder)
@@ -179,7 +178,7 @@ def seconds(run: Run, block: int, warps: int) -> float:
 
 
 @cache
-def load_triton(model: Model, folder: Path | None = None) -> TritonKernels:
+def load_triton(model: Plan, folder: Path | None = None) -> TritonKernels:
     """Import the Triton kernels of a model; `folder` takes the place of the cache folder.
 
     Raises:

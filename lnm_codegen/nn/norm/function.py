@@ -19,8 +19,8 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lnm_codegen.backends.base import Model
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.backends.plan import Plan
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.errors import ShapeError
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.neuron import Neuron
@@ -253,7 +253,7 @@ class _Kept(NamedTuple):
     constants: Sequence[Tensor]  # `used` as tensors
 
 
-def batch_model(model: Model) -> Model:
+def batch_model(model: Plan) -> Plan:
     """Return a normalised model with weight and bias in place of mean, scale and shift."""
     own = (Param("weight", init=1.0, per="channel"), Param("bias", per="channel"))
     return replace(model, params=(*model.params[:-3], *own))
@@ -280,7 +280,7 @@ class NormKernels(Kernels):
 
     def __init__(
         self,
-        model: Model,
+        model: Plan,
         neuron: Kernels,
         sums: Kernels,
         correction: Kernels,
@@ -396,5 +396,5 @@ def batch_kernels_of(
 ) -> NormKernels:
     """Return the kernels of a normalised neuron with the statistics of the batch."""
     own = kernels_of(neuron, backend, dtype, is_auto)
-    model = model_of(neuron, dtype=TYPES[dtype])
+    model = plan_of(neuron, dtype=TYPES[dtype])
     return NormKernels(model, own, *passes_of(backend, dtype, is_auto), eps, group)

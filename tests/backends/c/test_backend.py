@@ -18,7 +18,7 @@ import lnm_codegen as lnm
 from lnm_codegen.backends import expr
 from lnm_codegen.backends.c.backend import FLAGS
 from lnm_codegen.backends.c.expr import CDialect, math_functions
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import evaluate
 from lnm_codegen.ir.nodes import Kernel, Let, Phase, Port, Role, Var
@@ -144,7 +144,7 @@ def test_the_example_prints_what_the_layer_computes(case: str, tmp_path: Path) -
     """The caller in C99 against the layer: sums of outputs and input gradients."""
     neuron = CASES[case]()
     lnm.emit(neuron, "c").write(tmp_path)
-    library = build(model_of(neuron))
+    library = build(plan_of(neuron))
     command = [c_compiler(), "-std=c99", "example.c", library, f"-Wl,-rpath,{library.parent}"]
     check_output([*command, "-o", "example"], tmp_path)
     printed = check_output(["./example"], tmp_path)

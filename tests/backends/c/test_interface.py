@@ -14,15 +14,14 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.loops import ABI
-from lnm_codegen.backends.plan import HEAD, SIZES, plan_of
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.backends.plan import HEAD, SIZES
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.ir.declarations import Granularity
 from lnm_codegen.nn.load.c import build, load_library
 
 pytestmark = pytest.mark.needs_cc
 
-MODEL = model_of(lnm.get("lnm", degree=2, theta=(0.1, 0.5, -0.1), per="channel"))
-PLAN = plan_of(MODEL)
+PLAN = plan_of(lnm.get("lnm", degree=2, theta=(0.1, 0.5, -0.1), per="channel"))
 STEPS, NEURONS, CHANNELS = 20, 6, 3
 OK, OUT_OF_MEMORY, BAD_STRUCT, BAD_DIMENSION, NULL_POINTER = range(5)
 
@@ -50,8 +49,8 @@ class Call:
 
 @pytest.fixture(scope="module")
 def functions() -> tuple[Any, Any]:
-    library = load_library(build(MODEL))
-    found = tuple(getattr(library, f"{MODEL.name}_{word}") for word in ("forward", "backward"))
+    library = load_library(build(PLAN))
+    found = tuple(getattr(library, f"{PLAN.name}_{word}") for word in ("forward", "backward"))
     for function in found:
         function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int
     return found[0], found[1]
@@ -117,11 +116,10 @@ CONTRADICTIONS = [(6, 3, 0), (6, 0, 2), (6, 0, 0), (6, 4, 2), (6, 2, 4), (7, 3, 
 def test_contradictory_sizes_without_a_neuron(which: str, finest: Granularity) -> None:
     """The loops over parameters once divided by an `inner` of 0, which ended the process."""
     per: dict[str, Granularity] = {"theta": "channel", "v_threshold": finest}
-    model = model_of(lnm.get("lnm", degree=2, theta=(0.1, 0.5, -0.1), per=per))
-    plan = plan_of(model)
+    plan = plan_of(lnm.get("lnm", degree=2, theta=(0.1, 0.5, -0.1), per=per))
     assert plan.finest == finest
     call = Call(plan.forward_fields if which == "forward" else plan.backward_fields)
-    function = getattr(load_library(build(model)), f"{model.name}_{which}")
+    function = getattr(load_library(build(plan)), f"{plan.name}_{which}")
     function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int
     for sizes in CONTRADICTIONS:
         words = dict(zip(SIZES[2:], sizes, strict=True))
@@ -186,7 +184,7 @@ def test_no_memory_for_recomputed_states() -> None:
     words = call.words | {"time_steps": 1 << 38, "x_stride": 0, "grad_spike_stride": 0}
     words |= {"grad_x_seq": 0}
     pointers = [None if name in call.arrays and words[name] else words[name] for name in words]
-    library, name = str(build(MODEL)), f"{MODEL.name}_backward"
+    library, name = str(build(PLAN)), f"{PLAN.name}_backward"
     command = [sys.executable, "-c", _SHORT_OF_MEMORY, library, name, json.dumps(pointers)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == (f"{OUT_OF_MEMORY}\n", "")

@@ -13,7 +13,7 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.c.expr import c_meaning, cuda_meaning
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.nn.load.c import compiler
 from tests.backends.cuda.host import host_text, run_host
 from tests.refusals import refused
@@ -221,7 +221,7 @@ def test_free_words_compile(backend: str, tmp_path: Path) -> None:
             for path in includes():
                 ran(*cpp, "-std=c++17", *path, "example.cpp", "own_launch.cpp", folder=tmp_path)
             host = Path(run_host.__code__.co_filename).with_name("host.h")
-            (tmp_path / "own.cu").write_text(host_text(model_of(neuron)))
+            (tmp_path / "own.cu").write_text(host_text(plan_of(neuron)))
             ran(*cpp, "-std=c++17", "-include", str(host), "-x", "c++", "own.cu", folder=tmp_path)
             continue
         for standard in ("-std=c++17", "-std=gnu++20"):

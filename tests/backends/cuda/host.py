@@ -20,11 +20,11 @@ import numpy as np
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.base import Model
 from lnm_codegen.backends.cuda.backend import Cuda
-from lnm_codegen.backends.cuda.kernels import CudaPlan, Launch
-from lnm_codegen.backends.plan import HEAD, SIZES, Field, plan_of
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.backends.cuda.kernels import CudaPlan
+from lnm_codegen.backends.cuda.launches import Launch
+from lnm_codegen.backends.plan import HEAD, SIZES, Field, Plan
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.nn.load.c import compiler
 from tests.cases import Results
 from tests.strategies import Arguments, distinct
@@ -37,12 +37,12 @@ GUARD = 64
 """Numbers before and after every array, NaN before a call and after it."""
 
 
-def model_in(neuron: lnm.Neuron, dtype: str) -> Model:
+def model_in(neuron: lnm.Neuron, dtype: str) -> Plan:
     """Return the model of a neuron with sequences of `dtype`."""
-    return replace(model_of(neuron), dtype=dtype)
+    return replace(plan_of(neuron), dtype=dtype)
 
 
-def host_text(model: Model) -> str:
+def host_text(model: Plan) -> str:
     """Return the .cu, its dynamic shared memory and its counted accesses those of the host."""
     text = Cuda().emit(model).files[f"{model.name}.cu"]
     text, _ = re.subn(
@@ -62,7 +62,7 @@ def host_text(model: Model) -> str:
 class HostKernels:
     """The library of one model."""
 
-    model: Model
+    model: Plan
     cuda: CudaPlan
     library: ctypes.CDLL
 
@@ -119,7 +119,7 @@ def host_kernels(neuron: lnm.Neuron, dtype: str) -> HostKernels:
     library = ctypes.CDLL(str(folder / "host.so"))
     for function in ("checkpoints", "numbers", "tiles", "offset", "kept", "spacing"):
         getattr(library, f"host_{function}").restype = ctypes.c_int64
-    return HostKernels(model, CudaPlan(plan_of(model)), library)
+    return HostKernels(model, CudaPlan(model), library)
 
 
 def struct(fields: tuple[Field, ...], values: dict[str, Any]) -> ctypes.Structure:
@@ -240,7 +240,7 @@ def run_host(
         values |= {f"{name}_init": memory.numbers(starts), f"{name}_init_stride": 1 - one_state}
     values |= {name: memory.numbers(p) for name, p in a.params.items()}
     flat = (steps, *extent)
-    outputs = {o: memory.empty(flat, memory.io) for o in plan.model.outputs}
+    outputs = {o: memory.empty(flat, memory.io) for o in plan.outputs}
     finals = {s: memory.empty(tuple(extent), memory.real) for s in plan.states}
     counted = {q: memory.empty((1,), np.dtype("f8")) for q in plan.counts}
     for total in counted.values():
@@ -261,7 +261,7 @@ def run_host(
         ),
     )
     workspace = memory.empty((0,), np.dtype("u1"), True)
-    for launch in cuda.forward_launches(neurons, sizes["sample"]):
+    for launch in cuda.launches.forward_launches(neurons, sizes["sample"]):
         kernels.launch(_on_grid(launch, grid), args, workspace)
     memory.check()
     counts = {q: t.copy() for q, t in counted.items()}
@@ -272,9 +272,9 @@ def run_host(
 
     grads: dict[str, np.ndarray] = {}
     stride = 0 if repeated else neurons
-    for o, g in zip(plan.model.outputs, a.grad_out, strict=True):
+    for o, g in zip(plan.outputs, a.grad_out, strict=True):
         values |= {f"grad_{o}_seq": memory.sequence(g), f"grad_{o}_stride": stride}
-    for x in plan.model.inputs:
+    for x in plan.inputs:
         grads[x] = values[f"grad_{x}_seq"] = memory.empty(flat, memory.io)
     if ends:
         for s in plan.states:
@@ -288,10 +288,10 @@ def run_host(
         *(ctypes.c_int64(k) for k in (steps, neurons, sizes["sample"]))
     )
     workspace = memory.empty((numbers,), memory.real, True)
-    for launch in cuda.backward_launches(neurons, sizes["sample"], sizes["channels"]):
+    for launch in cuda.launches.backward_launches(neurons, sizes["sample"], sizes["channels"]):
         kernels.launch(_on_grid(launch, grid), args, workspace)
     memory.check()
-    found = {n: decoded(g, dtype) if n in plan.model.inputs else g for n, g in grads.items()}
+    found = {n: decoded(g, dtype) if n in plan.inputs else g for n, g in grads.items()}
     return Results(made, states, found)
 
 
@@ -301,4 +301,4 @@ def _but(absent: Collection[str], values: dict[str, Any]) -> dict[str, Any]:
 
 def _on_grid(launch: Launch, grid: int | None) -> Launch:
     large = launch.kernel.endswith(("forward_kernel", "backward_kernel"))
-    return replace(launch, grid=grid) if grid and large else launch
+    return launch._replace(grid=grid) if grid and large else launch

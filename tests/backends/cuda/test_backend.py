@@ -18,9 +18,9 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.cuda.backend import FLAGS, Cuda
-from lnm_codegen.backends.cuda.kernels import MAX_GRID, MAX_SHARED, SHARED, CudaPlan, Launch
-from lnm_codegen.backends.plan import plan_of
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.backends.cuda.kernels import MAX_SHARED, CudaPlan
+from lnm_codegen.backends.cuda.launches import MAX_GRID, SHARED, Launch
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import run as run_kernel
@@ -113,7 +113,7 @@ def mixture() -> lnm.Neuron:
 def test_sums_of_coarser_parameters() -> None:
     """A layer-wise parameter gathers what comes through finer ones; one per channel likewise."""
     neuron = mixture()
-    text = Cuda().emit(model_of(neuron)).files["mixture.cu"]
+    text = Cuda().emit(plan_of(neuron)).files["mixture.cu"]
     for job in ("layer_gradients_over_neurons", "channel_gradients_over_neurons"):
         assert f"DEVICE void {job}(" in text
     for shape in ((17, 4, 3, 25), (3, 20, 2, 300), (2, 1, 1, 1), (0, 2, 3, 4)):
@@ -133,7 +133,7 @@ def test_no_channel_without_a_use() -> None:
     v, x, w = lnm.state("v"), lnm.input("x"), lnm.param("w", init=0.7)
     gain = lnm.param("gain", init=0.8, per="neuron", learnable=False)
     neuron = lnm.Neuron(charge={v: v / 2 + x * (gain * w)}, fire=v - 1, name="gathered")
-    text = Cuda().emit(model_of(neuron)).files["gathered.cu"]
+    text = Cuda().emit(plan_of(neuron)).files["gathered.cu"]
     assert "const int64_t row = k;" in text
     assert not re.search(r"\bchannel\b", text.split("layer_gradients_over_neurons(")[1])
 
@@ -279,8 +279,8 @@ def test_counts() -> None:
         same(run_host(counting, a, shift=1), got)
         same(run_host(counting, a, grid=1), got)
     cuda = host_kernels(counting, "float32").cuda
-    assert [x.kernel for x in cuda.forward_launches(1500, 1)] == ["lif_forward_kernel"]
-    launcher = Cuda().emit(model_of(counting)).files["lif_launch.cpp"]
+    assert [x.kernel for x in cuda.launches.forward_launches(1500, 1)] == ["lif_forward_kernel"]
+    launcher = Cuda().emit(plan_of(counting)).files["lif_launch.cpp"]
     assert "double *const counts[] = {a->fired_count_sum, a->high_sum, a->many_sum};" in launcher
 
 
@@ -416,11 +416,11 @@ def test_sizes_are_those_of_the_layout(case: str) -> None:
 
     for steps, neurons, sample in SIZES_OF_CALLS:
         sample = max(sample, 1)
-        assert cuda.spacing(steps) == of("spacing", steps)
-        assert cuda.tiles(neurons, sample) == of("tiles", neurons, sample)
-        assert cuda.saved_size(steps, neurons) == of("checkpoints", steps, neurons)
+        assert cuda.launches.spacing(steps) == of("spacing", steps)
+        assert cuda.launches.tiles(neurons, sample) == of("tiles", neurons, sample)
+        assert cuda.launches.saved_size(steps, neurons) == of("checkpoints", steps, neurons)
         numbers = of("numbers", steps, neurons, sample)
-        assert cuda.backward_workspace(steps, neurons, sample) == 4 * numbers
+        assert cuda.launches.backward_workspace(steps, neurons, sample) == 4 * numbers
     states = len(cuda.plan.states)
     for step, stride, neuron in ((65535, 1 << 34, 7), (3, 0, 1 << 33), (1 << 15, 3 << 30, 5)):
         assert of("offset", step, stride, neuron) == step * stride + neuron
@@ -429,16 +429,18 @@ def test_sizes_are_those_of_the_layout(case: str) -> None:
 
 def test_memory_far_out() -> None:
     """Beyond 4096 steps what is kept grows like a square root; at 4096, 1/16 of every state."""
-    cuda = CudaPlan(plan_of(model_of(lnm.get("lnm", degree=3))))
-    assert cuda.saved_size(4096, 1000) <= 4096 * 1000 // 16
-    far = cuda.saved_size(65536, 1000) * 4 + cuda.backward_workspace(65536, 1000, 1)
+    cuda = CudaPlan(plan_of(lnm.get("lnm", degree=3)))
+    assert cuda.launches.saved_size(4096, 1000) <= 4096 * 1000 // 16
+    far = cuda.launches.saved_size(65536, 1000) * 4 + cuda.launches.backward_workspace(
+        65536, 1000, 1
+    )
     assert far <= 4 * 1000 * 2 * 64 + 4096
 
 
 def test_offsets_are_64_bit() -> None:
     """No offset into a sequence is made but by the layout's functions, in int64_t."""
     for case in ("lnm-3", "lnm-4", "dendrite"):
-        model = model_of(neuron_of(case))
+        model = plan_of(neuron_of(case))
         text = Cuda().emit(model).files[f"{model.name}.cu"]
         accesses = re.findall(r"\b(?:load|load_numbers|store)\(.*_seq\b", text)
         assert len(accesses) == len(re.findall(r"a\.\w+_seq \+ \w+", text)) > 6
@@ -457,8 +459,8 @@ def test_explain_counts_these_launches() -> None:
     v, x, p = lnm.state("v"), lnm.input("x"), lnm.param("p")
     compared = lnm.Neuron(charge={v: v / 2 + x}, output={"y": lnm.where(x > p, v, 0)})
     for neuron in (compared, *(make() for make in CASES.values())):
-        plan = plan_of(model_of(neuron))
-        launches = CudaPlan(plan).backward_launches(4096, 64, 4)
+        plan = plan_of(neuron)
+        launches = CudaPlan(plan).launches.backward_launches(4096, 64, 4)
         schedule = schedule_of(plan, "cuda")
         assert schedule is not None
         assert schedule.backward_launches == len(launches)
@@ -466,20 +468,20 @@ def test_explain_counts_these_launches() -> None:
 
 def test_launches() -> None:
     """One launch forward, two backward at most; grids within their limit, never empty."""
-    cuda = CudaPlan(plan_of(model_of(lnm.get("lnm", degree=3))))
-    assert cuda.forward_launches(4096, 1) == (Launch("lnm_forward_kernel", 4, 256),)
-    backward = cuda.backward_launches(4096, 1, 1)
+    cuda = CudaPlan(plan_of(lnm.get("lnm", degree=3)))
+    assert cuda.launches.forward_launches(4096, 1) == (Launch("lnm_forward_kernel", 4, 256),)
+    backward = cuda.launches.backward_launches(4096, 1, 1)
     assert backward == (
         Launch("lnm_backward_kernel", 4, 256, 4 * 4096),
         Launch("lnm_sums_kernel", 1, 1024),
     )
-    assert cuda.forward_launches(0, 1)[0].grid == 1
-    assert cuda.forward_launches(1 << 44, 1)[0].grid == MAX_GRID
-    lif = CudaPlan(plan_of(model_of(lnm.get("lif"))))
-    assert len(lif.backward_launches(4096, 1, 1)) == 1
-    mixed = CudaPlan(plan_of(model_of(neuron_of("lnm-4"))))
-    assert mixed.backward_launches(1 << 20, 5000, 64)[1].grid == 64
-    assert all(x.shared <= SHARED for x in mixed.backward_launches(1 << 20, 5000, 64))
+    assert cuda.launches.forward_launches(0, 1)[0].grid == 1
+    assert cuda.launches.forward_launches(1 << 44, 1)[0].grid == MAX_GRID
+    lif = CudaPlan(plan_of(lnm.get("lif")))
+    assert len(lif.launches.backward_launches(4096, 1, 1)) == 1
+    mixed = CudaPlan(plan_of(neuron_of("lnm-4")))
+    assert mixed.launches.backward_launches(1 << 20, 5000, 64)[1].grid == 64
+    assert all(x.shared <= SHARED for x in mixed.launches.backward_launches(1 << 20, 5000, 64))
 
 
 # ---- shared memory ----
@@ -514,10 +516,14 @@ def test_shared_memory_fits_every_gpu(dtype: str) -> None:
     ]  # fmt: skip
     made += [wide(65, "channel"), lnm.normalised(lnm.get("plif"), shortcut=True)]
     for neuron in made:
-        cuda = CudaPlan(plan_of(model_in(neuron, dtype)))
-        static = cuda.real_bytes * len(cuda.layer_terms) * cuda.backward_threads // 32
-        assert cuda.backward_launches(4096, 1, 1)[0].shared + static <= 99 * 1024 == MAX_SHARED
-        assert cuda.forward_launches(4096, 1)[0].shared <= 40 * 1024
+        cuda = CudaPlan(model_in(neuron, dtype))
+        static = cuda.real_bytes * len(cuda.plan.layer_terms) * cuda.backward_threads // 32
+        assert (
+            cuda.launches.backward_launches(4096, 1, 1)[0].shared + static
+            <= 99 * 1024
+            == MAX_SHARED
+        )
+        assert cuda.launches.forward_launches(4096, 1)[0].shared <= 40 * 1024
         assert cuda.tile == 1024 or cuda.shared(2 * cuda.tile) > MAX_SHARED
         for threads, lanes in (
             (cuda.forward_threads, cuda.forward_lanes),
@@ -581,7 +587,7 @@ def test_more_terms_than_a_block_holds() -> None:
 
 def test_files() -> None:
     """Six files; `name` names them and every function in them."""
-    source = Cuda().emit(model_of(lnm.get("lif"), name="mine"))
+    source = Cuda().emit(plan_of(lnm.get("lif"), name="mine"))
     assert list(source.files) == [
         "mine_step.h", "mine_layout.h", "mine.cu", "mine_launch.h", "mine_launch.cpp", "example.cpp"
     ]  # fmt: skip
@@ -597,7 +603,7 @@ def test_files() -> None:
 def test_the_step_is_that_of_c() -> None:
     """The functions of the step header are those of the C backend, letter by letter."""
     for case in ("lnm-4", "dendrite", "plif"):
-        model = model_of(neuron_of(case))
+        model = plan_of(neuron_of(case))
         mine, theirs = (
             text[text.index("typedef") if "RTC" not in text else text.index("typedef float") :]
             for text in (
@@ -615,7 +621,7 @@ def test_the_header_is_c(case: str, tmp_path: Path) -> None:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler found (gcc, cc)")
-    model = model_of(neuron_of(case))
+    model = plan_of(neuron_of(case))
     Cuda().emit(model).write(tmp_path)
     (tmp_path / "use.c").write_text(f'#include "{model.name}_launch.h"\nint used;\n')
     strict = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror"]
@@ -659,8 +665,8 @@ def built(folder: Path, name: str, arch: str, *more: str) -> dict[str, tuple[int
 def test_no_spills(case: str, arch: str, tmp_path: Path) -> None:
     """`lnm` of degree 4 with chunks of 16 steps, layer-wise, float32: registers alone hold it."""
     neuron = lnm.get("lnm", degree=4) if case == "lnm" else lnm.get(case)
-    model = model_of(neuron)
-    assert CudaPlan(plan_of(model)).chunk == 16
+    model = plan_of(neuron)
+    assert CudaPlan(model).chunk == 16
     Cuda().emit(model).write(tmp_path)
     for name, (used, spilled) in built(tmp_path, model.name, arch).items():
         assert spilled == 0, (name, used, spilled)
@@ -680,8 +686,8 @@ def test_no_spills(case: str, arch: str, tmp_path: Path) -> None:
 )
 def test_two_states_do_not_spill(options: dict[str, str], arch: str, tmp_path: Path) -> None:
     """Two coupled states of degree 1 in float32: chunks of 8 steps, in registers alone."""
-    model = model_of(lnm.get("lnm", states=2, degree=1, **options))
-    assert CudaPlan(plan_of(model)).chunk == 8
+    model = plan_of(lnm.get("lnm", states=2, degree=1, **options))
+    assert CudaPlan(model).chunk == 8
     Cuda().emit(model).write(tmp_path)
     for name, (used, spilled) in built(tmp_path, model.name, arch).items():
         assert spilled == 0, (name, used, spilled)
@@ -691,7 +697,7 @@ def test_two_states_do_not_spill(options: dict[str, str], arch: str, tmp_path: P
 @needs_nvcc
 def test_spills_show(tmp_path: Path) -> None:
     """The negative control: chunks of 32 steps are more than registers hold."""
-    source = Cuda().emit(model_of(lnm.get("lnm", degree=4)))
+    source = Cuda().emit(plan_of(lnm.get("lnm", degree=4)))
     source.write(tmp_path)
     layout = tmp_path / "lnm_layout.h"
     text = layout.read_text().replace("#define LNM_CHUNK 16", "#define LNM_CHUNK 32")
@@ -728,7 +734,7 @@ def test_every_case_builds(case: str, dtype: str, tmp_path: Path) -> None:
 @needs_nvcc
 def test_accesses_are_whole(tmp_path: Path) -> None:
     """In PTX a step moves 16 bytes a thread at once, forward and backward."""
-    Cuda().emit(model_of(lnm.get("lif"))).write(tmp_path)
+    Cuda().emit(plan_of(lnm.get("lif"))).write(tmp_path)
     said("nvcc", *FLAGS, "-arch=sm_90", "-ptx", "lif.cu", folder=tmp_path)
     ptx = (tmp_path / "lif.ptx").read_text()
     forward, backward = (ptx.split(f".entry lif_{w}_kernel")[1] for w in ("forward", "backward"))
@@ -794,9 +800,9 @@ def test_names_that_meet_are_refused() -> None:
     v, x, p = lnm.state("v"), lnm.input("x"), lnm.param("checkpoints", init=0.5)
     neuron = lnm.Neuron(charge={v: p * v + x}, fire=v - 1, reset=lnm.hard_reset(v), name="mine")
     with refused(lnm.UnsupportedError, "mine", "have the name 'checkpoints'", remedy="Rename"):
-        Cuda().emit(model_of(neuron))
+        Cuda().emit(plan_of(neuron))
     for macro in ("MINE_ABI", "MINE_TILE", "MINE_LAUNCH_H"):
         y = lnm.input(macro)
         neuron = lnm.Neuron(charge={v: v + y}, fire=v - 1, reset=lnm.hard_reset(v), name="mine")
         with refused(lnm.UnsupportedError, "cuda: mine", f"the name '{macro}'", remedy="Rename"):
-            Cuda().emit(model_of(neuron))
+            Cuda().emit(plan_of(neuron))

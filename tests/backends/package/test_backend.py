@@ -18,7 +18,7 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.backends import BACKENDS
-from lnm_codegen.backends.base import Model, Source
+from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.cuda.kernels import CudaPlan
 from lnm_codegen.backends.loops import ABI
 from lnm_codegen.backends.package import (
@@ -28,8 +28,8 @@ from lnm_codegen.backends.package import (
     launches_text,
     package,
 )
-from lnm_codegen.backends.plan import plan_of
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.backends.plan import Plan
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.declarations import Draw, Granularity, Uniform, finest
 from lnm_codegen.options import TargetName
@@ -57,8 +57,8 @@ BLOCKED = "import sys; sys.modules['lnm_codegen'] = None; "
 """What begins a process in which `import lnm_codegen` fails."""
 
 
-def model(key: str, dtype: str = "float32") -> Model:
-    return model_of(MODELS[key](), name=NAMES.get(key), dtype=dtype)
+def model(key: str, dtype: str = "float32") -> Plan:
+    return plan_of(MODELS[key](), name=NAMES.get(key), dtype=dtype)
 
 
 @cache
@@ -332,9 +332,9 @@ print(x.data_ptr())
 """
     lines = python(tmp_path, f"exec({code!r})").splitlines()
     address = lines.pop()
-    plan = CudaPlan(plan_of(model("dendrite")))
-    forward = plan.forward_launches(6000, 2000)
-    backward = plan.backward_launches(6000, 2000, 4)
+    plan = CudaPlan(model("dendrite"))
+    forward = plan.launches.forward_launches(6000, 2000)
+    backward = plan.launches.backward_launches(6000, 2000, 4)
     assert "image cubin of sm_90" in lines
     assert "context 0x7000000000c0" in lines
     expected = []
@@ -355,7 +355,7 @@ print(x.data_ptr())
 @pytest.mark.parametrize("key", ["lnm", "lif", "dendrite", "gate", "cuba_lif-learned", "decided"])
 def test_launches_are_those_of_the_plan(key: str) -> None:
     """The printed formulas give what `cuda_plan.py` does."""
-    plan = CudaPlan(plan_of(model(key)))
+    plan = CudaPlan(model(key))
     printed: dict = {}
     exec(launches_text(plan.plan), printed)
     for time_steps in (0, 1, 16, 17, 100, 4096, 4097, 70000):
@@ -369,16 +369,16 @@ def test_launches_are_those_of_the_plan(key: str) -> None:
             assert bytes_ == 0
             assert [*map(tuple, launches)] == [
                 (x.kernel, x.grid, x.block, x.shared)
-                for x in plan.forward_launches(neurons, sample)
+                for x in plan.launches.forward_launches(neurons, sample)
             ]
             bytes_, launches = printed["backward"](*sizes)
-            assert bytes_ == plan.backward_workspace(time_steps, neurons, sample)
+            assert bytes_ == plan.launches.backward_workspace(time_steps, neurons, sample)
             assert [*map(tuple, launches)] == [
                 (x.kernel, x.grid, x.block, x.shared)
-                for x in plan.backward_launches(neurons, sample, channels)
+                for x in plan.launches.backward_launches(neurons, sample, channels)
             ]
             kept = printed["checkpoints"](time_steps, neurons)
-            assert kept == plan.saved_size(time_steps, neurons)
+            assert kept == plan.launches.saved_size(time_steps, neurons)
 
 
 @pytest.mark.parametrize("backend", TARGETS)
@@ -473,7 +473,7 @@ def test_a_new_layer_draws_as_ours(
 ) -> None:
     """After one seed the numbers are equal; every layer began in the middle of each range."""
     neuron, name = DRAWN[key](), f"drawn_{key}_{dtype}"
-    source = package(model_of(neuron, name=name, dtype=dtype), "c")
+    source = package(plan_of(neuron, name=name, dtype=dtype), "c")
     source.write(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     with monkeypatch.context() as patch:
@@ -499,28 +499,28 @@ def test_refuses_what_it_cannot_hold() -> None:
         package(model("lif"), "torch")
     for name in ("math", "torch", "numpy", "kernels", "run_sequence", "layer", "draws"):
         with refused(ModelError, "package", f"{name!r} would hide another module or function"):
-            package(model_of(lnm.get("lif"), name=name), "c")
+            package(plan_of(lnm.get("lif"), name=name), "c")
     v, x = lnm.state("v"), lnm.input("x")
     drawn = lnm.param("w", init=lambda generator, shape: torch.zeros(shape))
     neuron = lnm.Neuron(charge={v: drawn * v + x}, fire=v - 1, reset={v: 0 * v}, name="drawn")
     with refused(UnsupportedError, "package: drawn", "the init of 'w' is a function"):
-        package(model_of(neuron), "c")
+        package(plan_of(neuron), "c")
     own = lnm.param("w", init=0.5, draw=Draw(lambda generator, axes: (torch.zeros(axes),)))
     neuron = lnm.Neuron(charge={v: own * v + x}, fire=v - 1, name="drawn")
     problem, remedy = "the draw of 'w' is a function", "Give numbers: neuron.with_init(w=...)"
     with refused(UnsupportedError, "package: drawn", problem, remedy=remedy):
-        package(model_of(neuron), "c")
-    package(model_of(neuron.with_init(w=0.5)), "c")
+        package(plan_of(neuron), "c")
+    package(plan_of(neuron.with_init(w=0.5)), "c")
     own = lnm.param("w", size=2, draw=Draw(lambda generator, axes: (torch.zeros(2),)))
     neuron = lnm.Neuron(charge={v: own[0] * v + own[1] * x}, fire=v - 1, name="drawn")
     with refused(UnsupportedError, "package: drawn", problem) as info:  # Uniform is for scalars
-        package(model_of(neuron), "c")
+        package(plan_of(neuron), "c")
     assert info.value.remedy == "Give numbers: neuron.with_init(w=...)."
     for word in ("modules", "run_sequence"):
         bad = lnm.param(word, init=0.5)
         neuron = lnm.Neuron(charge={v: bad * v + x}, fire=v - 1, reset={v: 0 * v}, name="bad")
         with refused(UnsupportedError, "package: bad", word, remedy="Rename the parameter."):
-            package(model_of(neuron), "c")
+            package(plan_of(neuron), "c")
 
 
 def test_attributes_of_modules_are_known() -> None:

@@ -407,7 +407,7 @@ def refuses(built: Built, direction: str) -> None:
         bad(f"{name} is -3. Accepted: an integer from", **{name: -3})
     for name in ("sample", "channels", "inner"):
         bad(f"{name} is 0. Accepted: an integer from 1", **{name: 0})
-    for x in built.plan.model.inputs[1:]:
+    for x in built.plan.inputs[1:]:
         for count, inner in ((-1, 1), (2, 0)):
             changes = {f"{x}_count": count, f"{x}_inner": inner}
             bad(f"{x}_count is {count}. Accepted", **changes)

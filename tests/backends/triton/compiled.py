@@ -20,7 +20,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.triton.kernels import layer_params
+from lnm_codegen.backends.triton.backend import layer_params
 from tests.backends.triton.runs import Built, build
 from tests.cases import CASES
 
@@ -36,7 +36,7 @@ POINTERS = {"float32": "*fp32", "float64": "*fp64", "bfloat16": "*bf16", "float1
 def signature_of(built: Built, kernel: Any, constants: dict[str, Any]) -> dict[str, str]:
     """Return the types of a kernel's arguments, as a launch on tensors would find them."""
     plan = built.plan
-    io, real = POINTERS[plan.model.dtype], POINTERS[plan.model.real]
+    io, real = POINTERS[plan.dtype], POINTERS[plan.real]
     kinds = {f.name: f.kind for f in (*plan.forward_fields, *plan.backward_fields)}
     kinds |= {f"grad_{p.name}": "double" for p in layer_params(plan)}
     signature = {}
@@ -64,7 +64,7 @@ def constants_of(built: Built, kernel: str, **changed: Any) -> dict[str, Any]:
         if hasattr(m, "_MEMBERS") else {},
     }[kernel]  # fmt: skip
     if kernel != "_sums_kernel":
-        table |= {f"_{x}_SHARED": False for x in built.plan.model.inputs[1:]}
+        table |= {f"_{x}_SHARED": False for x in built.plan.inputs[1:]}
     return table | changed
 
 

@@ -67,7 +67,7 @@ def argument(built: Built, field: Field, absent: bool) -> Any:
         return NEURONS
     if absent and field.nullable:
         return None
-    kinds = {"io": built.plan.model.dtype, "real": built.plan.model.real, "double": "float64"}
+    kinds = {"io": built.plan.dtype, "real": built.plan.real, "double": "float64"}
     numbers = {f"grad_{p.name}": p.size for p in built.plan.learnable}.get(field.name) or 1
     return torch.empty(numbers, dtype=getattr(torch, kinds[field.kind]), device="meta")
 

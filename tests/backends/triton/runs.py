@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.plan import SIZES, Plan, plan_of
+from lnm_codegen.backends.plan import SIZES, Plan
 from lnm_codegen.backends.triton.backend import Triton
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.compiler.interpret import extent_of
 from lnm_codegen.ir.nodes import Role
 from tests.cases import Results
@@ -41,7 +41,7 @@ class Built:
 
 @cache
 def build(neuron: lnm.Neuron, dtype: str = "float32") -> Built:
-    model = replace(model_of(neuron), dtype=dtype)
+    model = replace(plan_of(neuron), dtype=dtype)
     source = Triton().emit(model)
     folder = FOLDER / str(len(list(FOLDER.iterdir())))
     source.write(folder)
@@ -50,7 +50,7 @@ def build(neuron: lnm.Neuron, dtype: str = "float32") -> Built:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
-    return Built(neuron, plan_of(model), module)
+    return Built(neuron, model, module)
 
 
 def sizes_of(built: Built, shape: tuple[int, ...]) -> dict[str, int]:
@@ -77,7 +77,7 @@ def run(
     of further inputs that neurons share.
     """
     plan, module = built.plan, built.module
-    io, real = getattr(torch, plan.model.dtype), getattr(torch, plan.model.real)
+    io, real = getattr(torch, plan.dtype), getattr(torch, plan.real)
     shape = a.x_seq[0].shape
     sizes = sizes_of(built, shape)
     steps, neurons = shape[0], sizes["neurons"]
@@ -125,7 +125,7 @@ def run(
     for s in plan.states:
         table[f"grad_{s}_final"] = tensor(a.grad_state[s]) if s in a.grad_state else None
         table[f"grad_{s}_init"] = empty(neurons) if wanted else None
-    table |= {f"grad_{x}_seq": empty(steps * neurons, io) for x in built.plan.model.inputs}
+    table |= {f"grad_{x}_seq": empty(steps * neurons, io) for x in built.plan.inputs}
     table |= {f"grad_{p.name}": torch.full_like(table[p.name], 7.0) for p in plan.learnable}
     module.backward(*(table[n] for n in [*SIZES, *(f.name for f in plan.backward_fields)]))
 
@@ -134,7 +134,7 @@ def run(
         value = value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
         return value.numpy().reshape(size)
 
-    grads = {x: array(f"grad_{x}_seq", shape) for x in plan.model.inputs}
+    grads = {x: array(f"grad_{x}_seq", shape) for x in plan.inputs}
     if wanted:
         grads |= {s: array(f"grad_{s}_init", shape[1:]) for s in plan.states}
     for p in plan.learnable:

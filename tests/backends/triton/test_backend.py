@@ -23,10 +23,9 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.plan import plan_of
 from lnm_codegen.backends.triton.backend import Triton
 from lnm_codegen.backends.triton.expr import number
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.explain import schedule_of
 from tests.backends.triton.runs import build
@@ -307,7 +306,7 @@ def test_explain_counts_these_launches(pers):
     for neuron in (lnm.get("if"), lnm.get("lnm", degree=2, learn_threshold=True, per=per)):
         backward = text_of(neuron).partition("\ndef backward(")[2].partition("\nclass ")[0]
         launches = re.findall(r"_kernel\[|\.sum\(|\.copy_\(", backward)
-        schedule = schedule_of(plan_of(model_of(neuron)), "triton")
+        schedule = schedule_of(plan_of(neuron), "triton")
         assert schedule.backward_launches == len(launches) > 0
 
 
@@ -319,7 +318,7 @@ def test_every_kernel_passes_the_front_end():
 
 
 def text_of(neuron: lnm.Neuron, dtype: str = "float32") -> str:
-    source = Triton().emit(replace(model_of(neuron), dtype=dtype))
+    source = Triton().emit(replace(plan_of(neuron), dtype=dtype))
     assert list(source.files) == [f"{neuron.name}.py"]
     return source.files[source.entry]
 
@@ -421,7 +420,7 @@ def test_words_of_the_host_are_refused(param, name, word):
     v, x, w = lnm.state("v"), lnm.input("x"), lnm.param(param)
     neuron = lnm.Neuron(charge={v: v * w + x}, fire=v - 1, name=name)
     with refused(UnsupportedError, f"triton: {name}", f"the name {word!r}", remedy="Rename"):
-        Triton().emit(model_of(neuron))
+        Triton().emit(plan_of(neuron))
 
 
 def test_names_in_the_kernels_get_an_affix_where_one_collides():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.verilog.words import SYSTEM_VERILOG, VERILOG, verilog_meaning
+from lnm_codegen.backends.verilog.design import SYSTEM_VERILOG, VERILOG, verilog_meaning
 from tests.refusals import refused
 
 IEEE_1800_2017 = """accept_on alias always always_comb always_ff always_latch and assert assign

@@ -16,7 +16,7 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.c.backend import FLAGS
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.nn import eager
 from lnm_codegen.nn.load import c as load
 from lnm_codegen.nn.load import cache as cache_module
@@ -24,7 +24,7 @@ from lnm_codegen.nn.load.cache import sound_bytes
 from tests.refusals import refused
 
 ROOT = Path(__file__).parents[3]
-MODEL = model_of(lnm.get("if"))
+MODEL = plan_of(lnm.get("if"))
 needs_cc = pytest.mark.needs_cc
 
 
@@ -150,9 +150,9 @@ def test_what_makes_another_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = key(MODEL)
     assert key(MODEL) == plain
     others = {
-        key(model_of(lnm.get("if"), dtype="float64")),
-        key(model_of(lnm.get("if"), name="other")),
-        key(model_of(lnm.get("lif"))),
+        key(plan_of(lnm.get("if"), dtype="float64")),
+        key(plan_of(lnm.get("if"), name="other")),
+        key(plan_of(lnm.get("lif"))),
     }
     tool = load.compiler()
     newer = dataclasses.replace(tool, version=f"{tool.version} and a patch")
@@ -162,7 +162,7 @@ def test_what_makes_another_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     others.add(key(MODEL))
     assert len({plain, *others}) == 6
     thetas = [lnm.get("lnm", theta=(0, t, 0, 0)) for t in (0.5, 0.75)]
-    assert len({key(model_of(neuron)) for neuron in thetas}) == 1
+    assert len({key(plan_of(neuron)) for neuron in thetas}) == 1
 
 
 @needs_cc
@@ -202,7 +202,7 @@ def test_a_read_only_cache(cache: Path) -> None:
     try:
         assert load.build(MODEL) == library
         with refused(lnm.ToolError, "c", "Permission denied"):
-            load.build(model_of(lnm.get("lif")))
+            load.build(plan_of(lnm.get("lif")))
     finally:
         cache.chmod(0o755)
 

@@ -14,13 +14,13 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.c.backend import FLAGS
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.nn.load import c as load
 from lnm_codegen.nn.load.c import OPENMP, SIMD, Compiler, compiler, openmp_error
 from tests.refusals import refused
 
 ROOT = Path(__file__).parents[3]
-MODEL = model_of(lnm.get("if"))
+MODEL = plan_of(lnm.get("if"))
 CLANG = shutil.which("clang++")
 QUICK = ("-std=c++17", "-fPIC", "-shared")
 needs_cc = pytest.mark.needs_cc
@@ -69,7 +69,7 @@ def test_a_library_is_found_without_a_compiler(
     use(monkeypatch, tmp_path / "none")
     assert load.build(MODEL) == library
     assert load.is_built(MODEL)
-    other = model_of(lnm.get("if"), dtype="float64")
+    other = plan_of(lnm.get("if"), dtype="float64")
     assert not load.is_built(other)
     with refused(lnm.ToolError, "c", "no C++ compiler found"):
         load.build(other)
@@ -218,7 +218,7 @@ def test_without_openmp_one_thread_and_one_warning(
 
     monkeypatch.setattr(load, "_compile", noted)
     use(monkeypatch, without_openmp(tmp_path / "cxx", real))
-    models = (MODEL, MODEL, model_of(lnm.get("if"), dtype="float64"))
+    models = (MODEL, MODEL, plan_of(lnm.get("if"), dtype="float64"))
     with pytest.warns(RuntimeWarning) as caught:
         single, again, other = [load.build(model) for model in models]
     assert single == again != other

@@ -17,7 +17,7 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.loops import ABI
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.nn.load import cuda as load_cuda
 from tests.refusals import refused
 
@@ -35,7 +35,7 @@ def _nvrtc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cubin_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Machine code for one architecture; the file in the cache serves the next call, if sound."""
-    model = model_of(lnm.get("if"))
+    model = plan_of(lnm.get("if"))
     image = load_cuda.cubin(model, "sm_90")
     assert image.startswith(b"\x7fELF")
     (kept,) = tmp_path.glob("*/if.sm_90.cubin")
@@ -46,7 +46,7 @@ def test_a_cubin_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(load_cuda, "_compiled", never)
     assert load_cuda.cubin(model, "sm_90") == image
-    other = model_of(lnm.get("if").with_init(v=0.25))  # another start, the same kernels
+    other = plan_of(lnm.get("if").with_init(v=0.25))  # another start, the same kernels
     assert load_cuda.cubin(other, "sm_90") == image
     kept.write_bytes(image[:1000])
     monkeypatch.setattr(load_cuda, "_compiled", compiled)
@@ -58,7 +58,7 @@ def test_what_nvrtc_refuses_is_one_line() -> None:
     """An architecture that does not exist."""
     problem = "NVRTC failed: nvrtc: error: invalid value for --gpu-architecture (-arch)"
     with refused(lnm.ToolError, "cuda", problem) as caught:
-        load_cuda.cubin(model_of(lnm.get("if")), "sm_1")
+        load_cuda.cubin(plan_of(lnm.get("if")), "sm_1")
     assert "(options: " in caught.value.problem
     assert "--gpu-architecture=sm_1" in caught.value.problem
 
@@ -150,7 +150,7 @@ def run(kernels: load_cuda.CudaKernels, direction: str, sizes: tuple[int, ...]) 
 
 def test_a_thread_without_a_context_launches(driver: Driver) -> None:
     """Autograd runs a backward in a thread of its own, where it may be the first call of CUDA."""
-    kernels = load_cuda.CudaKernels(model_of(lnm.get("lnm", degree=2)))
+    kernels = load_cuda.CudaKernels(plan_of(lnm.get("lnm", degree=2)))
     sizes = (5, 60, 1, 1, 60)
     run(kernels, "forward", sizes)
     with ThreadPoolExecutor(1) as pool:
@@ -165,7 +165,7 @@ def test_a_thread_without_a_context_launches(driver: Driver) -> None:
 
 def test_an_empty_sample_is_one_block(driver: Driver) -> None:
     """As for an input (5, 2, 4, 0) with parameters per channel; gradients become zeros."""
-    kernels = load_cuda.CudaKernels(model_of(lnm.get("lnm", degree=2, per="channel")))
+    kernels = load_cuda.CudaKernels(plan_of(lnm.get("lnm", degree=2, per="channel")))
     for direction in ("forward", "backward"):
         run(kernels, direction, (5, 0, 0, 4, 1))
     assert [grid for _, grid, *_ in driver.launched] == [1, 1, 4]

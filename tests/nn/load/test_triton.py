@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.errors import ToolError
 from lnm_codegen.nn.load import triton
 from tests.refusals import refused
@@ -23,7 +23,7 @@ def test_short_calls_read_the_cache_folder_once(monkeypatch: pytest.MonkeyPatch)
         return None if elements < triton.LEAST else (1024, 4)
 
     monkeypatch.setattr(triton, "launch_sizes", launch_sizes)
-    kernels = triton.TritonKernels(model_of(lnm.get("if")))
+    kernels = triton.TritonKernels(plan_of(lnm.get("if")))
     launched: list[dict[str, int]] = []
     kernels._module = SimpleNamespace(forward=lambda *_, **sizes: launched.append(sizes))
     tensors = [triton.torch.zeros(2), 0, triton.torch.zeros(2)]
@@ -39,7 +39,7 @@ def test_a_search_in_vain_is_repeated_by_longer_calls_alone(
     """A layer whose launches are too short to time must not be searched at each call."""
     asked: list[int] = []
     monkeypatch.setattr(triton, "launch_sizes", lambda key, elements, *_: asked.append(elements))
-    kernels = triton.TritonKernels(model_of(lnm.get("if")))
+    kernels = triton.TritonKernels(plan_of(lnm.get("if")))
     kernels._module = SimpleNamespace(forward=lambda *_: None)
     tensors = [triton.torch.zeros(2), 0, triton.torch.zeros(2)]
     for times in (1, 1, 1.5, 2, 3):
@@ -58,7 +58,7 @@ def test_a_capture_leaves_the_search_to_later_calls(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(triton, "fastest", lambda run: (1024, 4))
     monkeypatch.setattr(triton, "recall", lambda key: None)
     monkeypatch.setattr(triton, "remember", lambda key, value: None)
-    kernels = triton.TritonKernels(model_of(lnm.get("if")))
+    kernels = triton.TritonKernels(plan_of(lnm.get("if")))
     launched: list[dict[str, int]] = []
     kernels._module = SimpleNamespace(forward=lambda *_, **sizes: launched.append(sizes))
     tensors = [triton.torch.zeros(2), 0, triton.torch.zeros(2)]
@@ -118,7 +118,7 @@ def test_what_triton_refuses_is_one_line() -> None:
     def refuses(*_: object) -> None:
         raise OutOfResources(300_000, 232_448, "shared memory")
 
-    kernels = triton.TritonKernels(model_of(lnm.get("if")))
+    kernels = triton.TritonKernels(plan_of(lnm.get("if")))
     kernels._module = SimpleNamespace(forward=refuses, backward=refuses)
     tensors = [triton.torch.zeros(2) for _ in range(kernels._saved + 1)]
     for call in (kernels.forward, kernels.backward):

@@ -15,7 +15,7 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.base import Source
-from lnm_codegen.compiler.emit import model_of
+from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.language.normalisation import channel_sums, input_correction
 from lnm_codegen.nn.load.c import compiler
 from lnm_codegen.nn.load.cuda import cubin
@@ -164,12 +164,12 @@ def test_nvrtc_compiles_the_kernels(neuron: lnm.Neuron, dtype: Any) -> None:
     """To machine code of sm_80 and sm_90."""
     pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
     for arch in ("sm_80", "sm_90"):
-        assert cubin(model_of(neuron, dtype=dtype), arch)[:4] == b"\x7fELF"
+        assert cubin(plan_of(neuron, dtype=dtype), arch)[:4] == b"\x7fELF"
 
 
 def test_the_sums_read_no_gradient() -> None:
     """The backward of the sums takes the gradient of its output as 1, and loads none."""
-    backward = model_of(channel_sums()).program.backward
+    backward = plan_of(channel_sums()).program.backward
     assert "grad_y" not in {v.name for v in backward.reads}
     for backend, load in (("triton", "grad_y_row"), ("cuda", "grad_y_at")):
         text = "".join(lnm.emit(channel_sums(), backend).files.values())  # type: ignore[arg-type]
