@@ -71,6 +71,8 @@ def operation(
 
     def entered(row: Callable[[Instruction], Any]) -> Callable[[Instruction], Any]:
         def made(instruction: Instruction) -> Operation:
+            if "bf16" in instruction.words and instruction.name not in ("cvt", "setp"):
+                raise UnknownPtx("arithmetic of bfloat16, which a register holds as bits")
             found = row(instruction)
             return found if isinstance(found, Operation) else Operation(found)
 
@@ -399,12 +401,21 @@ def _compared(word: str, kind: Type) -> Callable[[Array, Array], Array]:
     return _ORDER[word]
 
 
+def _number(operand: Operand, kind: Type) -> Callable[[Group], Array]:
+    """Return a function that reads an operand; a number in bfloat16 as float32."""
+    read = reader(operand, kind)
+    return (lambda g: arithmetic.from_bfloat16(read(g))) if kind.kind == "bf" else read
+
+
 @operation("setp")
 def _compare(i: Instruction) -> Step:
     known = (*_ORDER, *_LOGIC, "num", "nan", "equ", "neu", "ltu", "leu", "gtu", "geu", "ftz")
     comparison, *logic = (word for word in words_of(i, *known) if word != "ftz")
-    compared, kind = flushing(i, _compared(comparison, i.type)), i.type
-    first, second = (reader(o, kind) for o in i.operands[1:3])
+    kind, compared = (
+        i.type,
+        flushing(i, _compared(comparison, F32 if i.type.kind == "bf" else i.type)),
+    )
+    first, second = (_number(o, kind) for o in i.operands[1:3])
     targets = i.operands[0].items if isinstance(i.operands[0], Parts) else (i.operands[0],)
     writes = [writer(target, PRED) for target in targets]
     third = reader(i.operands[3], PRED) if logic else None

@@ -386,7 +386,7 @@ def key(f: Format, a: int) -> Fraction:
     return f.value(a)
 
 
-@pytest.mark.parametrize("kind", ["f32", "f64"])
+@pytest.mark.parametrize("kind", ["f32", "f64", "bf16"])
 def test_comparisons_of_floats(kind: str) -> None:
     """False with NaN, and with a `u` true; -0 equals +0."""
     f = FORMATS[kind]
@@ -623,6 +623,7 @@ UNKNOWN = (
     "cvt.rmi.ftz.s32.f32 %r0, %f0", "setp.lo.s32 %p0, %r0, %r1", "and.s32 %r0, %r1, %r2",
     "st.param.b32 [k_0], %r0", "st.global.nc.b32 [%d0], %r0", "ld.global.wb.b32 %r0, [%d0]",
     "madc.lo.u64 %d0, %d1, %d2, %d3", "cvta.to.shared.u64 %d0, %d1", "call foo",
+    "max.bf16 %h0, %h1, %h2", "neg.bf16 %h0, %h1", "add.rn.bf16 %h0, %h1, %h2",
 )  # fmt: skip
 
 
