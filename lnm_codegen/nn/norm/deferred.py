@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_functorch_wrapped_tensor
 
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.nn.arguments import is_plain
 
 
 class NormModule(Protocol):
@@ -74,50 +71,3 @@ def reset_statistics(norm: NormModule) -> None:
     norm.running_mean.zero_()
     norm.running_var.fill_(1)
     norm.num_batches_tracked.zero_()
-
-
-def track(norm: NormModule, moments: Tensor, count: int | None) -> None:
-    """Update running statistics from the moments of a batch; see `statistics`.
-
-    `count` is the number M of elements of a channel, greater than 0. None reads it from the
-    moments, and changes nothing where it is 0.
-
-    Raises:
-        UnsupportedError: A transform of `torch.func` would change statistics outside of it.
-    """
-    if not torch.compiler.is_compiling() and is_functorch_wrapped_tensor(moments):
-        if not is_functorch_wrapped_tensor(norm.running_mean):
-            problem = "in training, a transform of torch.func would change the running statistics"
-            raise UnsupportedError("NormNeuron", problem, remedy="Call eval().")
-    if count is not None and norm.momentum is not None and _is_array(norm.running_mean):
-        _track_arrays(norm, moments, norm.momentum, max(count, 2))
-        return
-    mean, var, total = moments.detach().unbind()
-    some = 1 if count is not None else total[0] > 0
-    elements = total.clamp(min=2) if count is None else max(count, 2)
-    norm.num_batches_tracked.add_(some)
-    rate = norm.momentum
-    batches = norm.num_batches_tracked.clamp(min=1).double()
-    weight = some / batches if rate is None else some * torch.full_like(batches, rate)
-    unbiased = var * (elements / (elements - 1))
-    for running, new in ((norm.running_mean, mean), (norm.running_var, unbiased)):
-        old = running.double()
-        running.copy_(old + weight * (new - old))
-
-
-def _is_array(running: Tensor) -> bool:
-    """Report whether NumPy can change running statistics, in less time than PyTorch."""
-    if torch.compiler.is_compiling() or not running.is_cpu:
-        return False
-    return running.dtype in (torch.float32, torch.float64) and is_plain(running)
-
-
-@np.errstate(all="ignore")  # NaN and infinity pass, as in PyTorch
-def _track_arrays(norm: NormModule, moments: Tensor, weight: float, elements: int) -> None:
-    mean, var, _ = moments.detach().numpy()
-    unbiased = var * (elements / (elements - 1))
-    for running, new in ((norm.running_mean, mean), (norm.running_var, unbiased)):
-        values = running.numpy()
-        values += weight * (new - values)
-        torch.autograd.graph.increment_version(running)
-    norm.num_batches_tracked.add_(1)

@@ -18,14 +18,15 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from lnm_codegen.backends.plan import Plan
 from lnm_codegen.compiler.emit import plan_of
-from lnm_codegen.errors import ShapeError
+from lnm_codegen.errors import ShapeError, UnsupportedError
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.normalisation import channel_sums, input_correction
-from lnm_codegen.nn.arguments import TYPES
+from lnm_codegen.nn.arguments import TYPES, is_plain
 from lnm_codegen.nn.function import (
     Arguments,
     Kernels,
@@ -35,6 +36,7 @@ from lnm_codegen.nn.function import (
     time_stride,
 )
 from lnm_codegen.nn.layout import Layout
+from lnm_codegen.nn.norm.deferred import NormModule
 from lnm_codegen.nn.select import kernels_of
 
 # Numbers per channel of a normalisation in float64: moments, coefficients, sums of gradients.
@@ -188,6 +190,53 @@ def batch_moments(sums: Kernels, layout: Layout, c: Tensor, group: str | None) -
     )
     own = as_tensors(moments_of(elements(c), *numbers(first, second, pivot)))[0]
     return own if group is None else _combined(own, group)
+
+
+def track(norm: NormModule, moments: Tensor, count: int | None) -> None:
+    """Update running statistics from the moments of a batch; see `batch_moments`.
+
+    `count` is the number M of elements of a channel, greater than 0. None reads it from the
+    moments, and changes nothing where it is 0.
+
+    Raises:
+        UnsupportedError: A transform of `torch.func` would change statistics outside of it.
+    """
+    if not torch.compiler.is_compiling() and is_functorch_wrapped_tensor(moments):
+        if not is_functorch_wrapped_tensor(norm.running_mean):
+            problem = "in training, a transform of torch.func would change the running statistics"
+            raise UnsupportedError("NormNeuron", problem, remedy="Call eval().")
+    if count is not None and norm.momentum is not None and _is_array(norm.running_mean):
+        _track_arrays(norm, moments, norm.momentum, max(count, 2))
+        return
+    mean, var, total = moments.detach().unbind()
+    some = 1 if count is not None else total[0] > 0
+    elements = total.clamp(min=2) if count is None else max(count, 2)
+    norm.num_batches_tracked.add_(some)
+    rate = norm.momentum
+    batches = norm.num_batches_tracked.clamp(min=1).double()
+    weight = some / batches if rate is None else some * torch.full_like(batches, rate)
+    unbiased = var * (elements / (elements - 1))
+    for running, new in ((norm.running_mean, mean), (norm.running_var, unbiased)):
+        old = running.double()
+        running.copy_(old + weight * (new - old))
+
+
+def _is_array(running: Tensor) -> bool:
+    """Report whether NumPy can change running statistics, in less time than PyTorch."""
+    if torch.compiler.is_compiling() or not running.is_cpu:
+        return False
+    return running.dtype in (torch.float32, torch.float64) and is_plain(running)
+
+
+@np.errstate(all="ignore")  # NaN and infinity pass, as in PyTorch
+def _track_arrays(norm: NormModule, moments: Tensor, weight: float, elements: int) -> None:
+    mean, var, _ = moments.detach().numpy()
+    unbiased = var * (elements / (elements - 1))
+    for running, new in ((norm.running_mean, mean), (norm.running_var, unbiased)):
+        values = running.numpy()
+        values += weight * (new - values)
+        torch.autograd.graph.increment_version(running)
+    norm.num_batches_tracked.add_(1)
 
 
 def _pivot(c: Tensor, real: torch.dtype) -> Tensor:

@@ -28,7 +28,7 @@ from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.explain import Explanation
 from lnm_codegen.nn.function import LayerResults
 from lnm_codegen.nn.layer import NeuronLayer
-from lnm_codegen.nn.norm.deferred import DeferredNorm, NormModule, reset_statistics, track
+from lnm_codegen.nn.norm.deferred import DeferredNorm, NormModule, reset_statistics
 from lnm_codegen.nn.norm.function import (
     Coefficients,
     coefficients,
@@ -36,6 +36,7 @@ from lnm_codegen.nn.norm.function import (
     has_values,
     passes_of,
     process_group,
+    track,
     world_name,
 )
 from lnm_codegen.nn.select import device_type

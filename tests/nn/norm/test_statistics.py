@@ -14,8 +14,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 import lnm_codegen as lnm
 from lnm_codegen.nn import NormNeuron
 from lnm_codegen.nn.layout import layout_of
-from lnm_codegen.nn.norm.deferred import track
-from lnm_codegen.nn.norm.function import batch_moments, passes_of
+from lnm_codegen.nn.norm.function import batch_moments, passes_of, track
 
 pytestmark = pytest.mark.needs_cc
 
