@@ -93,7 +93,7 @@ def typed_call(forward: Callable[..., Any]) -> LayerCall:
     return cast("LayerCall", forward)
 
 
-class Option:
+class LayerOption:
     """Attribute of a layer that is validated when it is set.
 
     It defines no `__get__`, so that a layer reads it from its `__dict__`, as any other attribute.
@@ -115,10 +115,10 @@ class Option:
 class StatefulModule(NeuronModule):
     """A neuron's parameters, and the states and records that a layer keeps from call to call."""
 
-    step_mode: StepMode = Option(require_one_of, get_args(StepMode))  # type: ignore[assignment]
-    carry_state: bool = Option(require_bool)  # type: ignore[assignment]
-    return_recorded: bool = Option(require_bool)  # type: ignore[assignment]
-    inplace: bool = Option(require_bool)  # type: ignore[assignment]
+    step_mode: StepMode = LayerOption(require_one_of, get_args(StepMode))  # type: ignore[assignment]
+    carry_state: bool = LayerOption(require_bool)  # type: ignore[assignment]
+    return_recorded: bool = LayerOption(require_bool)  # type: ignore[assignment]
+    inplace: bool = LayerOption(require_bool)  # type: ignore[assignment]
     recorded: dict[str, Any]
     _state: dict[str, Tensor]
     _state_names: frozenset[str] = frozenset()

@@ -111,6 +111,7 @@ def scopes_of(plan: Plan) -> list[Scope]:
             output="grad_{}_row grad_{}_from grad_{}_wide" if plan.is_narrow else "grad_{}_row",
         ),
         scope(names, "", param="grad_{}", element="grad_{}_value"),
+        scope(names, "ALWAYS_INLINE NEURON_FUNCTION int64_t", param="{}"),
     ]
 
 

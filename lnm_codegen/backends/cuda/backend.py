@@ -52,6 +52,7 @@ def scopes_of(plan: Plan) -> list[Scope]:
             upper="{}_ABI {}_TILE {}_CHUNK {}_FAR {}_SHARED {}_LAYOUT_H {}_LAUNCH_H",
         ),
         scope(names, "real kLaneCount", prepared="{}"),
+        scope(names, "DEVICE NEURON_FUNCTION int64_t", param="{}"),
     ]
 
 

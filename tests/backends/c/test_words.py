@@ -119,6 +119,16 @@ def test_in_every_role(role: str) -> None:
             lnm.emit(neuron, backend)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("word", ["int64_t", "NEURON_FUNCTION"])
+def test_a_parameter_named_as_a_type_or_a_macro(word: str) -> None:
+    """Its field in the struct of arguments would not compile, if its numbers have names."""
+    v, x, w = lnm.state("v"), lnm.input("x"), lnm.param(word, size=2)
+    neuron = lnm.Neuron({v: w[0] * v + w[1] * x}, v - 1, reset=lnm.hard_reset(v), name="own")
+    for backend in ("c", "cuda"):
+        with refused(lnm.UnsupportedError, f"{backend}: own", f"the name {word!r}"):
+            lnm.emit(neuron, backend)  # type: ignore[arg-type]
+
+
 @pytest.mark.needs_cc
 def test_no_file_hides_a_header(tmp_path: Path) -> None:
     """Every header that the emitted C++ reads outside a subfolder is refused as a name."""

@@ -383,8 +383,8 @@ WRONG_RTL = [
     ({"forms": 5}, "some of comb, core, seq, array"),  # it was a TypeError
     ({"forms": ()}, "some of comb, core, seq, array"),
     ({"forms": ("comb", "fast")}, "some of comb, core, seq, array"),
-    ({"coefficients": "rom"}, "constant, port, memory"),
-    ({"multiplier": "dsp"}, "generic, ecp5"),
+    ({"coefficients": "rom"}, "'constant', 'port', 'memory'"),
+    ({"multiplier": "dsp"}, "'generic', 'ecp5'"),
     ({"neurons": 0}, "an integer from 1 to 65536"),
     ({"neurons": 65537}, "an integer from 1 to 65536"),
     ({"neurons": True}, "an integer from 1 to 65536"),

@@ -241,7 +241,7 @@ def test_a_compiler_that_fails(
     """The first error and the command, and nothing in the cache."""
     tool = failing(tmp_path / "cxx", monkeypatch, f"cat >&2 <<'EOF'\n{said}\nEOF\nexit 1")
     remedy = f"The command was '{tool} -O3 -o if.so if.cpp'."
-    with refused(lnm.ToolError, "c", f"{tool} failed: {shown}", remedy=remedy):
+    with refused(load.CompileError, "c", f"{tool} failed: {shown}", remedy=remedy):
         load.build(MODEL)
     assert [p for p in cache.iterdir() if p.suffix != ".lock"] == []
 
