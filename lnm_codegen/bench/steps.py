@@ -33,9 +33,10 @@ from lnm_codegen.bench.measure import (
 )
 from lnm_codegen.bench.subjects import Resetting, spikingjelly_lif
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.hooks import hooked
-from lnm_codegen.train.models import Network, build, options_of
+from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.train.models import build, options_of
+from lnm_codegen.train.models.base import Network
 from lnm_codegen.validation import require_known
 
 

@@ -18,7 +18,7 @@ from lnm_codegen.errors import LnmError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.language.display import equations
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.select import FUSED
 
 THETA = (0.05, 0.6, -0.10, 0.15)

@@ -34,9 +34,9 @@ from lnm_codegen.bench.table import COPIES, STREAMS, Row
 from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.errors import ToolError
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.arguments import TYPES
 from lnm_codegen.nn.explain import bytes_moved, schedule_of
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.layout import arranged
 from lnm_codegen.nn.load.cache import remember, speed_key
 from lnm_codegen.nn.parameters import values_of

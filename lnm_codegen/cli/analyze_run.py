@@ -13,7 +13,7 @@ from lnm_codegen.cli.output import print_json, print_sections
 from lnm_codegen.sections import Section
 
 if TYPE_CHECKING:
-    from lnm_codegen.insight import RunAnalysis
+    from lnm_codegen.insight.analysis import RunAnalysis
     from lnm_codegen.insight.energy.table import Comparison
     from lnm_codegen.train.runs.saved import Run
 
@@ -31,7 +31,7 @@ def analyze_folder(
     """Analyse a run, write its page and figure, and print the results; see `analyze`."""
     place = folder / PAGE if html is None and not json else html
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep between layers
-    from lnm_codegen.insight import analyze_run
+    from lnm_codegen.insight.analysis import analyze_run
     from lnm_codegen.insight.tables import as_dict, sections, summary
     from lnm_codegen.train.runs.saved import load_run
 
@@ -69,7 +69,7 @@ def _compared(run: Run, found: RunAnalysis, baseline: Run, samples: int | None) 
     from lnm_codegen.insight.analysis import samples_of
     from lnm_codegen.insight.energy.report import energy
     from lnm_codegen.insight.energy.table import compare_energy
-    from lnm_codegen.train.models import neurons_of
+    from lnm_codegen.train.models.base import neurons_of
 
     counts = energy(baseline.network, samples_of(baseline, samples))
     neurons = [neurons_of(r.network)[0].neuron for r in (run, baseline)]

@@ -68,7 +68,7 @@ def run_sources(folder: Path, text: str) -> dict[Path, Source]:
 
     run = read_run(folder)
     found = arrays_of_run(run, specs_of(run, text))
-    from lnm_codegen.train.models import names_of
+    from lnm_codegen.train.models.base import names_of
 
     title = f"{names_of(run.network)} trained on {run.config.data}: neuron arrays"
     return sources_of(found, title, f"the run `{run.folder.resolve().name}`", Path("verilog"))

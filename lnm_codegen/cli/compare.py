@@ -80,7 +80,7 @@ def compare(
     if table:
         found = table_of(runs.plan, runs.results.read(), reference)
     else:
-        from lnm_codegen.nn import keep_pages
+        from lnm_codegen.nn.memory import keep_pages
 
         keep_pages()  # each step allocates and frees the same tensors
         try:

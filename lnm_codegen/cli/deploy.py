@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lnm_codegen.deploy.integers.convert import RealNetwork
     from lnm_codegen.deploy.integers.emit import EmittedNetwork, NetworkTarget
     from lnm_codegen.ir.network.nodes import IntegerNetwork
-    from lnm_codegen.train.data import Dataset
+    from lnm_codegen.train.data.dataset import Dataset
     from lnm_codegen.train.runs.saved import Run
 
 TESTED = 1000

@@ -158,7 +158,7 @@ def _circuit_tools() -> tuple[tuple[str, Callable[[], str], str], ...]:
 
 
 def _fashion_mnist() -> str:
-    from lnm_codegen.train.data import DEBIAN_FOLDER
+    from lnm_codegen.train.data.images import DEBIAN_FOLDER
 
     if not any(DEBIAN_FOLDER.glob("train-images-idx3-ubyte*")):
         raise FileNotFoundError(

@@ -32,9 +32,9 @@ def explain(
         shape: Shape of the input, T,N,C,H,W say.
         backend: Backend of the layer.
     """
-    from lnm_codegen.nn import NeuronLayer
     from lnm_codegen.nn.arguments import require_dtype
     from lnm_codegen.nn.explain import shaped
+    from lnm_codegen.nn.layer import NeuronLayer
 
     sizes = parse_integers("explain", "shape", shape, "T,N or T,N,C,...", low=0, count=2)
     kind = require_dtype("explain", dtype)

@@ -235,7 +235,7 @@ def _origins(chosen: FormatSelection) -> list[str]:
 
 def _origin(chosen: FormatSelection) -> str:
     """Return the source of the ranges, as text."""
-    from lnm_codegen.analysis import Invariant, Undecided
+    from lnm_codegen.analysis.invariant import Invariant, Undecided
 
     match chosen.invariant:
         case Invariant(states=states):

@@ -96,7 +96,7 @@ def real_of(run: Run, name: str | None = None) -> RealNetwork:
     """
     from lnm_codegen.deploy.integers.convert import real_network
     from lnm_codegen.deploy.integers.own import chained, require_outputs
-    from lnm_codegen.train.models import Network, names_of
+    from lnm_codegen.train.models.base import Network, names_of
 
     if not run.data.has_classes:
         problem = f"data {run.config.data!r} have targets that are no classes"
@@ -133,7 +133,7 @@ def run_rows(run: Run) -> list[tuple[str, str]]:
 
 
 def _neurons(run: Run) -> str:
-    from lnm_codegen.train.models import names_of
+    from lnm_codegen.train.models.base import names_of
 
     if run.config.family == OWN:
         return f"`{names_of(run.network)}`"

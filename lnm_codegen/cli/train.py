@@ -230,8 +230,8 @@ def _merged(
 
 def _run(config: TrainConfig, folder: Path, force: bool, resume: bool, console: Console) -> None:
     """Train, and print what the neurons learned."""
-    from lnm_codegen.nn import keep_pages
-    from lnm_codegen.train.models import neurons_of
+    from lnm_codegen.nn.memory import keep_pages
+    from lnm_codegen.train.models.base import neurons_of
     from lnm_codegen.train.runs.runner import run
     from lnm_codegen.train.stability.layers import learned_text, unstable_text
 

@@ -39,7 +39,7 @@ from lnm_codegen.hardware.tools import temporary_folder
 from lnm_codegen.ir.count import OPERATIONS, count
 from lnm_codegen.ir.declarations import finest
 from lnm_codegen.ir.types import Fixed, FixedSpec
-from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.layer import NeuronLayer
 
 VERSION = 1
 MAX_UPDATES, MAX_IMAGES = 1 << 15, 4

@@ -33,8 +33,8 @@ from lnm_codegen.deploy.network import (
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.fixed.quantize import node_names
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec, spec_of
-from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.call import start_states
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.parameters import values_of
 
 

@@ -19,10 +19,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.types import Fixed, FixedSpec
-from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn.hooks import hooked
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import NormModule
-from lnm_codegen.nn.norm.layer import neuron_inputs
+from lnm_codegen.nn.norm.layer import NormNeuron, neuron_inputs
 from lnm_codegen.nn.parameters import finest_axes, needed_sizes, values_of
 
 

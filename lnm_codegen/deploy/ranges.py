@@ -34,7 +34,7 @@ from lnm_codegen.ir.interpret import trace
 from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import REAL, Bits, FixedSpec
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.layer import NeuronLayer
 
 TARGET = PrecisionTarget(mismatch=1e-3)
 """Default target of `least_formats`."""

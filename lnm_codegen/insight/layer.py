@@ -27,7 +27,7 @@ from lnm_codegen.insight.record import Activity
 from lnm_codegen.ir.declarations import State
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.parameters import ParameterSets, parameter_sets
 from lnm_codegen.train.stability.layers import charge_curve, layer_modes, learned_text, numbers_of
 from lnm_codegen.train.stability.projection import Certificate, certificate

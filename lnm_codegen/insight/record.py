@@ -16,10 +16,11 @@ from torch.func import functional_call
 
 from lnm_codegen.analysis.charge import emits_spikes, potential_of
 from lnm_codegen.ir.names import Names
-from lnm_codegen.nn import NeuronLayer, reset
 from lnm_codegen.nn.hooks import hooked
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.layer import neuron_inputs
 from lnm_codegen.nn.parameters import ParameterSets, needed_sizes, parameter_sets, values_of
+from lnm_codegen.nn.states import reset
 from lnm_codegen.train.losses import count_correct
 
 EAGER = 1 << 18

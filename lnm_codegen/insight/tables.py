@@ -20,7 +20,7 @@ from lnm_codegen.insight.energy.report import EnergyReport
 from lnm_codegen.insight.figures import panels
 from lnm_codegen.insight.layer import FLAT, INTEGRATOR, RESPONSE_STEPS, LayerAnalysis, RowDynamics
 from lnm_codegen.insight.record import Activity
-from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.plot.subject import MOST_CURVES
 from lnm_codegen.sections import Detail, Lines, Part, Section, Table
 from lnm_codegen.validation import counted

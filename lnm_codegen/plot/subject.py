@@ -13,7 +13,7 @@ from lnm_codegen.plot.axes import integer_of
 from lnm_codegen.validation import wrong
 
 if TYPE_CHECKING:
-    from lnm_codegen.nn import NeuronLayer
+    from lnm_codegen.nn.layer import NeuronLayer
 
 Subject: TypeAlias = "Neuron | NeuronLayer"
 

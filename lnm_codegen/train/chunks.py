@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.nn import NeuronLayer, reset
 from lnm_codegen.nn.hooks import evaluating
-from lnm_codegen.train.data import Dataset
-from lnm_codegen.train.models import Network
+from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn.states import reset
+from lnm_codegen.train.data.dataset import Dataset
+from lnm_codegen.train.models.base import Network
 from lnm_codegen.train.models.own import device_of, few
 from lnm_codegen.train.runs.config import LOSSES, TrainConfig
 

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lnm_codegen.errors import LnmError, ModelError
-from lnm_codegen.train.models import Network
+from lnm_codegen.train.models.base import Network
 from lnm_codegen.validation import wrong
 
 _GROUPS: list[object] = []

@@ -16,17 +16,20 @@ from torch.func import functional_call
 from lnm_codegen.analysis.charge import emits_spikes, lower_clamp
 from lnm_codegen.errors import LnmError, ModelError, reason
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn import NeuronLayer, reset
 from lnm_codegen.nn.call import first_output
 from lnm_codegen.nn.hooks import hooked
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.layer import neuron_inputs
 from lnm_codegen.nn.parameters import needed_sizes, values_of
+from lnm_codegen.nn.states import reset
 from lnm_codegen.options import BackendName
 from lnm_codegen.train.chunks import RunningReadout, carrying, chunks
-from lnm_codegen.train.data import Dataset, Split, load, require_set_options
+from lnm_codegen.train.data.dataset import Dataset, Split
+from lnm_codegen.train.data.load import load, require_set_options
 from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import Objective, count_correct, objective_of
-from lnm_codegen.train.models import Network, build, neurons_of, require_network_options
+from lnm_codegen.train.models import build, require_network_options
+from lnm_codegen.train.models.base import Network, neurons_of
 from lnm_codegen.train.models.own import Made, make, require_no_family
 from lnm_codegen.train.names import is_reference
 from lnm_codegen.train.runs.config import TrainConfig, clamp_of, neuron_of

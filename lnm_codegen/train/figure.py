@@ -19,12 +19,12 @@ from torch import Tensor
 from lnm_codegen.analysis.canvas import new_figure
 from lnm_codegen.analysis.linear.modes import modes_of_step
 from lnm_codegen.families.common import LOWEST
-from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.plot.axes import QUIET, STATE_COLORS, WARM
 from lnm_codegen.plot.charge import charged, draw_charge
 from lnm_codegen.plot.poles import draw_poles
 from lnm_codegen.plot.subject import MOST_CURVES, step_of
-from lnm_codegen.train.models import neurons_of
+from lnm_codegen.train.models.base import neurons_of
 from lnm_codegen.train.stability.layers import learned_text
 
 if TYPE_CHECKING:

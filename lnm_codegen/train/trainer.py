@@ -15,9 +15,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lnm_codegen.analysis.linear.affine import linear_part
 from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.families.common import LOWEST
-from lnm_codegen.nn import pack_spikes, reset
+from lnm_codegen.nn.bits import pack_spikes
+from lnm_codegen.nn.states import reset
 from lnm_codegen.train.chunks import RunningReadout, carrying, chunks, detach, require_chunks
-from lnm_codegen.train.data import Dataset
+from lnm_codegen.train.data.dataset import Dataset
 from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import (
     Objective,
@@ -26,7 +27,7 @@ from lnm_codegen.train.losses import (
     objective_of,
     require_reduction,
 )
-from lnm_codegen.train.models import Network, neurons_of, parameter_groups
+from lnm_codegen.train.models.base import Network, neurons_of, parameter_groups
 from lnm_codegen.train.models.own import require_trainable
 from lnm_codegen.train.runs.config import TrainConfig, clamp_of, takes_clamp
 from lnm_codegen.train.stability.layers import slope_penalty

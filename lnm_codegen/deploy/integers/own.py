@@ -27,11 +27,11 @@ from lnm_codegen.deploy.network import trace_layers
 from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedError, reason
 from lnm_codegen.ir.network.nodes import OVER, OverTime
 from lnm_codegen.language.symbols import require_name
-from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.chain import REDUCTIONS, Chain
 from lnm_codegen.nn.exchange.record import SAME
 from lnm_codegen.nn.fusion.pair import is_sequential, restores_time, steps
 from lnm_codegen.nn.hooks import evaluating
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import DeferredNorm
 from lnm_codegen.options import NetworkTargetName
 from lnm_codegen.validation import require_integer, require_one_of, require_type, shown, wrong

@@ -27,9 +27,10 @@ from lnm_codegen.ir.network.nodes import (
 )
 from lnm_codegen.ir.network.verify import MULTIPLIER_BITS, SHIFTS
 from lnm_codegen.ir.types import MOST_BITS, Bits
-from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn.chain import Chain
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import DeferredNorm, NormModule
+from lnm_codegen.nn.norm.layer import NormNeuron
 
 ACCEPTED = (
     "linear layers, convolutions, batch normalisations after them, neurons, poolings, flattens"

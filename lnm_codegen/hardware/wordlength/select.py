@@ -10,18 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from lnm_codegen.analysis import (
-    Escape,
-    Interval,
-    Invariant,
-    Undecided,
-    error_bounds,
-    invariant,
-    prepared_parameters,
-    ranges,
-)
-from lnm_codegen.analysis.exact import nodes_of
-from lnm_codegen.analysis.interval import hull
+from lnm_codegen.analysis.error import error_bounds
+from lnm_codegen.analysis.exact import nodes_of, prepared_parameters
+from lnm_codegen.analysis.interval import Interval, hull
+from lnm_codegen.analysis.invariant import Escape, Invariant, Undecided, invariant
+from lnm_codegen.analysis.ranges import ranges
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.compiler.stimulus import spiking_scale
 from lnm_codegen.errors import ModelError

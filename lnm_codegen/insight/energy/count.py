@@ -32,10 +32,11 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from lnm_codegen.analysis.charge import emits_spikes
 from lnm_codegen.errors import ModelError
 from lnm_codegen.insight.energy.cost import Layer, Neurons, Synapses, neuron_operations
-from lnm_codegen.nn import NeuronLayer, reset
 from lnm_codegen.nn.call import first_output
 from lnm_codegen.nn.hooks import hooked
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.parameters import values_of
+from lnm_codegen.nn.states import reset
 
 
 def counted(

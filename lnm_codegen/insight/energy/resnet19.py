@@ -23,8 +23,8 @@ from lnm_codegen.insight.energy.cost import (
 )
 from lnm_codegen.insight.energy.report import EnergyReport, Overhead, overhead
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.train.models import Task
+from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.train.models.base import Task
 from lnm_codegen.train.models.convolutional import RESNET19, ResNet
 from lnm_codegen.validation import wrong
 

@@ -14,7 +14,7 @@ from lnm_codegen.insight.energy.cost import CONVENTIONS, FP32
 from lnm_codegen.insight.energy.report import EnergyReport, Overhead, energy, overhead
 from lnm_codegen.insight.energy.resnet19 import resnet19, resnet19_overhead
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.train.models import neurons_of
+from lnm_codegen.train.models.base import neurons_of
 from lnm_codegen.train.runs.saved import Run, load_run
 
 if TYPE_CHECKING:

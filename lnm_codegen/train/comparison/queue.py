@@ -25,7 +25,7 @@ from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.errors import DivergedError, LnmError, ModelError, ToolError, UnsupportedError
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.files import unwritable
-from lnm_codegen.nn import keep_pages
+from lnm_codegen.nn.memory import keep_pages
 from lnm_codegen.train.comparison.plan import ComparisonPlan, PlannedRun, read_plan
 from lnm_codegen.train.comparison.results import ResultFile, best_settings
 from lnm_codegen.train.comparison.table import (
@@ -34,7 +34,8 @@ from lnm_codegen.train.comparison.table import (
     require_scipy,
     table_of,
 )
-from lnm_codegen.train.data import Dataset, samples_of
+from lnm_codegen.train.data.dataset import Dataset
+from lnm_codegen.train.data.own import samples_of
 from lnm_codegen.train.engine import dataset_of
 from lnm_codegen.train.names import is_reference
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of, require_same_definition

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.language.neuron import Neuron, require_one_port
-from lnm_codegen.nn import NeuronLayer, NormNeuron, fuse
 from lnm_codegen.nn.chain import Chain
+from lnm_codegen.nn.fusion.fuse import fuse
 from lnm_codegen.nn.fusion.pair import Pair
+from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn.norm.layer import NormNeuron
 from lnm_codegen.train.runs.config import ONE_PORT
 from lnm_codegen.validation import (
     require_bool,

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.binding import read_by
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.chain import Chain
 from lnm_codegen.nn.fusion.pair import Pair
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.layer import with_shortcut
 from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import (

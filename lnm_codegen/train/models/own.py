@@ -25,10 +25,11 @@ from lnm_codegen.errors import LnmError, ModelError, ShapeError, reason
 from lnm_codegen.families.library import call_function
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.digest import definition_digest
-from lnm_codegen.nn import NeuronLayer, reset
 from lnm_codegen.nn.convert.libraries import library_of
 from lnm_codegen.nn.hooks import evaluating
-from lnm_codegen.train.data import Dataset
+from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn.states import reset
+from lnm_codegen.train.data.dataset import Dataset
 from lnm_codegen.train.names import short_name
 from lnm_codegen.train.runs.config import LOSSES, OWN, TrainConfig
 from lnm_codegen.validation import shown

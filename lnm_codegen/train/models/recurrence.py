@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.arguments import REAL
 from lnm_codegen.nn.call import start_states
 from lnm_codegen.nn.function import (
@@ -29,6 +28,7 @@ from lnm_codegen.nn.function import (
     save_call,
     saved_tensors,
 )
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.layout import readable
 from lnm_codegen.nn.parameters import values_of
 from lnm_codegen.nn.select import kernels_of

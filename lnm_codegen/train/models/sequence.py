@@ -21,10 +21,10 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.families.library import get
 from lnm_codegen.ir.network.nodes import OVER, OverTime
 from lnm_codegen.language.neuron import Neuron, require_one_port
-from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.chain import REDUCTIONS, Chain
 from lnm_codegen.nn.exchange.graph import Parts
 from lnm_codegen.nn.fusion.pair import Pair
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import (
     Network,

@@ -21,7 +21,7 @@ from lnm_codegen.families import FAMILIES
 from lnm_codegen.files import json_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.digest import definition_digest
-from lnm_codegen.train.data import Dataset
+from lnm_codegen.train.data.dataset import Dataset
 from lnm_codegen.train.models.own import code_digests, module_texts, neuron_digests
 from lnm_codegen.train.names import is_reference
 from lnm_codegen.train.runs.config import TrainConfig

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from lnm_codegen.analysis.canvas import require_matplotlib
 from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn import reset
-from lnm_codegen.train.data import Dataset, samples_of
-from lnm_codegen.train.data.dataset import least, warn_of_absent_classes
+from lnm_codegen.nn.states import reset
+from lnm_codegen.train.data.dataset import Dataset, least, warn_of_absent_classes
+from lnm_codegen.train.data.own import samples_of
 from lnm_codegen.train.distributed import joined
 from lnm_codegen.train.engine import (
     Epoch,
@@ -30,7 +30,7 @@ from lnm_codegen.train.engine import (
 )
 from lnm_codegen.train.figure import run_figure
 from lnm_codegen.train.losses import Function, objective_of
-from lnm_codegen.train.models import Network
+from lnm_codegen.train.models.base import Network
 from lnm_codegen.train.models.own import with_own_neurons
 from lnm_codegen.train.names import is_reference
 from lnm_codegen.train.progress import ProgressBar, TensorBoardEvents, summary_writer

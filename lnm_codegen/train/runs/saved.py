@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from lnm_codegen.errors import LnmError, ModelError, ToolError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.digest import definition_digest
-from lnm_codegen.train.data import Dataset, samples_of
+from lnm_codegen.train.data.dataset import Dataset
+from lnm_codegen.train.data.own import samples_of
 from lnm_codegen.train.engine import LARGEST_IN_HISTORY, dataset_of, make_network
-from lnm_codegen.train.models import Network, neurons_of
+from lnm_codegen.train.models.base import Network, neurons_of
 from lnm_codegen.train.models.own import require_trainable
 from lnm_codegen.train.names import is_reference
 from lnm_codegen.train.runs.config import (

@@ -19,8 +19,8 @@ from lnm_codegen.families.common import LOWEST
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.eager import eager_module
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.parameters import (
     ParameterSets,
     broadcastable,

@@ -44,7 +44,7 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.families.common import LOWEST
 from lnm_codegen.ir.declarations import State
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.parameters import parameter_sets, require_own, values_of
 from lnm_codegen.train.models.convolutional import threshold_of
 from lnm_codegen.train.runs.config import TrainConfig
