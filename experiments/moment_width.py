@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lnm_codegen.analysis import charge_spread
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.train.engine import dataset_of, network_of
+from lnm_codegen.train.runs.origin import dataset_of, network_of
 
 sys.path.insert(0, str(Path(__file__).parent))
 import places

@@ -11,7 +11,6 @@ from lnm_codegen.train.data import Dataset as Dataset
 from lnm_codegen.train.data import from_arrays as from_arrays
 from lnm_codegen.train.data import from_datasets as from_datasets
 from lnm_codegen.train.data import load as load
-from lnm_codegen.train.engine import Epoch as Epoch
 from lnm_codegen.train.engine import fit as fit
 from lnm_codegen.train.figure import curves_figure as curves_figure
 from lnm_codegen.train.models import MODELS as MODELS
@@ -20,6 +19,7 @@ from lnm_codegen.train.models import build as build
 from lnm_codegen.train.models import neurons_of as neurons_of
 from lnm_codegen.train.models.convolutional import ConvNet as ConvNet
 from lnm_codegen.train.runs.config import TrainConfig as TrainConfig
+from lnm_codegen.train.runs.folder import Epoch as Epoch
 from lnm_codegen.train.runs.runner import RunResult as RunResult
 from lnm_codegen.train.runs.runner import run as run
 from lnm_codegen.train.runs.saved import Run as Run

@@ -7,79 +7,30 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from lnm_codegen.analysis.charge import emits_spikes, lower_clamp
-from lnm_codegen.errors import LnmError, ModelError, reason
-from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.call import first_output
 from lnm_codegen.nn.hooks import hooked
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.layer import neuron_inputs
 from lnm_codegen.nn.parameters import needed_sizes, values_of
 from lnm_codegen.nn.states import reset
-from lnm_codegen.options import BackendName
 from lnm_codegen.train.chunks import RunningReadout, carrying, chunks
 from lnm_codegen.train.data.dataset import Dataset, Split
-from lnm_codegen.train.data.load import load, require_set_options
 from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import Objective, count_correct, objective_of
-from lnm_codegen.train.models import build, require_network_options
 from lnm_codegen.train.models.base import Network, neurons_of
-from lnm_codegen.train.models.own import Made, make, require_no_family
-from lnm_codegen.train.names import is_reference
-from lnm_codegen.train.runs.config import TrainConfig, clamp_of, neuron_of
-from lnm_codegen.train.stability.layers import Unstable, count_unstable
+from lnm_codegen.train.runs.config import TrainConfig, clamp_of
+from lnm_codegen.train.runs.folder import Epoch
+from lnm_codegen.train.stability.layers import count_unstable
 from lnm_codegen.train.trainer import Trainer
-from lnm_codegen.validation import wrong
 
-LARGEST_IN_HISTORY = 1 << 16
 OnBatch = Callable[[int, int, float], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """Results of one pass over the training samples.
-
-    Attributes:
-        number: 1 for the first.
-        loss: Mean loss over the predictions that `train_accuracy` counts, without the penalty.
-        train_accuracy: Share of correct predictions on the training samples during the pass; one
-            prediction per sample, or per time step if each step has a label. None where a `metric`
-            takes its place, and for targets that are no classes.
-        test_accuracy: Share of correct predictions on the test samples after the epoch; None also
-            if the epoch was not tested. With `validation` it is the validation accuracy.
-        rates: Spikes per neuron and time step in each neuron layer, on the test samples.
-        outside: Share of the charged potentials of each neuron layer that a clamp v_min holds,
-            diverged or NaN, on the test samples.
-        seconds: Duration of the training, without the test.
-        unstable: Unstable rows of each neuron layer, after the last epoch of a run; else empty.
-        test_loss: Mean loss on the test samples, of a loss function of your own; else None.
-        train_metric: Mean of the `metric` over the batches, weighted by their samples; None
-            without a metric.
-        test_metric: The same on the test samples.
-    """
-
-    number: int
-    loss: float
-    train_accuracy: float | None
-    test_accuracy: float | None
-    rates: tuple[float, ...]
-    outside: tuple[float, ...]
-    seconds: float
-    unstable: tuple[Unstable, ...] = ()
-    test_loss: float | None = None
-    train_metric: float | None = None
-    test_metric: float | None = None
-
-    @property
-    def is_tested(self) -> bool:
-        """The network was tested after the epoch."""
-        return any(v is not None for v in (self.test_accuracy, self.test_loss, self.test_metric))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,97 +42,6 @@ class Tested:
     outside: tuple[float, ...]
     loss: float | None = None
     metric: float | None = None
-
-
-def dataset_of(config: TrainConfig, data: Dataset | None = None) -> Dataset:
-    """Return the samples of a run; the held-out ones, if any, are its test split.
-
-    Args:
-        config: `limit` and `validation` apply to the samples, unless `data` is a held-out set.
-        data: Samples; None loads those that the config names.
-
-    Raises:
-        ModelError: No such data, or a limit, validation or batch that does not fit them.
-    """
-    if data is None:
-        require_set_options(config.data, config.data_arguments)
-        data = load(config.data, config.data_dir, config.limit, **config.data_arguments)
-    elif not data.is_held_out or data.unread_test is not None:
-        data = data.first(config.limit)
-    if config.validation and data.unread_test is not None:
-        accepted = "0 for data=(train, valid, test), which has held-out samples"
-        raise wrong("train", "validation", config.validation, accepted)
-    own = data.train.batch
-    if own not in (None, config.batch):
-        problem = f"batch is {config.batch}, and the loader's batch_size {own}"
-        raise ModelError("train", problem, remedy=f"Set batch to {own}.")
-    return data.held_out(config.validation) if config.validation and not data.is_held_out else data
-
-
-def make_network(
-    config: TrainConfig,
-    data: Dataset,
-    neuron: Callable[[], Neuron],
-    given: nn.Module | None = None,
-) -> Made:
-    """Return the network of a run: a built-in one, one of a file or module, or `given`.
-
-    Args:
-        config: See `network_of`.
-        data: See `network_of`.
-        neuron: Function that returns the neuron of the config. It is called if the network takes
-            a neuron.
-        given: A network of the user, with its weights.
-
-    Raises:
-        ModelError: As of `network_of` and `models.own.make`.
-    """
-    if given is not None:
-        require_no_family(config, f"network: {config.network}")
-        return Made(given, takes_neuron=False)
-    if is_reference(config.network):
-        with torch.random.fork_rng(devices=_gpus()):
-            torch.manual_seed(config.seed)
-            return make(config, data, neuron)
-    return Made(network_of(config, data, neuron()), takes_neuron=True)
-
-
-def network_of(config: TrainConfig, data: Dataset, neuron: Neuron | None = None) -> Network:
-    """Return a built-in network whose weights depend only on the config; PyTorch's seed stays.
-
-    Args:
-        config: Its network, neuron, seed and backend.
-        data: Samples of the size that the network takes.
-        neuron: The neuron of the config, if it already exists.
-
-    Raises:
-        ModelError: The network does not fit the neuron, the samples, or the memory.
-    """
-    require_network_options(config.network, config.network_arguments)
-    with torch.random.fork_rng(devices=_gpus()):
-        torch.manual_seed(config.seed)
-        try:
-            return build(
-                config.network,
-                neuron_of(config) if neuron is None else neuron,
-                data.sample,
-                data.classes,
-                kind=data.kind,
-                per_step=data.per_step or config.loss == "tet",
-                backend=cast("BackendName", config.backend),
-                **config.network_arguments,
-            )
-        except LnmError:
-            raise
-        except (RuntimeError, MemoryError) as error:  # no memory for its weights
-            problem = f"the network {config.network!r} cannot be built: {reason(error)[:120]}"
-            raise ModelError("train", problem, remedy="Give it smaller layers.") from None
-
-
-def _gpus() -> list[int]:
-    """Return the GPUs whose random numbers `torch.manual_seed` would change."""
-    ready = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return list(range(torch.cuda.device_count())) if ready else []
 
 
 def fit(
@@ -352,20 +212,6 @@ def torch_settings(config: TrainConfig, device: torch.device) -> Iterator[None]:
             torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
             torch.backends.cudnn.benchmark = cudnn
-
-
-def learned_parameters(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Return a copy of the neurons' learned parameters, `<layer>.<parameter>`.
-
-    A parameter of more than `LARGEST_IN_HISTORY` elements, per neuron of a large layer, is left
-    out: a history of it would outgrow the weights.
-    """
-    return {
-        f"{k}.{name}": value.detach().cpu().clone()
-        for k, layer in enumerate(neurons_of(network))
-        for name, value in layer.named_parameters()
-        if value.numel() <= LARGEST_IN_HISTORY
-    }
 
 
 # Counts in the neuron layers of a running network: spikes, and potentials outside an interval.

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lnm_codegen.errors import ToolError
-from lnm_codegen.train.engine import Epoch
+from lnm_codegen.train.runs.folder import Epoch
 
 
 class ProgressBar:

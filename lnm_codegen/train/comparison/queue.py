@@ -36,11 +36,11 @@ from lnm_codegen.train.comparison.table import (
 )
 from lnm_codegen.train.data.dataset import Dataset
 from lnm_codegen.train.data.own import samples_of
-from lnm_codegen.train.engine import dataset_of
 from lnm_codegen.train.names import is_reference
 from lnm_codegen.train.runs.config import TrainConfig, neuron_of, require_same_definition
 from lnm_codegen.train.runs.origin import (
     changed_code,
+    dataset_of,
     read_origin,
     require_same_data,
     require_same_neuron,

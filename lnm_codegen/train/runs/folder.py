@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from lnm_codegen.train.engine import Epoch
+    from lnm_codegen.train.stability.layers import Unstable
 
 EVENTS = "events"
 CHECKPOINT = "checkpoint.safetensors"
@@ -53,6 +53,47 @@ REMEDY = "Replace the run with --force in place of --resume, or choose another f
 _CHOOSE = "Choose another folder with --out."
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """Errors of `flock` on a file system without locks, such as NFS without its daemon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """Results of one pass over the training samples.
+
+    Attributes:
+        number: 1 for the first.
+        loss: Mean loss over the predictions that `train_accuracy` counts, without the penalty.
+        train_accuracy: Share of correct predictions on the training samples during the pass; one
+            prediction per sample, or per time step if each step has a label. None where a `metric`
+            takes its place, and for targets that are no classes.
+        test_accuracy: Share of correct predictions on the test samples after the epoch; None also
+            if the epoch was not tested. With `validation` it is the validation accuracy.
+        rates: Spikes per neuron and time step in each neuron layer, on the test samples.
+        outside: Share of the charged potentials of each neuron layer that a clamp v_min holds,
+            diverged or NaN, on the test samples.
+        seconds: Duration of the training, without the test.
+        unstable: Unstable rows of each neuron layer, after the last epoch of a run; else empty.
+        test_loss: Mean loss on the test samples, of a loss function of your own; else None.
+        train_metric: Mean of the `metric` over the batches, weighted by their samples; None
+            without a metric.
+        test_metric: The same on the test samples.
+    """
+
+    number: int
+    loss: float
+    train_accuracy: float | None
+    test_accuracy: float | None
+    rates: tuple[float, ...]
+    outside: tuple[float, ...]
+    seconds: float
+    unstable: tuple[Unstable, ...] = ()
+    test_loss: float | None = None
+    train_metric: float | None = None
+    test_metric: float | None = None
+
+    @property
+    def is_tested(self) -> bool:
+        """The network was tested after the epoch."""
+        return any(v is not None for v in (self.test_accuracy, self.test_loss, self.test_metric))
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,140 @@
-"""Origin of a run: the definitions of its neurons and its samples, in config.json.
+"""Origin of a run: the network and the samples that a config names, and their record.
 
 A config only names both. The file of a neuron may be edited after the run, and `run(data=...)`
-takes any samples. So `load_run` and `--resume` compare what they load with the origin. A run of an
-earlier version has none, or lacks entries, which are then not compared.
+takes any samples. So config.json has their definitions and sums, and `load_run` and `--resume`
+compare what they load with them. A run of an earlier version has none, or lacks entries, which are
+then not compared.
 """
 
 from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import LnmError, ModelError, reason
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.files import json_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.digest import definition_digest
+from lnm_codegen.options import BackendName
 from lnm_codegen.train.data.dataset import Dataset
-from lnm_codegen.train.models.own import code_digests, module_texts, neuron_digests
+from lnm_codegen.train.data.load import load, require_set_options
+from lnm_codegen.train.models import build, require_network_options
+from lnm_codegen.train.models.base import Network
+from lnm_codegen.train.models.own import (
+    Made,
+    code_digests,
+    make,
+    module_texts,
+    neuron_digests,
+    require_no_family,
+)
 from lnm_codegen.train.names import is_reference
-from lnm_codegen.train.runs.config import TrainConfig
+from lnm_codegen.train.runs.config import TrainConfig, neuron_of
 from lnm_codegen.validation import shown, wrong
 
 _GIVE = "In Python, give the samples of the run as data= of load_run, or of run to resume it."
 _RESTORE = "Restore what it gives, or train a new run."
 TOLERANCE = 1e-3
 """Largest difference of equal inputs, relative to their size. Machines differ in last bits."""
+
+
+def dataset_of(config: TrainConfig, data: Dataset | None = None) -> Dataset:
+    """Return the samples of a run; the held-out ones, if any, are its test split.
+
+    Args:
+        config: `limit` and `validation` apply to the samples, unless `data` is a held-out set.
+        data: Samples; None loads those that the config names.
+
+    Raises:
+        ModelError: No such data, or a limit, validation or batch that does not fit them.
+    """
+    if data is None:
+        require_set_options(config.data, config.data_arguments)
+        data = load(config.data, config.data_dir, config.limit, **config.data_arguments)
+    elif not data.is_held_out or data.unread_test is not None:
+        data = data.first(config.limit)
+    if config.validation and data.unread_test is not None:
+        accepted = "0 for data=(train, valid, test), which has held-out samples"
+        raise wrong("train", "validation", config.validation, accepted)
+    own = data.train.batch
+    if own not in (None, config.batch):
+        problem = f"batch is {config.batch}, and the loader's batch_size {own}"
+        raise ModelError("train", problem, remedy=f"Set batch to {own}.")
+    return data.held_out(config.validation) if config.validation and not data.is_held_out else data
+
+
+def make_network(
+    config: TrainConfig,
+    data: Dataset,
+    neuron: Callable[[], Neuron],
+    given: nn.Module | None = None,
+) -> Made:
+    """Return the network of a run: a built-in one, one of a file or module, or `given`.
+
+    Args:
+        config: See `network_of`.
+        data: See `network_of`.
+        neuron: Function that returns the neuron of the config. It is called if the network takes
+            a neuron.
+        given: A network of the user, with its weights.
+
+    Raises:
+        ModelError: As of `network_of` and `models.own.make`.
+    """
+    if given is not None:
+        require_no_family(config, f"network: {config.network}")
+        return Made(given, takes_neuron=False)
+    if is_reference(config.network):
+        with torch.random.fork_rng(devices=_gpus()):
+            torch.manual_seed(config.seed)
+            return make(config, data, neuron)
+    return Made(network_of(config, data, neuron()), takes_neuron=True)
+
+
+def network_of(config: TrainConfig, data: Dataset, neuron: Neuron | None = None) -> Network:
+    """Return a built-in network whose weights depend only on the config; PyTorch's seed stays.
+
+    Args:
+        config: Its network, neuron, seed and backend.
+        data: Samples of the size that the network takes.
+        neuron: The neuron of the config, if it already exists.
+
+    Raises:
+        ModelError: The network does not fit the neuron, the samples, or the memory.
+    """
+    require_network_options(config.network, config.network_arguments)
+    with torch.random.fork_rng(devices=_gpus()):
+        torch.manual_seed(config.seed)
+        try:
+            return build(
+                config.network,
+                neuron_of(config) if neuron is None else neuron,
+                data.sample,
+                data.classes,
+                kind=data.kind,
+                per_step=data.per_step or config.loss == "tet",
+                backend=cast("BackendName", config.backend),
+                **config.network_arguments,
+            )
+        except LnmError:
+            raise
+        except (RuntimeError, MemoryError) as error:  # no memory for its weights
+            problem = f"the network {config.network!r} cannot be built: {reason(error)[:120]}"
+            raise ModelError("train", problem, remedy="Give it smaller layers.") from None
+
+
+def _gpus() -> list[int]:
+    """Return the GPUs whose random numbers `torch.manual_seed` would change."""
+    ready = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return list(range(torch.cuda.device_count())) if ready else []
 
 
 def origin_of(

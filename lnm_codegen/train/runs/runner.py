@@ -21,11 +21,7 @@ from lnm_codegen.train.data.dataset import Dataset, least, warn_of_absent_classe
 from lnm_codegen.train.data.own import samples_of
 from lnm_codegen.train.distributed import joined
 from lnm_codegen.train.engine import (
-    Epoch,
-    dataset_of,
     fit,
-    learned_parameters,
-    make_network,
     torch_settings,
 )
 from lnm_codegen.train.figure import run_figure
@@ -47,12 +43,15 @@ from lnm_codegen.train.runs.folder import (
     HISTORY,
     MODEL,
     REMEDY,
+    Epoch,
     RunFolder,
     claimed,
     is_taken,
     read_checkpoint,
 )
 from lnm_codegen.train.runs.origin import (
+    dataset_of,
+    make_network,
     network_origin,
     origin_of,
     read_origin,
@@ -63,7 +62,7 @@ from lnm_codegen.train.runs.origin import (
     require_same_neuron,
     with_scale,
 )
-from lnm_codegen.train.runs.saved import load_neurons
+from lnm_codegen.train.runs.saved import learned_parameters, load_neurons
 from lnm_codegen.train.stability.layers import Unstable, is_counted
 from lnm_codegen.train.trainer import Trainer, without_prefix
 from lnm_codegen.validation import wrong

@@ -20,7 +20,6 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.text.digest import definition_digest
 from lnm_codegen.train.data.dataset import Dataset
 from lnm_codegen.train.data.own import samples_of
-from lnm_codegen.train.engine import LARGEST_IN_HISTORY, dataset_of, make_network
 from lnm_codegen.train.models.base import Network, neurons_of
 from lnm_codegen.train.models.own import require_trainable
 from lnm_codegen.train.names import is_reference
@@ -33,6 +32,8 @@ from lnm_codegen.train.runs.config import (
 )
 from lnm_codegen.train.runs.folder import HISTORY, MODEL, read_tensors
 from lnm_codegen.train.runs.origin import (
+    dataset_of,
+    make_network,
     read_origin,
     require_named_data,
     require_named_network,
@@ -42,6 +43,7 @@ from lnm_codegen.train.runs.origin import (
     with_scale,
 )
 
+LARGEST_IN_HISTORY = 1 << 16
 _REMEDY = "Train again with lnm train, or name another run."
 _SAME = "Name a run of the same neuron and sizes."
 
@@ -199,6 +201,20 @@ def _require_weights(where: str, want: Mapping[str, Tensor], have: Mapping[str, 
             raise ModelError(where, problem, f"{tuple(a.shape)} {a.dtype}", _REMEDY)
         if not bool(torch.isfinite(b).all()):
             raise ModelError(where, f"{name!r} is not finite", remedy=_REMEDY)
+
+
+def learned_parameters(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return a copy of the neurons' learned parameters, `<layer>.<parameter>`.
+
+    A parameter of more than `LARGEST_IN_HISTORY` elements, per neuron of a large layer, is left
+    out: a history of it would outgrow the weights.
+    """
+    return {
+        f"{k}.{name}": value.detach().cpu().clone()
+        for k, layer in enumerate(neurons_of(network))
+        for name, value in layer.named_parameters()
+        if value.numel() <= LARGEST_IN_HISTORY
+    }
 
 
 def load_neurons(

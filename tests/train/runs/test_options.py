@@ -23,10 +23,11 @@ from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import Dataset, TrainConfig, load, load_run, run
 from lnm_codegen.train.data import from_arrays
 from lnm_codegen.train.data.dataset import memory_split
-from lnm_codegen.train.engine import HIGH, counting, fit, network_of
+from lnm_codegen.train.engine import HIGH, counting, fit
 from lnm_codegen.train.losses import IGNORED, mean_logit, per_step
 from lnm_codegen.train.runs.config import clamp_of, neuron_of
 from lnm_codegen.train.runs.folder import HISTORY, RunFolder
+from lnm_codegen.train.runs.origin import network_of
 from lnm_codegen.train.stability.projection import potential_interval as interval_of
 from lnm_codegen.train.trainer import Trainer, clipped, optimizer_of, schedule_of
 from tests.refusals import refused
@@ -494,8 +495,7 @@ def test_neurons_that_a_history_omits(
     tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The message once blamed the run for another neuron or other sizes."""
-    for module in ("engine", "runs.saved"):
-        monkeypatch.setattr(f"lnm_codegen.train.{module}.LARGEST_IN_HISTORY", 2)
+    monkeypatch.setattr("lnm_codegen.train.runs.saved.LARGEST_IN_HISTORY", 2)
     run(SMALL, tmp_path / "first", data=data)
     with refused(
         ModelError, f"train: neurons_from: {tmp_path}/first/history.safetensors",

@@ -24,7 +24,6 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.files import write_whole
 from lnm_codegen.nn import NormNeuron
 from lnm_codegen.train import Dataset, TrainConfig, load, load_run, run
-from lnm_codegen.train.engine import network_of
 from lnm_codegen.train.runs.config import DEFINITION, neuron_of, read_json
 from lnm_codegen.train.runs.folder import (
     CHECKPOINT,
@@ -35,6 +34,7 @@ from lnm_codegen.train.runs.folder import (
     read_checkpoint,
     require_free,
 )
+from lnm_codegen.train.runs.origin import network_of
 from tests.refusals import refused
 from tests.train.runs.test_runner import metrics
 

@@ -22,10 +22,10 @@ from lnm_codegen import __version__
 from lnm_codegen.errors import DivergedError, ModelError
 from lnm_codegen.nn import pack_spikes
 from lnm_codegen.train import Epoch, TrainConfig, from_arrays, run, trainer
-from lnm_codegen.train.engine import network_of
 from lnm_codegen.train.figure import run_figure
 from lnm_codegen.train.runs.config import DEFINITION, neuron_of
 from lnm_codegen.train.runs.folder import FILES
+from lnm_codegen.train.runs.origin import network_of
 from tests.refusals import refused
 from tests.train.data.idx_files import write_fashion
 

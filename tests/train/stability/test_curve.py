@@ -13,9 +13,9 @@ from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.parameters import parameter_sets
 from lnm_codegen.train import certificate, charge_curve, curves_figure, project, slope_penalty
-from lnm_codegen.train.engine import learned_parameters
 from lnm_codegen.train.figure import run_figure
 from lnm_codegen.train.models.convolutional import ConvNet
+from lnm_codegen.train.runs.saved import learned_parameters
 from lnm_codegen.train.stability.layers import learned_text
 from tests.refusals import refused
 
