@@ -19,6 +19,7 @@ MOVED = {
     "insight.panels": "insight.figures",
     "ir.draws": "ir.declarations",
     "ir.network.values": "ir.network.nodes",
+    "ir.operators": "ir.nodes",
     "nn.check.compare": "nn.check",
     "nn.exchange.modules": "nn.exchange.layers",
     "nn.exchange.network": "nn.exchange.read",

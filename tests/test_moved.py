@@ -18,6 +18,7 @@ NAMES = {
     "insight.panels": "panels",
     "ir.draws": "Uniform",
     "ir.network.values": "SPIKES",
+    "ir.operators": "Phase",
     "nn.check.compare": "compare_backends",
     "nn.exchange.modules": "Scale",
     "nn.exchange.network": "NirNetwork",

@@ -38,7 +38,7 @@ from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import UnsupportedError, reason
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import run
-from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.kernel import Role
 from lnm_codegen.ir.passes.simplify import keep_results
 from lnm_codegen.language.neuron import Neuron
 

@@ -42,7 +42,8 @@ from lnm_codegen.errors import InternalError, ModelError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
-from lnm_codegen.ir.operators import CompareOp, Role
+from lnm_codegen.ir.kernel import Role
+from lnm_codegen.ir.nodes import CompareOp
 from lnm_codegen.ir.types import Bits, Rounding
 from lnm_codegen.validation import require_known
 

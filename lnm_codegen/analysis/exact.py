@@ -24,7 +24,8 @@ from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.fixed.quantize import WIDE, quantize
 from lnm_codegen.ir.interpret import run
-from lnm_codegen.ir.operators import BinaryOp, Role, UnaryOp
+from lnm_codegen.ir.kernel import Role
+from lnm_codegen.ir.nodes import BinaryOp, UnaryOp
 from lnm_codegen.ir.types import BOOL, REAL, Bits
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import SchemeName

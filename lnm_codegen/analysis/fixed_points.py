@@ -47,8 +47,7 @@ from lnm_codegen.analysis.ranges import Given, checked, symbolic
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.names import Names
-from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.kernel import Names, Role
 from lnm_codegen.language.neuron import Neuron
 
 FARTHEST = 1 << 20

@@ -19,7 +19,7 @@ from typing import Any
 from mpmath.ctx_iv import MPIntervalContext
 
 from lnm_codegen.errors import ModelError, UnsupportedError
-from lnm_codegen.ir.operators import Fn
+from lnm_codegen.ir.nodes import Fn
 from lnm_codegen.validation import wrong
 
 GRID = 64

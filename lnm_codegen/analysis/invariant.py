@@ -38,7 +38,7 @@ from lnm_codegen.compiler.interpret import interpret
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.interpret import Array, run
-from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.kernel import Role
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.validation import wrong
 

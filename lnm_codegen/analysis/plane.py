@@ -25,7 +25,7 @@ from lnm_codegen.analysis.polygon import (
     swept,
 )
 from lnm_codegen.analysis.polynomial import Condition, Poly, SymbolicKernel, substituted
-from lnm_codegen.ir.operators import CompareOp
+from lnm_codegen.ir.nodes import CompareOp
 
 # Step of two states that is affine in pieces: v <- A*v + B*x + c, a clamp, a spike, a reset.
 #

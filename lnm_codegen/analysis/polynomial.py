@@ -13,7 +13,7 @@ import sympy
 
 from lnm_codegen.analysis.interval import GRID, Interval, hull, meet, point
 from lnm_codegen.errors import InternalError
-from lnm_codegen.ir.operators import CompareOp
+from lnm_codegen.ir.nodes import CompareOp
 
 # Polynomials of one variable with rational coefficients: exact ranges, roots and signs.
 #

@@ -43,7 +43,8 @@ from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.operators import BinaryOp, CompareOp, Role, UnaryOp
+from lnm_codegen.ir.kernel import Role
+from lnm_codegen.ir.nodes import BinaryOp, CompareOp, UnaryOp
 from lnm_codegen.ir.types import BOOL
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import SchemeName

@@ -33,7 +33,7 @@ from lnm_codegen.analysis.ranges import Given, checked, kernel_of, ranges
 from lnm_codegen.compiler.fixed import program_of
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.kernel import Role
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.display import brief, equations
 from lnm_codegen.language.neuron import Neuron

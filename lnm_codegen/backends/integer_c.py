@@ -29,8 +29,8 @@ from lnm_codegen.backends.plan import require_distinct, sharing_fields
 from lnm_codegen.backends.render import render, render_files
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import Span, SumOp, span, spans
+from lnm_codegen.ir.kernel import Role
 from lnm_codegen.ir.nodes import number_text
-from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import BOOL, Bits, Rounding
 
 # Printer of fixed-point kernels in C. Each value has 32 bits if its range fits, else 64.

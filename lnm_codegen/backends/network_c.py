@@ -22,6 +22,7 @@ from lnm_codegen.backends.render import render, render_files
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import Span
+from lnm_codegen.ir.kernel import Role
 from lnm_codegen.ir.network.nodes import (
     FlattenStage,
     IntegerNetwork,
@@ -37,7 +38,6 @@ from lnm_codegen.ir.network.nodes import (
     size_of,
     width_of,
 )
-from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import Bits
 
 # Arrays of the generated C: types of integers, constants, and bytes of memory.

@@ -18,7 +18,7 @@ from lnm_codegen.backends.render import render
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.declarations import Granularity, Param
 from lnm_codegen.ir.interpret import rounded
-from lnm_codegen.ir.names import Names
+from lnm_codegen.ir.kernel import Names
 from lnm_codegen.ir.nodes import BinaryOp, CompareOp, Const, Expr, Fn, Kernel, Phase, Role, UnaryOp
 from lnm_codegen.ir.passes.simplify import keep_results
 from lnm_codegen.options import DtypeName, RealName

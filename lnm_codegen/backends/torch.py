@@ -17,8 +17,7 @@ from lnm_codegen.backends.plan import Plan, require_distinct
 from lnm_codegen.backends.render import render, tuple_text
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import rounded
-from lnm_codegen.ir.names import spikes_of
-from lnm_codegen.ir.nodes import Const, Kernel, Let, Role
+from lnm_codegen.ir.nodes import Const, Kernel, Let, Role, spikes_of
 from lnm_codegen.ir.passes.simplify import keep_results
 
 

@@ -12,7 +12,7 @@ from sympy.core.relational import Relational
 
 from lnm_codegen.errors import InternalError, ModelError
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.names import Names, is_temporary
+from lnm_codegen.ir.kernel import Names, is_temporary
 from lnm_codegen.ir.nodes import BinaryOp, Expr, Fn, Kernel, Let, Phase, Port, Role, Var
 from lnm_codegen.language.binding import bindings_of
 from lnm_codegen.language.bounds import exact_exponent

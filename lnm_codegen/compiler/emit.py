@@ -20,8 +20,7 @@ from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.declarations import Extent, finest
 from lnm_codegen.ir.interpret import Array
-from lnm_codegen.ir.nodes import Binary, Expr, Kernel, Role, Var
-from lnm_codegen.ir.operators import BinaryOp
+from lnm_codegen.ir.nodes import Binary, BinaryOp, Expr, Kernel, Role, Var
 from lnm_codegen.ir.passes.simplify import at_unit_gradient
 from lnm_codegen.ir.types import Fixed, FixedSpec
 from lnm_codegen.language.display import equations, slopes

@@ -29,8 +29,8 @@ import numpy as np
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.interpret import Array, real_value
+from lnm_codegen.ir.kernel import Phase, Role
 from lnm_codegen.ir.nodes import number_text
-from lnm_codegen.ir.operators import Phase, Role
 from lnm_codegen.ir.types import Bits
 
 SHARE = 1 / 8

@@ -31,7 +31,7 @@ from lnm_codegen.hardware.wordlength.search import FormatSearch, PrecisionTarget
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.quantize import WIDE
 from lnm_codegen.ir.interpret import trace
-from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.kernel import Role
 from lnm_codegen.ir.types import REAL, Bits, FixedSpec
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.layer import NeuronLayer

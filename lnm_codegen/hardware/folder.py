@@ -18,8 +18,8 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.files import json_of, text_of
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.exchange import from_json
+from lnm_codegen.ir.kernel import Role
 from lnm_codegen.ir.network.exchange import read_network
-from lnm_codegen.ir.operators import Role
 from lnm_codegen.validation import is_integer, require_bool, require_integer, shown, wrong
 
 PROGRAM = "program.json"

@@ -12,7 +12,7 @@ import numpy as np
 from lnm_codegen.compiler.lost import lost_numbers
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.interpret import Array, real_value
-from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.kernel import Role
 
 MULTIPLIERS = {18: "18 x 18 bits (ECP5)", 16: "16 x 16 bits (iCE40)"}
 """Widest factor of a target's multiplier -> its name, from the widest."""

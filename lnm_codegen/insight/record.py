@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lnm_codegen.analysis.charge import emits_spikes, potential_of
-from lnm_codegen.ir.names import Names
+from lnm_codegen.ir.kernel import Names
 from lnm_codegen.nn.hooks import hooked
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.layer import neuron_inputs

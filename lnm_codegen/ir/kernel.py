@@ -12,17 +12,38 @@ from __future__ import annotations
 
 import html
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from enum import Enum
 from itertools import groupby
 from operator import is_
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from lnm_codegen.ir.operators import Phase, Role
-
 E = TypeVar("E", bound="Node[Any, Any]")
 V = TypeVar("V", bound="Variable")
 K = TypeVar("K", bound="Kernel[Any, Any]")
+
+
+class Phase(Enum):
+    """Origin of a Let; printed as a comment."""
+
+    PREPARE = "prepare"
+    CHARGE = "charge"
+    FIRE = "fire"
+    RESET = "reset"
+    OUTPUT = "output"
+    ADJOINT = "adjoint"
+
+
+class Role(Enum):
+    """Meaning of a port."""
+
+    STATE = "state"
+    INPUT = "input"
+    PARAM = "param"
+    OUTPUT = "output"
+    GRAD = "grad"
+    COUNT = "count"  # summed over time steps and neurons; has no derivative
 
 
 class Node(Generic[E, V]):
@@ -158,6 +179,44 @@ def _ports_text(word: str, ports: tuple[Port[V], ...], var: Callable[[V], str]) 
     for role in dict.fromkeys(p.role for p in ports):
         names = ", ".join(var(p.var) for p in ports if p.role is role)
         yield f"  {word} {role.value}: {names}"
+
+
+class Names:
+    """Source of fresh names, none of which is `taken`."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(taken)
+        self._numbers: dict[tuple[str, int], int] = {}  # none below is free
+
+    def fresh(self, wanted: str) -> str:
+        """Return `wanted`, or `wanted_2`, `wanted_3`, ... if it is taken, and take it."""
+        if wanted in self._taken:
+            return self.numbered(f"{wanted}_", 2)
+        self._taken.add(wanted)
+        return wanted
+
+    def numbered(self, prefix: str, start: int = 0) -> str:
+        """Return the first free name of prefix and number, from `start` on, and take it."""
+        k = self._numbers.get((prefix, start), start)
+        while f"{prefix}{k}" in self._taken:
+            k += 1
+        self._numbers[prefix, start] = k + 1
+        self._taken.add(f"{prefix}{k}")
+        return f"{prefix}{k}"
+
+    def temporary(self) -> str:
+        """Return the first free of `t0`, `t1`, ..., which `inline` may remove."""
+        return self.numbered("t")
+
+
+def names_of(*kernels: Kernel[Any, Any]) -> Names:
+    """Return a source of names that the kernels do not use."""
+    return Names(name for kernel in kernels for name in kernel.names)
+
+
+def is_temporary(name: str) -> bool:
+    """Report whether `Names.temporary` made a name, so that it may be inlined."""
+    return name[:1] == "t" and name[1:].isdigit()
 
 
 # Text of an object as HTML, for Jupyter's `_repr_html_`.

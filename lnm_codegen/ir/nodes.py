@@ -12,23 +12,61 @@ have any.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from fractions import Fraction
 from functools import partial
 from typing import TypeAlias
 
 from lnm_codegen.ir import kernel
 from lnm_codegen.ir.kernel import Node, Variable, preformatted
+from lnm_codegen.ir.kernel import Phase as Phase
+from lnm_codegen.ir.kernel import Role as Role
 from lnm_codegen.ir.kernel import children as children
 from lnm_codegen.ir.kernel import map_children as map_children
 from lnm_codegen.ir.kernel import variables as variables
 from lnm_codegen.ir.kernel import walk as walk
-from lnm_codegen.ir.operators import BinaryOp as BinaryOp
-from lnm_codegen.ir.operators import CompareOp as CompareOp
-from lnm_codegen.ir.operators import Fn as Fn
-from lnm_codegen.ir.operators import Phase as Phase
-from lnm_codegen.ir.operators import Role as Role
-from lnm_codegen.ir.operators import UnaryOp as UnaryOp
 from lnm_codegen.ir.types import BOOL, REAL, Type
+
+
+class UnaryOp(Enum):
+    """Operators of one operand."""
+
+    NEG = "-"
+    NOT = "not"
+
+
+class BinaryOp(Enum):
+    """Operators of two operands."""
+
+    ADD = "+"
+    SUB = "-"
+    MUL = "*"
+    DIV = "/"
+    AND = "and"
+    OR = "or"
+
+
+class CompareOp(Enum):
+    """Comparisons; every one except NE is false if an operand is NaN."""
+
+    LT = "<"
+    LE = "<="
+    GT = ">"
+    GE = ">="
+    EQ = "=="
+    NE = "!="
+
+
+class Fn(Enum):
+    """Functions of one argument."""
+
+    EXP = "exp"
+    LOG = "log"
+    SQRT = "sqrt"
+    TANH = "tanh"
+    SIGMOID = "sigmoid"
+    SIN = "sin"
+    COS = "cos"
 
 
 class _Node(Node["Expr", "Var"]):
@@ -283,3 +321,14 @@ def _parts(e: Expr) -> tuple[str, int]:
         case Select() | Fma() | Detach():
             name = type(e).__name__.lower()
             return f"{name}({', '.join(expr_text(c) for c in children(e))})", _ATOM
+
+
+def spikes_of(kernel: Kernel) -> dict[Var, Spike | None]:
+    """Return the spike variables: each with its Spike, or None if it is detached."""
+    found: dict[Var, Spike | None] = {}
+    for let in kernel.body:
+        if isinstance(let.value, Spike):
+            found[let.target] = let.value
+        elif isinstance(let.value, Detach) and let.value.arg in found:
+            found[let.target] = None
+    return found

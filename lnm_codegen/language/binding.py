@@ -16,7 +16,7 @@ import sympy
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import BoundValue
-from lnm_codegen.ir.names import Names
+from lnm_codegen.ir.kernel import Names
 from lnm_codegen.language.bounds import require_expression
 from lnm_codegen.language.functions import replaced
 from lnm_codegen.language.symbols import ORDER, Declared, Expression, ExprLike, require_name

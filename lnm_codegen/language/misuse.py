@@ -22,7 +22,7 @@ from sympy import Expr, Rel
 from sympy.logic.boolalg import Boolean
 
 from lnm_codegen.errors import LnmError, ModelError
-from lnm_codegen.ir.operators import Fn
+from lnm_codegen.ir.nodes import Fn
 from lnm_codegen.validation import shown
 
 FUNCTIONS = (

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 from lnm_codegen.ir.declarations import Input, Param, Prologue
-from lnm_codegen.ir.names import Names
+from lnm_codegen.ir.kernel import Names
 from lnm_codegen.language.binding import bind
 from lnm_codegen.language.functions import replaced
 from lnm_codegen.language.neuron import Neuron

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.operators import BinaryOp, CompareOp, UnaryOp
+from lnm_codegen.ir.nodes import BinaryOp, CompareOp, UnaryOp
 
 COMPARE = {
     CompareOp.LT: operator.lt, CompareOp.LE: operator.le, CompareOp.GT: operator.gt,

@@ -12,8 +12,7 @@ from lnm_codegen.analysis.exact import exact
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.interpret import trace as trace_fixed
-from lnm_codegen.ir.kernel import walk
-from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.kernel import Role, walk
 from lnm_codegen.ir.types import BOOL, Bits
 from tests.analysis.exactly import families, intervals, trace
 from tests.refusals import refused

@@ -20,7 +20,7 @@ from lnm_codegen.backends.onnx import Nodes
 from lnm_codegen.backends.triton.expr import TritonDialect
 from lnm_codegen.backends.triton.expr import math_functions as triton_functions
 from lnm_codegen.ir.interpret import run
-from lnm_codegen.ir.names import Names
+from lnm_codegen.ir.kernel import Names
 from lnm_codegen.ir.nodes import Call, Fn, Kernel, Let, Phase, Port, Role, Var
 from lnm_codegen.nn.trace.operations import OPERATIONS
 from tests.refusals import refused

@@ -23,7 +23,7 @@ from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.declarations import Extent, State
 from lnm_codegen.ir.interpret import Array, run
-from lnm_codegen.ir.names import Names
+from lnm_codegen.ir.kernel import Names
 from lnm_codegen.ir.nodes import Program, Role
 from lnm_codegen.language.binding import read_by, rebound
 from lnm_codegen.language.functions import attached

@@ -17,8 +17,7 @@ from lnm_codegen.backends.verilog.module import Signals, named
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import Span, spans
-from lnm_codegen.ir.names import Names
-from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.kernel import Names, Role
 from lnm_codegen.ir.passes.simplify import compare_sides, fold_zeros
 from lnm_codegen.validation import shown
 

@@ -18,7 +18,7 @@ from lnm_codegen.backends.verilog.module import Module, ModulePort
 from lnm_codegen.backends.verilog.pipeline import simulation_files
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.exchange import to_json
-from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.kernel import Role
 from lnm_codegen.ir.types import Bits, Rounding
 from lnm_codegen.options import VERSION as PACKAGE_VERSION
 

@@ -33,8 +33,8 @@ from lnm_codegen.backends.verilog.module import (
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import Span, SumOp, always_fits
-from lnm_codegen.ir.names import Names
-from lnm_codegen.ir.operators import CompareOp
+from lnm_codegen.ir.kernel import Names
+from lnm_codegen.ir.nodes import CompareOp
 from lnm_codegen.ir.types import Rounding
 
 

@@ -33,7 +33,7 @@ from lnm_codegen.backends.verilog.pipeline import FACTOR_BITS, simulation_files
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.interpret import run
-from lnm_codegen.ir.operators import CompareOp
+from lnm_codegen.ir.nodes import CompareOp
 from lnm_codegen.ir.types import Bits, Rounding
 
 

@@ -47,8 +47,7 @@ from lnm_codegen.backends.verilog.pipeline import (
 )
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import Span, SumOp, always_fits, expr_text, span
-from lnm_codegen.ir.names import Names
-from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.kernel import Names, Role
 from lnm_codegen.ir.types import Bits, Rounding
 
 

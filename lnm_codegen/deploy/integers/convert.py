@@ -33,6 +33,7 @@ from lnm_codegen.deploy.network import LayerTrace, float64, layer_parameters, tr
 from lnm_codegen.deploy.ranges import constants_of, recorded_ranges
 from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.hardware.notes import rounded_note, zero_note
+from lnm_codegen.ir.kernel import Role
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import (
     SPIKES,
@@ -44,7 +45,6 @@ from lnm_codegen.ir.network.nodes import (
     values_of_bits,
 )
 from lnm_codegen.ir.network.verify import require_network
-from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import MOST_BITS, Bits, Fixed, FixedSpec
 from lnm_codegen.nn.chain import Chain
 

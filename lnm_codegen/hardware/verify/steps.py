@@ -21,7 +21,7 @@ from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.interpret import run as interpret
-from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.kernel import Role
 from lnm_codegen.ir.types import Bits, Rounding
 from lnm_codegen.validation import require_known
 

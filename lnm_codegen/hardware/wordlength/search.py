@@ -30,7 +30,7 @@ from lnm_codegen.hardware.wordlength.sample import Observed, Sample, StepErrors,
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.quantize import WIDE, node_names, quantize
-from lnm_codegen.ir.operators import Phase, Role
+from lnm_codegen.ir.kernel import Phase, Role
 from lnm_codegen.ir.types import Bits, Fixed, FixedSpec
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.options import RoundingName, SchemeName

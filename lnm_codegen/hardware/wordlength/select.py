@@ -33,7 +33,7 @@ from lnm_codegen.hardware.wordlength.search import (
     WordLengths,
 )
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.kernel import Role
 from lnm_codegen.language.neuron import Neuron
 
 STEPS, NEURONS, SEED = 64, 512, 0

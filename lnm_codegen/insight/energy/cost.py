@@ -31,7 +31,7 @@ from typing import TypeAlias
 from lnm_codegen.analysis.linear.step import silent_neuron
 from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.ir.count import Count, count
-from lnm_codegen.ir.operators import Phase
+from lnm_codegen.ir.kernel import Phase
 from lnm_codegen.language.neuron import Neuron
 
 WORD, QUEUE = 4, 1000

@@ -24,7 +24,8 @@ from lnm_codegen.files import json_lines, parse_json
 from lnm_codegen.ir import kernel
 from lnm_codegen.ir import nodes as real
 from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.operators import BinaryOp, CompareOp, Fn, Phase, Role, UnaryOp
+from lnm_codegen.ir.kernel import Phase, Role
+from lnm_codegen.ir.nodes import BinaryOp, CompareOp, Fn, UnaryOp
 from lnm_codegen.ir.types import MOST_BITS, Bits, Fixed, FixedSpec, Rounding, Type
 from lnm_codegen.ir.verify import faults
 from lnm_codegen.validation import require_integer, require_one_of, shown

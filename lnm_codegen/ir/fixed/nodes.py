@@ -20,12 +20,12 @@ from typing import TypeAlias, assert_never
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import kernel
 from lnm_codegen.ir import nodes as real
-from lnm_codegen.ir.kernel import Node, Variable, preformatted
+from lnm_codegen.ir.kernel import Node, Role, Variable, preformatted
 from lnm_codegen.ir.kernel import children as children
 from lnm_codegen.ir.kernel import map_children as map_children
 from lnm_codegen.ir.kernel import variables as variables
 from lnm_codegen.ir.kernel import walk as walk
-from lnm_codegen.ir.operators import CompareOp, Role
+from lnm_codegen.ir.nodes import CompareOp
 from lnm_codegen.ir.types import BOOL, Bits, FixedSpec, Rounding, Type
 
 

@@ -18,9 +18,8 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir import nodes as real
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
-from lnm_codegen.ir.names import names_of
-from lnm_codegen.ir.nodes import BinaryOp, UnaryOp
-from lnm_codegen.ir.operators import CompareOp, Role
+from lnm_codegen.ir.kernel import Role, names_of
+from lnm_codegen.ir.nodes import BinaryOp, CompareOp, UnaryOp
 from lnm_codegen.ir.passes.simplify import undetach
 from lnm_codegen.ir.polynomial import is_product
 from lnm_codegen.ir.types import BOOL, MOST_BITS, REAL, Bits, Fixed, FixedSpec

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import Span, spans
-from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.kernel import Role
 from lnm_codegen.ir.types import Bits
 
 Integers: TypeAlias = NDArray[Any]

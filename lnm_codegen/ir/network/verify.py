@@ -9,6 +9,7 @@ import numpy as np
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.fixed import nodes as fx
+from lnm_codegen.ir.kernel import Role
 from lnm_codegen.ir.network.nodes import (
     OVER,
     AnyStage,
@@ -23,7 +24,6 @@ from lnm_codegen.ir.network.nodes import (
     size_of,
     width_of,
 )
-from lnm_codegen.ir.operators import Role
 from lnm_codegen.ir.types import MOST_BITS, Bits
 from lnm_codegen.ir.verify import faults
 from lnm_codegen.validation import (

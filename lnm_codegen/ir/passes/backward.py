@@ -20,8 +20,20 @@ from typing import assert_never
 
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.names import names_of, spikes_of
-from lnm_codegen.ir.nodes import BinaryOp, Expr, Fn, Kernel, Let, Phase, Port, Role, UnaryOp, Var
+from lnm_codegen.ir.kernel import names_of
+from lnm_codegen.ir.nodes import (
+    BinaryOp,
+    Expr,
+    Fn,
+    Kernel,
+    Let,
+    Phase,
+    Port,
+    Role,
+    UnaryOp,
+    Var,
+    spikes_of,
+)
 from lnm_codegen.ir.passes.polynomials import Nested, nested_form
 from lnm_codegen.ir.polynomial import PolynomialReader, derivative, is_polynomial, product, write
 from lnm_codegen.ir.types import BOOL

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.names import names_of
+from lnm_codegen.ir.kernel import names_of
 from lnm_codegen.ir.nodes import Expr, Kernel, Let, Phase, Port, Role, Var
 from lnm_codegen.ir.types import REAL
 

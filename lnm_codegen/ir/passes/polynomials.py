@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.count import count
-from lnm_codegen.ir.names import Names, names_of
+from lnm_codegen.ir.kernel import Names, names_of
 from lnm_codegen.ir.nodes import Expr, Fma, Kernel, Let, Phase, Role, Var
 from lnm_codegen.ir.polynomial import (
     Monomial,

@@ -10,8 +10,7 @@ from dataclasses import replace
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
-from lnm_codegen.ir.kernel import K, variables
-from lnm_codegen.ir.names import is_temporary, names_of
+from lnm_codegen.ir.kernel import K, is_temporary, names_of, variables
 from lnm_codegen.ir.nodes import (
     Binary,
     BinaryOp,

@@ -21,7 +21,7 @@ import sympy
 
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import BoundValue, Input, Param
-from lnm_codegen.ir.names import Names
+from lnm_codegen.ir.kernel import Names
 from lnm_codegen.language.binding import MOST, bind, bindings_of, read_by, substeps
 from lnm_codegen.language.bounds import quoted
 from lnm_codegen.language.functions import Where, exp, replaced, where

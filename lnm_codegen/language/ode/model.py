@@ -11,7 +11,7 @@ from typing import Any, get_args
 import sympy
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.ir.names import Names
+from lnm_codegen.ir.kernel import Names
 from lnm_codegen.language.binding import bind
 from lnm_codegen.language.bounds import quoted
 from lnm_codegen.language.functions import compared, where

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lnm_codegen.analysis.linear.affine import Membrane, membrane_of
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
-from lnm_codegen.ir.names import Names
+from lnm_codegen.ir.kernel import Names
 from lnm_codegen.language.functions import min, where
 from lnm_codegen.language.neuron import Neuron, hard_reset, require_one_port
 from lnm_codegen.language.symbols import Granularity, input, param, spike, state

@@ -24,7 +24,7 @@ from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.interpret import run as run_kernel
-from lnm_codegen.ir.operators import Role
+from lnm_codegen.ir.kernel import Role
 from lnm_codegen.nn.arguments import recording
 from lnm_codegen.nn.explain import schedule_of
 from lnm_codegen.nn.load.cuda import load_cuda

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lnm_codegen.backends.onnx import Nodes, literal
 from lnm_codegen.ir import nodes as ir
-from lnm_codegen.ir.names import Names
+from lnm_codegen.ir.kernel import Names
 from lnm_codegen.ir.nodes import Binary, BinaryOp, Call, Compare, CompareOp, Expr, Fn, Unary, Var
 from lnm_codegen.ir.types import BOOL
 

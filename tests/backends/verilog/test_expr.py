@@ -13,8 +13,8 @@ from lnm_codegen.backends.verilog.expr import Printer, literal, signed_digits
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
-from lnm_codegen.ir.names import Names
-from lnm_codegen.ir.operators import CompareOp
+from lnm_codegen.ir.kernel import Names
+from lnm_codegen.ir.nodes import CompareOp
 from lnm_codegen.ir.types import BOOL, Bits, Rounding
 from tests.refusals import refused
 

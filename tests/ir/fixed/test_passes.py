@@ -15,7 +15,8 @@ from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp, always_fits, span, spans
 from lnm_codegen.ir.interpret import run, trace
-from lnm_codegen.ir.operators import CompareOp, Role
+from lnm_codegen.ir.kernel import Role
+from lnm_codegen.ir.nodes import CompareOp
 from lnm_codegen.ir.passes.simplify import compare_sides, fold_zeros
 from lnm_codegen.ir.types import Bits, Rounding
 from lnm_codegen.ir.verify import verify
@@ -181,7 +182,7 @@ def test_the_span_of_rounding_is_reached(data):
     kernel = fx.Kernel(
         "k",
         (fx.Port(fx.Var("a", Bits(9, 5)), Role.INPUT),),
-        (fx.Let(fx.Var("b", fx.bits_of(e)), e, lnm.ir.operators.Phase.CHARGE),),
+        (fx.Let(fx.Var("b", fx.bits_of(e)), e, lnm.ir.kernel.Phase.CHARGE),),
         (fx.Port(fx.Var("b", fx.bits_of(e)), Role.OUTPUT),),
     )
     values = run(kernel, {"a": np.arange(low, high + 1)})["b"]

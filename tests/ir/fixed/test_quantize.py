@@ -14,7 +14,7 @@ from lnm_codegen.compiler.pipeline import lower
 from lnm_codegen.errors import InternalError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.quantize import node_names
-from lnm_codegen.ir.operators import Phase, Role
+from lnm_codegen.ir.kernel import Phase, Role
 from lnm_codegen.ir.types import Bits
 from lnm_codegen.ir.verify import verify
 from tests.cases import CASES
