@@ -17,8 +17,8 @@ from lnm_codegen.backends.c.expr import CDialect
 from lnm_codegen.backends.c.expr import math_functions as c_functions
 from lnm_codegen.backends.expr import FUNCTIONS, LIBRARY
 from lnm_codegen.backends.onnx import Nodes
-from lnm_codegen.backends.triton.expr import TritonDialect
-from lnm_codegen.backends.triton.expr import math_functions as triton_functions
+from lnm_codegen.backends.triton.backend import TritonDialect
+from lnm_codegen.backends.triton.backend import math_functions as triton_functions
 from lnm_codegen.ir.interpret import run
 from lnm_codegen.ir.kernel import Names
 from lnm_codegen.ir.nodes import Call, Fn, Kernel, Let, Phase, Port, Role, Var

@@ -23,8 +23,7 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.backends.triton.backend import Triton
-from lnm_codegen.backends.triton.expr import number
+from lnm_codegen.backends.triton.backend import Triton, number
 from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.explain import schedule_of
