@@ -35,8 +35,7 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.kernel import Role
 from lnm_codegen.ir.types import Fixed, FixedSpec
-from lnm_codegen.language.display import brief, equations
-from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron, brief, equations
 from lnm_codegen.options import SchemeName
 from lnm_codegen.sections import Lines, Section, Table
 

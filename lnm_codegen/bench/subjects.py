@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from lnm_codegen.bench.measure import Workload
 from lnm_codegen.errors import LnmError
 from lnm_codegen.families import FAMILIES
-from lnm_codegen.language.display import equations
-from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron, equations
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.select import FUSED
 

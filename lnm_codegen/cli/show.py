@@ -16,8 +16,7 @@ from lnm_codegen.ir.count import OPERATIONS, count, values
 from lnm_codegen.ir.declarations import Param, State, learnable_terms
 from lnm_codegen.ir.nodes import Kernel, Program, Role
 from lnm_codegen.ir.passes.simplify import keep_results
-from lnm_codegen.language.display import brief, equations
-from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron, brief, equations
 from lnm_codegen.options import SchemeName
 from lnm_codegen.sections import Lines, Section, Table
 

@@ -23,9 +23,8 @@ from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.nodes import Binary, BinaryOp, Expr, Kernel, Role, Var
 from lnm_codegen.ir.passes.simplify import at_unit_gradient
 from lnm_codegen.ir.types import Fixed, FixedSpec
-from lnm_codegen.language.display import equations, slopes
 from lnm_codegen.language.family import require_neuron
-from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron, equations, slopes
 from lnm_codegen.language.normalisation import channel_sums, input_correction
 from lnm_codegen.language.symbols import require_name
 from lnm_codegen.options import DtypeName, PackageName, SchemeName, TargetName

@@ -19,7 +19,7 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.insight.energy.report import EnergyReport, batch_size, energy
 from lnm_codegen.insight.layer import ALL_CLASSES, LayerAnalysis, analyze_layer
 from lnm_codegen.insight.record import record
-from lnm_codegen.language.display import brief
+from lnm_codegen.language.neuron import brief
 from lnm_codegen.nn.hooks import evaluating
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.train.figure import layer_history

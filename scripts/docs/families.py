@@ -22,9 +22,8 @@ from lnm_codegen.ir.count import OPERATIONS, count
 from lnm_codegen.ir.declarations import learnable_terms
 from lnm_codegen.ir.nodes import Kernel, Role
 from lnm_codegen.ir.passes.simplify import keep_results
-from lnm_codegen.language.display import latex
 from lnm_codegen.language.family import Family
-from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.neuron import Neuron, latex
 from scripts.docs.docstring import Part, parts_of
 from scripts.docs.tables import code, table
 

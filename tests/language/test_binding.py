@@ -15,7 +15,7 @@ from hypothesis import given
 import lnm_codegen as lnm
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.language.binding import MOST, Bound, bindings_of
-from lnm_codegen.language.display import equations
+from lnm_codegen.language.neuron import equations
 from tests.cases import fitzhugh
 from tests.refusals import refused
 from tests.strategies import arguments_for, few, generators, neurons, shapes

@@ -11,7 +11,7 @@ from hypothesis import given
 
 import lnm_codegen as lnm
 from lnm_codegen.families import FAMILIES
-from lnm_codegen.language.display import equations
+from lnm_codegen.language.neuron import equations
 from tests.strategies import few, neurons
 
 

@@ -31,7 +31,7 @@ from lnm_codegen.ir.network.nodes import (
     size_of,
 )
 from lnm_codegen.ir.types import Bits
-from lnm_codegen.language.display import brief
+from lnm_codegen.language.neuron import brief
 from lnm_codegen.options import NetworkTargetName
 from lnm_codegen.validation import require_bool, require_integer, require_one_of
 
