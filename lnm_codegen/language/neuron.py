@@ -665,11 +665,11 @@ def _cut(line: str) -> str:
     return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 3]}..."
 
 
-def _initial(state: State) -> str:
+def _initial(state: Any) -> str:
     return f"= {state.param}" if state.param else _start(state.init)
 
 
-def _tex_initial(state: State) -> str:
+def _tex_initial(state: Any) -> str:
     return f" = {_tex_name(state.param)}" if state.param else _tex_start(state.init)
 
 
