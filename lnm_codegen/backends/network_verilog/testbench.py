@@ -121,9 +121,12 @@ def _files(
         "reach": reach,
         "depth": depth,
         "any_memory": "1'bx" if memories else "",
-        "files": memories,
+        "files": (
+            f"{top}_properties.v",
+            *(f"../rtl/{file}" for file in (f"{top}.v", *memories)),
+        ),
     }
     return {
         f"formal/{top}_properties.v": render(f"network_verilog/{word}_properties.v.j2", view),
-        f"formal/{top}.sby": render("network_verilog/proof.sby.j2", proof),
+        f"formal/{top}.sby": render("verilog/formal/sby.j2:layer", proof),
     }

@@ -121,7 +121,7 @@ def _leaf(
     return {
         f"formal/{checker}.v": render(f"verilog/formal/leaves.j2:{module}", checker_view),
         f"formal/{top}.v": render("verilog/formal/leaves.j2:sizes", top_view),
-        f"formal/{name}_{module}.sby": render("verilog/formal/leaves.j2:sby", sby_view),
+        f"formal/{name}_{module}.sby": render("verilog/formal/sby.j2:leaf", sby_view),
     }
 
 
@@ -209,7 +209,7 @@ def pipeline_proof(design: CircuitDesign, modules: Mapping[str, Module]) -> dict
     }
     files = {
         f"formal/{name}_pipeline_check.v": "verilog/formal/core.j2:pipeline",
-        f"formal/{name}_pipeline.sby": "verilog/formal/core.j2:pipeline_sby",
+        f"formal/{name}_pipeline.sby": "verilog/formal/sby.j2:pipeline",
     }
     boxes = {**design.view, "width": widest(instances)}
     return {
@@ -239,7 +239,7 @@ def next_proof(design: CircuitDesign, modules: Mapping[str, Module]) -> dict[str
     boxes = {**design.view, "width": widest(instances)}
     return {
         f"formal/{name}_box.v": render("verilog/formal/core.j2:box", boxes),
-        f"formal/{name}_next.sby": render("verilog/formal/core.j2:next_sby", view),
+        f"formal/{name}_next.sby": render("verilog/formal/sby.j2:next", view),
     }
 
 
@@ -399,10 +399,14 @@ def state_proof(design: CircuitDesign) -> dict[str, str]:
         "connections": connected(same_names(inputs, results)),
         "asserts": asserts,
         "depth": max(4, _steps_to_spike(design, found) + 3),
+        "files": (
+            f"{design.name}_state_check.v",
+            *(f"../rtl/{design.name}_{word}.v" for word in ("next", "comb")),
+        ),
     }
     files = {
         f"formal/{design.name}_state_check.v": "verilog/formal/states.j2:check",
-        f"formal/{design.name}_state.sby": "verilog/formal/states.j2:sby",
+        f"formal/{design.name}_state.sby": "verilog/formal/sby.j2:state",
     }
     return render_files(files, view)
 
@@ -454,7 +458,7 @@ def stream_proof(
     templates = {
         f"formal/{design.name}_stubs.v": "verilog/formal/streams.j2:stubs",
         f"formal/{top}_check.v": "verilog/formal/streams.j2:check",
-        f"formal/{top}.sby": "verilog/formal/streams.j2:sby",
+        f"formal/{top}.sby": "verilog/formal/sby.j2:stream",
     }
     return render_files(templates, _view(design, stream, modules, latency))
 
@@ -520,7 +524,11 @@ def _view(
         "sources": " ".join(files),
         "exposed": " ".join(f"{top}/w:{n}" for n, _ in stream.inside),
         "renamed": [(n, _flat(n)) for n, _ in stream.inside if "." in n],
-        "files": [f"../rtl/{file}" for file in files],
+        "files": (
+            f"{design.name}_stubs.v",
+            f"{top}_check.v",
+            *(f"../rtl/{file}" for file in files),
+        ),
     }
 
 

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+from lnm_codegen.backends.render import render
 from lnm_codegen.errors import ToolError
 from lnm_codegen.hardware.folder import Circuit, CircuitForm
 from lnm_codegen.hardware.result import (
@@ -170,8 +171,9 @@ def prove_equivalence(
     place = fault.with_suffix(".proof")
     place.mkdir()
     (place / "wires.v").write_text(_WIRES, encoding="utf-8")
-    script = _LOGIC if cycles is None else _MITER + _FROM_ZERO
-    text = _SBY.format(depth=cycles or 1, top=top, right=correct, fault=fault, script=script)
+    files = (f"right.il {correct}", f"fault.il {fault}", "wires.v")
+    view = {"top": top, "cycles": cycles, "files": files}
+    text = render("verilog/formal/sby.j2:fault", view)
     (place / "equal.sby").write_text(text, encoding="utf-8")
     done = run(("sby", "-f", "equal.sby"), place, timeout=PROOF_SECONDS, environment=environment)
     if done.passed:
@@ -181,54 +183,6 @@ def prove_equivalence(
         return Equivalence(False, "not detected")
     return UNDECIDED
 
-
-_SBY = """[options]
-mode bmc
-depth {depth}
-
-[engines]
-smtbmc boolector
-
-[script]
-read_rtlil right.il
-rename {top} right
-read_rtlil fault.il
-rename {top} fault
-{script}
-
-[files]
-right.il {right}
-fault.il {fault}
-wires.v
-"""
-
-_MITER = """miter -equiv -flatten -make_assert right fault equal
-hierarchy -top equal
-opt_clean"""
-
-_FROM_ZERO = """
-memory_map
-opt_clean
-setundef -init -zero"""
-"""Memories become registers: uninitialised ones would differ between the two circuits."""
-
-_LOGIC = (
-    _MITER
-    + """
-cd equal
-delete -port in_ce in_rst
-connect -set in_ce 1'1
-connect -set in_rst 1'0
-cd ..
-memory_map
-setundef -zero
-opt -full -nodffe -nosdff
-techmap -map wires.v t:$dff
-opt_clean
-select -assert-none t:$*dff* t:$*latch* t:$mem*
-opt -full"""
-)
-"""Bits that are constant for all stored coefficients become constants."""
 
 _WIRES = """(* techmap_celltype = "$dff" *)
 module wire_for_register #(
