@@ -142,21 +142,39 @@ def folder_files(design: NetworkDesign, samples: Integers, scores: Integers) -> 
     taken, given, _ = design.stream_widths
     view = {"family": name, "name": name}
     harness = view | {"network": network, "given": given, "taken": taken}
+    makefile = view | {
+        "forms": "",
+        "form": FORM,
+        "driven": "",
+        "targets": "",
+        "variables": [f"FILES := {' '.join(files)}"],
+        "samples": len(samples),
+        "proofs": True,
+    }
+    memories = [file for layer in design.layers for file in layer.memories]
+    fusesoc = view | {
+        "library": "networks",
+        "description": f"{name}, a spiking network in integers",
+        "top": f"{name}_{FORM}",
+        "forms": [FORM],
+        "rtl": files,
+        "more": [
+            "memories:",
+            "  files:",
+            *(f"    - rtl/{file}: {{copyto: {file}}}" for file in memories),
+            "  file_type: user",
+        ],
+        "filesets": {"default": "rtl, memories", "sim": "rtl, memories", "lint": "rtl"},
+        "memories": True,
+        "benches": [f"tb/{name}_{FORM}_tb.v"],
+        "vectors": [
+            f"tb/{name}_{word}.hex: {{copyto: {name}_{word}.hex}}" for word in ("inputs", "results")
+        ],
+    }
     return {
         "README.md": render("network_verilog/readme.md.j2", _readme(design)),
-        "Makefile": render(
-            "network_verilog/makefile.j2",
-            view | {"files": " ".join(files), "samples": len(samples)},
-        ),
-        f"{name}.core": render(
-            "network_verilog/core.j2",
-            view
-            | {
-                "files": files,
-                "memories": [file for layer in design.layers for file in layer.memories],
-                "vectors": [f"{name}_inputs.hex", f"{name}_results.hex"],
-            },
-        ),
+        "Makefile": render("verilog/folder/makefile.j2", makefile),
+        f"{name}.core": render("verilog/folder/core.j2", fusesoc),
         f"tb/{name}_verilator.cpp": render("network_verilog/verilator.cpp.j2", harness),
         f"tb/test_{name}.py": render("network_verilog/cocotb.py.j2", view),
         **{f"model/{path}": text for path, text in model.files.items()},

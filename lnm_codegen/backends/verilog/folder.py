@@ -530,8 +530,9 @@ def folder_files(
     default = DEFAULT_FORM if DEFAULT_FORM in words else words[0]
     models = simulation_files(design)
     proofs = any(path.startswith("formal/") for path in circuit)
+    head = {"family": design.model.family, "name": name}
     makefile = {
-        **design.view,
+        **head,
         "forms": " ".join(words),
         "form": default,
         "driven": " ".join(f"verilate-{word}" for word in verilator_forms(design, forms)),
@@ -540,18 +541,22 @@ def folder_files(
             f"MODELS := {' '.join(models)}".rstrip(),
             *(f"FILES_{word} := {files}" for word, files in sources.items()),
         ],
+        "samples": 0,
         "proofs": proofs,
     }
+    simulated = "rtl, models" if models else "rtl"
     fusesoc = {
-        **design.view,
+        **head,
+        "library": "neurons",
         "description": f"{design.model.family}, a spiking neuron in fixed point",
         "top": f"{name}_{default}",
         "forms": words,
         "rtl": sorted(path for path in circuit if path.startswith("rtl/")),
-        "models": ["models:", f"  files: [{', '.join(models)}]", "  file_type: verilogSource"]
+        "more": ["models:", f"  files: [{', '.join(models)}]", "  file_type: verilogSource"]
         if models
         else [],  # FuseSoC refuses a set without files
-        "simulated": "rtl, models" if models else "rtl",
+        "filesets": {"default": "rtl", "sim": simulated, "lint": simulated},
+        "memories": False,
         "benches": [f"tb/{name}_{word}_tb.v" for word in words],
         "vectors": [
             f"tb/{file}: {{copyto: {file}}}"
