@@ -176,7 +176,7 @@ def folder_files(design: NetworkDesign, samples: Integers, scores: Integers) -> 
         "Makefile": render("verilog/folder/makefile.j2", makefile),
         f"{name}.core": render("verilog/folder/core.j2", fusesoc),
         f"tb/{name}_verilator.cpp": render("network_verilog/verilator.cpp.j2", harness),
-        f"tb/test_{name}.py": render("network_verilog/cocotb.py.j2", view),
+        f"tb/test_{name}.py": render("verilog/folder/cocotb.py.j2:network", view),
         **{f"model/{path}": text for path, text in model.files.items()},
     }
 

@@ -568,7 +568,7 @@ def folder_files(
         f"{name}.core": render("verilog/folder/core.j2", fusesoc),
         "README.md": readme(design, forms, proofs),
         "program.json": to_json(design.model.program),
-        f"tb/test_{name}.py": render("verilog/folder/cocotb.py.j2", design.view),
+        f"tb/test_{name}.py": render("verilog/folder/cocotb.py.j2:neuron", design.view),
         f"tb/{name}_verilator.cpp": verilator_program(design, forms),
         **_synthesis(design, sources, default),
     }
