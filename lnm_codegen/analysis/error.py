@@ -42,6 +42,7 @@ from lnm_codegen.errors import InternalError, ModelError
 from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
+from lnm_codegen.ir.interpret import combined
 from lnm_codegen.ir.kernel import Role
 from lnm_codegen.ir.nodes import CompareOp
 from lnm_codegen.ir.types import Bits, Rounding
@@ -393,12 +394,9 @@ def _polynomial(e: fx.Expr, *, rounded: bool) -> Poly:
             return constant(bits.value(integer) if rounded else real)
         case fx.Var(name, _):
             return variable(name)
-        case fx.Negate(arg):
-            return -of(arg)
-        case fx.Sum(op, lhs, rhs):
-            return of(lhs) + of(rhs) if op is SumOp.ADD else of(lhs) - of(rhs)
-        case fx.Product(lhs, rhs):
-            return of(lhs) * of(rhs)
+        case fx.Negate() | fx.Sum() | fx.Product():
+            found: Poly = combined(e, of)
+            return found
         case fx.Shift(arg, _):
             return of(arg)
         case _:
