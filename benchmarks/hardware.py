@@ -4,7 +4,7 @@
 
 Each measurement adds a row to benchmarks/results/hardware.csv. A row that exists is skipped unless
 --again is given, so an interrupted run resumes. At the end the script prints the tables of
-docs/reference/circuit-costs.md and draws docs/hardware.png. It needs yosys and nextpnr.
+docs/evidence/circuits.md and draws docs/hardware.png. It needs yosys and nextpnr.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measurements of docs/performance.md: `lnm bench` on a list of cases, one process each.
+"""Measurements of docs/evidence/performance.md: `lnm bench` on a list of cases, one process each.
 
     python benchmarks/run.py [--device cpu|cuda] [--only WORD] [--rounds 9] [--slice 540] [--again]
 

@@ -133,8 +133,8 @@ def show_outcomes(found: dict[str, Any], epochs: int) -> None:
     CONSOLE.print(table)
     CONSOLE.print(
         "Here: test accuracy of one seed. Committed: mean over seeds ± half of its 95 %"
-        " confidence interval (docs/results.md).\nPublished marks: the data set's authors; not run"
-        " here."
+        " confidence interval (docs/evidence/results.md).\nPublished marks: the data set's"
+        " authors; not run here."
     )
 
 

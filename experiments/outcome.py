@@ -89,6 +89,6 @@ def overview() -> list[str]:
 
 
 def linked(task: Task) -> str:
-    """Return a link to the section of a task in docs/results.md."""
+    """Return a link to the section of a task in docs/evidence/results.md."""
     anchor = task.title.lower().replace(",", "").replace(" ", "-")
     return f"[{task.title}](#{anchor})"

@@ -31,14 +31,14 @@ def table(name: str) -> list[str]:
     task = task_of(name)
     rows = shown(task)
     if not rows:
-        none = f"No row of [{task.plan}](../experiments/{task.plan}.toml) has been run."
+        none = f"No row of [{task.plan}](../../experiments/{task.plan}.toml) has been run."
         marks = ", ".join(f"{name} {mark} %" for name, mark in task.published.items())
         return [none, *(["", f"Published: {marks}; {task.source}."] if marks else [])]
     compared = differences(task, rows)
     texts = {parts(row): row.test + side(compared.get(k)) for k, row in enumerate(rows)}
     body = matrix(texts) if task.degrees else long_table(name)
     return [
-        f"![{alt(task, rows)}](figures/{task.name}.svg)", "", *body, "",
+        f"![{alt(task, rows)}](../figures/{task.name}.svg)", "", *body, "",
         *notes(task, rows), "", *verdict(task, rows, compared),
     ]  # fmt: skip
 
@@ -235,7 +235,7 @@ def experiment(name: str, rows: Sequence[ComparisonRow]) -> str:
         {r.values["machine"].removesuffix(" Processor") for row in mine for r in row.ended}
     )
     epochs = plan.rows[0].config.epochs
-    link = f"[{name}](../experiments/{name}.toml)"
+    link = f"[{name}](../../experiments/{name}.toml)"
     return f"{link}. {searched(plan)}. Final runs: {epochs} epochs, {seeds}, {' and '.join(made)}."
 
 

@@ -1,4 +1,4 @@
-"""Tasks of docs/results.md: rows of each table, rows to compare them with, published marks."""
+"""Tasks of docs/evidence/results.md: rows of tables, rows to compare them with, published marks."""
 
 from __future__ import annotations
 

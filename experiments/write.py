@@ -56,7 +56,7 @@ def figure(task: Task, rows: Sequence[ComparisonRow]) -> str:
 
 def pages() -> list[Path]:
     """Return the pages that have generated parts."""
-    return [ROOT / "docs/results.md", *sorted(ROOT.glob("experiments/tables/*"))]
+    return [ROOT / "docs/evidence/results.md", *sorted(ROOT.glob("experiments/tables/*"))]
 
 
 def files() -> dict[Path, str]:

@@ -1,4 +1,4 @@
-"""Tables of circuit-costs.md and network.md of the docs against the scripts that print them."""
+"""Tables of circuits.md and network.md of the docs against the scripts that print them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 @pytest.mark.parametrize("device", ["25k", "up5k"])
 def test_the_page_has_the_tables(script: ModuleType, device: str) -> None:
     """Every row of benchmarks/results/hardware.csv, as the script prints it."""
-    page = (ROOT / "docs/reference/circuit-costs.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/evidence/circuits.md").read_text(encoding="utf-8")
     assert f"\n\n{script.table(list(script.read().values()), device)}\n\n" in page
 
 

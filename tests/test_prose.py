@@ -1,6 +1,7 @@
 """Sentences of README, CONTRIBUTING and docs/: at most 30 words, in plain terms.
 
-Code, tables, equations and quoted text do not count. docs/results.md is a record of experiments.
+Code, tables, equations and quoted text do not count. docs/evidence/results.md is a record of
+experiments.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def test_no_figure_is_left_over(files: dict[Path, str]) -> None:
 
 
 def test_every_task_has_a_section() -> None:
-    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "evidence" / "results.md").read_text(encoding="utf-8")
     for task in TASKS:
         section = page.partition(f"\n## {task.title}\n")[2].partition("\n## ")[0]
         assert section.count(f"<!-- summary: {task.name} -->") == 1, task.name
@@ -142,7 +142,7 @@ def test_the_claim_of_the_readme_holds() -> None:
 def test_the_numbers_of_the_readme_are_those_of_the_tables(task: Task) -> None:
     """Every "mean ± half" of the item of a task is a cell of its table; so is each difference."""
     page = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = [line.replace("docs/results.md", "") for line in page.splitlines()]
+    lines = [line.replace("docs/evidence/results.md", "") for line in page.splitlines()]
     items = [line for line in lines if line[:2] == "* " and outcome.linked(task) in line]
     rows = comparison.shown(task)
     tests = {f"{row.test} %" for row in rows}
@@ -210,7 +210,7 @@ def in_words(mean: float, low: float, high: float) -> str:
 
 def page_of_results() -> str:
     """Return the page and those of all rows, with every run of white space as one space."""
-    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/evidence/results.md").read_text(encoding="utf-8")
     return " ".join((page + pages_of_rows()).split())
 
 
