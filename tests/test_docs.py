@@ -158,7 +158,8 @@ def command_lines():
         text = page.read_text(encoding="utf-8")
         for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
             for line in block.replace("\\\n", " ").splitlines():
-                called = re.match(r"\s*(?:lnm|.* -m lnm_codegen\.cli) (.*)", line)
+                command = re.split(r" 2?> | \| ", line)[0]
+                called = re.match(r"\s*(?:lnm|.* -m lnm_codegen\.cli) (.*)", command)
                 if called:
                     found.append((page.name, called[1]))
     return found

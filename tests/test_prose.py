@@ -59,7 +59,7 @@ def sentences(text: str) -> Iterator[str]:
         plain = re.sub(r"\$[^$]+\$", "X", plain)
         plain = re.sub(r"\"[^\"]*\"|“[^”]*”", "quote", plain)
         for short in ABBREVIATIONS:
-            plain = plain.replace(short, short.replace(".", ""))
+            plain = re.sub(rf"(?<!\w){re.escape(short)}", short.replace(".", ""), plain)
         yield from re.split(r"(?<=[.!?:;])[*)]*\s+(?=[*(]*[A-Z0-9]|code|link|quote|lnm|$)", plain)
 
 

@@ -139,13 +139,6 @@ def test_pages_of_the_root_and_folders_with_a_generated_page() -> None:
     assert links.adapted(folder, "howto/choose.md", None) == "[a](../families/index.md)"
 
 
-def test_a_link_to_a_notebook_goes_to_its_page() -> None:
-    """In the repository it goes to the file, which the code host shows."""
-    assert links.adapted("[a](tutorials/chip.ipynb)", "start.md", None) == "[a](tutorials/chip.md)"
-    text = "[a](chip.ipynb)"
-    assert links.adapted(text, "tutorials/invent.md", None) == "[a](chip.md)"
-
-
 def test_an_archive_with_another_sum_is_refused(tmp_path: Path) -> None:
     """It is removed, so that the next build fetches it anew; nothing is unpacked."""
     pin = replace(assets.PINS[0], name="library", version="1.0", files=r"package/dist/a\.js")
@@ -164,7 +157,8 @@ def test_an_archive_with_another_sum_is_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the site with warnings as errors and return its folder."""
-    for package in ("mkdocs", "material", "mkdocstrings_handlers", "matplotlib", "nbformat"):
+    needed = ("mkdocs", "material", "mkdocstrings_handlers", "matplotlib", "nbclient", "ipykernel")
+    for package in (*needed, "mnist1d", "onnxscript", "nir", "spikingjelly"):
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
     try:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from scripts.docs.assets import AssetError, write_assets
 from scripts.docs.families import write_families
+from scripts.docs.notebooks import write_tutorials
 from scripts.docs.reference import write_reference
-from scripts.docs.tutorials import write_tutorials
 
 ROOT = Path(__file__).parents[2]
 TARGET, CACHE = ROOT / "build" / "docs", ROOT / "build" / "npm"

@@ -33,9 +33,14 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the files of build/docs and the pages of the root."""
+    """Add the files of build/docs and the pages of the root.
+
+    A page of build/docs replaces that of docs/: those of the tutorials have figures.
+    """
     for path in sorted(p for p in GENERATED.rglob("*") if p.is_file()):
         name = path.relative_to(GENERATED).as_posix()
+        if (page := files.get_file_from_path(name)) is not None:
+            files.remove(page)
         files.append(File.generated(config, name, abs_src_path=str(path)))
     for name in ROOT_PAGES:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))

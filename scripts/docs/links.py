@@ -1,6 +1,6 @@
 """Links of Markdown pages: in the repository relative to the file, in the site to its pages.
 
-A link to a notebook goes to its page. A link to a file that is no page of the site goes to the code
+A link to a file that is no page of the site goes to the code
 host; without one its text remains.
 """
 
@@ -16,7 +16,6 @@ MOVED = {"lnm_codegen/families": "docs/families/index.md"}
 """Paths of the repository that have a generated page in the site."""
 
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)([^)\s#]+)(#[^)\s]*)?\)")
-_NOTEBOOK = re.compile(r"\.ipynb$")
 _FENCE = re.compile(r"^( *)(```+).*?^\1\2[^\S\n]*$", re.DOTALL | re.MULTILINE)
 
 
@@ -43,8 +42,7 @@ def _adapted(text: str, name: str, repository: str | None) -> str:
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         path = MOVED.get(path, path)
         if path in ROOT_PAGES or path.startswith("docs/"):
-            there = _NOTEBOOK.sub(".md", path.removeprefix("docs/"))
-            relative = posixpath.relpath(there, posixpath.dirname(name) or ".")
+            relative = posixpath.relpath(path.removeprefix("docs/"), posixpath.dirname(name) or ".")
             return f"[{label}]({relative}{anchor})"
         return f"[{label}]({repository.rstrip('/')}/blob/main/{path})" if repository else label
 

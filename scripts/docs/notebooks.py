@@ -1,10 +1,15 @@
-"""Execution of the notebooks of docs/tutorials: writes their outputs, or compares them.
+"""The notebooks of docs/tutorials: their execution and their pages.
 
     python -m scripts.docs.notebooks [--check] [NAME ...]
 
+A notebook is stored without outputs. This command executes it and writes docs/tutorials/NAME.md.
+That page shows printed outputs and, in place of a figure, its alternative text. `make docs`
+executes the notebook too, and its page in the site has the figures.
+
 Tags of a cell: the outputs of "measured" depend on the processor or the time and are not compared;
-"needs-TOOL" keeps its outputs where TOOL is not on PATH. A notebook runs in an empty folder. Text
-to stderr, a warning for example, is an error. The extra `test` installs nbclient and ipykernel.
+"needs-TOOL" keeps the outputs of the page where TOOL is not on PATH. A notebook runs in an empty
+folder. Text to stderr, a warning for example, is an error. The extra `test` installs nbclient and
+ipykernel.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -27,6 +33,9 @@ MEASURED, NEEDS, SKIP = "measured", "needs-", "skip-execution"
 _MATPLOTLIB = "svg.hashsalt: lnm_codegen\nfigure.dpi: 100\nsavefig.facecolor: white\n"
 _LIMIT = 900
 """Limit of a cell in seconds."""
+_SHELL = "%%bash\n"
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$|^(\*Figure: [^\n]*\*)$", re.DOTALL | re.MULTILINE)
+_OUTPUT = re.compile(r"\n\n(?:```text\n.*?^```$|\*Figure: [^\n]*\*$)", re.DOTALL | re.MULTILINE)
 
 
 class NotebookError(RuntimeError):
@@ -50,7 +59,7 @@ def missing_tools(cell: Any) -> list[str]:
 
 
 def executed(path: Path) -> Any:
-    """Return the notebook with fresh outputs, in its stable form.
+    """Return the notebook with its outputs, in its stable form.
 
     Raises:
         NotebookError: A cell writes to stderr, or prints a path of this machine.
@@ -78,7 +87,18 @@ def executed(path: Path) -> Any:
             resources={"metadata": {"path": str(folder)}},
         )
         client.execute(env=_environment(Path(name, "matplotlibrc")))
-        return stable(notebook, (name, str(ROOT)))
+        notebook = stable(notebook, (name, str(ROOT)))
+    cells = _code_cells(notebook)
+    if any(map(missing_tools, cells)):
+        shown = outputs_of(path.with_suffix(".md").read_text(encoding="utf-8"))
+        for cell, text in zip(cells, shown, strict=True):
+            if missing_tools(cell):
+                cell.outputs = [nbformat.v4.new_output("stream", text=text)]
+    return notebook
+
+
+def _code_cells(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def _environment(settings: Path) -> dict[str, str]:
@@ -139,34 +159,82 @@ def stable(notebook: Any, private: Sequence[str] = ()) -> Any:
     return notebook
 
 
-def text_of(cell: Any) -> str:
-    """Return the text of the outputs of a cell; a figure is a line with its type."""
-    parts = []
-    for output in cell.outputs:
-        data = output.get("data", {})
-        figures = [kind for kind in data if kind.startswith("image/")]
-        if figures:
-            parts.append(f"<{figures[0]}>\n")
-        else:
-            parts.append(output.get("text") or data.get("text/plain", ""))
-    return "".join(parts)
+def stored(notebook: Any) -> Any:
+    """Return the notebook without outputs, as it is stored, in place."""
+    for cell in _code_cells(notebook):
+        cell.execution_count, cell.outputs = None, []
+    return notebook
 
 
-def differences(committed: Any, fresh: Any) -> list[str]:
-    """Return a line for each difference of outputs; those of measured cells need only exist."""
-    found = []
-    pairs = zip(committed.cells, fresh.cells, strict=True)
-    for number, (old, new) in enumerate(pairs, start=1):
-        if old.cell_type != "code":
+def page(notebook: Any, name: str, *, site: bool = False) -> tuple[str, dict[str, str]]:
+    """Return the Markdown of a notebook; in the site with figures, by file name."""
+    parts: list[str] = []
+    figures: dict[str, str] = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            parts.append(cell.source)
+            if len(parts) == 1:
+                parts.append(f'<a href="{name}.ipynb" download>Download this notebook</a>')
             continue
-        before, after = text_of(old), text_of(new)
-        if MEASURED in tags_of(old):
+        parts.append(_code(cell.source))
+        for output in cell.outputs:
+            data = output.get("data", {})
+            if "image/svg+xml" in data and site:
+                file = f"{name}-{len(figures) + 1}.svg"
+                figures[file] = data["image/svg+xml"]
+                parts.append(f"![{cell.metadata.alt}]({file}){{ .figure }}")
+            elif "image/svg+xml" in data:
+                parts.append(f"*Figure: {cell.metadata.alt}*")
+            elif text := output.get("text") or data.get("text/plain"):
+                fence = "``` { .text .no-copy .output }" if site else "```text"
+                parts.append(f"{fence}\n{text.rstrip()}\n```")
+    return "\n\n".join(parts) + "\n", figures
+
+
+def _code(source: str) -> str:
+    language = "sh" if source.startswith(_SHELL) else "python"
+    return f"```{language}\n{source.removeprefix(_SHELL)}\n```"
+
+
+def outputs_of(text: str) -> list[str]:
+    """Return the output of each code cell on a page."""
+    found: list[str] = []
+    for language, content, figure in _BLOCK.findall(text):
+        if language in ("python", "sh"):
+            found.append("")
+        else:
+            found[-1] += content or f"{figure}\n"
+    return found
+
+
+def without_outputs(text: str) -> str:
+    """Return a page without the outputs of its cells."""
+    return _OUTPUT.sub("", text)
+
+
+def differences(text: str, fresh: Any) -> list[str]:
+    """Return a line for each output that differs from a page; a measured one need only exist."""
+    found = []
+    pairs = zip(outputs_of(text), outputs_of(page(fresh, "")[0]), strict=True)
+    for cell, (before, after) in zip(_code_cells(fresh), pairs, strict=True):
+        number = cell.execution_count
+        if MEASURED in tags_of(cell):
             if bool(before) != bool(after):
                 found.append(f"cell {number}: an output is absent")
         elif before != after:
             lines = difflib.ndiff(before.splitlines(), after.splitlines())
             found += [f"cell {number}: {line}" for line in lines if line[0] in "-+"]
     return found
+
+
+def write_tutorials(target: Path) -> None:
+    """Execute each notebook; write its page of the site, and its figures."""
+    folder = target / "tutorials"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(TUTORIALS.glob("*.ipynb")):
+        text, figures = page(executed(path), path.stem, site=True)
+        for name, content in {f"{path.stem}.md": text, **figures}.items():
+            (folder / name).write_text(content, encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -178,13 +246,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = False
     for name in given.names or sorted(path.stem for path in TUTORIALS.glob("*.ipynb")):
         path = TUTORIALS / f"{name}.ipynb"
-        fresh = executed(path)
+        shown, fresh = path.with_suffix(".md"), executed(path)
         if given.check:
-            found = differences(read(path), fresh)
+            found = differences(shown.read_text(encoding="utf-8"), fresh)
             print(*(f"{name}: {line}" for line in found), sep="\n")
             failed |= bool(found)
         else:
-            path.write_text(nbformat.writes(fresh) + "\n", encoding="utf-8")
+            shown.write_text(page(fresh, name)[0], encoding="utf-8")
     return int(failed)
 
 
