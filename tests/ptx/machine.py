@@ -269,7 +269,7 @@ class Group:
         while True:
             if at >= limit:
                 if at > limit:
-                    self._ready[at] = mask
+                    self._put(at, mask)  # others may be there, after a longer jump
                     return
                 mask = mask | self._ready.pop(at)
                 limit = min(self._ready, default=math.inf)

@@ -269,6 +269,20 @@ def test_divergence_and_joining(machine: Machine) -> None:
 
 
 @modes
+def test_threads_that_come_to_a_label_on_three_ways(machine: Machine) -> None:
+    """By a jump, by a jump over others that wait before it, and by falling through."""
+    text = THREAD + (
+        "mov.u32 %r0, 0; setp.lt.u32 %p0, %r30, 9; setp.lt.u32 %p1, %r30, 20;"
+        "@%p0 bra LAST; @%p1 bra MIDDLE; mov.u32 %r0, 2; bra.uni LAST;"
+        "MIDDLE: mov.u32 %r0, 1;"
+        "LAST: bar.sync 0; st.global.u32 [%d11], %r0; ret;"
+    )
+    out = words(32)
+    run(kernel(text), words(32), out, machine=machine)
+    np.testing.assert_array_equal(out, [0] * 9 + [1] * 11 + [2] * 12)
+
+
+@modes
 def test_a_barrier_orders_shared_memory(machine: Machine) -> None:
     """Each thread reads what the last of the block wrote, twice."""
     text = (
