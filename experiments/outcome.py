@@ -1,18 +1,11 @@
-"""Outcome of a task, and the table of all tasks."""
+"""Tables over all tasks: outcome, and the call that makes the neuron to use."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
-from comparison import (
-    LEVEL,
-    SEEDS,
-    differences,
-    reference_of,
-    shown,
-    taken_of,
-)
+from comparison import LEVEL, differences, reference_of, shown, taken_of
 from tasks import TASKS, Task
 
 from lnm_codegen.train.comparison.table import Compared, ComparisonRow
@@ -27,26 +20,53 @@ def cells(words: Sequence[str]) -> str:
     return f"| {' | '.join(words)} |"
 
 
-def verdict(task: Task, rows: Sequence[ComparisonRow], compared: Compared) -> list[str]:
-    """Return the numbers of complete rows above and below their base, and the neuron to use."""
+def ruled(head: Sequence[str]) -> list[str]:
+    """Return the first two lines of a Markdown table."""
+    return [cells(head), "|" + " --- |" * len(head)]
+
+
+def overview() -> list[str]:
+    """Return the table of all tasks: counts of rows by outcome, neuron to use, published mark."""
+    head = ("task", "reference", "above", "below", "not separated", "neuron to use", "test, %", "n")
+    lines = ruled((*head, "highest mark cited, %"))
+    for task in TASKS:
+        rows = shown(task)
+        compared = differences(task, rows)
+        taken = taken_of(task, rows, compared)
+        use = ("none", "", "") if taken is None else (taken.name, taken.test, taken.n)
+        best = max(task.published.items(), key=lambda mark: mark[1], default=("", ""))
+        middle = (*counts(task, rows, compared), *use)
+        lines.append(cells((linked(task), *middle, f"{best[0]} {best[1]}".strip())))
+    return lines
+
+
+def counts(task: Task, rows: Sequence[ComparisonRow], compared: Compared) -> tuple[str, ...]:
+    """Return the reference of a task, and how many rows are above it, below it and not separated.
+
+    Only rows with all their seeds count.
+    """
     if not compared:
-        return ["**Outcome.** Too few rows are complete for a comparison."]
+        return ("too few seeds" if rows else "not run", "", "", "")
     separated = [part.mean > 0 for part, p in compared.values() if p < LEVEL]
-    above, below, other = sum(separated), separated.count(False), len(compared) - len(separated)
-    counts = f"{above} above, {below} below, {other} not separated"
-    if task.degrees:
-        return [f"**Outcome**, against degree 1 of the same neuron: {counts}."]
-    base, taken = reference_of(task, rows), taken_of(task, rows, compared)
-    assert base is not None
-    lines = [f"**Outcome**, against {base.name} ({base.test} %, n = {base.n}): {counts}."]
-    if taken is None:
-        few = f"No neuron is above {base.name}, and it has fewer than {SEEDS} seeds"
-        return [*lines, "", f"**Use**: no recommendation. {few}."]
-    return [*lines, "", f"**Use** {taken.name}: {use_of(taken)}."]
+    base = None if task.degrees else reference_of(task, rows)
+    name = "degree 1 of the same neuron" if base is None else base.name
+    numbers = (sum(separated), separated.count(False), len(compared) - len(separated))
+    return (name, *map(str, numbers))
 
 
-def use_of(row: ComparisonRow) -> str:
-    """Return the Python call that makes the neuron of a row, and how it was trained."""
+def calls() -> list[str]:
+    """Return the table of the neurons to use: the Python call, and how each was trained."""
+    lines = ruled(("task", "neuron", "call", "trained with"))
+    for task in TASKS:
+        rows = shown(task)
+        taken = taken_of(task, rows, differences(task, rows))
+        if taken is not None:
+            lines.append(cells((task.title, taken.name, f"`{call_of(taken)}`", rates_of(taken))))
+    return lines
+
+
+def call_of(row: ComparisonRow) -> str:
+    """Return the Python call that makes the neuron of a row."""
     config = row.config
     arguments = dict(config.arguments)
     if (clamp := clamp_of(config)) is not None:
@@ -54,38 +74,16 @@ def use_of(row: ComparisonRow) -> str:
     words = [f'"{config.family}"']
     for name, value in arguments.items():
         words.append(f"{name}={json.dumps(value) if isinstance(value, str) else repr(value)}")
+    return f"lnm.get({', '.join(words)})"
+
+
+def rates_of(row: ComparisonRow) -> str:
+    """Return the learning rates of a row, and what else acts on the neuron's parameters."""
+    config = row.config
     said = [f"lr = {config.lr:g}"]
     if any(p.learnable for p in neuron_of(config).params):
         said += [f"{name} = {value:g}" for name in LEARNING if (value := getattr(config, name))]
-    return f"`lnm.get({', '.join(words)})`, trained with {listed(said)}"
-
-
-def listed(words: Sequence[str]) -> str:
-    """Return words with commas, and "and" before the last."""
-    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
-
-
-def overview() -> list[str]:
-    """Return the table of all tasks that have a result, and a line on the others.
-
-    It has the neuron to take, its accuracy and the highest published mark that is cited.
-    """
-    lines = [
-        cells(("task", "neuron to use", "test, %", "n", "highest mark cited, %")),
-        "| --- | --- | --- | --- | --- |",
-    ]
-    missing = [linked(task) for task in TASKS if not shown(task)]
-    for task in TASKS:
-        rows = shown(task)
-        if not rows:
-            continue
-        taken = taken_of(task, rows, differences(task, rows))
-        words = ("see the section" if task.degrees else "no recommendation", "", "")
-        if taken is not None:
-            words = (taken.name, taken.test, taken.n)
-        best = max(task.published.items(), key=lambda mark: mark[1], default=("", ""))
-        lines.append(cells((linked(task), *words, f"{best[0]} {best[1]}".strip())))
-    return [*lines, *(["", f"Not run yet: {listed(missing)}."] if missing else [])]
+    return ", ".join(said)
 
 
 def linked(task: Task) -> str:

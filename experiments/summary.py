@@ -1,4 +1,4 @@
-"""Table of a task: its rows, the differences from its reference, and the notes on them."""
+"""Table of a task with the differences from its reference; tables of experiments and limits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import places
 from comparison import LEVEL, differences, parts, reference_of, shown, task_of
-from outcome import cells, listed, verdict
-from tasks import Task
+from outcome import cells, ruled
+from tasks import TASKS, Task
 
 from lnm_codegen.train.comparison.plan import ComparisonPlan
 from lnm_codegen.train.comparison.table import (
@@ -27,31 +27,30 @@ REFERENCE = "reference"
 
 
 def table(name: str) -> list[str]:
-    """Return the lines of a task: figure, table, sentences."""
+    """Return the lines of a task: figure and table."""
     task = task_of(name)
     rows = shown(task)
     if not rows:
-        none = f"No row of [{task.plan}](../../experiments/{task.plan}.toml) has been run."
-        marks = ", ".join(f"{name} {mark} %" for name, mark in task.published.items())
-        return [none, *(["", f"Published: {marks}; {task.source}."] if marks else [])]
+        return [f"No row of [{task.plan}](../../experiments/{task.plan}.toml) has been run."]
     compared = differences(task, rows)
     texts = {parts(row): row.test + side(compared.get(k)) for k, row in enumerate(rows)}
-    body = matrix(texts) if task.degrees else long_table(name)
-    return [
-        f"![{alt(task, rows)}](../figures/{task.name}.svg)", "", *body, "",
-        *notes(task, rows), "", *verdict(task, rows, compared),
-    ]  # fmt: skip
+    body = long_table(name)
+    if task.degrees:
+        body = matrix(texts, f"neuron, n = {', '.join(sorted({row.n for row in rows}))}")
+    figure = f"![Test accuracy of the rows of the table, in %](../figures/{task.name}.svg)"
+    return [figure, "", *body]
 
 
 def long_table(name: str) -> list[str]:
-    """Return the lines of a table with a line for each row of a task, and the published marks."""
+    """Return the lines of a table with a line for each row of a task."""
     task = task_of(name)
     rows = shown(task)
     compared, letters = differences(task, rows), lettered(rows)
     base = None if task.degrees else reference_of(task, rows)
-    head = ("neuron", "experiment", "n", "test, %", against(task, rows), "Holm's p")
+    several = ("experiment",) if len(letters) > 1 else ()
+    head = ("neuron", *several, "n", "test, %", against(task, rows), "Holm's p")
     head += ("parameters", *(("spikes",) if task.steps else ()))
-    lines = [cells(head), "|" + " --- |" * len(head)]
+    lines = ruled(head)
     for place, row in enumerate(rows):
         part = compared.get(place)
         middle = (REFERENCE if row is base else "", "")
@@ -59,11 +58,9 @@ def long_table(name: str) -> list[str]:
             middle = (difference_text(part[0]), p_text(part[1]))
         parameters = f"{row.parameters:,}"
         end = (parameters, *((spikes(task, row),) if task.steps else ()))
-        lines.append(cells((row.name, letters[row.plan.name], row.n, row.test, *middle, *end)))
-    return lines + [
-        cells((f"*{mark}, published*", "", "", str(value), *[""] * (len(head) - 4)))
-        for mark, value in task.published.items()
-    ]
+        first = (row.name, *((letters[row.plan.name],) if several else ()))
+        lines.append(cells((*first, row.n, row.test, *middle, *end)))
+    return lines
 
 
 def variants(name: str) -> list[str]:
@@ -91,11 +88,10 @@ def by_granularity(name: str) -> tuple[str, str]:
     return found and f"per {found}", ", ".join(word for word in words if word != found)
 
 
-def matrix(texts: Mapping[tuple[str, str], str]) -> list[str]:
+def matrix(texts: Mapping[tuple[str, str], str], corner: str = "neuron") -> list[str]:
     """Return the lines of a table of (column, row) -> text."""
     columns, rows = (list(dict.fromkeys(names)) for names in zip(*texts, strict=True))
-    lines = [cells(("neuron", *columns)), "|" + " --- |" * (1 + len(columns))]
-    return lines + [
+    return ruled((corner, *columns)) + [
         cells((row, *(texts.get((column, row), "") for column in columns))) for row in rows
     ]
 
@@ -134,15 +130,6 @@ def spikes(task: Task, row: ComparisonRow) -> str:
     return f"{task.steps * statistics.mean(each):,.0f}"
 
 
-def alt(task: Task, rows: Sequence[ComparisonRow]) -> str:
-    """Return the text that stands for the figure."""
-    if task.degrees:
-        return "Test accuracy of each neuron in percent, with a panel for each task of the table"
-    ours = [f"{row.name}: {row.test}" + f" (n = {row.n})" * (not row.complete) for row in rows]
-    marks = [f"{mark}: {value} (published)" for mark, value in task.published.items()]
-    return f"Test accuracy in percent: {'; '.join(ours + marks)}"
-
-
 def labelled(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
     """Return the rows with the letter of the experiment in names that occur twice."""
     names, letters = [row.name for row in rows], lettered(rows)
@@ -154,49 +141,51 @@ def labelled(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
     ]
 
 
-def notes(task: Task, rows: Sequence[ComparisonRow]) -> list[str]:
-    """Return the experiments behind the table, and the line on the rows that lack runs."""
-    lines = [f"* {letter}: {experiment(plan, rows)}" for plan, letter in lettered(rows).items()]
-    if task.degrees:
-        lines = [line.replace("* A: ", "* ") for line in lines]
-        lines.append(f"* n = {listed(sorted({row.n for row in rows}))} in each cell.")
-    if task.published:
-        lines.append(f"* Published: {task.source}.")
-    fewer = [f"{row.name} ({row.n})" for row in rows if not row.complete]
-    if fewer:
-        lines.append(f"* Not compared, because some seeds have not been run: {'; '.join(fewer)}.")
-    present = {row.name for row in rows if row.plan.name == task.plan}
-    missing = [
-        row.name
-        for row in places.read_plan(task.plan).rows
-        if row.name not in present and not task.is_variant(row.name)
-    ]
-    if missing:
-        names = ", ".join(f"`{name}`" for name in missing)
-        lines.append(f"* {counted(len(missing), 'row')} of `{task.plan}` not run yet: {names}.")
+def experiments() -> list[str]:
+    """Return the table of the experiments behind the tables: search, epochs, seeds, processors.
+
+    The rows of a task's own experiment are counted out of those planned.
+    """
+    head = ("experiment", "rows", "settings of a row", "epochs of search, of final runs")
+    lines = ruled((*head, "seeds from", "processor"))
+    for task in TASKS:
+        rows = shown(task)
+        letters = lettered(rows)
+        for name in dict.fromkeys((*letters, task.plan)):
+            plan, mine = places.read_plan(name), [row for row in rows if row.plan.name == name]
+            count = str(len(mine))
+            if name == task.plan:
+                count += f" of {sum(not task.is_variant(row.name) for row in plan.rows)}"
+            letter = f"{letters[name]}: " if len(letters) > 1 else ""
+            link = f"{letter}[{name}](../../experiments/{name}.toml)"
+            made = {r.values["machine"].removesuffix(" Processor") for w in mine for r in w.ended}
+            end = (str(plan.seeds[0]), ", ".join(sorted(made)))
+            lines.append(cells((link, count, *searched(plan), *end)))
     return lines
-
-
-def limits(name: str) -> list[str]:
-    """Return the lines on rates at the end of their range, and on clamps that are often reached."""
-    task = task_of(name)
-    rows = shown(task)
-    return [*at_the_end(task, rows), *held(rows)]
 
 
 HELD = 0.1
 """Least share of potentials at a clamp that is reported."""
 
 
-def at_the_end(task: Task, rows: Sequence[ComparisonRow]) -> list[str]:
-    """Return a line on the rows whose best rate is the highest of several that were tried."""
-    said, base = [], reference_of(task, rows)
-    for rate in ("lr", "lr_neuron"):
-        found = [row for row in rows if is_highest(row, rate)]
-        if found:
-            also = ", also the reference" * (base in found)
-            said.append(f"`{rate}` in {len(found)} of {counted(len(rows), 'row')}{also}")
-    return [f"* Best at the highest rate that was tried: {'; '.join(said)}."] if said else []
+def limits() -> list[str]:
+    """Return the table of rows whose best rate is the highest tried, and of clamps often reached.
+
+    A star marks a count with the reference among its rows.
+    """
+    head = ("task", "rows", "highest `lr`", "highest `lr_neuron`")
+    lines = ruled((*head, f"clamp holds {100 * HELD:.0f} % or more", "most held"))
+    for task in TASKS:
+        rows = shown(task)
+        base = reference_of(task, rows)
+        found = [[row for row in rows if is_highest(row, rate)] for rate in ("lr", "lr_neuron")]
+        counts = [f"{len(one)}{' *' * (base in one)}" for one in found]
+        shares = {row.name: held_share(row) for row in labelled(rows)}
+        held = {name: share for name, share in shares.items() if share >= HELD}
+        most = max(held, key=lambda name: held[name], default="")
+        said = f"{100 * held[most]:.0f} % ({most})" if held else ""
+        lines.append(cells((task.title, str(len(rows)), *counts, str(len(held)), said)))
+    return lines
 
 
 def is_highest(row: ComparisonRow, rate: str) -> bool:
@@ -204,18 +193,6 @@ def is_highest(row: ComparisonRow, rate: str) -> bool:
     settings = row.plan.row(row.row).settings
     tried = [getattr(setting, rate) for setting in settings]
     return min(tried) < max(tried) == tried[row.ended[0].setting]
-
-
-def held(rows: Sequence[ComparisonRow]) -> list[str]:
-    """Return a line on the rows whose clamp below holds many potentials of a layer."""
-    shares = {row.name: held_share(row) for row in labelled(rows)}
-    found = {name: share for name, share in shares.items() if share >= HELD}
-    if not found:
-        return []
-    most = max(found, key=lambda name: found[name])
-    said = f"up to {100 * found[most]:.0f} % ({most})"
-    where = f"at least {100 * HELD:.0f} % of a layer's potentials in {counted(len(found), 'row')}"
-    return [f"* A clamp holds {where}, {said}."]
 
 
 def held_share(row: ComparisonRow) -> float:
@@ -226,27 +203,14 @@ def held_share(row: ComparisonRow) -> float:
     return max(map(statistics.mean, layers))
 
 
-def experiment(name: str, rows: Sequence[ComparisonRow]) -> str:
-    """Return what a reader must know of an experiment: search, epochs, seeds, processors."""
-    mine = [row for row in rows if row.plan.name == name]
-    plan = mine[0].plan
-    seeds = f"seeds from {plan.seeds[0]}"
-    made = sorted(
-        {r.values["machine"].removesuffix(" Processor") for row in mine for r in row.ended}
-    )
-    epochs = plan.rows[0].config.epochs
-    link = f"[{name}](../../experiments/{name}.toml)"
-    return f"{link}. {searched(plan)}. Final runs: {epochs} epochs, {seeds}, {' and '.join(made)}."
-
-
-def searched(plan: ComparisonPlan) -> str:
-    """Return the size of a plan's search."""
-    counts = {len(row.settings) for row in plan.rows}
-    if counts == {1}:
-        return "Settings: not searched"
-    settings = " to ".join(str(n) for n in sorted({min(counts), max(counts)}))
-    epochs = plan.search_epochs or plan.rows[0].config.epochs
-    return f"Settings: {settings} were tried for each row, with {epochs} epochs each"
+def searched(plan: ComparisonPlan) -> tuple[str, str]:
+    """Return the settings tried for each row, and the epochs of the search and of final runs."""
+    numbers = sorted({len(row.settings) for row in plan.rows})
+    final = plan.rows[0].config.epochs
+    if numbers == [1]:
+        return "not searched", str(final)
+    settings = " to ".join(str(n) for n in dict.fromkeys((numbers[0], numbers[-1])))
+    return settings, f"{plan.search_epochs or final}, {final}"
 
 
 def figure_file(task: Task) -> Path:

@@ -19,9 +19,7 @@ class Task:
         earlier: Row of `plan`, or a name -> rows of earlier experiments, as (plan, row), that are
             shown until the present row has all its seeds.
         references: Rows that the others are compared with: the first one with all its seeds.
-        published: Name -> test accuracy in percent.
-        source: Source of the published marks.
-        published_as: What the highest mark is, where it is no mean of last epochs.
+        published: Name -> test accuracy in percent; the page has the sources.
         steps: Length T of a sequence, for the number of spikes of an inference; 0 for none.
         variants: Rows of `plan` with one of these texts in their name are in a table of their own.
         degrees: Compare each polynomial of degree 2 or 3 with degree 1 of the same row instead.
@@ -34,8 +32,6 @@ class Task:
     earlier: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     references: tuple[str, ...] = ()
     published: Mapping[str, float] = field(default_factory=dict)
-    source: str = ""
-    published_as: str = ""
     steps: int = 0
     variants: tuple[str, ...] = ()
     degrees: bool = False
@@ -57,9 +53,6 @@ class Task:
 
 FREE, POLE = (f"LNM two states, degree 1, {form}" for form in ("free", "pole"))
 MNIST1D = {"logistic regression": 32, "MLP": 68, "GRU": 91, "CNN": 94}
-MNIST1D_SOURCE = (
-    "networks without spikes, run by the data set's authors (README of the PyPI package mnist1d)"
-)
 
 
 def of(plan: str, **rows: str) -> dict[str, tuple[tuple[str, str], ...]]:
@@ -86,7 +79,7 @@ TASKS = (
                 ("mnist1d_longer_search", "LNM degree 3, channel, soft"),
             ),
         },
-        (f"{FREE}, channel",), MNIST1D, MNIST1D_SOURCE, steps=40,
+        (f"{FREE}, channel",), MNIST1D, steps=40,
         variants=(", layer", "frozen as learned", "two states, degree 2"),
     ),
     Task(
@@ -100,10 +93,6 @@ TASKS = (
             "LNM degree 3": (("ecg_qtdb", "LNM degree 3, soft, wide clamps"),),
         },
         (POLE, "LIF"), {"ALIF": 85.9, "BRF": 86.8},
-        "ALIF from a checkpoint of Yin et al.'s code; BRF the best of five seeds of the code of the"
-        " BRF authors (arXiv 2402.14603), 85.6 to 86.8 %. Both are of the best epoch on the test"
-        " set, ours of the last epoch",
-        "the best of five seeds, at its best epoch on the test set",
         steps=1301,
     ),
     Task(
@@ -120,7 +109,7 @@ TASKS = (
             "LNM degree 3": (("mnist1d_recurrent", "LNM degree 3, penalty, weights at 0.01"),),
             "LNM degree 4": (("mnist1d_recurrent", "LNM degree 4"),),
         },
-        (POLE, "PLIF"), MNIST1D, MNIST1D_SOURCE, steps=40,
+        (POLE, "PLIF"), MNIST1D, steps=40,
     ),
     Task("curvature", "Curvature", "curvature", degrees=True),
     Task(
@@ -129,23 +118,15 @@ TASKS = (
     Task(
         "mnist_permuted", "PS-MNIST", "mnist_permuted", {}, (POLE, "LIF"),
         {"LIF": 80.3, "GLIF": 90.5, "ALIF": 94.3, "BRF": 95.2, "TC-LIF": 95.4},
-        "from a page of benchmarks, mostly of recurrent networks. A checkpoint of Yin et al.'s code"
-        " for ALIF has 94.7",
         steps=784,
     ),
     Task(
         "fashion_conv", "Fashion-MNIST, convolutional", "fashion_conv_neurons", {}, ("PLIF",),
         {"IF": 93.08, "LIF": 94.47, "PLIF": 94.74},
-        "larger networks, the best epoch on the test set. IF is from a tutorial of SpikingJelly"
-        " (two convolutions of 128 channels, T = 4, 64 epochs). LIF and PLIF are from the code of"
-        " the authors of PLIF (two such convolutions and two linear layers, T = 8)",
     ),
     Task(
         "fashion_columns", "Fashion-MNIST by columns", "fashion_columns", {}, ("LIF",),
         {"IF": 77.4, "IF, synapse filter": 80.4, "IF, feedback": 81.4},
-        "from an older run of a tutorial of SpikingJelly, with 90 epochs. Its stored curves, of 64"
-        " epochs with other settings, have 70.45, 75.68 and 77.19. All are of the best epoch on the"
-        " test set. Our rows have neither a filter nor feedback",
         steps=28,
     ),
 )  # fmt: skip

@@ -27,12 +27,14 @@ ROOT = Path(__file__).parent.parent
 KINDS: dict[str, Callable[[str, str | None], list[str]]] = {
     "table": lambda name, against: table.table(name, against),
     "summary": lambda name, _: summary.table(name),
-    "limits": lambda name, _: summary.limits(name),
+    "limits": lambda *_: summary.limits(),
+    "experiments": lambda *_: summary.experiments(),
     "variants": lambda name, _: summary.variants(name),
     "rows": lambda name, _: summary.long_table(name),
     "energy": lambda name, _: energy.table(name),
     "dynamics": lambda name, _: dynamics.table(name),
     "overview": lambda *_: outcome.overview(),
+    "calls": lambda *_: outcome.calls(),
 }
 """Kind of a generated part -> its lines, by the name of a plan or task and the row `against`."""
 
