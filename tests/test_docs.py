@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from inspect import ismodule
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,29 @@ def test_command_lines_that_do_not_exist_are_found(arguments, problem):
     """A verb, an option, a value at the end or within the line, a word too many."""
     with pytest.raises(Exception, match=problem):
         require_options(arguments)
+
+
+def test_the_page_of_the_public_api_is_complete():
+    """Every public name and verb, and the version of every file format."""
+    import lnm_codegen as lnm
+    from lnm_codegen import cli, insight, plot, train
+    from lnm_codegen.backends.verilog import folder
+    from lnm_codegen.deploy.integers import emit, source
+    from lnm_codegen.hardware import result
+    from lnm_codegen.ir.fixed import exchange as fixed
+    from lnm_codegen.ir.network import exchange as network
+
+    text = (ROOT / "docs/reference/api.md").read_text(encoding="utf-8")
+    names = {*lnm.__all__, *lnm.nn.__all__, "trace", *cli.VERBS}
+    for package in (insight, plot):
+        names |= {n for n, value in vars(package).items() if n[0] != "_" and not ismodule(value)}
+    assert not names - set(re.findall(r"`(\w+)`", text))
+    assert train.__all__
+    for module in (fixed, network):
+        assert f'`"format": "{module.FORMAT}"`, `"version": {module.VERSION}`' in text
+    assert f"`{source.FORMAT}` {source.VERSION}, `{emit.FORMAT}` {emit.VERSION}" in text
+    assert f'`"manifest": {folder.VERSION}`' in text
+    assert f'`"report": {result.VERSION}`' in text
 
 
 def test_docstring_examples():

@@ -69,6 +69,10 @@ def test_sentences_are_short_and_plain(page: str) -> None:
     assert not [s for s in found if FORBIDDEN.search(s)]
 
 
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) < 700
+
+
 def test_a_long_sentence_is_found() -> None:
     """Lists, numbers, abbreviations and code are split and counted as a reader does."""
     text = f"# A head\n\nOne, e.g. 0.5 of it. Two `a. b` here\nwraps.\n\n* {'word ' * 31}end.\n"
