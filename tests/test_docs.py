@@ -35,7 +35,6 @@ PAGES = [
     "docs/reference/transforms.md",
     "docs/start.md",
     "docs/training.md",
-    "docs/upgrade.md",
     "docs/index.md",
     *sorted(f"docs/howto/{p.name}" for p in (ROOT / "docs/howto").glob("*.md")),
 ]

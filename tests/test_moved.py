@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import re
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +53,19 @@ def test_an_old_path_works_and_warns(old: str) -> None:
         exec(f"from lnm_codegen.{old} import {name} as it", found)
     assert found["it"] is getattr(importlib.import_module(new), name)
     assert caught[0].filename == "<string>"
+
+
+def test_the_new_paths_of_the_upgrade_page_exist() -> None:
+    """Those of the second column of both tables of modules."""
+    text = (Path(__file__).parents[1] / "docs/upgrade.md").read_text(encoding="utf-8")
+    tables = re.findall(r"below `lnm_codegen` \|\n\| --- \| --- \|\n(.*?)\n\n", text, re.DOTALL)
+    rows = [line.split("|")[2] for part in tables for line in part.splitlines()]
+    paths = [path for row in rows for path in re.findall(r"`([\w.]+)`", row)]
+    assert (len(tables), len(paths) > 40) == (2, True)
+    for path in paths:
+        name = f"lnm_codegen.{path}"
+        parent, _, last = name.rpartition(".")
+        assert hasattr(importlib.import_module(parent), last) or find_spec(name), name
 
 
 @pytest.mark.parametrize("old", MOVED)
