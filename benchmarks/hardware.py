@@ -146,30 +146,37 @@ def write(rows: dict[tuple[str, str, str], Row]) -> None:
     write_whole(RESULTS, "\n".join(lines) + "\n")
 
 
+LABELS = (
+    "comb", "core", "core, ECP5 multiplier", "core, coefficients on ports", "seq", "array",
+)  # fmt: skip
+"""Forms, as columns of a table."""
+
+
 def table(rows: list[Row], device: str) -> str:
-    lines = [
-        "| form | neuron | latency / interval | LUT | FF | DSP | BRAM | MHz, median (of three)"
-        " | million updates/s |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    neurons = list(dict.fromkeys(case.neuron for case in cases()))
-    labels = sorted({c.label: FORMS.index(c.form) for c in cases()}.items(), key=lambda x: x[::-1])
-    order = [label for label, _ in labels]
-    own = [row for row in rows if row.device == device]
-    for row in sorted(own, key=lambda r: (order.index(r.form), neurons.index(r.neuron))):
-        lines.append(
-            f"| {row.form} | {row.neuron} | {row.latency} / {row.interval} | {row.lut} | {row.ff}"
-            f" | {row.dsp} | {row.bram} | {' | '.join(speeds(row))} |"
-        )
+    """Return a line for each neuron, and a column for each form with its size and median clock."""
+    own = {(row.neuron, row.form): row for row in rows if row.device == device}
+    labels = [label for label in LABELS if any(label == form for _, form in own)]
+    heads = [f"{label}: LUT, FF, DSP,{' BRAM,' * (label == 'array')} MHz" for label in labels]
+    head = ("neuron", "latency of core", "interval of seq", *heads)
+    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
+    for neuron in dict.fromkeys(neuron for neuron, _ in own):
+        cycles = (own[neuron, "core"].latency, own[neuron, "seq"].interval)
+        cells = [cell(own.get((neuron, label))) for label in labels]
+        lines.append(f"| {neuron} | {cycles[0]} | {cycles[1]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def speeds(row: Row) -> tuple[str, str]:
-    """Return MHz and updates, or dashes where nextpnr does not time the critical path."""
-    if DEVICES[row.device].target == "ice40" and row.form == "comb" and row.dsp:
-        return "-", "-"
-    mhz = f"{row.fmax:.0f} ({row.lowest:.0f} to {row.highest:.0f})"
-    return mhz, f"{row.fmax / row.interval:.1f}"
+def cell(row: Row | None) -> str:
+    """Return the figures of a form: a dash for a clock that nextpnr does not time."""
+    if row is None:
+        return ""
+    size = [row.lut, row.ff, row.dsp, *([row.bram] if row.form == "array" else [])]
+    return ", ".join([*map(str, size), f"{row.fmax:.0f}" if is_timed(row) else "-"])
+
+
+def is_timed(row: Row) -> bool:
+    """Report whether nextpnr times the critical path: not through an SB_MAC16 without registers."""
+    return not (DEVICES[row.device].target == "ice40" and row.form == "comb" and row.dsp)
 
 
 def draw(rows: list[Row]) -> None:

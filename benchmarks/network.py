@@ -1,11 +1,11 @@
-"""Measurements of docs/network.md: trained networks in integers, on a chip and a microcontroller.
+"""Measurements of docs/evidence/integer-networks.md, on a chip and a microcontroller.
 
     python benchmarks/network.py --data-dir DIR [--work DIR] [--only WORD] [--again] [--print]
 
 Each network is trained, quantized, emitted, synthesised and verified by `lnm`; networks of MNIST-1D
 also run on an emulated Cortex-M4. A step whose result lies in the work folder is skipped, so an
 interrupted run resumes. Each network adds a row to benchmarks/results/network.csv. At the end the
-script prints the tables of docs/network.md. DIR has the idx files of MNIST, see docs/data.md.
+script prints the tables of the page. DIR has the idx files of MNIST, see docs/data.md.
 """
 
 from __future__ import annotations
@@ -193,17 +193,17 @@ def write(rows: list[Row]) -> None:
 
 
 def chip_table(rows: list[Row], data: str) -> str:
-    """Return the table of the networks of a data set on their chips."""
+    """Return the table of the networks of a data set on the chip of all rows."""
     lines = [
-        "| neuron | bits of a weight | chip | accuracy, float | accuracy, integers | LUT | FF | DSP"
-        " | BRAM | MHz | cycles per sample | us per sample |",
-        f"| {' | '.join(['---'] * 12)} |",
+        "| neuron | bits of a weight | accuracy, float | accuracy, integers | LUT | FF | DSP | BRAM"
+        " | MHz | cycles per sample | us per sample |",
+        f"| {' | '.join(['---'] * 11)} |",
     ]
     for r in rows:
         own, neuron = r.network.split("-")
         if own == data:
             cells = (
-                NEURONS[neuron], r.bits, DEVICES[r.device], f"{r.real:.2f} %",
+                NEURONS[neuron], r.bits, f"{r.real:.2f} %",
                 f"{r.integers:.2f} %", f"{r.lut:,}", f"{r.ff:,}", r.dsp, r.bram, f"{r.mhz:.0f}",
                 f"{r.cycles:,}", f"{r.cycles / r.mhz:.0f}",
             )  # fmt: skip

@@ -25,6 +25,7 @@ PAGES = [
     "docs/definitions.md",
     "docs/explanation/backward.md",
     "docs/explanation/semantics.md",
+    "docs/hardware.md",
     "docs/ode.md",
     "docs/nir.md",
     "docs/network.md",
