@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from lnm_codegen.backends.plan import Plan
+from lnm_codegen.backends.render import in_lines
 from lnm_codegen.ir.declarations import Granularity, Param
 from lnm_codegen.ir.nodes import Kernel, Role
 
@@ -152,9 +152,7 @@ def conditions(plan: Plan, saved: str) -> dict[str, str]:
 
 def wrapped(parts: Sequence[str], between: str, indent: int) -> str:
     """Return parts in lines of 96 columns, the later lines indented."""
-    text = between.join(p.replace(" ", "\0") for p in parts)
-    lines = textwrap.wrap(text, 96 - indent, break_long_words=False, break_on_hyphens=False)
-    return f"\n{' ' * indent}".join(lines).replace("\0", " ")
+    return f"\n{' ' * indent}".join(in_lines(parts, 96 - indent, between))
 
 
 def _lacks(plan: Plan, sequences: Sequence[str]) -> list[str]:

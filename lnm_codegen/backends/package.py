@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +32,7 @@ from lnm_codegen.backends.plan import Plan
 from lnm_codegen.backends.render import (
     enclosed,
     function_name,
+    in_lines,
     render,
     render_files,
     shape_text,
@@ -343,9 +343,7 @@ def _start_text(state: str, param: Param) -> str:
 
 def _paragraph(*sentences: str) -> Words:
     """Return sentences as lines; code in backticks stays on one line."""
-    whole = re.sub("`[^`]*`", lambda code: code[0].replace(" ", "\0"), " ".join(sentences))
-    lines = textwrap.wrap(whole, 92, break_long_words=False, break_on_hyphens=False)
-    return tuple(line.replace("\0", " ") for line in lines)
+    return in_lines(re.findall(r"(?:`[^`]*`|\S)+", " ".join(sentences)), 92)
 
 
 def _initial_text(params: tuple[Param, ...]) -> Words:

@@ -105,7 +105,14 @@ def _reads(template: str) -> frozenset[tuple[str, str]]:
     return found.union(*map(_reads, others))
 
 
-# Layout of generated Python: lines of at most 100 columns, tuples, names.
+# Layout of generated text: words as lines; for Python lines of at most 100 columns, tuples, names.
+
+
+def in_lines(words: Sequence[str], width: int, between: str = " ") -> tuple[str, ...]:
+    """Return words as lines of at most `width` columns. A word stays whole, with its spaces."""
+    text = between.join(word.replace(" ", "\0") for word in words)
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return tuple(line.replace("\0", " ") for line in lines)
 
 
 def call(
@@ -127,9 +134,7 @@ def filled(words: Sequence[str], indent: int) -> tuple[str, ...]:
 
     Lines have at most 100 columns, `indent` included.
     """
-    whole = ", ".join(word.replace(" ", "\0") for word in words) + ","
-    wrapped = textwrap.wrap(whole, 100 - indent, break_long_words=False, break_on_hyphens=False)
-    return tuple("    " + line.replace("\0", " ") for line in wrapped)
+    return tuple(f"    {line}" for line in in_lines([f"{w}," for w in words], 100 - indent))
 
 
 def enclosed(head: str, words: Sequence[str], tail: str = "", indent: int = 0) -> tuple[str, ...]:
