@@ -21,7 +21,7 @@ from lnm_codegen.deploy.mismatch import measure_mismatch, specs_for
 from lnm_codegen.hardware import tools
 from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.hardware.tools import missing
-from lnm_codegen.hardware.verify.external import simulate
+from lnm_codegen.hardware.verify.verilog import simulate
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import Run, TrainConfig, load, load_run, run
 from lnm_codegen.train.losses import count_correct

@@ -18,7 +18,7 @@ from lnm_codegen.deploy.network import in_fixed_point, trace_layers
 from lnm_codegen.errors import ShapeError, UnsupportedError
 from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.hardware.tools import missing
-from lnm_codegen.hardware.verify.external import simulate
+from lnm_codegen.hardware.verify.verilog import simulate
 from tests.deploy.test_network import Small, images, small
 from tests.hexadecimal import words_of
 from tests.refusals import refused

@@ -12,7 +12,7 @@ from lnm_codegen.cli import run
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.hardware.folder import Circuit, read_circuit
 from lnm_codegen.hardware.result import update_report
-from lnm_codegen.hardware.verify.external import formal, tops
+from lnm_codegen.hardware.verify.verilog import formal, tops
 from tests.hardware.circuits import write, write_neuron
 from tests.refusals import refused
 

@@ -40,7 +40,7 @@ from lnm_codegen.hardware.tools import (
     solvers,
     temporary_folder,
 )
-from lnm_codegen.hardware.verify.external import NEEDS, compare, driven_forms, judged, run_testbench
+from lnm_codegen.hardware.verify.verilog import NEEDS, compare, driven_forms, judged, run_testbench
 
 # Faults in a pipeline, compared as logic.
 #

@@ -22,7 +22,8 @@ from lnm_codegen.hardware.result import Check, StepResult, failed, skipped, step
 from lnm_codegen.hardware.synth import Measured, Resources
 from lnm_codegen.hardware.tools import Completed, missing, temporary_folder
 from lnm_codegen.hardware.verify import steps
-from lnm_codegen.hardware.verify.external import (
+from lnm_codegen.hardware.verify.mutation import summed_figures
+from lnm_codegen.hardware.verify.verilog import (
     cocotb,
     compare,
     count_cells,
@@ -31,7 +32,6 @@ from lnm_codegen.hardware.verify.external import (
     lint,
     run_testbench,
 )
-from lnm_codegen.hardware.verify.mutation import summed_figures
 from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
 from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers

@@ -15,8 +15,8 @@ from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.hardware.folder import Circuit
 from lnm_codegen.hardware.result import Check, StepResult, skipped, verdict
 from lnm_codegen.hardware.tools import Completed, missing, run, temporary_folder
-from lnm_codegen.hardware.verify.external import cocotb, formal, icarus, lint, synthesis, verilator
 from lnm_codegen.hardware.verify.mutation import mutation
+from lnm_codegen.hardware.verify.verilog import cocotb, formal, icarus, lint, synthesis, verilator
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import SumOp
 from lnm_codegen.ir.interpret import Array

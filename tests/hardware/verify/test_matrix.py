@@ -9,8 +9,8 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.hardware.folder import read_circuit
-from lnm_codegen.hardware.verify.external import icarus, lint, verilator
 from lnm_codegen.hardware.verify.steps import model
+from lnm_codegen.hardware.verify.verilog import icarus, lint, verilator
 
 THETA = {
     1: (0.0, 0.9),

@@ -23,11 +23,11 @@ from lnm_codegen.hardware.result import (
     verdict_of,
 )
 from lnm_codegen.hardware.tools import missing
-from lnm_codegen.hardware.verify import external as verify_formal
 from lnm_codegen.hardware.verify import mutation
-from lnm_codegen.hardware.verify.external import shift_products
+from lnm_codegen.hardware.verify import verilog as verify_formal
 from lnm_codegen.hardware.verify.mutation import Equivalence
 from lnm_codegen.hardware.verify.steps import QUICK, STEPS, run_steps, selected_steps
+from lnm_codegen.hardware.verify.verilog import shift_products
 from tests.hardware.circuits import replace, write, write_neuron
 from tests.refusals import assert_line, refused
 

@@ -16,8 +16,8 @@ from lnm_codegen.errors import ModelError
 from lnm_codegen.files import write_whole
 from lnm_codegen.hardware.folder import Circuit, read_circuit
 from lnm_codegen.hardware.tools import missing
-from lnm_codegen.hardware.verify import external
 from lnm_codegen.hardware.verify import network as synthesis
+from lnm_codegen.hardware.verify import verilog
 from lnm_codegen.hardware.verify.network import DRAWN, run_network_steps, samples_of, verilator
 from lnm_codegen.ir.network.exchange import network_files, read_network
 from lnm_codegen.ir.network.interpret import sample_rows
@@ -123,7 +123,7 @@ def test_few_rows_of_weights_may_be_in_logic(
 ) -> None:
     """30,720 bits in 60 rows were expected in a block RAM, which the source asks for from 64 on."""
     layer = {"inputs": inputs, "cycles_per_event": 4, "weight_memory_bits": 30720}
-    monkeypatch.setattr(external, "synthesise", lambda *_: ({"LUT4": 10}, 0.1))
+    monkeypatch.setattr(verilog, "synthesise", lambda *_: ({"LUT4": 10}, 0.1))
     monkeypatch.setattr(synthesis, "missing", lambda *_: None)
     made = synthesis.synthesis(replace(circuit, manifest=circuit.manifest | {"layers": [layer]}))
     assert [check.status for check in made.checks] == [expected]

@@ -1,4 +1,4 @@
-"""Verification steps of a circuit that run a tool: lint, simulation, proofs, synthesis."""
+"""Verification steps on the Verilog of a folder: lint, simulation, proofs, synthesis."""
 
 from __future__ import annotations
 
