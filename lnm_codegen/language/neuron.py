@@ -34,7 +34,7 @@ from lnm_codegen.language.binding import Bindings, Bound, bindings_of, numbered,
 from lnm_codegen.language.bounds import require_expression
 from lnm_codegen.language.functions import ExprLike, Where, as_expr, replaced
 from lnm_codegen.language.misuse import is_condition, no_margin
-from lnm_codegen.language.surrogate import Surrogate, atan
+from lnm_codegen.language.surrogate import DEFAULT, Surrogate
 from lnm_codegen.language.symbols import (
     SCOPE,
     Assignments,
@@ -389,7 +389,7 @@ def surrogates(where: str, given: Any, fire: Assignments) -> tuple[tuple[str, Su
         raise ModelError(where, f"{shown(given)} is not a surrogate", _SURROGATES)
     if isinstance(given, Surrogate) and not fire:
         raise ModelError(where, "given, but the neuron has no spike", remedy="Remove it.")
-    given = atan() if given is None else given
+    given = DEFAULT() if given is None else given
     table = given if isinstance(given, Mapping) else {s: given for s, _ in fire}
     spikes = [s.name for s, _ in fire]
     found: dict[str, Surrogate] = {}

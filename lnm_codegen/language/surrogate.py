@@ -94,6 +94,10 @@ def atan(alpha: float = 2.0) -> Surrogate:
     )
 
 
+DEFAULT = atan
+"""Surrogate of a spike for which a neuron names none: atan(alpha=2)."""
+
+
 def sigmoid(alpha: float = 4.0) -> Surrogate:
     """Return g = sigmoid(alpha*z), slope alpha*g*(1 - g) (SJ)."""
     a = _positive(alpha, "sigmoid")

@@ -18,7 +18,7 @@ from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.language import functions as fn
 from lnm_codegen.language.bounds import applied
 from lnm_codegen.language.functions import CALLS, Where, stop_gradient
-from lnm_codegen.language.surrogate import Surrogate
+from lnm_codegen.language.surrogate import DEFAULT, Surrogate
 from lnm_codegen.language.symbols import Declared, Vector
 from lnm_codegen.language.text.expression import CONSTANTS, FUNCTIONS, parse
 from lnm_codegen.language.text.tables import init_table, slope_of, table_of
@@ -144,7 +144,7 @@ class _Writer:
         values = list(found.values())
         if not found or any(value != values[0] for value in values):
             return found
-        if values[0] == {"kind": "atan", "alpha": 2.0}:
+        if values[0] == self._slope("", DEFAULT()):
             return {}
         if any(spike in _SURROGATE_KEYS for spike in found):
             return found

@@ -181,7 +181,7 @@ def slope_of(where: str, function: Any) -> Slope:
 
 
 def _measured(where: str, function: Any) -> Slope:
-    """Return atan for a function that is in no table, with what it does at 0."""
+    """Return the default surrogate for a function that is in no table, with what it does at 0."""
     at = torch.tensor([-2.0, -0.5, 0.0, 0.5, 2.0])
     try:
         with torch.no_grad():
@@ -196,8 +196,8 @@ def _measured(where: str, function: Any) -> Slope:
     owner = getattr(function, "__self__", None)  # the class, for `Function.apply`
     named = owner if isinstance(owner, type) else function
     name = getattr(named, "__qualname__", type(function).__name__)
-    reason = f"surrogate {name} is in no table: atan(alpha=2) replaces it"
-    return Slope(own.atan(), strict=ties[tuple(spikes[0])], reason=reason)
+    reason = f"surrogate {name} is in no table: {own.DEFAULT()} replaces it"
+    return Slope(own.DEFAULT(), strict=ties[tuple(spikes[0])], reason=reason)
 
 
 def _made(name: str, formula: Formula, arguments: Arguments) -> Surrogate:
