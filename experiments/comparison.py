@@ -13,13 +13,8 @@ import places
 from scipy.stats import mannwhitneyu
 from tasks import TASKS, Task
 
-from lnm_codegen.train.comparison.table import (
-    Compared,
-    ComparisonRow,
-    corrected,
-    difference,
-    row_of,
-)
+from lnm_codegen.train.comparison.significance import Compared, corrected, difference
+from lnm_codegen.train.comparison.table import ComparisonRow, row_of
 
 LEVEL = 0.05
 SEEDS = 10

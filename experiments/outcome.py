@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from comparison import LEVEL, differences, reference_of, shown, taken_of
 from tasks import TASKS, Task
 
-from lnm_codegen.train.comparison.table import Compared, ComparisonRow
+from lnm_codegen.train.comparison.significance import Compared
+from lnm_codegen.train.comparison.table import ComparisonRow
 from lnm_codegen.train.runs.config import clamp_of, neuron_of
 
 LEARNING = ("lr_neuron", "penalty", "project")

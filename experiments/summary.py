@@ -13,13 +13,8 @@ from outcome import cells, ruled
 from tasks import TASKS, Task
 
 from lnm_codegen.train.comparison.plan import ComparisonPlan
-from lnm_codegen.train.comparison.table import (
-    ComparisonRow,
-    MeanDifference,
-    difference_text,
-    p_text,
-    row_of,
-)
+from lnm_codegen.train.comparison.significance import MeanDifference
+from lnm_codegen.train.comparison.table import ComparisonRow, difference_text, p_text, row_of
 from lnm_codegen.train.runs.config import clamp_of
 from lnm_codegen.validation import counted
 

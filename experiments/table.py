@@ -16,13 +16,8 @@ from outcome import cells
 from scipy.stats import ttest_rel
 
 from lnm_codegen.train.comparison.results import best_settings
-from lnm_codegen.train.comparison.table import (
-    ComparisonRow,
-    ComparisonTable,
-    holm,
-    mean_text,
-    table_of,
-)
+from lnm_codegen.train.comparison.significance import holm
+from lnm_codegen.train.comparison.table import ComparisonRow, ComparisonTable, mean_text, table_of
 from lnm_codegen.train.progress import percent
 
 HEAD = ("neuron", "setting", "held out", "seeds", "test", "train")

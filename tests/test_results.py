@@ -31,14 +31,8 @@ from tasks import TASKS, Task  # noqa: E402
 import lnm_codegen as lnm  # noqa: E402
 from lnm_codegen.train.comparison.plan import PlannedRun  # noqa: E402
 from lnm_codegen.train.comparison.results import COLUMNS  # noqa: E402
-from lnm_codegen.train.comparison.table import (  # noqa: E402
-    ComparisonRow,
-    difference,
-    half_width,
-    holm,
-    p_text,
-    row_of,
-)
+from lnm_codegen.train.comparison.significance import difference, half_width, holm  # noqa: E402
+from lnm_codegen.train.comparison.table import ComparisonRow, p_text, row_of  # noqa: E402
 from lnm_codegen.train.runs.config import neuron_of  # noqa: E402
 
 PLANS = sorted(path.stem for path in FOLDER.glob("*.toml"))

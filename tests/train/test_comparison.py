@@ -36,15 +36,8 @@ from lnm_codegen.train import (
 from lnm_codegen.train.comparison import queue, results
 from lnm_codegen.train.comparison.queue import ComparisonRuns, runs_of
 from lnm_codegen.train.comparison.results import COLUMNS, ResultFile, best_settings
-from lnm_codegen.train.comparison.table import (
-    difference,
-    figure_data,
-    half_width,
-    holm,
-    mean_text,
-    search_table,
-    table_of,
-)
+from lnm_codegen.train.comparison.significance import difference, half_width, holm
+from lnm_codegen.train.comparison.table import figure_data, mean_text, search_table, table_of
 from lnm_codegen.train.runs.config import neuron_of
 from lnm_codegen.train.trainer import Trainer
 

@@ -28,12 +28,8 @@ from lnm_codegen.files import unwritable
 from lnm_codegen.nn.memory import keep_pages
 from lnm_codegen.train.comparison.plan import ComparisonPlan, PlannedRun, read_plan
 from lnm_codegen.train.comparison.results import ResultFile, best_settings
-from lnm_codegen.train.comparison.table import (
-    ComparisonTable,
-    reference_of,
-    require_scipy,
-    table_of,
-)
+from lnm_codegen.train.comparison.significance import require_scipy
+from lnm_codegen.train.comparison.table import ComparisonTable, reference_of, table_of
 from lnm_codegen.train.data.dataset import Dataset
 from lnm_codegen.train.data.own import samples_of
 from lnm_codegen.train.names import is_reference
