@@ -31,6 +31,7 @@ VERBS = {
     "check": "lnm_codegen.cli.check:check",
     "explain": "lnm_codegen.cli.explain:explain",
     "bench": "lnm_codegen.cli.bench:bench",
+    "bench-network": "lnm_codegen.cli.bench:bench_network",
     "train": "lnm_codegen.cli.train:train",
     "compare": "lnm_codegen.cli.compare:compare",
     "analyze": "lnm_codegen.cli.analyze:analyze",
@@ -136,12 +137,16 @@ def of_this_version(line: list[str]) -> list[str]:
     """Return a command line of 0.2 in the verbs of this version.
 
     `emit FAMILY --package DIR` is `package FAMILY --out DIR`, `emit --run RUN --network` is
-    `deploy RUN`, and `emit --run RUN` is `arrays RUN`.
+    `deploy RUN`, `emit --run RUN` is `arrays RUN`, and `bench FAMILY --network NETWORK` is
+    `bench-network NETWORK FAMILY`.
     """
     words = [part for word in line for part in (word.split("=", 1) if word[:2] == "--" else [word])]
-    if line[:1] != ["emit"] or not {"--package", "--run", "--network"} & {*words}:
+    if line[:1] == ["bench"] and "--network" in words[:-1]:
+        at = words.index("--network")
+        verb, options = "bench-network", [words[at + 1], *words[1:at], *words[at + 2 :]]
+    elif line[:1] != ["emit"] or not {"--package", "--run", "--network"} & {*words}:
         return line
-    if "--package" in words:
+    elif "--package" in words:
         verb, options = "package", ["--out" if word == "--package" else word for word in words[1:]]
     else:
         verb = "deploy" if "--network" in words else "arrays"

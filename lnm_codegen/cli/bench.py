@@ -1,4 +1,4 @@
-"""`lnm bench`: times of kernels, layers and networks beside the floors and other libraries."""
+"""`lnm bench` and `lnm bench-network`: times of layers and networks, beside other libraries."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from lnm_codegen.cli.options import (
     require_folder,
 )
 from lnm_codegen.cli.output import print_json, print_table
-from lnm_codegen.errors import ModelError
 from lnm_codegen.families.library import resolve
 from lnm_codegen.files import unwritable
 from lnm_codegen.language.neuron import require_one_port
 from lnm_codegen.options import DtypeName
 from lnm_codegen.sections import Table
-from lnm_codegen.validation import Count, require_one_of
+from lnm_codegen.validation import Count
 
 if TYPE_CHECKING:
     from lnm_codegen.bench.steps import StepCase
@@ -32,13 +31,13 @@ if TYPE_CHECKING:
 
 
 def bench(
-    family: str | None = None,
+    family: str = "lnm",
     /,
     *,
     degree: Degree = None,
     set_: Settings = None,
-    steps: Annotated[str | None, Meta("T,...")] = None,
-    neurons: Annotated[str | None, Meta("N,C,...")] = None,
+    steps: Annotated[str, Meta("T,...")] = "4,16,64",
+    neurons: Annotated[str, Meta("N,C,...")] = "32,128,256",
     dtype: DtypeName = "float32",
     device: str = "cpu",
     rounds: Count = 9,
@@ -46,52 +45,26 @@ def bench(
     compile_: bool = True,
     peers: bool = True,
     starts: bool = True,
-    network: Annotated[str | None, Meta("NAME")] = None,
-    batch: Count | None = None,
-    size: Count | None = None,
     out: Annotated[Path | None, Meta("DIR")] = None,
     json: bool = False,
 ) -> None:
-    """Time a neuron or network beside the floor and other libraries.
+    """Time a neuron beside the floor and other libraries.
 
     Options:
-        steps: Sequence lengths: 4,16,64, or those of the network.
-        neurons: Shape of a step: 32,128,256.
+        steps: Sequence lengths.
+        neurons: Shape of a step.
         rounds: Rounds of the round-robin.
         loops: Time eager PyTorch loops.
         compile_: Time the loop under torch.compile.
         peers: Time other libraries, if installed.
         starts: Time cold and cached starts.
-        network: Compare training steps of a network instead: conv, resnet18, sew_resnet18, vgg11
-            or feedforward. FAMILY is lif then by default.
-        batch: Samples in a step of the network.
-        size: Side of the network's images, or its features.
-        out: Folder for bench.csv and bench.png, or network.csv.
+        out: Folder for bench.csv and bench.png.
     """
-    from lnm_codegen.bench import measure
-    from lnm_codegen.nn.bits import settle_cache
-
-    word = family or ("lnm" if network is None else "lif")
     arguments = family_arguments(set_, degree)
-    neuron = resolve(word, **arguments)
-    lengths = None
-    if steps is not None:
-        lengths = parse_integers("bench", "steps", steps, "integers >= 1 with commas")
-    measure.require_device(device)
-    require_folder("bench", out)
-    settle_cache()
-    if network is not None:
-        ignored = {"no-loops": not loops or None, "no-starts": not starts or None}
-        _require_absent("is no option of a network", neurons=neurons, **ignored)
-        require_one_of("bench --network", "dtype", dtype, ("float32",))
-        from lnm_codegen.bench.steps import StepCase
-
-        case = StepCase(network, neuron, lengths, batch, size, device, peers, compile_, rounds)
-        return _bench_network(case, out, json)
-    _require_absent("needs --network", batch=batch, size=size)
-    shape = parse_integers(
-        "bench", "neurons", neurons or "32,128,256", "N,C,... >= 1, such as 32,128,256", count=2
-    )
+    neuron = resolve(family, **arguments)
+    lengths = _lengths("bench", steps)
+    _require_places("bench", device, out)
+    shape = parse_integers("bench", "neurons", neurons, "N,C,... >= 1, such as 32,128,256", count=2)
     require_one_port("bench", neuron)
     if out is not None:
         require_matplotlib("bench")
@@ -99,30 +72,75 @@ def bench(
     from lnm_codegen.nn.arguments import require_dtype
 
     # Another process gets the neuron by name, with arguments as text.
-    has_start = starts and word.isidentifier() and arguments.get("surrogate") is None
+    has_start = starts and family.isidentifier() and arguments.get("surrogate") is None
     cases = [
         Case(
             neuron=neuron,
-            label=word if degree is None else f"{word} degree {degree}",
+            label=family if degree is None else f"{family} degree {degree}",
             shape=(length, *shape),
             dtype=require_dtype("bench", dtype),
             device=device,
             loops=loops,
             compile=compile_,
             peers=peers,
-            start=(word, arguments) if has_start else None,
+            start=(family, arguments) if has_start else None,
             rounds=rounds,
         )
-        for length in lengths or (4, 16, 64)
+        for length in lengths
     ]
     _bench_layers(cases, out, json)
 
 
-def _require_absent(problem: str, **options: object) -> None:
-    """Raise ModelError if one of these options is given."""
-    for name, value in options.items():
-        if value is not None:
-            raise ModelError("bench", f"--{name} {problem}", remedy=f"Leave --{name} out.")
+def bench_network(
+    network: str,
+    family: str = "lif",
+    /,
+    *,
+    degree: Degree = None,
+    set_: Settings = None,
+    steps: Annotated[str | None, Meta("T,...")] = None,
+    batch: Count | None = None,
+    size: Count | None = None,
+    device: str = "cpu",
+    rounds: Count = 9,
+    compile_: bool = True,
+    peers: bool = True,
+    out: Annotated[Path | None, Meta("DIR")] = None,
+    json: bool = False,
+) -> None:
+    """Time training steps of a network: the share of its neurons, and other libraries.
+
+    Options:
+        network: conv, resnet18, sew_resnet18, vgg11 or feedforward.
+        steps: Sequence lengths; by default those of the network.
+        batch: Samples in a step.
+        size: Side of the images, or the features.
+        rounds: Rounds of the round-robin.
+        compile_: Time other libraries under torch.compile too.
+        peers: Time other libraries, if installed.
+        out: Folder for network.csv.
+    """
+    neuron = resolve(family, **family_arguments(set_, degree))
+    lengths = None if steps is None else _lengths("bench-network", steps)
+    _require_places("bench-network", device, out)
+    from lnm_codegen.bench.steps import StepCase
+
+    case = StepCase(network, neuron, lengths, batch, size, device, peers, compile_, rounds)
+    _bench_network(case, out, json)
+
+
+def _lengths(verb: str, steps: str) -> tuple[int, ...]:
+    return parse_integers(verb, "steps", steps, "integers >= 1 with commas")
+
+
+def _require_places(verb: str, device: str, out: Path | None) -> None:
+    """Refuse a device that is not here and a folder that cannot be written; settle the cache."""
+    from lnm_codegen.bench import measure
+    from lnm_codegen.nn.bits import settle_cache
+
+    measure.require_device(device)
+    require_folder(verb, out)
+    settle_cache()
 
 
 def _bench_layers(cases: list[Case], out: Path | None, json: bool) -> None:
@@ -160,4 +178,4 @@ def _bench_network(case: StepCase, out: Path | None, json: bool) -> None:
         try:
             write_csv(report.rows, out / "network.csv")
         except OSError as error:
-            raise unwritable("bench", out, error) from None
+            raise unwritable("bench-network", out, error) from None

@@ -189,16 +189,16 @@ def test_no_kernel_runs(monkeypatch):
 
 
 def test_the_command_refuses_before_it_measures(tmp_path, monkeypatch, capsys):
-    """A neuron of two inputs, a folder that cannot be written, and options that do not apply."""
+    """A neuron of two inputs, a folder that cannot be written, and options of the other verb."""
     (tmp_path / "two.py").write_text(
         "import lnm_codegen as lnm\nv, x, y = lnm.state('v'), lnm.input('x'), lnm.input('y')\n"
         "def two():\n    return lnm.Neuron(charge={v: v / 2 + x - y}, fire=v - 1, name='two')\n"
     )
     monkeypatch.setattr(suite, "measure_all", None)
     for option in ("--no-loops", "--no-starts"):
-        assert command(["bench", "--network", "conv", option]) == 2
-        line = capsys.readouterr().err
-        assert_line(line, f"bench: {option} is no option of a network", f"Leave {option} out.")
+        assert command(["bench-network", "conv", option]) == 2
+        line, remedy = capsys.readouterr().err, "See lnm bench-network --help."
+        assert_line(line, f"lnm bench-network: No such option: {option}", remedy)
     assert command(["bench", f"{tmp_path}/two.py:two"]) == 2
     assert_line(capsys.readouterr().err, "bench: two has 2 inputs and 1 outputs", "one of each")
     assert command(["bench", "lif", "--out", f"{tmp_path}/two.py/out"]) == 2

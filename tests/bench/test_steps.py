@@ -1,4 +1,4 @@
-"""`lnm bench --network` on tiny networks: rows and sentences; no time is asserted."""
+"""`lnm bench-network` on tiny networks: rows and sentences; no time is asserted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import lnm_codegen as lnm
 import lnm_codegen.nn
 from lnm_codegen.bench import steps
 from lnm_codegen.bench.measure import Timing
-from lnm_codegen.bench.steps import DESIGNS, StepCase, contenders, measure_steps
+from lnm_codegen.bench.steps import DESIGNS, StepCase, StepReport, contenders, measure_steps
+from lnm_codegen.cli import run as command
 from lnm_codegen.errors import ModelError
 from lnm_codegen.nn import NeuronLayer
 from tests.refusals import refused
@@ -160,13 +161,34 @@ def test_unknown_network():
         measure_steps(small("resnet"))
 
 
-COMMAND = [sys.executable, "-m", "lnm_codegen.cli", "bench"]
+COMMAND = [sys.executable, "-m", "lnm_codegen.cli"]
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "found"),
+    [
+        ("bench-network conv", "conv", "lif"),
+        ("bench-network conv plif --steps 2", "conv", "plif"),
+        ("bench --network conv", "conv", "lif"),
+        ("bench plif --steps=2 --network=conv", "conv", "plif"),
+    ],
+)
+def test_the_case_of_a_command(line, name, found, monkeypatch, capsys):
+    """The spelling of 0.2 is that of `bench`, with a note on standard error."""
+    cases, empty = [], StepReport((), (), (0.0, 0.0))
+    monkeypatch.setattr(steps, "measure_steps", lambda case: cases.append(case) or empty)
+    assert command([*line.split(), "--rounds", "3", "--no-peers", "--json"]) == 0
+    (case,) = cases
+    assert (case.name, case.neuron.name, case.rounds, case.peers) == (name, found, 3, False)
+    assert case.steps == ((2,) if "steps" in line else None)
+    note = "note: since 0.3 this is lnm bench-network; see lnm bench-network --help.\n"
+    assert capsys.readouterr().err == note * ("--network" in line)
 
 
 @pytest.mark.slow
 def test_command(tmp_path):
     """JSON on standard output and network.csv in the folder."""
-    few = ["--network", "feedforward", "--steps", "2", "--batch", "2", "--size", "4"]
+    few = ["bench-network", "feedforward", "--steps", "2", "--batch", "2", "--size", "4"]
     few += ["--rounds", "1", "--no-peers"]
     done = subprocess.run(
         [*COMMAND, *few, "--json", "--out", str(tmp_path)],
@@ -184,13 +206,14 @@ def test_command(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--network", "resnet"], "network 'resnet'"),
-        (["--network", "conv", "--neurons", "2,3"], "--neurons is no option of a network"),
-        (["--network", "conv", "--dtype", "float64"], "dtype is 'float64'. Accepted: 'float32'"),
-        (["--network", "conv", "--steps", "0"], "steps is '0'"),
-        (["--batch", "3"], "--batch needs --network"),
-        (["--size", "3"], "--size needs --network"),
-        (["--network", "vgg11", "--size", "8"], "poolings of an image"),
+        (["bench-network", "resnet"], "network 'resnet'"),
+        (["bench-network"], "lnm bench-network: Missing argument"),
+        (["bench-network", "conv", "--neurons", "2,3"], "No such option: --neurons"),
+        (["bench-network", "conv", "--dtype", "float64"], "No such option: --dtype"),
+        (["bench-network", "conv", "--steps", "0"], "steps is '0'"),
+        (["bench", "--batch", "3"], "No such option: --batch"),
+        (["bench", "--size", "3"], "No such option: --size"),
+        (["bench-network", "vgg11", "--size", "8"], "poolings of an image"),
     ],
 )
 def test_wrong_options_are_one_line(options, message):
