@@ -26,7 +26,7 @@ def arrays(
     run: Path, /, *, out: Annotated[Path, Meta("DIR")],
     format_: Annotated[str, Meta("FORMAT|FILE.toml")] = DEFAULT,
 ) -> None:  # fmt: skip
-    """Write an array of neurons for each layer of a run, in Verilog.
+    """Write a neuron array in Verilog for each layer of a run.
 
     The files go to DIR/verilog/<layer>/, with golden vectors of held-out samples of the run. If a
     family is a Python file, that file is run.

@@ -108,7 +108,7 @@ def bench_network(
     out: Annotated[Path | None, Meta("DIR")] = None,
     json: bool = False,
 ) -> None:
-    """Time training steps of a network: the share of its neurons, and other libraries.
+    """Time training steps of a network beside other libraries.
 
     Options:
         network: conv, resnet18, sew_resnet18, vgg11 or feedforward.

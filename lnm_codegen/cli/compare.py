@@ -33,7 +33,7 @@ def compare(
     search: bool = False,
     json: bool = False,
 ) -> None:
-    """Compare neurons over seeds, on any data that `lnm train` takes.
+    """Compare neurons over seeds, on any data of `lnm train`.
 
     Searches the settings of each neuron on held-out samples, trains the best one with each seed on
     all training samples, and tests it once. May be stopped at any moment: the same command goes on.
