@@ -7,11 +7,11 @@
 cosmic-ray makes the changes. TREE is a worktree that nobody else uses: its files are changed in
 place and restored. COVER is a folder that has the two files of one quick run in that tree,
 
-    pytest -m "not slow" --cov=lnm_codegen --cov-context=test --cov-report= --junitxml=COVER/times.xml
+    pytest -m "not slow" --cov=lnm_codegen --cov-context=test --cov-report= --junitxml=times.xml
 
-with `.coverage` moved there. A mutant is run against the tests that pass over its line, those of
-its own folder first, then the quick ones first, until their recorded time reaches a limit.
-`tests/README.md` has the lists, the seeds and what came out.
+moved there: `.coverage` and `times.xml`. A mutant is run against the tests that pass over its
+line, those of its own folder first, then the quick ones first, until their recorded time reaches a
+limit. `tests/README.md` has the lists, the seeds and what came out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import random
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -42,9 +42,13 @@ TIMEOUT = 60
 """Seconds of one test, above which a mutant counts as noticed."""
 
 
+_EQUIVALENT = [f"ReplaceComparisonOperator_{a}_{b}" for a, b in (("Is", "Eq"), ("IsNot", "NotEq"))]
+"""Operators whose changes no test can notice."""
+
+
 @dataclass(frozen=True)
 class Mutant:
-    """One change: an operator of cosmic-ray at its occurrence in a file, and the line it changes."""
+    """A change: an operator of cosmic-ray at its occurrence in a file, and the line it changes."""
 
     file: str
     operator: str
@@ -54,9 +58,9 @@ class Mutant:
     after: str
 
 
-def draw(root: Path, seed: int, count: int) -> list[Mutant]:
+def draw(root: Path, seed: int, count: int, folders: Sequence[str] = FOLDERS) -> list[Mutant]:
     """Draw mutants: files by their number of mutable places, then a place, then a change of it."""
-    files = sorted(p for f in FOLDERS for p in (root / PACKAGE / f).rglob("*.py"))
+    files = sorted(p for f in folders for p in (root / PACKAGE / f).rglob("*.py"))
     places = [(path, place) for path in files for place in sorted(_places(path.read_text()))]
     rng = random.Random(seed)
     drawn: dict[tuple[Path, tuple[int, int, str]], Mutant] = {}
@@ -72,7 +76,7 @@ def draw(root: Path, seed: int, count: int) -> list[Mutant]:
 
 def _operators() -> dict[str, type]:
     provider = OperatorProvider()
-    found = {name: provider[name] for name in sorted(provider)}
+    found = {name: provider[name] for name in sorted(provider) if name not in _EQUIVALENT}
     return {name: kind for name, kind in found.items() if not kind.arguments()}
 
 
@@ -257,12 +261,14 @@ def _read(path: Path) -> list[Mutant]:
     return [Mutant(**record) for record in json.loads(path.read_text())]
 
 
-def _arguments() -> Iterator[argparse.Namespace]:
+def main() -> None:
+    """Run the verb of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("draw")
     verb.add_argument("--seed", type=int, required=True)
     verb.add_argument("--count", type=int, required=True)
+    verb.add_argument("--folder", action="append", help="of the package; several may be given")
     verb = verbs.add_parser("run")
     verb.add_argument("list", type=Path)
     for option in ("--tree", "--cover", "--out"):
@@ -270,14 +276,10 @@ def _arguments() -> Iterator[argparse.Namespace]:
     verb = verbs.add_parser("compare")
     for name in ("list", "old", "new"):
         verb.add_argument(name, type=Path)
-    yield parser.parse_args()
-
-
-def main() -> None:
-    (given,) = _arguments()
+    given = parser.parse_args()
     match given.verb:
         case "draw":
-            drawn = draw(Path.cwd(), given.seed, given.count)
+            drawn = draw(Path.cwd(), given.seed, given.count, given.folder or FOLDERS)
             print("[\n" + ",\n".join(json.dumps(asdict(m)) for m in drawn) + "\n]")
         case "run":
             run(_read(given.list), given.tree.resolve(), given.cover, given.out)
