@@ -54,13 +54,12 @@ class CKernels(Kernels):
     and strides.
     """
 
-    def __init__(self, model: Plan, library: Path, chunk: int, far: int) -> None:
-        plan = model
-        super().__init__(model, plan.counts)
+    def __init__(self, plan: Plan, library: Path, chunk: int, far: int) -> None:
+        super().__init__(plan, plan.counts)
         self.library, self._chunk, self._far = library, chunk, far
         loaded = load_library(library)
-        self._forward = self._function(loaded, f"{model.name}_forward", plan.forward_fields)
-        self._backward = self._function(loaded, f"{model.name}_backward", plan.backward_fields)
+        self._forward = self._function(loaded, f"{plan.name}_forward", plan.forward_fields)
+        self._backward = self._function(loaded, f"{plan.name}_backward", plan.backward_fields)
 
     @staticmethod
     def _function(loaded: ctypes.CDLL, name: str, fields: Sized) -> tuple[Any, Any]:
@@ -95,7 +94,7 @@ def _error(problem: int) -> ToolError | InternalError:
 
 @cache
 def load_c(
-    model: Plan, chunk: int = CHUNK, far: int = FAR, *, folder: Path | None = None
+    plan: Plan, chunk: int = CHUNK, far: int = FAR, *, folder: Path | None = None
 ) -> CKernels:
     """Build (or find in the cache folder, or another `folder`) and load the C kernels of a model.
 
@@ -104,7 +103,7 @@ def load_c(
     Raises:
         ToolError: There is no compiler, or it fails, or the folder cannot be used.
     """
-    return CKernels(model, build(model, chunk, far, folder), chunk, far)
+    return CKernels(plan, build(plan, chunk, far, folder), chunk, far)
 
 
 def load_library(path: Path) -> ctypes.CDLL:
@@ -120,10 +119,10 @@ def load_library(path: Path) -> ctypes.CDLL:
         ) from None
 
 
-def build(model: Plan, chunk: int = CHUNK, far: int = FAR, folder: Path | None = None) -> Path:
+def build(plan: Plan, chunk: int = CHUNK, far: int = FAR, folder: Path | None = None) -> Path:
     """Return the library of a model; see `built`."""
-    source = C(chunk, far, initial=False).emit(model)
-    return built(model.name, source, beside="example.c", folder=folder)
+    source = C(chunk, far, initial=False).emit(plan)
+    return built(plan.name, source, beside="example.c", folder=folder)
 
 
 def built(name: str, source: Source, beside: str, *, folder: Path | None = None) -> Path:
@@ -163,13 +162,13 @@ def built(name: str, source: Source, beside: str, *, folder: Path | None = None)
     return library
 
 
-def is_built(model: Plan) -> bool:
+def is_built(plan: Plan) -> bool:
     """Report whether the cache has a library of a model, of any compiler."""
     try:
-        base = _base(model.name, C(initial=False).emit(model), beside="example.c")
+        base = _base(plan.name, C(initial=False).emit(plan), beside="example.c")
     except ToolError:  # there is no cache folder
         return False
-    return _newest(base, model.name) is not None
+    return _newest(base, plan.name) is not None
 
 
 def _base(name: str, source: Source, beside: str, folder: Path | None = None) -> Path:

@@ -27,10 +27,9 @@ from lnm_codegen.nn.load.cache import entry, sound_bytes, usable_cache, write_di
 class CudaKernels(Kernels):
     """Kernels of a model on NVIDIA GPUs."""
 
-    def __init__(self, model: Plan) -> None:
-        plan = model
-        super().__init__(model, plan.counts)
-        self._model, self._plan = model, CudaPlan(plan)
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan, plan.counts)
+        self._plan = CudaPlan(plan)
         self._modules: dict[int, Any] = {}
         self._functions: dict[tuple[int, str], Any] = {}
 
@@ -98,7 +97,7 @@ class CudaKernels(Kernels):
 
         if device not in self._modules:
             major, minor = torch.cuda.get_device_capability(device)
-            image = cubin(self._model, f"sm_{major}{minor}")
+            image = cubin(self._plan.plan, f"sm_{major}{minor}")
             (self._modules[device],) = _check(driver.cuModuleLoadData(image))
         return self._modules[device]
 
@@ -122,7 +121,7 @@ def _check(result: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(results)
 
 
-def cubin(model: Plan, arch: str) -> bytes:
+def cubin(plan: Plan, arch: str) -> bytes:
     """Return the kernels of a model as machine code for an architecture such as "sm_90".
 
     Raises:
@@ -138,12 +137,12 @@ def cubin(model: Plan, arch: str) -> bytes:
             f"NVRTC cannot be loaded: {reason(error)}",
             remedy="Run pip install 'lnm_codegen[cuda]', or use backend='triton'.",
         ) from None
-    source = Cuda().emit(model)
+    source = Cuda().emit(plan)
     read = ("_step.h", "_layout.h")
     needed = {n: t for n, t in source.files.items() if n == source.entry or n.endswith(read)}
     options = [*FLAGS, f"--gpu-architecture={arch}"]
     parts = [*(f"{n}\n{t}" for n, t in needed.items()), *options, str(version)]
-    path = entry(model.name, parts) / f"{model.name}.{arch}.cubin"
+    path = entry(plan.name, parts) / f"{plan.name}.{arch}.cubin"
     image = sound_bytes(path)
     if image is None:
         image = _compiled(needed, source.entry, options)
@@ -178,6 +177,6 @@ def _compiled(files: dict[str, str], entry: str, options: list[str]) -> bytes:
 
 
 @cache
-def load_cuda(model: Plan) -> CudaKernels:
+def load_cuda(plan: Plan) -> CudaKernels:
     """Return the CUDA kernels of a model; they are compiled at the first call on a GPU."""
-    return CudaKernels(model)
+    return CudaKernels(plan)

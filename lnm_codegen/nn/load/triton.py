@@ -49,13 +49,12 @@ Run = Callable[[int, int], None]
 class TritonKernels(Kernels):
     """Kernels of a model on a GPU, or in Triton's interpreter."""
 
-    def __init__(self, model: Plan, folder: Path | None = None) -> None:
-        plan = model
-        super().__init__(model, plan.counts)
-        source = BACKENDS["triton"].emit(model)
-        self._module = import_source(source, "triton", model.name, folder)
+    def __init__(self, plan: Plan, folder: Path | None = None) -> None:
+        super().__init__(plan, plan.counts)
+        source = BACKENDS["triton"].emit(plan)
+        self._module = import_source(source, "triton", plan.name, folder)
         digest = hashlib.sha256(source.files[source.entry].encode()).hexdigest()[:16]
-        self._key = f"{model.name}-{digest}"
+        self._key = f"{plan.name}-{digest}"
         self._sizes: Sizes | None = None
         self._least = 0  # neurons times steps of a call that looks for launch sizes
         self._saved = [field.name for field in plan.backward_fields].index("checkpoints")
@@ -178,11 +177,11 @@ def seconds(run: Run, block: int, warps: int) -> float:
 
 
 @cache
-def load_triton(model: Plan, folder: Path | None = None) -> TritonKernels:
+def load_triton(plan: Plan, folder: Path | None = None) -> TritonKernels:
     """Import the Triton kernels of a model; `folder` takes the place of the cache folder.
 
     Raises:
         UnsupportedError: Triton cannot express the model.
         ToolError: The cache folder cannot be used.
     """
-    return TritonKernels(model, folder)
+    return TritonKernels(plan, folder)
