@@ -26,7 +26,6 @@ from lnm_codegen.sections import Table
 from lnm_codegen.validation import Count
 
 if TYPE_CHECKING:
-    from lnm_codegen.bench.steps import StepCase
     from lnm_codegen.bench.suite import Case
 
 
@@ -123,10 +122,24 @@ def bench_network(
     neuron = resolve(family, **family_arguments(set_, degree))
     lengths = None if steps is None else _lengths("bench-network", steps)
     _require_places("bench-network", device, out)
-    from lnm_codegen.bench.steps import StepCase
+    from lnm_codegen.bench import steps as measured
+    from lnm_codegen.bench.table import write_csv
 
-    case = StepCase(network, neuron, lengths, batch, size, device, peers, compile_, rounds)
-    _bench_network(case, out, json)
+    report = measured.measure_steps(
+        measured.StepCase(network, neuron, lengths, batch, size, device, peers, compile_, rounds)
+    )
+    if json:
+        print_json(asdict(report))
+    else:
+        print_table(Table(measured.HEADER, measured.table(report.rows), numbers=True))
+        load = " and ".join(f"{value:.1f}" for value in report.load)
+        lines = [measured.LEGEND, f"Load of the machine before and after: {load}."]
+        typer.echo("\n".join(["", *lines, *(f"Left out: {note}" for note in report.left_out)]))
+    if out is not None:
+        try:
+            write_csv(report.rows, out / "network.csv")
+        except OSError as error:
+            raise unwritable("bench-network", out, error) from None
 
 
 def _lengths(verb: str, steps: str) -> tuple[int, ...]:
@@ -159,23 +172,3 @@ def _bench_layers(cases: list[Case], out: Path | None, json: bool) -> None:
             table.write_figure(rows, out / "bench.png")
         except OSError as error:
             raise unwritable("bench", out, error) from None
-
-
-def _bench_network(case: StepCase, out: Path | None, json: bool) -> None:
-    """Compare training steps; print the rows and write them into a folder."""
-    from lnm_codegen.bench import steps
-    from lnm_codegen.bench.table import write_csv
-
-    report = steps.measure_steps(case)
-    if json:
-        print_json(asdict(report))
-    else:
-        print_table(Table(steps.HEADER, steps.table(report.rows), numbers=True))
-        load = " and ".join(f"{value:.1f}" for value in report.load)
-        lines = [steps.LEGEND, f"Load of the machine before and after: {load}."]
-        typer.echo("\n".join(["", *lines, *(f"Left out: {note}" for note in report.left_out)]))
-    if out is not None:
-        try:
-            write_csv(report.rows, out / "network.csv")
-        except OSError as error:
-            raise unwritable("bench-network", out, error) from None
