@@ -307,7 +307,7 @@ def test_the_example_shows_what_the_page_tells(
     lost = {line[:20].strip(): line[20:].split(" %") for line in lines}
     assert [float(s) for s in lost["as it is"][:3]] == pytest.approx([1.0, 7.3, 29.0], rel=0.3)
     assert [float(s) for s in lost["clamp at -2"][:3]] == [0.0] * 3
-    page = (ROOT / "docs" / "stability.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/evidence/stability.md").read_text(encoding="utf-8")
     for basis, row in (
         ("monomial", "monomial"),
         ("chebyshev", "Chebyshev"),
