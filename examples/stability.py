@@ -3,7 +3,8 @@
     .venv/bin/python examples/stability.py
 
 theta = (.05, .6, -.10, .15), hard reset, input N(.35, .6**2): the share of neurons lost by
-T = 16, 64, 256, and whether theta still has a finite gradient. docs/evidence/stability.md has the output.
+T = 16, 64, 256, and whether theta still has a finite gradient. docs/evidence/stability.md has
+the output.
 """
 
 from __future__ import annotations
