@@ -15,8 +15,7 @@ from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.kernel import Names, is_temporary
 from lnm_codegen.ir.nodes import BinaryOp, Expr, Fn, Kernel, Let, Phase, Port, Role, Var
 from lnm_codegen.language.binding import bindings_of
-from lnm_codegen.language.bounds import exact_exponent
-from lnm_codegen.language.functions import CALLS, Where, stop_gradient
+from lnm_codegen.language.functions import CALLS, Where, as_decimal, stop_gradient
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.surrogate import Surrogate, Z
 from lnm_codegen.language.symbols import Declared, is_spike
@@ -196,7 +195,7 @@ class _Builder:
         return all(s.name in params for s in e.free_symbols)
 
     def _power(self, base: sympy.Expr, exponent: sympy.Expr) -> Expr:
-        exponent = exact_exponent(exponent)
+        exponent = as_decimal(exponent)
         if exponent.is_Integer and exponent > 0:
             return ir.Power(self._lower(base), int(exponent))
         if exponent.is_negative:
@@ -272,9 +271,7 @@ def _chain(factors: list[Expr]) -> Expr:
 
 def _constant(e: sympy.Expr, where: str) -> ir.Const:
     """Return a number exactly, or to 40 digits under its symbolic name."""
-    if isinstance(e, sympy.Float):
-        return ir.Const(Fraction(repr(float(e))))
-    value = _summed(e)
+    value = _summed(as_decimal(e))
     if not isinstance(value, sympy.Rational):
         value = value.evalf(_DIGITS)
     if isinstance(value, sympy.Rational):

@@ -18,7 +18,7 @@ from sympy.logic.boolalg import Boolean
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.declarations import Param
 from lnm_codegen.language import functions as fn
-from lnm_codegen.language.functions import CALLS, Where, as_expr, stop_gradient
+from lnm_codegen.language.functions import CALLS, Where, as_decimal, as_expr, stop_gradient
 from lnm_codegen.language.misuse import instead_of
 from lnm_codegen.validation import shown
 
@@ -51,12 +51,6 @@ def require_expression(where: str, value: Any) -> sympy.Expr:
     _require_size(where, expr)
     _require_functions(where, expr)
     return expr
-
-
-def exact_exponent(exponent: sympy.Expr) -> sympy.Expr:
-    """Return an exponent, a float as the decimal that is written: 1/2 for `v**0.5`."""
-    is_decimal = exponent.is_Float and math.isfinite(float(exponent))
-    return sympy.Rational(repr(float(exponent))) if is_decimal else exponent
 
 
 def _require_functions(where: str, expr: sympy.Expr) -> None:
@@ -164,7 +158,7 @@ def _degrees(node: Any, parts: list[_Size], where: str) -> tuple[int, int]:
         return max(params), max(others)
     if node.is_Mul:
         return sum(params), sum(others)
-    exponent = exact_exponent(node.exp) if node.is_Pow else sympy.nan
+    exponent = as_decimal(node.exp) if node.is_Pow else sympy.nan
     if exponent.is_Rational and node.base.free_symbols:
         if abs(exponent) > MAX_EXPONENT:
             text = str(node) if parts[0].nodes < 10 else f"a power of {node.exp}"

@@ -52,6 +52,12 @@ def as_expr(value: Any, where: str = "expression") -> sympy.Expr:
     raise ModelError(where, f"{shown(value)} is a {type(value).__name__}", OPERANDS)
 
 
+def as_decimal(number: Any) -> Any:
+    """Return a finite Float of SymPy as the decimal that is written, 0.1 as 1/10; else `number`."""
+    is_decimal = isinstance(number, sympy.Float) and math.isfinite(float(number))
+    return sympy.Rational(repr(float(number))) if is_decimal else number
+
+
 class Where(sympy.Expr):
     """`then` where `cond` holds, else `orelse`. `cond` is a comparison or one spike."""
 

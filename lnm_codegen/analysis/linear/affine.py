@@ -25,7 +25,15 @@ from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.language.binding import read_by, rebound
-from lnm_codegen.language.functions import Where, as_expr, attached, min, replaced, sigmoid
+from lnm_codegen.language.functions import (
+    Where,
+    as_decimal,
+    as_expr,
+    attached,
+    min,
+    replaced,
+    sigmoid,
+)
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import Declared, input, is_spike
 
@@ -149,7 +157,7 @@ class _Reader:
         if self._bound:
             expr = sympy.expand(replaced(expr, self._bound))
         # SymPy's Float(1) is not equal to 1.
-        decimals = {f: sympy.Rational(repr(float(f))) for f in expr.atoms(sympy.Float)}
+        decimals = {f: as_decimal(f) for f in expr.atoms(sympy.Float)}
         try:
             poly = sympy.Poly(expr.xreplace(decimals), *symbols)
         except sympy.PolynomialError:

@@ -17,7 +17,7 @@ from lnm_codegen.errors import InternalError, ModelError
 from lnm_codegen.ir.declarations import Param, State
 from lnm_codegen.language import functions as fn
 from lnm_codegen.language.bounds import applied
-from lnm_codegen.language.functions import CALLS, Where, stop_gradient
+from lnm_codegen.language.functions import CALLS, Where, as_decimal, stop_gradient
 from lnm_codegen.language.surrogate import DEFAULT, Surrogate
 from lnm_codegen.language.symbols import Declared, Vector
 from lnm_codegen.language.text.expression import CONSTANTS, FUNCTIONS, parse
@@ -219,8 +219,7 @@ def _term(expr: Any) -> tuple[bool, str, int]:
     if not isinstance(expr, sympy.Mul | sympy.Pow):
         return False, _atom(expr), _ATOM
     number, rest = expr.as_coeff_Mul()
-    if isinstance(number, sympy.Float):  # 1.0*v
-        number = sympy.Rational(repr(float(number)))
+    number = as_decimal(number)  # 1.0*v
     above: list[Any] = []
     below: list[Any] = []
     for factor in sympy.Mul.make_args(rest):
@@ -260,8 +259,7 @@ def _power(expr: Any) -> str:
 
 def _number(value: Any) -> str:
     """Return a number >= 0: an integer, a decimal where it is exact, or a fraction."""
-    if isinstance(value, sympy.Float):
-        value = sympy.Rational(repr(float(value)))
+    value = as_decimal(value)
     if value.q == 1:
         return str(value.p)
     exact = Context(prec=_DIGITS)
