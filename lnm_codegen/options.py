@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 """Version of the package."""
 
 SchemeName: TypeAlias = Literal["horner", "estrin"]
