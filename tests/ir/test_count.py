@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from types import SimpleNamespace
 
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.ir import nodes as ir
 from lnm_codegen.ir.count import Count, Values, count, values
-from lnm_codegen.ir.nodes import Const, Kernel, Let, Phase, Port, Role, Var
-
-A, B, C, D = (Var(n) for n in "abcd")
+from lnm_codegen.ir.nodes import Role
+from tests.ir.kernels import kernel, lets
 
 
 def counts_of(neuron: lnm.Neuron, scheme: str = "horner") -> SimpleNamespace:
@@ -22,47 +19,31 @@ def counts_of(neuron: lnm.Neuron, scheme: str = "horner") -> SimpleNamespace:
     return SimpleNamespace(**{word: count(getattr(program, word)) for word in words})
 
 
-def kernel(*lets: tuple[str, ir.Expr], results: str) -> Kernel:
-    body = tuple(Let(Var(n, ir.type_of(e)), e, Phase.CHARGE) for n, e in lets)
-    inputs = tuple(Port(v, Role.INPUT) for v in (A, B, C))
-    return Kernel("k", inputs, body, tuple(Port(Var(n), Role.OUTPUT) for n in results.split()))
-
-
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [
-        (A, Count()),
-        (Const(Fraction(1, 3)), Count()),
-        (ir.neg(A), Count()),
-        (ir.Detach(A), Count()),
-        (ir.add(A, B), Count(additions=1)),
-        (ir.sub(A, B), Count(additions=1)),
-        (ir.mul(A, B), Count(multiplications=1)),
-        (ir.div(A, B), Count(divisions=1)),
-        (ir.Power(A, 2), Count(multiplications=1)),
-        (ir.Power(A, 5), Count(multiplications=4)),
-        (ir.Fma(A, B, C), Count(fused=1)),
-        (ir.Compare(ir.CompareOp.LT, A, B), Count(comparisons=1)),
-        (ir.Spike(A, ir.div(ir.ONE, A)), Count(comparisons=1)),
-        (ir.Select(ir.Compare(ir.CompareOp.LT, A, B), A, B), Count(comparisons=1, selects=1)),
-        (
-            ir.Binary(
-                ir.BinaryOp.AND,
-                ir.Compare(ir.CompareOp.LT, A, B),
-                ir.Unary(ir.UnaryOp.NOT, ir.Compare(ir.CompareOp.EQ, A, C)),
-            ),
-            Count(comparisons=2),
-        ),
-        (
-            ir.add(ir.Call(ir.Fn.TANH, A), ir.Call(ir.Fn.EXP, ir.Call(ir.Fn.TANH, B))),
-            Count(additions=1, functions=(("exp", 1), ("tanh", 2))),
-        ),
-        (ir.Fma(ir.neg(ir.mul(A, B)), C, ir.sub(A, B)), Count(1, 1, 1)),
+        ("v", Count()),
+        ("1/3", Count()),
+        ("-v", Count()),
+        ("detach(v)", Count()),
+        ("v + w", Count(additions=1)),
+        ("v - w", Count(additions=1)),
+        ("v * w", Count(multiplications=1)),
+        ("v / w", Count(divisions=1)),
+        ("v**2", Count(multiplications=1)),
+        ("v**5", Count(multiplications=4)),
+        ("fma(v, w, x)", Count(fused=1)),
+        ("v < w", Count(comparisons=1)),
+        ("spike(v; slope 1 / v)", Count(comparisons=1)),
+        ("select(v < w, v, w)", Count(comparisons=1, selects=1)),
+        ("v < w and not v == x", Count(comparisons=2)),
+        ("tanh(v) + exp(tanh(w))", Count(additions=1, functions=(("exp", 1), ("tanh", 2)))),
+        ("fma(-(v * w), x, v - w)", Count(1, 1, 1)),
     ],
 )
 def test_every_node(expression, expected):
     """The cost of a node includes its operands."""
-    assert count(kernel(("y", expression), results="y")) == expected
+    assert count(kernel(expression)) == expected
 
 
 def test_counts_add():
@@ -124,14 +105,11 @@ def test_functions_by_name():
 
 def test_values():
     """A copy is no value of its own; `live` is the widest point, the values read among them."""
-    k = kernel(
-        ("p", ir.mul(A, B)),
-        ("copy", Var("p")),
-        ("q", ir.add(Var("copy"), C)),
-        ("r", ir.mul(Var("q"), Var("q"))),
-        results="r copy",
-    )
+    inputs = {Role.INPUT: "abc"}
+    lines = ["p = a * b", "copy = p", "q = copy + c", "r = q * q"]
+    k = lets(*lines, results="r copy", inputs=inputs)
     assert values(k) == Values(read=3, computed=3, written=2, live=3)
-    wide = kernel(("p", ir.mul(A, B)), ("q", ir.mul(A, C)), ("r", ir.mul(B, C)), results="p q r")
+    wide = lets("p = a * b", "q = a * c", "r = b * c", results="p q r", inputs=inputs)
     assert values(wide).live == 4
-    assert values(kernel(results="a")) == Values(read=3, computed=0, written=1, live=1)
+    none = lets(results="a", inputs=inputs)
+    assert values(none) == Values(read=3, computed=0, written=1, live=1)

@@ -47,25 +47,23 @@ def test_leak_is_the_initial_theta_of_a_spread_decay() -> None:
     assert ((theta[:, 1] > 0) & (theta[:, 1] < 1)).all()
 
 
-def test_refusals() -> None:
+PAIR = "two finite numbers, the smaller one first"
+REFUSED = [
+    *((lambda e=ends: lnm.uniform(*e), "uniform", "(low, high) is", PAIR)
+      for ends in ((1, 0), (0, float("inf")), ("a", 1), (True, 2), (float("nan"), 1))),
+    (lambda: lnm.pole_pair(radius=(0.5, 1.0)), "pole_pair", "radius", "numbers between 0 and 1"),
+    (lambda: lnm.pole_pair(angle=1), "pole_pair", "angle is 1", PAIR),
+    (lambda: lnm.pole_matrix(3, radius=(-0.5, 0.5)), "pole_matrix", "radius", ">= 0"),
+    (lambda: lnm.pole_matrix(3, 2), "pole_matrix", "first of draw is 2", "0 to size - 2"),
+    (lambda: lnm.pole_matrix(1), "pole_matrix", "size is 1"),
+    (lambda: lnm.leak(0, 0), "leak", "spread is 0"),
+    (lambda: lnm.leak(0, 1, ends="ab"), "leak", "ends is 'ab'"),
+    (lambda: lnm.param("w", draw=(0, 1)), "parameter 'w'", "draw is", "lnm.uniform(low, high)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "parts"), [(call, parts) for call, *parts in REFUSED])
+def test_refusals(call, parts) -> None:
     """Each names its function and its argument."""
-    pair = "two finite numbers, the smaller one first"
-    for ends in ((1, 0), (0, float("inf")), ("a", 1), (True, 2), (float("nan"), 1)):
-        with refused(ModelError, "uniform", "(low, high) is", pair):
-            lnm.uniform(*ends)
-    with refused(ModelError, "pole_pair", "radius", "numbers between 0 and 1"):
-        lnm.pole_pair(radius=(0.5, 1.0))
-    with refused(ModelError, "pole_pair", "angle is 1", pair):
-        lnm.pole_pair(angle=1)
-    with refused(ModelError, "pole_matrix", "radius", ">= 0"):
-        lnm.pole_matrix(3, radius=(-0.5, 0.5))
-    with refused(ModelError, "pole_matrix", "first of draw is 2", "0 to size - 2"):
-        lnm.pole_matrix(3, 2)
-    with refused(ModelError, "pole_matrix", "size is 1"):
-        lnm.pole_matrix(1)
-    with refused(ModelError, "leak", "spread is 0"):
-        lnm.leak(0, 0)
-    with refused(ModelError, "leak", "ends is 'ab'"):
-        lnm.leak(0, 1, ends="ab")
-    with refused(ModelError, "parameter 'w'", "draw is", "lnm.uniform(low, high)"):
-        lnm.param("w", draw=(0, 1))
+    with refused(ModelError, *parts):
+        call()

@@ -6,8 +6,7 @@ import html
 import re
 from html.parser import HTMLParser
 
-import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
@@ -41,6 +40,7 @@ class Reader(HTMLParser):
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\r\0", exclude_categories=["Cc"]))
 
 
+@settings(max_examples=25)
 @given(texts, texts, st.booleans())
 def test_text_is_escaped(title: str, text: str, is_open: bool) -> None:
     """A browser shows the text itself, whatever it holds."""
@@ -51,24 +51,19 @@ def test_text_is_escaped(title: str, text: str, is_open: bool) -> None:
     assert (page.found["summary"], page.found["pre"]) == ([title], [text])
 
 
-def test_program() -> None:
-    """The kernels as `print` shows them; in fixed point too."""
-    for program in (
-        lnm.lower(lnm.get("qif", v_min=-1.0)),
-        lnm.quantize(lnm.get("lif"), lnm.Fixed(16, 12)),
-    ):
+def test_programs_and_sources() -> None:
+    """The kernels as `print` shows them; each file of a source below its path, the entry open."""
+    lif = lnm.get("lif")
+    qif = lnm.lower(lnm.get("qif", v_min=-1.0))
+    for program in (qif, lnm.quantize(lif, lnm.Fixed(16, 12))):
         page = program._repr_html_()
         assert Reader(page).found["pre"] == [str(program)]
         assert not re.search(r"<(?!/?pre>)", page)
-
-
-@pytest.mark.parametrize("backend", ["torch", "c", "cuda"])
-def test_source(backend: str) -> None:
-    """Each file below its path; the entry is open."""
-    source = lnm.emit(lnm.get("lif"), backend)
-    page = Reader(source._repr_html_())
-    assert page.found["summary"] == list(source.files)
-    assert page.found["pre"] == list(source.files.values())
-    opened = [tag == "details open" for tag in page.tags if tag.startswith("details")]
-    assert opened == [path == source.entry for path in source.files]
-    assert html.escape("#include <math.h>") in source._repr_html_() or backend != "c"
+    for backend in ("torch", "c", "cuda"):
+        source = lnm.emit(lif, backend)
+        page = Reader(source._repr_html_())
+        assert page.found["summary"] == list(source.files)
+        assert page.found["pre"] == list(source.files.values())
+        opened = [tag == "details open" for tag in page.tags if tag.startswith("details")]
+        assert opened == [path == source.entry for path in source.files]
+        assert html.escape("#include <math.h>") in source._repr_html_() or backend != "c"

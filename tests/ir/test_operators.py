@@ -21,18 +21,18 @@ from lnm_codegen.backends.triton.backend import TritonDialect
 from lnm_codegen.backends.triton.backend import math_functions as triton_functions
 from lnm_codegen.ir.interpret import run
 from lnm_codegen.ir.kernel import Names
-from lnm_codegen.ir.nodes import Call, Fn, Kernel, Let, Phase, Port, Role, Var
+from lnm_codegen.ir.nodes import Call, Fn, Kernel, Role, Var
 from lnm_codegen.nn.trace.operations import OPERATIONS
+from tests.ir.kernels import lets
 from tests.refusals import refused
 
 ROOT = Path(__file__).parents[2]
-X, Y = Var("x"), Var("y")
+X = Var("x")
 
 
 def kernel_of(fn: Fn) -> Kernel:
     """Return y = fn(x)."""
-    body = (Let(Y, Call(fn, X), Phase.CHARGE),)
-    return Kernel("one", (Port(X, Role.INPUT),), body, (Port(Y, Role.OUTPUT),))
+    return lets(f"y = {fn.value}(x)", results="y", inputs={Role.INPUT: "x"})
 
 
 @pytest.mark.parametrize("fn", Fn)
@@ -50,31 +50,25 @@ def test_a_function_has_its_value_and_its_derivative(fn: Fn) -> None:
 
 
 @pytest.mark.parametrize("fn", Fn)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_backend_defines_a_function_or_its_library_has_it(fn: Fn, dtype: str) -> None:
-    """Any other function was printed under a name that the library may lack."""
+def test_a_function_is_known_everywhere(fn: Fn) -> None:
+    """A backend defines a function, or its library has it; any other was printed all the same.
+
+    `torch.<name>`, which `lnm.trace` reads too, and an operator of ONNX. Its range is its value,
+    unless it is periodic: a function without a rule counted as not monotone.
+    """
     assert (fn in FUNCTIONS) != (fn in LIBRARY)
-    own, call = FUNCTIONS.get(fn, ""), Call(fn, X)
-    in_c, in_triton = (expr.text(call, d) for d in (CDialect(dtype), TritonDialect(dtype)))
-    if own:
-        assert (in_c, in_triton) == (f"{own}(x)", f"_neuron_{fn.value}(x)")
-        assert f"real {own}(real x) {{" in c_functions([kernel_of(fn)], dtype)
-        assert f"def _neuron_{fn.value}(x):" in triton_functions([kernel_of(fn)], dtype)
-
-
-@pytest.mark.parametrize("fn", Fn)
-def test_pytorch_and_onnx_have_a_function(fn: Fn) -> None:
-    """`torch.<name>`, which `lnm.trace` reads too, and an operator of ONNX."""
+    for dtype in ("float32", "float64"):
+        if own := FUNCTIONS.get(fn, ""):
+            dialects = (CDialect(dtype), TritonDialect(dtype))
+            in_c, in_triton = (expr.text(Call(fn, X), d) for d in dialects)
+            assert (in_c, in_triton) == (f"{own}(x)", f"_neuron_{fn.value}(x)")
+            assert f"real {own}(real x) {{" in c_functions([kernel_of(fn)], dtype)
+            assert f"def _neuron_{fn.value}(x):" in triton_functions([kernel_of(fn)], dtype)
     assert callable(getattr(torch, fn.value))
     assert fn.value in OPERATIONS
     printer = Nodes("float32", Names(set()))
     printer.values["x"] = "x"
     assert printer.value(Call(fn, X))
-
-
-@pytest.mark.parametrize("fn", Fn)
-def test_the_range_of_a_function_is_its_value_unless_it_is_periodic(fn: Fn) -> None:
-    """A function without a rule counted as not monotone."""
     half = point(Fraction(1, 2))
     if fn in (Fn.SIN, Fn.COS):
         with refused(lnm.UnsupportedError, "here", f"{fn.value!r} is not monotone"):
