@@ -62,7 +62,6 @@ SLOW = {"docs/pytorch.md", "docs/training.md"} | {
         "own_data",
         "quantise",
         "report",
-        "swap",
     )
 }
 """Pages that compile several kernels, or export or train a network."""
@@ -127,19 +126,6 @@ def test_the_experiment_file_of_the_page_trains(tmp_path):
     config = read_toml(file)
     assert config.network_arguments == {"hidden": (128, 128)}
     assert len(run(config).epochs) == 3
-
-
-def test_the_first_neuron_shows_the_ir_that_lower_makes():
-    """Each line of the page's excerpt stands in the program of its neuron."""
-    import lnm_codegen as lnm
-
-    text = (ROOT / "docs/start.md").read_text(encoding="utf-8")
-    excerpt = re.search(r"per neuron and step:\n\n```\n(.*?)```", text, re.DOTALL).group(1)
-    program = str(lnm.lower(lnm.get("lnm", degree=3)))
-    lines = [line for line in excerpt.splitlines() if line != "..."]
-    assert len(lines) == 10
-    for line in lines:
-        assert f"  {line}\n" in program
 
 
 def test_architecture_names_files_that_exist():
