@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from inspect import ismodule
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import typer
@@ -203,13 +204,88 @@ def test_the_page_of_the_public_api_is_complete():
     names = {*lnm.__all__, *lnm.nn.__all__, "trace", *cli.VERBS}
     for package in (insight, plot):
         names |= {n for n, value in vars(package).items() if n[0] != "_" and not ismodule(value)}
-    assert not names - set(re.findall(r"`(\w+)`", text))
+    assert not names - set(re.findall(r"`([\w-]+)`", text))
     assert train.__all__
     for module in (fixed, network):
         assert f'`"format": "{module.FORMAT}"`, `"version": {module.VERSION}`' in text
     assert f"`{source.FORMAT}` {source.VERSION}, `{emit.FORMAT}` {emit.VERSION}" in text
     assert f'`"manifest": {folder.VERSION}`' in text
     assert f'`"report": {result.VERSION}`' in text
+
+
+def path_of_the_reader():
+    """Return the pages above "These pages are the reader's path" in docs/index.md, and itself."""
+    text = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    listed = text.partition("## Pages")[2].partition("These pages are the reader's path")[0]
+    found = {ROOT / "docs" / link for link in re.findall(r"\((\S+\.md)\)", listed)}
+    return {ROOT / "docs/index.md", *found, *(ROOT / "docs/howto").glob("*.md")}
+
+
+def test_the_path_of_the_reader_is_short():
+    """Start, tutorials, how-to, language and layers, semantics and backward."""
+    pages = path_of_the_reader()
+    assert len(pages) >= 30
+    assert {*(ROOT / "docs/tutorials").glob("*.md")} <= pages
+    assert sum(len(page.read_text(encoding="utf-8").split()) for page in pages) <= 25_000
+
+
+def test_the_front_page_shows_what_the_evidence_has():
+    """Times of ResNet-18, and size and clock of circuits."""
+    front = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    speed = (ROOT / "docs/evidence/performance.md").read_text(encoding="utf-8")
+    times = re.findall(r"█\S* (\d+) ms \|", front)
+    rows = re.findall(r"\| (?:`resnet18`, T = 4)? ?\|? ?.*? \| (\d{3,4}) \| [\d.]+ \|", speed)
+    assert len(times) == 3
+    assert set(times) <= set(rows)
+    circuits = (ROOT / "docs/evidence/circuits.md").read_text(encoding="utf-8").splitlines()
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in circuits if line[:1] == "|"
+    ]
+    core = rows[0].index("core: LUT, FF, DSP, MHz")
+    named = {row[0]: row[core] for row in reversed(rows) if len(row) > core}  # the first table
+    names = {"LIF": "lif", "LNM, degree 3": "lnm 3", "LNM, two states": "two-state 1"}
+    for shown, name in names.items():
+        lut, _, dsp, clock = named[name].split(", ")
+        assert f"| {shown} | {lut} | {dsp} | {clock} |" in front
+
+
+def test_the_figure_of_the_front_page_is_that_of_its_neuron():
+    """Its texts; the widths of letters vary by version."""
+    pytest.importorskip("matplotlib")
+    from lnm_codegen.train.comparison.table import figure_data
+    from scripts.docs import front
+
+    def texts(svg):
+        return [e.text for e in ElementTree.fromstring(svg).iter() if e.tag.endswith("}text")]
+
+    drawn = figure_data(front.figure)
+    assert texts(front.FIGURE.read_bytes()) == texts(drawn)
+    assert drawn.count(b"<path") == front.FIGURE.read_bytes().count(b"<path")
+
+
+def slug(heading):
+    """Return the anchor of a heading."""
+    plain = re.sub(r"[^\w\- ]", "", re.sub(r"\]\([^)]*\)", "", heading.lower()))
+    return plain.strip().replace(" ", "-")
+
+
+def anchors_of(page):
+    """Return the anchors of the headings of a page."""
+    text = re.sub(
+        r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+    return {slug(heading) for heading in re.findall(r"^#+ (.*)", text, re.MULTILINE)}
+
+
+def test_links_to_headings_lead_to_headings():
+    """The build of the site tests them too, and is slow."""
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for link, anchor in re.findall(r"\]\((?!http)([^)#\s]*)#([^)\s]+)\)", text):
+            target = page.parent / link if link else page
+            if target.suffix == ".md":
+                assert anchor in anchors_of(target), f"{page.name}: {link}#{anchor}"
 
 
 def test_docstring_examples():
