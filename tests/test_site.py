@@ -158,7 +158,7 @@ def test_an_archive_with_another_sum_is_refused(tmp_path: Path) -> None:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the site with warnings as errors and return its folder."""
     needed = ("mkdocs", "material", "mkdocstrings_handlers", "matplotlib", "nbclient", "ipykernel")
-    for package in (*needed, "mnist1d", "onnxscript", "nir", "spikingjelly"):
+    for package in (*needed, "mnist1d", "spikingjelly"):
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
     try:

@@ -124,7 +124,7 @@ def test_a_cell_names_its_tools() -> None:
 @notebooks
 def test_a_notebook_prints_what_its_page_shows(path: Path) -> None:
     """A run in an empty folder prints what the page shows, but for measured outputs."""
-    for package in ("nbclient", "ipykernel", "matplotlib", "mnist1d", "onnxscript", "nir"):
+    for package in ("nbclient", "ipykernel", "matplotlib", "mnist1d"):
         pytest.importorskip(package)
     if path.stem == "spikingjelly":
         pytest.importorskip("spikingjelly.activation_based", exc_type=ImportError)
