@@ -127,7 +127,7 @@ steps = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(steps, intervals, intervals)
 def test_the_step_in_floats_lies_in_the_exact_one(
     neuron: lnm.Neuron, v: Interval, w: Interval
@@ -142,7 +142,7 @@ def test_the_step_in_floats_lies_in_the_exact_one(
     assert not (step.leaves(box) and step.keeps(box))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(steps, intervals, intervals)
 def test_corners_give_a_box_inside_the_ranges(neuron: lnm.Neuron, v: Interval, w: Interval) -> None:
     """Of two states that are affine in pieces; the image of the corners is exact."""

@@ -111,7 +111,7 @@ SPECS = [
 ]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.sampled_from(families()),
     st.sampled_from(SPECS),
@@ -134,7 +134,7 @@ def test_a_sum_with_one_value_under_its_conditions():
     assert found.nodes["v_next"].range.high == Q(5, 2)
 
 
-@settings(few, max_examples=12)
+@few
 @given(neurons(fixed=True), st.sampled_from(SPECS[:2]), st.data())
 def test_no_error_of_a_random_neuron_passes_its_bound(neuron, spec, data):
     check_bounds(neuron, spec, "horner", data)

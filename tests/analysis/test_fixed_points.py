@@ -106,7 +106,7 @@ def test_a_neuron_that_keeps_its_potential_has_them_everywhere():
     assert found.points == ()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.tuples(*(st.integers(-8, 8).map(lambda k: k / 8) for _ in range(4))),
     st.integers(-4, 4).map(lambda k: k / 8),

@@ -63,7 +63,7 @@ def test_nodes_are_those_of_quantize(neuron, scheme):
     assert [let.target.name for let in nodes.body] == [let.target.name for let in kernel.body]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from(FAMILIES), st.sampled_from(["horner", "estrin"]), st.data())
 def test_values_of_the_families_lie_inside(neuron, scheme, data):
     """Every node of the step, in exact arithmetic at points of the box."""

@@ -2,7 +2,7 @@ from fractions import Fraction as Q
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
@@ -14,17 +14,20 @@ from tests.cases import fitzhugh
 from tests.refusals import refused
 
 
-def test_the_edge_belongs_to_the_set():
-    """f(v) = v/2 on [-2, 1]: f(-2) - X >= -2 up to X = 1 exactly, no float beyond."""
-    assert keeps_potential((0, 0.5), 1, -2, 1)
-    assert not keeps_potential((0, 0.5), 1 + 2**-50, -2, 1)
-
-
-def test_a_soft_reset_bounds_the_upper_side_too():
-    """f(1) + X <= 2 asks for X <= 1.5."""
-    assert keeps_potential((0, 0.5), 1.5, -10, 1, soft=True)
-    assert not keeps_potential((0, 0.5), 1.51, -10, 1, soft=True)
-    assert keeps_potential((0, 0.5), 1.51, -10, 1)
+@pytest.mark.parametrize(
+    ("x", "low", "soft", "kept"),
+    [
+        # f(v) = v/2 on [-2, 1]: f(-2) - X >= -2 up to X = 1 exactly, no float beyond.
+        (1, -2, False, True), (1 + 2**-50, -2, False, False),
+        # A soft reset bounds the upper side too: f(1) + X <= 2 asks for X <= 1.5.
+        (1.5, -10, True, True), (1.51, -10, True, False), (1.51, -10, False, True),
+        # An asymmetric input.
+        ((-1, 100), -2, False, True), ((-1.5, 0), -2, False, False),
+        ((-2, 1.5), -10, True, True), ((-1, 1.6), -10, True, False),
+    ],
+)  # fmt: skip
+def test_the_edge_belongs_to_the_set(x, low, soft, kept):
+    assert keeps_potential((0, 0.5), x, low, 1, soft=soft) == kept
 
 
 @pytest.mark.parametrize("a", [Q(1, 4), Q(1, 2), Q(9, 10), Q(1)])
@@ -47,72 +50,52 @@ def test_a_cubic_that_only_touches_v_min_stays():
     assert not keeps_potential(theta, Q(1, 2**200), -2, 1)
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(-8, 8).map(lambda k: Q(k, 8)), min_size=2, max_size=5),
     st.integers(0, 12).map(lambda k: Q(k, 8)),
     st.booleans(),
+    st.booleans(),
 )
-def test_membership_is_what_the_ranges_say(theta, x, soft):
-    """The exact test and the range of v_next agree, but within 2**-50 of the edge."""
+def test_membership_is_what_the_ranges_say(theta, x, soft, inside):
+    """The exact test and the range of v_next agree, but within 2**-50 of the edge.
+
+    With h = f(v + x), form B, f is asked for on [v_min - X, V + X]; ranges may then be too wide,
+    never too narrow.
+    """
     neuron = lnm.get(
-        "lnm", degree=len(theta) - 1, theta=tuple(map(float, theta)), v_reset=None if soft else 0.0
-    )
+        "lnm", degree=len(theta) - 1, form="B" if inside else "A",
+        theta=tuple(map(float, theta)), v_reset=None if soft else 0.0,
+    )  # fmt: skip
     after = ranges(neuron, states={"v": (-2, 1)}, inputs={"x": (-x, x)})["v_next"]
     room = min(after.low + 2, 1 - after.high)
-    kept = keeps_potential(theta, x, -2, 1, soft=soft)
+    kept = keeps_potential(theta, x, -2, 1, soft=soft, inside=inside)
     if room > Q(1, 2**50):
         assert kept
-    if room < -Q(1, 2**50):
-        assert not kept
-    if is_invariant(neuron, {"v": (-2, 1)}, {"x": (-x, x)}):
-        assert kept
-
-
-def test_an_asymmetric_input():
-    assert keeps_potential((0, 0.5), (-1, 100), -2, 1)
-    assert not keeps_potential((0, 0.5), (-1.5, 0), -2, 1)
-    assert keeps_potential((0, 0.5), (-2, 1.5), -10, 1, soft=True)
-    assert not keeps_potential((0, 0.5), (-1, 1.6), -10, 1, soft=True)
+    if inside:
+        grid = [Q(k, 16) for k in range(-32, 17)]
+        h = [sum(t * (v + s) ** k for k, t in enumerate(theta)) for v in grid for s in (-x, 0, x)]
+        if min(h) < -2 or (soft and max(h) > 2):
+            assert not kept
+    else:
+        if room < -Q(1, 2**50):
+            assert not kept
+        if is_invariant(neuron, {"v": (-2, 1)}, {"x": (-x, x)}):
+            assert kept
 
 
 @pytest.mark.parametrize(
-    ("arguments", "problem", "accepted"),
+    ("arguments", "soft", "problem", "accepted"),
     [
-        (((0, float("nan")), 1, -2, 1), "theta[1] is nan", "finite numbers"),
-        (((0, 1), -1, -2, 1), "x is [1, -1]: low exceeds high", "low <= high"),
-        (((0, 1), 1, 2, 1), "[v_min, v_threshold] is [2, 1]: low exceeds high", "low <= high"),
+        (((0, float("nan")), 1, -2, 1), False, "theta[1] is nan", "finite numbers"),
+        (((0, 1), -1, -2, 1), False, "x is [1, -1]: low exceeds high", "low <= high"),
+        (((0, 1), 1, 2, 1), False, "[v_min, v_threshold] is [2, 1]: low exceeds", "low <= high"),
+        (((0, 0.5), 1, 0.5, 1), True, "with a soft reset", "an interval that holds 0"),
     ],
 )
-def test_mistakes_are_one_line(arguments, problem, accepted):
+def test_mistakes_are_one_line(arguments, soft, problem, accepted):
     with refused(ModelError, "keeps_potential", problem, accepted):
-        keeps_potential(*arguments)
-
-
-def test_a_soft_reset_needs_an_interval_with_0():
-    with refused(ModelError, "keeps_potential", "with a soft reset", "an interval that holds 0"):
-        keeps_potential((0, 0.5), 1, 0.5, 1, soft=True)
-
-
-@given(
-    st.lists(st.integers(-8, 8).map(lambda k: Q(k, 8)), min_size=2, max_size=4),
-    st.integers(0, 8).map(lambda k: Q(k, 8)),
-    st.booleans(),
-)
-def test_an_input_inside_f_is_what_the_ranges_say(theta, x, soft):
-    """h = f(v + x), form B: f is asked for on [v_min - X, V + X]."""
-    neuron = lnm.get(
-        "lnm", degree=len(theta) - 1, form="B", theta=tuple(map(float, theta)),
-        v_reset=None if soft else 0.0,
-    )  # fmt: skip
-    kept = keeps_potential(theta, x, -2, 1, soft=soft, inside=True)
-    after = ranges(neuron, states={"v": (-2, 1)}, inputs={"x": (-x, x)})["v_next"]
-    room = min(after.low + 2, 1 - after.high)
-    if room > Q(1, 2**50):  # ranges may be too wide where v and x meet, never too narrow
-        assert kept
-    grid = [Q(k, 16) for k in range(-32, 17)]
-    h = [sum(t * (v + s) ** k for k, t in enumerate(theta)) for v in grid for s in (-x, 0, x)]
-    if min(h) < -2 or (soft and max(h) > 2):
-        assert not kept
+        keeps_potential(*arguments, soft=soft)
 
 
 @pytest.mark.parametrize("basis", ["monomial", "chebyshev", "legendre"])

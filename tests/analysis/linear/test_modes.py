@@ -1,61 +1,187 @@
-"""Classes of behaviour, point by point of their definition, and the rows of a layer."""
+"""Poles, fixed points and classes of behaviour, against NumPy and their definitions."""
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis.linear.modes import (
+    EDGE,
     FLAT,
     POLE_CLASSES,
     SLOW,
+    Pole,
     classify_poles,
+    distinct_points,
+    eigenvalues,
+    find_points,
     modes_of,
+    nearest_point,
+    number,
     stability,
 )
+from lnm_codegen.analysis.linear.step import StepMap
 from lnm_codegen.analysis.report import RESPONSE_STEPS, linear_analysis
 from tests.analysis.linear.matrices import entries, fitzhugh_nagumo, free
+from tests.two_states import rotation
 
 
-def rotation(r: float, phi: float) -> tuple[float, float, float, float]:
-    c, s = r * math.cos(phi), r * math.sin(phi)
-    return c, -s, s, c
+@settings(deadline=None, max_examples=50)
+@given(entries)
+def test_eigenvalues_are_those_of_numpy_by_falling_modulus(a):
+    matrix = np.reshape(a, (2, 2))
+    found = eigenvalues(matrix)
+    assert np.abs(found[0]) >= np.abs(found[1]) - 1e-9
+    assert found.sum() == pytest.approx(np.trace(matrix), abs=1e-6)
+    assert found.prod() == pytest.approx(np.linalg.det(matrix), abs=1e-6)
+    expected = np.linalg.eigvals(matrix)
+    distance = np.abs(found[:, None] - expected[None]).min(1)
+    assert distance.max() <= 1e-6 * max(1, np.abs(expected).max())
 
 
-@pytest.mark.parametrize(
-    ("a", "label"),
-    [
-        ((0.5, 0, 0, 0.75), "real poles"),
-        ((0.5, 0, 0.1, 0.91), "integrator"),
-        ((0.5, 0, 0, 0.91), "real poles"),  # the input does not reach w
-        ((0.5, 0.1, 0, 0.91), "real poles"),
-        ((0.5, 0.1, 0, -0.6), "real poles"),
-        ((0.5, 0, 0.1, 1 - SLOW - 1e-3), "real poles"),
-        ((1, 0, 0, 0.2), "integrator"),
-        ((0.5, 0, 0.1, -0.6), "alternating"),
-        ((-FLAT / 2, 0, 0, 0.01), "real poles"),
-        (rotation(0.8, 0.5), "oscillator"),
-        (rotation(1 - SLOW + 1e-3, 0.5), "resonator"),
-        (rotation(1, 0.5), "resonator"),
-        (rotation(1.02, 0.7), "unstable but reset"),
-        (rotation(1.4, 0.7), "diverging"),
-        ((0.5, 0, 0, 1.1), "diverging"),  # without an input
-        ((1.1, 0, 0, 0.5), "diverging"),  # from below nothing resets it
-        ((1.005, 0, 0, 0.5), "diverging"),  # in 1000 steps it reaches 73 scales
-        (rotation(1.005, 0.7), "unstable but reset"),
-        (rotation(1.0001, 0.7), "unstable but reset"),
-    ],
-)
-def test_classes(a, label):
-    found = modes_of(free(a))
-    assert found.labels == (label,)
-    assert label in POLE_CLASSES
-    assert found.at() == {"v": 0.0, "w": 0.0}
-    assert found.fixed[0]
+def test_a_pair_begins_above_the_real_axis_and_a_lost_matrix_is_nan():
+    found = eigenvalues(np.array([[[0.0, -0.5], [0.5, 0.0]], [[np.inf, 0.0], [0.0, 1.0]]]))
+    assert found[0].tolist() == pytest.approx([0.5j, -0.5j])
+    assert np.isnan(found[1]).all()
+
+
+@settings(deadline=None, max_examples=50)
+@given(r=st.floats(0.05, 1.2), phi=st.floats(0.001, math.pi))
+def test_frequency_and_damping_time_are_those_of_a_rotation(r, phi):
+    """After a damping time the deviation is 1/e; after 1/f steps it has turned once."""
+    assume(abs(r - 1) > 1e-3)
+    pole = Pole(complex(eigenvalues(np.reshape(rotation(r, phi), (2, 2)))[0]))
+    assert pole.radius == pytest.approx(r)
+    assert pole.radius**pole.damping_time == pytest.approx(math.exp(-1))
+    assert pole.frequency == pytest.approx(phi / (2 * math.pi), abs=1e-6)
+    turned = np.exp(1j * 2 * math.pi * pole.frequency)
+    assert abs(turned - pole.value / abs(pole.value)) < 1e-5
+
+
+@settings(deadline=None, max_examples=50)
+@given(share=st.floats(-0.99, 0.99), phi=st.floats(0, math.pi))
+def test_a_modulus_of_1_up_to_rounding_never_dies_out(share, phi):
+    """Also 1 - 2**-53, which a rotation gives; so `stability` calls it neutral."""
+    pole = Pole((1 + share * EDGE) * complex(math.cos(phi), math.sin(phi)))
+    assert pole.damping_time == math.inf
+    assert stability(pole.radius) == "neutral"
+    for r in (1 - 2 * EDGE, 1 + 2 * EDGE):
+        assert Pole(r * 1j).damping_time == pytest.approx(-1 / math.log(r))
+
+
+def test_poles_on_the_real_axis():
+    """A negative pole alternates, half a cycle a step; on the circle nothing dies out."""
+    assert (Pole(-0.5).frequency, Pole(0.5).frequency) == (0.5, 0.0)
+    assert Pole(1).damping_time == math.inf
+    assert Pole(0).damping_time == 0
+    assert Pole(math.e).damping_time == pytest.approx(-1)
+    assert Pole(0.5 + 1e-8j).frequency == 0
+    assert [number(z) for z in (0.5 + 0.25j, 0.5 - 0.25j, -1 + 0j)] == [
+        "0.5 + 0.25i", "0.5 - 0.25i", "-1",
+    ]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=20)
+@given(entries)
+def test_a_linear_step_has_one_point(a):
+    """(1 - A) s = (x, 0)."""
+    matrix = np.eye(2) - np.reshape(a, (2, 2))
+    assume(abs(np.linalg.det(matrix)) > 1e-3)
+    step = StepMap(free(), {"A": np.array(a)})
+    found = distinct_points(step, find_points(step, {"x": 0.5}), {"x": 0.5})
+    assert found.shape == (2, 1)
+    assert found[:, 0] == pytest.approx(np.linalg.solve(matrix, [0.5, 0]), rel=1e-6, abs=1e-9)
+
+
+def test_points_of_other_neurons():
+    """Two of Izhikevich's quadratic; one of FitzHugh-Nagumo, a root of a cubic."""
+    step = StepMap(lnm.get("izhikevich"))
+    found = distinct_points(step, find_points(step))
+    assert found == pytest.approx(np.array([[-0.1, 0.8], [0.0, 0.0]]), abs=1e-9)
+    step = StepMap(fitzhugh_nagumo())
+    points = find_points(step)
+    ((v,), (w,)) = distinct_points(step, points)
+    assert w == pytest.approx(v - v**3 / 3, abs=1e-9)
+    assert 0.8 * w == pytest.approx(v + 0.7, abs=1e-9)
+    assert nearest_point(step, points)[0][:, 0] == pytest.approx([v, w])
+
+
+def test_a_line_of_points_counts_once_and_none_is_none():
+    """Without leak every v is a fixed point at x = 0, and none is one at x = 1."""
+    step = StepMap(lnm.get("if"))
+    assert distinct_points(step, find_points(step)).tolist() == [[0.0]]
+    points = find_points(step, {"x": 1.0})
+    assert distinct_points(step, points, {"x": 1.0}).shape == (1, 0)
+    at, found = nearest_point(step, points)
+    assert (at.tolist(), found.tolist()) == ([[0.0]], [False])
+
+
+def kinds(charge, init=0.0, threshold=1.0):
+    """Return the fixed points of a charge of v and of w <- w/2 + v/10, with their kinds."""
+    v, w, x = lnm.state("v", init=init), lnm.state("w"), lnm.input("x")
+    neuron = lnm.Neuron(
+        charge={v: charge(v) + x, w: w / 2 + v / 10}, fire=v - threshold, name="near"
+    )
+    ((_, points),) = linear_analysis(neuron, [{"x": 0.0}]).points
+    return [(round(p.states["v"], 4), p.kind) for p in points]
+
+
+def test_a_double_root_is_one_neutral_point():
+    """A small residual is reached far from it, on both sides: these were points of their own."""
+    ((_, (point,)),) = linear_analysis(lnm.get("izhikevich"), [{"x": 0.2025}]).points
+    assert point.states == pytest.approx({"v": 0.35, "w": 0.0}, abs=1e-6)
+    assert point.kind == "neutral"
+    for power, factor in itertools.product((2, 3), (1, 50)):
+        assert kinds(lambda v, n=power, f=factor: v + f * (v - 0.5) ** n) == [(0.5, "neutral")]
+    far = kinds(lambda v: v + (v + 60) ** 2 / 15, init=-65.0, threshold=-50.0)
+    assert far == [(-60.0, "neutral")]
+
+
+@pytest.mark.parametrize("gap", [1e-10, 1e-13])
+def test_near_a_double_root_is_a_pair_or_none(gap):
+    assert kinds(lambda v: v + (v - 0.5) ** 2 + gap) == []
+    pair = kinds(lambda v: v + (v - 0.5) ** 2 - 1e4 * gap)
+    assert sorted(kind for _, kind in pair) == ["stable", "unstable"]
+
+
+CLASSES = [
+    ((0.5, 0, 0, 0.75), "real poles"),
+    ((0.5, 0, 0.1, 0.91), "integrator"),
+    ((0.5, 0, 0, 0.91), "real poles"),  # the input does not reach w
+    ((0.5, 0.1, 0, 0.91), "real poles"),
+    ((0.5, 0.1, 0, -0.6), "real poles"),
+    ((0.5, 0, 0.1, 1 - SLOW - 1e-3), "real poles"),
+    ((1, 0, 0, 0.2), "integrator"),
+    ((0.5, 0, 0.1, -0.6), "alternating"),
+    ((-FLAT / 2, 0, 0, 0.01), "real poles"),
+    (rotation(0.8, 0.5), "oscillator"),
+    (rotation(1 - SLOW + 1e-3, 0.5), "resonator"),
+    (rotation(1, 0.5), "resonator"),
+    (rotation(1.02, 0.7), "unstable but reset"),
+    (rotation(1.4, 0.7), "diverging"),
+    ((0.5, 0, 0, 1.1), "diverging"),  # without an input
+    ((1.1, 0, 0, 0.5), "diverging"),  # from below nothing resets it
+    ((1.005, 0, 0, 0.5), "diverging"),  # in 1000 steps it reaches 73 scales
+    (rotation(1.005, 0.7), "unstable but reset"),
+    (rotation(1.0001, 0.7), "unstable but reset"),
+]
+
+
+def test_classes():
+    """As parameter sets of one neuron, and the last one alone."""
+    matrices, labels = zip(*CLASSES, strict=True)
+    found = modes_of(free(), {"A": np.array(matrices)}, len(labels))
+    assert found.labels == labels
+    assert {*labels} <= {*POLE_CLASSES}
+    assert found.fixed.all()
+    assert modes_of(free(matrices[-1])).labels == labels[-1:]
+    assert modes_of(free(matrices[-1])).at() == {"v": 0.0, "w": 0.0}
 
 
 def test_after_spike_currents_are_not_reached() -> None:
@@ -79,12 +205,12 @@ def test_a_matrix_that_is_not_finite_diverges():
     assert [stability(r) for r in (0.9, 1 + 1e-7, 1.1)] == ["stable", "neutral", "unstable"]
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=5)
 @given(entries, entries)
 def test_rows_do_not_disturb_each_other(a, b):
     """Two sets at once give what each gives alone."""
     both = modes_of(free(), {"A": np.array([a, b])}, 2)
-    alone = [modes_of(free(one)) for one in (a, b)]
+    alone = [modes_of(free(), {"A": np.array(one)}) for one in (a, b)]
     assert both.labels == tuple(one.labels[0] for one in alone)
     assert both.eigenvalues == pytest.approx(np.concatenate([o.eigenvalues for o in alone]))
     assert both.matrix == pytest.approx(np.array([a, b]).reshape(2, 2, 2))

@@ -1,4 +1,4 @@
-"""Certificates of two states: no run leaves a proven polygon, and an escape escapes."""
+"""Certificates of two states: polygons, escapes, shortest drives, and 2 x 2 matrices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 import lnm_codegen as lnm
 from lnm_codegen.analysis import Escape, Interval, Invariant, Undecided, invariant
 from lnm_codegen.analysis.box import BoxStep
-from lnm_codegen.analysis.plane import PlaneStep, is_invariant_polygon
+from lnm_codegen.analysis.invariant import LONGEST, STEPS
+from lnm_codegen.analysis.plane import (
+    Mode,
+    PlaneStep,
+    box_shrinking,
+    diverges,
+    in_floats,
+    is_invariant_polygon,
+    is_stable,
+    radius_of,
+    shortest,
+    shrinking,
+)
 from lnm_codegen.analysis.polygon import hull_of
 from tests.two_states import RESETS, Matrix, driven, matrices, matrix_neuron, rotation, stepped
 
@@ -88,7 +100,7 @@ def test_a_matrix_outside_the_circle_has_an_escape(radius: float, angle: float, 
     check_divergence(rotation(radius, angle), reset, found)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.floats(1.02, 1.5), st.floats(-0.9, 0.9), st.floats(-1, 1), st.booleans(),
     st.sampled_from(RESETS),
@@ -130,8 +142,10 @@ def check_divergence(theta: Matrix, reset: str, found: Escape) -> None:
     ("radius", "angle"),
     [
         (0.95, 0.05),
-        (0.99, 0.8),
-        *(pytest.param(*pole, marks=pytest.mark.slow) for pole in ((0.5, 0.8), (0.9, 1.5))),
+        *(
+            pytest.param(*pole, marks=pytest.mark.slow)
+            for pole in ((0.99, 0.8), (0.5, 0.8), (0.9, 1.5))
+        ),
     ],
 )
 @pytest.mark.parametrize("reset", RESETS)
@@ -169,7 +183,7 @@ def ends(i: Interval) -> tuple[Q, Q]:
     return i.low, i.high
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(matrices(1.2), st.sampled_from(RESETS), st.integers(0, 2**31))
 def test_the_image_of_a_polygon_holds_every_step_from_it(
     theta: Matrix, reset: str, seed: int
@@ -262,3 +276,148 @@ def test_states_that_the_step_sets_to_constants(width: int) -> None:
     found = invariant(neuron, {"x": (-width, width)})
     assert isinstance(found, Invariant)
     assert found.states == {"v": Interval(Q(0), Q(0), True), "w": Interval(Q(0), Q(1, 2), True)}
+
+
+def least_steps(theta: Matrix, x_max: float, bound: float, most: int) -> int:
+    """Return the least n with X * sum |A**k e_1| > bound for a state, or most + 1."""
+    a, column, total = np.array(theta).reshape(2, 2), np.array([1.0, 0.0]), np.zeros(2)
+    for k in range(1, most + 1):
+        total += x_max * np.abs(column)
+        if total.max() > bound:
+            return k
+        column = a @ column
+    return most + 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(matrices(1.3), st.sampled_from([0.0625, 1.0]))
+def test_no_shorter_sequence_passes_the_bound(theta: Matrix, x_max: float) -> None:
+    """Without a reset the largest state after n steps is X times a sum of absolute values."""
+    plane = BoxStep(matrix_neuron(theta, "none"), {"x": (-x_max, x_max)}, None).plane
+    assert plane is not None
+    found = shortest(in_floats(plane), (0.0, 0.0), 50.0, 400)
+    expected = least_steps(theta, x_max, 50.0, 400)
+    assert len(found) == (expected if expected <= 400 else 0)
+    if found:
+        assert max(map(abs, found[-1][1])) > 50
+
+
+@pytest.mark.parametrize(
+    ("radius", "x_max", "reset"),
+    [
+        (1.001, 0.001, "none"),
+        *(
+            pytest.param(*row, marks=pytest.mark.slow)
+            for row in ((1.0, 0.05, "soft"), (1.0, 0.05, "none"), (1.001, 0.001, "soft"))
+        ),
+    ],
+)
+def test_small_inputs_in_resonance_drive_a_pole_pair_out(
+    radius: float, x_max: float, reset: str
+) -> None:
+    """Longer than any other sequence. On the circle nothing diverges: inputs can bring it back."""
+    theta = rotation(radius, 0.3)
+    neuron = matrix_neuron(theta, reset)
+    inputs, values = {"x": (-x_max, x_max)}, {"v_threshold": 1e6}
+    found = invariant(neuron, inputs, values=values)
+    assert isinstance(found, Escape)
+    assert STEPS < found.steps == least_steps(theta, x_max, 100.0, LONGEST)
+    sequence = np.array(found.inputs["x"])
+    assert np.abs(sequence).max() <= x_max
+    last = lnm.interpret(neuron, sequence.reshape(-1, 1), **values).states[found.state][0]
+    assert last == found.value
+    assert abs(last) > 100
+    assert found.diverges == (radius > 1 and reset == "none")
+
+
+def test_resets_that_act_are_no_escape() -> None:
+    """A hard reset at 1 holds the same rotation, in a proven polygon."""
+    neuron = matrix_neuron(rotation(1.0, 0.3), "both")
+    plane = BoxStep(neuron, {"x": (-0.05, 0.05)}, None).plane
+    assert plane is not None
+    assert shortest(in_floats(plane), (0.0, 0.0), 100.0, LONGEST) == []
+    assert isinstance(invariant(neuron, {"x": (-0.05, 0.05)}), Invariant)
+
+
+EXACT = [
+    ((1, 0), (0, 0)),
+    ((0, -1), (1, 0)),
+    ((-1, 5), (0, 1)),
+    ((1, 1), (0, 1)),
+    ((2, -1), (1, 0)),
+]
+
+
+def rows(theta: Matrix) -> tuple[tuple[float, float], tuple[float, float]]:
+    return (theta[0], theta[1]), (theta[2], theta[3])
+
+
+def rational(theta: Matrix) -> tuple[tuple[Q, Q], tuple[Q, Q]]:
+    a, b, c, d = map(Q, theta)
+    return (a, b), (c, d)
+
+
+@settings(max_examples=60, deadline=None)
+@given(matrices(1.5))
+def test_jurys_conditions_are_those_of_the_eigenvalues(theta: Matrix) -> None:
+    found = np.abs(np.linalg.eigvals(np.array(rows(theta)))).max()
+    assert radius_of(rows(theta)) == pytest.approx(found, rel=1e-6, abs=1e-6)
+    for limit in (0.5, 1.0, 1.25):
+        if abs(found - limit) > 1e-6:
+            assert is_stable(rational(theta), Q(limit)) == (found < limit)
+
+
+@pytest.mark.parametrize("matrix", EXACT)
+def test_a_radius_of_exactly_1_is_not_stable(matrix: tuple[tuple[int, int], ...]) -> None:
+    """No tolerance: 1, a pair on the circle, -1 and 1, and double eigenvalues."""
+    theta = tuple(float(e) for row in matrix for e in row)
+    assert len(theta) == 4
+    assert not is_stable(rational(theta))
+    assert is_stable(rational(tuple(e * (1 - 2**-40) for e in theta)))  # type: ignore[arg-type]
+
+
+@settings(max_examples=40, deadline=None)
+@given(matrices(0.99))
+def test_distances_shrink(theta: Matrix) -> None:
+    """|W*A*s| < |W*s|, in the plane for every matrix, by the largest entry where |A| allows it."""
+    w = shrinking(rows(theta))
+    a = np.array(rows(theta))
+    assert np.linalg.norm(w @ a @ np.linalg.inv(w), 2) < 1
+    assert np.linalg.det(w) > 0
+    w = box_shrinking(rows(theta))
+    if np.abs(np.linalg.eigvals(np.abs(a))).max() < 0.999:
+        assert np.abs(w @ a @ np.linalg.inv(w)).sum(1).max() < 1
+        assert w.min() >= 0
+
+
+def step_of(theta: Matrix) -> PlaneStep[Q]:
+    """Return s' = A*s + (x, 0) for |x| <= 1."""
+    zero, one = Q(0), Q(1)
+    mode: Mode[Q] = Mode(((one, zero), (zero, one)), (zero, zero), ())
+    return PlaneStep(rational(theta), (((-one, zero), (one, zero)),), (mode,))
+
+
+@pytest.mark.parametrize(
+    ("theta", "far"),
+    [((1.25, 0.0, 0.0, 0.5), 4), ((-1.25, 0.0, 0.0, 0.5), 4), (rotation(1.25, 1.0), 4),
+     ((1.25, 1.0, 0.0, -0.75), 16), ((1.5, 0.0, 0.0, 1.25), 4)],
+)  # fmt: skip
+def test_divergence_is_proven_far_out_and_not_near(theta: Matrix, far: int) -> None:
+    """An input can hold a state of 1/(radius - 1) at most."""
+    step = step_of(theta)
+    for s in ((Q(2 * far), Q(0)), (Q(-4 * far), Q(1))):
+        assert diverges(step, s)
+    for s in ((Q(0), Q(0)), (Q(1, 2), Q(0)), (Q(0), Q(1, 2))):
+        assert not diverges(step, s)
+
+
+@pytest.mark.parametrize(
+    "theta", [(1.0, 0, 0, 0.5), (0.9, 0, 0, 0.5), rotation(0.99, 1), (0, 0, 0, 0)]
+)
+def test_no_divergence_inside_the_circle_or_on_it(theta: Matrix) -> None:
+    assert not diverges(step_of(theta), (Q(10**6), Q(10**6)))
+
+
+def test_a_state_off_the_growing_direction_is_not_proven() -> None:
+    """On the axis of the stable eigenvalue the state fades, however far it is."""
+    assert not diverges(step_of((1.25, 0.0, 0.0, 0.5)), (Q(0), Q(10**9)))

@@ -1,3 +1,8 @@
+"""Polynomials of one variable: ranges, signs and roots in rationals; moments."""
+
+from __future__ import annotations
+
+import math
 from fractions import Fraction as Q
 
 import numpy as np
@@ -5,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lnm_codegen.analysis import charge_spread
 from lnm_codegen.analysis.interval import Interval
 from lnm_codegen.analysis.polynomial import (
     bernstein,
@@ -15,7 +21,9 @@ from lnm_codegen.analysis.polynomial import (
     value_at,
     value_range,
 )
+from lnm_codegen.errors import ModelError
 from tests.analysis.exactly import EIGHTHS, intervals
+from tests.refusals import refused
 
 coefficients = st.lists(EIGHTHS, max_size=6).map(tuple)
 
@@ -110,3 +118,30 @@ def test_roots_are_isolated_and_refined():
     assert value_at(p, last.low) * value_at(p, last.high) < 0
     assert shares_root(p, (Q(-2), Q(0), Q(1)), last)
     assert not shares_root(p, (Q(-2), Q(0), Q(1)), Interval(Q(-1), Q(-1)))
+
+
+number = st.floats(-2, 2)
+
+
+@given(st.lists(number, min_size=1, max_size=6), number, st.floats(0, 1.5), st.floats(0, 1))
+def test_against_quadrature(
+    theta: list[float], mean: float, deviation: float, x_deviation: float
+) -> None:
+    """Exact for polynomials: 24 nodes integrate up to degree 47."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(24)
+    values = np.polynomial.polynomial.polyval(mean + deviation * nodes, theta)
+    weights = weights / weights.sum()
+    centre = float(weights @ values)
+    spread = math.sqrt(float(weights @ (values - centre) ** 2) + x_deviation**2)
+    found = charge_spread(theta, mean, deviation, x_deviation)
+    size = 1 + float(np.abs(values).max())
+    assert found == pytest.approx((centre, spread), abs=1e-6 * size)
+
+
+def test_a_line() -> None:
+    assert charge_spread([0.1, 0.5], 1.0, 2.0) == pytest.approx((0.6, 1.0))
+
+
+def test_refusal() -> None:
+    with refused(ModelError, "charge_spread", "deviation is -1.0", "a finite number >= 0"):
+        charge_spread([0.0, 1.0], 0.0, -1.0)
