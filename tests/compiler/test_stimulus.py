@@ -32,7 +32,7 @@ def leaky(threshold, rest=0.0):
     return lnm.Neuron(charge={v: charge}, fire=v - threshold, reset=lnm.hard_reset(v, rest))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.floats(1e-4, 1e4), st.sampled_from([0.0, -65.0, 20.0]))
 def test_a_threshold_of_any_size_is_reached(distance, rest):
     """Each spike occurs and is absent in `ENOUGH` of steps, at a power of 2, as outputs confirm.
