@@ -37,13 +37,15 @@ def table(name: str) -> list[str]:
 
 
 def long_table(name: str) -> list[str]:
-    """Return the lines of a table with a line for each row of a task."""
+    """Return the lines of a table with a line for each row of a task.
+
+    A letter marks the rows of another experiment than that of the first row.
+    """
     task = task_of(name)
     rows = shown(task)
     compared, letters = differences(task, rows), lettered(rows)
     base = None if task.degrees else reference_of(task, rows)
-    several = ("experiment",) if len(letters) > 1 else ()
-    head = ("neuron", *several, "n", "test, %", against(task, rows), "Holm's p")
+    head = ("neuron", "n", "test, %", against(task, rows), "Holm's p")
     head += ("parameters", *(("spikes",) if task.steps else ()))
     lines = ruled(head)
     for place, row in enumerate(rows):
@@ -53,8 +55,9 @@ def long_table(name: str) -> list[str]:
             middle = (difference_text(part[0]), p_text(part[1]))
         parameters = f"{row.parameters:,}"
         end = (parameters, *((spikes(task, row),) if task.steps else ()))
-        first = (row.name, *((letters[row.plan.name],) if several else ()))
-        lines.append(cells((*first, row.n, row.test, *middle, *end)))
+        letter = letters[row.plan.name]
+        name = f"{row.name} ({letter})" if letter != "A" else row.name
+        lines.append(cells((name, row.n, row.test, *middle, *end)))
     return lines
 
 
@@ -152,7 +155,7 @@ def experiments() -> list[str]:
             if name == task.plan:
                 count += f" of {sum(not task.is_variant(row.name) for row in plan.rows)}"
             letter = f"{letters[name]}: " if len(letters) > 1 else ""
-            link = f"{letter}[{name}](../../experiments/{name}.toml)"
+            link = f"{letter}[{name}](../{name}.toml)"
             made = {r.values["machine"].removesuffix(" Processor") for w in mine for r in w.ended}
             end = (str(plan.seeds[0]), ", ".join(sorted(made)))
             lines.append(cells((link, count, *searched(plan), *end)))

@@ -362,8 +362,8 @@ def test_only_complete_rows_are_compared(folder: Path) -> None:
     add("new", "LIF", [0.90, 0.91])
     lines = summary.table("small")
     assert [line for line in lines if line.startswith("| LIF")] == [
-        "| LIF | A | 2 of 3 | 90.5 ± 6.4 |  |  | 7 | 80 |",
-        "| LIF | B | 3 | 71.0 ± 2.5 | reference |  | 7 | 80 |",
+        "| LIF | 2 of 3 | 90.5 ± 6.4 |  |  | 7 | 80 |",
+        "| LIF (B) | 3 | 71.0 ± 2.5 | reference |  | 7 | 80 |",
     ]
     assert "| too few seeds |  |  |  | none |  |  | GRU 91 |" in outcome.overview()[2]
     assert [line.split(" | ")[1] for line in summary.experiments()[2:]] == ["1 of 4", "1"]
