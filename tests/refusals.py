@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
-from lnm_codegen.errors import LnmError
+from lnm_codegen.errors import LnmError, ModelError
 
 
 @contextmanager
@@ -30,6 +32,51 @@ def refused(
     for part, text in (("problem", problem), ("accepted", accepted), ("remedy", remedy)):
         assert str(text) in getattr(error, part), f"{part} of {error}"
     assert "\n" not in str(error)
+
+
+def assert_refused(
+    table: str,
+    names: Mapping[str, Any],
+    kind: type[LnmError] = ModelError,
+    run: Callable[[str], object] | None = None,
+) -> None:
+    """Expect the error of each row of a table.
+
+    A line at the margin has what the rows below it share: `place >> accepted >> remedy`. A row is
+    indented: `call >> problem`, then its own accepted and remedy in place of those above. Below the
+    place `?` a row has the beginning of the message, `call >> place: problem`. A line that is
+    indented further continues the one before. A part in capitals is one of `names`.
+
+    Args:
+        table: The rows.
+        names: Names that the calls read.
+        kind: Class of the errors.
+        run: Function of the text of a call; it is Python by default.
+    """
+    failed = []
+    for call, place, problem, *more in _rows(table, names):
+        where, part = (None, "") if place == "?" else (place, problem)
+        try:
+            with refused(kind, where, part, *more) as caught:
+                run(call) if run else eval(call, dict(names))
+            assert place != "?" or str(caught.value).startswith(problem), caught.value
+        except (Exception, pytest.fail.Exception) as error:
+            failed.append(f"{call}: {error!r}")
+    assert not failed, "\n".join(failed)
+
+
+def _rows(table: str, names: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yield (call, place, problem, accepted, remedy) of each row."""
+    shared: list[str] = []
+    for line in re.sub(r"\n {5,}", " ", table).strip("\n").splitlines():
+        parts = [part.strip() for part in line.split(">>")]
+        call = parts.pop(0) if line.startswith(" ") else ""
+        parts = [names[part] if re.fullmatch("[A-Z_]{3,}", part) else part for part in parts]
+        if call:
+            own = [*parts, "", ""] if len(parts) > 1 else [*parts, *shared[1:]]
+            yield call, shared[0], *own[:3]
+        else:
+            shared = [*parts, "", ""][:3]
 
 
 def assert_line(line: str, *parts: str) -> None:

@@ -1,18 +1,18 @@
-"""Text and LaTeX of a neuron."""
+"""Text and LaTeX of a neuron. `text/test_written.py` has those of random neurons and families."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
 import sympy
-from hypothesis import given
 
 import lnm_codegen as lnm
-from lnm_codegen.families import FAMILIES
 from lnm_codegen.language.neuron import equations
-from tests.strategies import few, neurons
+
+v, x = lnm.state("v"), lnm.input("x")
+Z = lnm.surrogate.Z
+LOW, HIGH = lnm.where(v < -2, -2, v), lnm.where(v < 3, 3, v)
 
 
 def test_repr() -> None:
@@ -31,32 +31,6 @@ def test_repr() -> None:
         "  param   theta = [0, 0.5], learnable per channel",
         "  param   v_threshold = 1, constant",
     ]
-
-
-def test_long_values_are_cut() -> None:
-    """At most six numbers of a vector, and lines of at most 160 characters."""
-    v, x = lnm.state("v"), lnm.input("x")
-    theta = lnm.param("theta", size=40, init=[0.125] * 40)
-    n = lnm.Neuron(charge={v: lnm.poly(v, theta) + x}, fire=v - 1)
-    lines = repr(n).splitlines()
-    numbers = ", ".join(["0.125"] * 6)
-    assert f"  param   theta = [{numbers}, ...], learnable per layer" in lines
-    assert len(lines[1]) == 162
-    assert lines[1].endswith("...")
-    assert r"\left[" not in n._repr_latex_().split("parameters")[1]
-    assert rf"\theta = [{numbers}, \ldots]" in n._repr_latex_()
-
-
-def test_a_drawn_value() -> None:
-    """An `init` that is a function is shown by its name."""
-
-    def my_draw(generator: Any, shape: Any) -> Any:
-        raise AssertionError
-
-    v, x, p = lnm.state("v"), lnm.input("x"), lnm.param("p", init=my_draw)
-    n = lnm.Neuron(charge={v: p * v + x}, fire=v - 1)
-    assert "  param   p drawn by my_draw, learnable per layer" in repr(n).splitlines()
-    assert r"p \sim \mathrm{my\_draw}" in n._repr_latex_()
 
 
 def test_latex() -> None:
@@ -83,66 +57,39 @@ def test_latex() -> None:
     assert r"\theta = [0, 0.5]" in lnm.get("lnm", degree=1)._repr_latex_()
 
 
+def test_long_values_are_cut() -> None:
+    """At most six numbers of a vector, and lines of at most 160 characters."""
+    theta = lnm.param("theta", size=40, init=[0.125] * 40)
+    n = lnm.Neuron(charge={v: lnm.poly(v, theta) + x}, fire=v - 1)
+    lines = repr(n).splitlines()
+    numbers = ", ".join(["0.125"] * 6)
+    assert f"  param   theta = [{numbers}, ...], learnable per layer" in lines
+    assert len(lines[1]) == 162
+    assert lines[1].endswith("...")
+    assert r"\left[" not in n._repr_latex_().split("parameters")[1]
+    assert rf"\theta = [{numbers}, \ldots]" in n._repr_latex_()
+
+
 def test_drawn_values() -> None:
-    """The numbers of a neuron without a layer are marked where a layer draws others."""
+    """A function as `init` is shown by its name; numbers that a layer draws are marked."""
+
+    def my_draw(generator: Any, shape: Any) -> Any:
+        raise AssertionError
+
+    n = lnm.Neuron(charge={v: lnm.param("p", init=my_draw) * v + x}, fire=v - 1)
+    assert "  param   p drawn by my_draw, learnable per layer" in repr(n).splitlines()
+    assert r"p \sim \mathrm{my\_draw}" in n._repr_latex_()
     text = repr(lnm.get("rf", omega=(2.0, 4.0), b_offset=1.0, per="channel"))
     assert "  param   omega = 3, drawn in a layer, learnable per channel\n" in text
     assert "  param   b_offset = 1, learnable per channel\n" in text
 
 
-def is_balanced(latex: str) -> bool:
-    """Report whether braces, `left`, `begin` and `$` of LaTeX have their ends."""
-    text = re.sub(r"\\[{}\\$]", "", latex)
-    depth = 0
-    for sign in text:
-        depth += {"{": 1, "}": -1}.get(sign, 0)
-        if depth < 0:
-            return False
-    begins, ends = (re.findall(rf"\\{word}{{(\w+)}}", latex) for word in ("begin", "end"))
-    sides = [len(re.findall(rf"\\{word}(?![a-z])", latex)) for word in ("left", "right")]
-    return not depth and sorted(begins) == sorted(ends) and sides[0] == sides[1]
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_families(name: str) -> None:
-    """Every built-in family is displayed with its equations and parameters."""
-    n = lnm.get(name)
-    assert repr(n).startswith(f"neuron {name}\n")
-    for line in equations(n):
-        assert line[:150] in repr(n)
-    for p in n.params:
-        assert f"  param   {p.name} " in repr(n)
-    assert is_balanced(n._repr_latex_())
-
-
-@few
-@given(neurons(stops=True, binds=True))
-def test_random_neurons(n: lnm.Neuron) -> None:
-    """Any neuron has both forms, in lines of bounded length."""
-    assert all(len(line) <= 162 for line in repr(n).splitlines())
-    latex = n._repr_latex_()
-    assert is_balanced(latex)
-    assert (latex[0], latex[-1], latex.count("$")) == ("$", "$", 2)
-
-
-def test_the_balance_can_fail() -> None:
-    """The check of the tests above finds what it looks for."""
-    assert is_balanced(r"\left[\frac{a}{b}\right]")
-    for wrong in ("{", "}{", r"\left[a]", r"\begin{array}", r"\begin{a}\end{b}"):
-        assert not is_balanced(wrong)
-
-
 def test_many_bound_values_are_counted() -> None:
     """A brief text counts more than 20 bound values; `equations` and TOML keep all of them."""
     neuron = lnm.ode(
-        "dv/dt = -v/tau + x + i : 1\ndi/dt = -i/10 : 1",
-        parameters={"tau": 4},
-        dt=1,
-        method="exact",
-        threshold="v > 1",
-        reset="v = 0",
-        learnable=["tau"],
-    )
+        "dv/dt = -v/tau + x + i : 1\ndi/dt = -i/10 : 1", parameters={"tau": 4}, dt=1,
+        method="exact", threshold="v > 1", reset="v = 0", learnable=["tau"],
+    )  # fmt: skip
     count = len(neuron.bindings)
     assert count > 20
     lines = repr(neuron).splitlines()
@@ -152,13 +99,13 @@ def test_many_bound_values_are_counted() -> None:
 
 
 def test_long_numbers_have_eight_digits() -> None:
-    v, x = lnm.state("v"), lnm.input("x")
     third = lnm.bind(sympy.Rational(10**20 + 1, 3 * 10**20) * x, "third")
     n = lnm.Neuron(charge={v: lnm.where(v > 0.1, third + v / 3, 0)}, fire=v - 0.123456789012)
-    lines = repr(n).splitlines()
-    assert lines[1] == "  bound   third = 0.33333333*x"
-    assert lines[2] == "  charge  v <- where(v > 0.1, third + v/3, 0)"
-    assert lines[3] == "  fire    spike = [v - 0.12345679 >= 0]"
+    assert repr(n).splitlines()[1:4] == [
+        "  bound   third = 0.33333333*x",
+        "  charge  v <- where(v > 0.1, third + v/3, 0)",
+        "  fire    spike = [v - 0.12345679 >= 0]",
+    ]
 
 
 def test_a_negative_zero_is_zero() -> None:
@@ -166,6 +113,44 @@ def test_a_negative_zero_is_zero() -> None:
     plif = lnm.get("plif")
     assert str(plif.params[0].init) == "-0.0"
     assert "param   w = 0, learnable" in repr(plif)
-    vector = plif.with_init(v=-0.0)
-    assert "state   v = 0\n" in repr(vector)
+    assert "state   v = 0\n" in repr(plif.with_init(v=-0.0))
     assert "-0" not in repr(lnm.get("lnm", degree=2, theta=(-0.0, 0.5, -0.0)))
+
+
+@pytest.mark.parametrize(
+    ("expr", "text"),
+    [
+        (lnm.clip(v + x, -2, 3), "clip(v + x, -2, 3)"),
+        (lnm.clip(v + x, x, 3), "clip(v + x, x, 3)"),
+        (lnm.max(v, 0.5), "max(v, 1/2)"),
+        (lnm.min(v, x), "min(v, x)"),
+        (lnm.where(v < -2.0, -2, v), "max(v, -2)"),
+        (lnm.where(v > 2.0, 2, v), "min(v, 2)"),
+        (2 * lnm.max(v, lnm.abs(x)) + 1, "2*max(v, abs(x)) + 1"),
+        (lnm.where(lnm.spike, 0, v), "where(spike, 0, v)"),
+        (lnm.where(v < -2, -1, v), "where(v < -2, -1, v)"),
+        (lnm.where(v < -2, -2, x), "where(v < -2, -2, x)"),
+        (lnm.where(v >= x, x, v), "where(v >= x, x, v)"),
+        (lnm.where(v > x, v, x), "where(v > x, v, x)"),
+        (lnm.where(v < -2, -2, lnm.where(x > 3, 3, x)), "where(v < -2, -2, min(x, 3))"),
+        (lnm.where(LOW > 3, 3, LOW), "clip(v, -2, 3)"),
+        (lnm.where(HIGH > 2, 2, HIGH), "min(max(v, 3), 2)"),
+    ],
+)
+def test_a_function_is_printed_by_its_name(expr: Any, text: str) -> None:
+    """Functions defined by `where`; clamps of one side each, low < high, are one clip."""
+    assert str(expr) == text
+
+
+def test_functions_in_latex() -> None:
+    for expr, text in (
+        (lnm.clip(v, -2, 3), r"\operatorname{clip}\left(v, -2, 3\right)"),
+        (lnm.max(v, x), r"\max\left(v, x\right)"),
+        (lnm.abs(x), r"\left|x\right|"),
+        (lnm.where(v < -2, -2, v), r"\max\left(v, -2\right)"),
+        (
+            lnm.where(Z > 0, Z, 0),
+            r"\begin{cases} z & z > 0 \\ 0 & \text{otherwise} \end{cases}",
+        ),
+    ):
+        assert sympy.latex(expr) == text

@@ -136,14 +136,9 @@ def record(model: dict[str, Any], method: str, dt: str, steps: int) -> dict[str,
     if isinstance(refractory, str) and ">" not in refractory:
         refractory = value(refractory)
     group = b2.NeuronGroup(
-        3,
-        text,
-        method=method,
-        threshold=model["threshold"],
-        reset=model["reset"] or "",
-        refractory=refractory,
-        namespace=namespace,
-    )
+        3, text, method=method, threshold=model["threshold"], reset=model["reset"] or "",
+        refractory=refractory, namespace=namespace,
+    )  # fmt: skip
     for name, start in model["init"].items():
         setattr(group, name, value(start))
     names = [name for name in group.equations.diff_eq_names]

@@ -80,20 +80,7 @@ _PIECES = [
     " : 1\n", "(constant)", "\\", "(unless refractory)", "\x00", "\u00b5", "a", "b",
 ]  # fmt: skip
 _OPERATORS = ["+", "-", "*", "/", "**", "<", ">", " and ", " or "]
-_CALLS = [
-    "exp",
-    "sin",
-    "abs",
-    "exprel",
-    "tanh",
-    "sqrt",
-    "log",
-    "sign",
-    "int",
-    "sinh",
-    "f",
-    "__import__",
-]
+_CALLS = "exp sin abs exprel tanh sqrt log sign int sinh f __import__".split()
 
 
 def _grown(children: Any) -> Any:

@@ -64,10 +64,10 @@ def no_execution(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_execution")
 def test_the_corpus() -> None:
-    """Every text with Euler's method; every expression in each other place."""
-    accepted = [attempt(text) for text in hostile.corpus()]
-    assert 20 < sum(accepted) < len(accepted) / 2
-    for text in hostile.EXPRESSIONS[::4]:
+    """Every second text with Euler's method; every fifth expression in each other place."""
+    accepted = [attempt(text) for text in hostile.corpus()[::2]]
+    assert 10 < sum(accepted) < len(accepted) / 2
+    for text in hostile.EXPRESSIONS[::5]:
         attempt(hostile.LIF, threshold=f"v > {text}", reset=f"v = {text}", refractory=text)
         attempt(hostile.LIF, parameters={"tau": text})
 
@@ -80,12 +80,13 @@ def test_the_whole_corpus(method: Any) -> None:
     for text in hostile.corpus():
         attempt(text, method=method)
     for text in (*hostile.EXPRESSIONS, *hostile.TEXTS):
-        attempt(hostile.LIF, method=method, threshold=text, reset=text, refractory=text)
-        attempt(hostile.LIF, method=method, threshold=f"v > {text}", reset=f"v = {text}")
-        attempt(hostile.LIF, method=method, threshold="v > 1", refractory=text)
-        attempt(hostile.LIF, method=method, dt=text)
-        attempt(hostile.LIF, method=method, parameters={"tau": text})
-        attempt(hostile.LIF, method=method, init={"v": text})
+        for more in (
+            {"threshold": text, "reset": text, "refractory": text},
+            {"threshold": f"v > {text}", "reset": f"v = {text}"},
+            {"threshold": "v > 1", "refractory": text},
+            {"dt": text}, {"parameters": {"tau": text}}, {"init": {"v": text}},
+        ):  # fmt: skip
+            attempt(hostile.LIF, method=method, **more)
         attempt(hostile.LIF.replace(": 1", f": {text}"), method=method)
 
 
@@ -100,17 +101,15 @@ ARGUMENTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(hostile.texts, ARGUMENTS)
-def test_random_texts(text: str, arguments: dict[str, Any]) -> None:
-    """A small sample."""
-    attempt(text, **arguments)
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
-@settings(max_examples=5_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(hostile.texts, ARGUMENTS)
-def test_five_thousand_texts(text: str, arguments: dict[str, Any]) -> None:
-    """The same, many times."""
-    attempt(text, **arguments)
+@pytest.mark.parametrize("examples", [40, pytest.param(5_000, marks=pytest.mark.slow)])
+def test_random_texts(examples: int) -> None:
+    @settings(
+        max_examples=examples, deadline=None, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(hostile.texts, ARGUMENTS)
+    def check(text: str, arguments: dict[str, Any]) -> None:
+        attempt(text, **arguments)
+
+    check()
