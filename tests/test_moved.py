@@ -39,20 +39,25 @@ NAMES = {
 """Old path -> a name in it."""
 
 
-def test_the_names_are_those_of_the_table() -> None:
+def test_an_old_path_works_and_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the user's line, with the old and the new path; nothing lies at an old path."""
     assert set(NAMES) == set(MOVED)
-
-
-@pytest.mark.parametrize("old", MOVED)
-def test_an_old_path_works_and_warns(old: str) -> None:
-    """Of the user's line, with the old and the new path."""
-    new, name = f"lnm_codegen.{MOVED[old]}", NAMES[old]
-    text = f"^lnm_codegen.{old} has moved. Import {name} from {new}.$"
-    found: dict[str, object] = {}
-    with pytest.warns(FutureWarning, match=text) as caught:
-        exec(f"from lnm_codegen.{old} import {name} as it", found)
-    assert found["it"] is getattr(importlib.import_module(new), name)
-    assert caught[0].filename == "<string>"
+    for old, path in MOVED.items():
+        new, name = f"lnm_codegen.{path}", NAMES[old]
+        text = f"^lnm_codegen.{old} has moved. Import {name} from {new}.$"
+        found: dict[str, object] = {}
+        with pytest.warns(FutureWarning, match=text) as caught:
+            exec(f"from lnm_codegen.{old} import {name} as it", found)
+        assert found["it"] is getattr(importlib.import_module(new), name)
+        assert caught[0].filename == "<string>"
+        # pickle looks for `torch` in each module, and torch.compile pickles
+        assert not hasattr(sys.modules[f"lnm_codegen.{old}"], "torch")
+        with monkeypatch.context() as without:
+            without.delitem(sys.modules, f"lnm_codegen.{old}")
+            try:
+                assert find_spec(f"lnm_codegen.{old}") is None
+            except ModuleNotFoundError:
+                pass  # its folder is gone too
 
 
 def test_the_new_paths_of_the_upgrade_page_exist() -> None:
@@ -66,17 +71,6 @@ def test_the_new_paths_of_the_upgrade_page_exist() -> None:
         name = f"lnm_codegen.{path}"
         parent, _, last = name.rpartition(".")
         assert hasattr(importlib.import_module(parent), last) or find_spec(name), name
-
-
-@pytest.mark.parametrize("old", MOVED)
-def test_nothing_lies_at_an_old_path(old: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise the table would hide it."""
-    name = f"lnm_codegen.{old}"
-    monkeypatch.delitem(sys.modules, name)
-    try:
-        assert find_spec(name) is None
-    except ModuleNotFoundError:
-        pass  # its folder is gone too
 
 
 def test_a_name_that_the_module_lacks() -> None:
@@ -93,9 +87,3 @@ def test_a_pickle_of_0_2_loads() -> None:
     assert old != text
     with pytest.warns(FutureWarning, match="has moved"):
         assert pickle.loads(old) == draw
-
-
-def test_a_search_of_all_modules_finds_no_import_of_another_package() -> None:
-    """pickle looks for `torch` in each module, and torch.compile pickles."""
-    for old in MOVED:
-        assert not hasattr(sys.modules[f"lnm_codegen.{old}"], "torch")
