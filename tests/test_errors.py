@@ -26,6 +26,7 @@ from lnm_codegen.validation import listed
 V, X = lnm.state("v"), lnm.input("x")
 LIF = lnm.get("lif")
 BUILT_IN = ", ".join(FAMILIES)
+SETS = shortened([*DATASETS, "file.py:function", "module:function"])
 
 
 def layer(*arguments: Any, **more: Any) -> torch.Tensor:
@@ -50,72 +51,56 @@ def diverged(folder: Path) -> object:
 
 MESSAGES: list[tuple[type[lnm.LnmError], Callable[[Path], object], str]] = [
     (
-        lnm.ModelError,
-        lambda _: lnm.Neuron({V: V + X + sympy.Symbol("vv")}, V - 1),
+        lnm.ModelError, lambda _: lnm.Neuron({V: V + X + sympy.Symbol("vv")}, V - 1),
         "neuron.charge: unknown symbol 'vv'. Accepted: v, x. Did you mean 'v'?",
     ),
     (
-        lnm.ModelError,
-        definition,
+        lnm.ModelError, definition,
         "my.toml: inputs: the value is 'x'. Accepted: a list of names, such as [\"x\"]; {name ="
         ' "x", read = false} for one that nothing reads.',
     ),
     (
-        lnm.ModelError,
-        lambda _: lnm.get("lfi"),
+        lnm.ModelError, lambda _: lnm.get("lfi"),
         f"get: no family 'lfi'. Accepted: {BUILT_IN}. Did you mean 'li'?",
     ),
     (lnm.ModelError, lambda _: lnm.get("lif", tau=0), "lif: tau is 0. Accepted: a number > 1."),
     (
-        lnm.ShapeError,
-        lambda _: layer(torch.zeros(3)),
+        lnm.ShapeError, lambda _: layer(torch.zeros(3)),
         "lif: input 'x' has shape (3,). Accepted: (T, N, *).",
     ),
     (
-        lnm.ToolError,
-        lambda _: c.compiler(),
+        lnm.ToolError, lambda _: c.compiler(),
         "c: no C++ compiler found (no-such-compiler). Install g++, or use backend='torch'.",
     ),
     (
-        lnm.ModelError,
-        lambda _: lnm.emit(LIF, backend="c++"),
+        lnm.ModelError, lambda _: lnm.emit(LIF, backend="c++"),
         "emit: backend is 'c++'. Accepted: 'torch', 'c', 'triton', 'cuda', 'onnx', 'verilog'.",
     ),
     (
-        lnm.ModelError,
-        lambda _: TrainConfig(epochs=0),
+        lnm.ModelError, lambda _: TrainConfig(epochs=0),
         "train: epochs is 0. Accepted: an integer >= 1.",
     ),
     (
-        lnm.ModelError,
-        lambda _: lnm.train.load("minst"),
-        "data: no set 'minst'. Accepted: "
-        + shortened([*DATASETS, "file.py:function", "module:function"])
-        + ". Did you mean 'mnist'?",
+        lnm.ModelError, lambda _: lnm.train.load("minst"),
+        f"data: no set 'minst'. Accepted: {SETS}. Did you mean 'mnist'?",
     ),
     (
-        lnm.ModelError,
-        lambda _: lnm.quantize(LIF, lnm.Fixed(40, 2)),
+        lnm.ModelError, lambda _: lnm.quantize(LIF, lnm.Fixed(40, 2)),
         "Fixed: width is 40. Accepted: an integer from 2 to 32.",
     ),
     (
-        DivergedError,
-        diverged,
+        DivergedError, diverged,
         "train: the gradient of blocks.1.neuron.theta is not finite at step 1, epoch 1; the network"
         " is as it was before this step. Lower lr_neuron, or give v_min, such as -2.",
     ),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("kind", "call", "message"), MESSAGES, ids=lambda m: m[:40] if isinstance(m, str) else ""
 )
 def test_messages(
-    kind: type[lnm.LnmError],
-    call: Callable[[Path], object],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    kind: type[lnm.LnmError], call: Any, message: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """The whole text of an error."""
     monkeypatch.chdir(tmp_path)

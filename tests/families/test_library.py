@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
-from lnm_codegen.errors import ModelError, shortened
+from lnm_codegen.errors import shortened
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.families.library import get, is_missing, load, resolve
-from tests.refusals import refused
+from tests.refusals import assert_refused, refused
 
 FORMS = ("a .toml file", "file.py:function", "module:function")
 ACCEPTED = shortened((*FAMILIES, *FORMS))
@@ -60,28 +60,16 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "neurons.py"
 
 
-def test_get() -> None:
-    """`get` builds a built-in family and refuses another name."""
+def test_built_in_families() -> None:
+    """A bare name is a family, whose arguments it takes."""
+    assert lnm.load is load
+    for name in FAMILIES:
+        assert resolve(name).name == name
     assert get("lnm", degree=2).params[0].size == 3
+    assert resolve("lnm", degree=4).params[0].size == 5
     hint = "Did you mean 'izhikevich'?"
     with refused(lnm.ModelError, "get", "no family 'izhikevitch'", shortened(FAMILIES), hint):
         get("izhikevitch")
-
-
-def test_load_is_the_public_one() -> None:
-    """`lnm.load` and `library.load` are one function."""
-    assert lnm.load is load
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_resolve_built_in(name: str) -> None:
-    """A bare name is a built-in family."""
-    assert resolve(name).name == name
-
-
-def test_resolve_built_in_with_arguments() -> None:
-    """Arguments go to the family."""
-    assert resolve("lnm", degree=4).params[0].size == 5
 
 
 def test_resolve_text(tmp_path: Path) -> None:
@@ -155,150 +143,6 @@ def test_resolve_module(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     del sys.modules["lnm_test_module"]
 
 
-@pytest.mark.parametrize(
-    "row",
-    [
-        ("liff", {}, "'liff'", "no built-in family", ACCEPTED, "Did you mean 'lif'?"),
-        (
-            "neurons.py",
-            {},
-            "'neurons.py'",
-            "no built-in family",
-            ACCEPTED,
-            "Name the function too: neurons.py:function.",
-        ),
-        ("no.toml", {}, "no.toml", "no such file", "", "Give the path of a TOML file."),
-        ("no.py:f", {}, "no.py", "no such file", "", "Give the path of a Python file."),
-        ("dir.py:f", {}, "dir.py", "a directory", "", "Give the path of a Python file."),
-        (
-            "neurons.py:leakey",
-            {},
-            "neurons.py",
-            "no 'leakey' in it",
-            "leaky, plain, nothing, breaks, wrong, ready",
-            "Did you mean 'leaky'?",
-        ),
-        (
-            "empty.py:f",
-            {},
-            "empty.py",
-            "no 'f' in it",
-            "none; it has no family, function or neuron",
-        ),
-        (
-            "neurons.py:number",
-            {},
-            "neurons.py:number",
-            "a int",
-            "a family, a function that returns an lnm.Neuron, or an lnm.Neuron",
-        ),
-        ("neurons.py:nothing", {}, "neurons.py:nothing", "it returned NoneType", "an lnm.Neuron"),
-        ("neurons.py:breaks", {}, "neurons.py:20", "calling it raised KeyError: 'no\\nkey'"),
-        ("neurons.py:wrong", {}, "neurons.py:24: lnm", "degree is 0", "an integer from 1 to 8"),
-        (
-            "neurons.py:plain",
-            {"degre": 2},
-            "neurons.py:plain",
-            "no argument 'degre'",
-            "degree",
-            "Did you mean 'degree'?",
-        ),
-        (
-            "neurons.py:leaky",
-            {"dcay": 2},
-            "leaky",
-            "no argument 'dcay'",
-            "decay",
-            "Did you mean 'decay'?",
-        ),
-        (
-            "neurons.py:ready",
-            {"decay": 0.5},
-            "neurons.py:ready",
-            "a neuron takes no arguments, given decay=0.5",
-            "",
-            "Write the values into it.",
-        ),
-        ("raises.py:f", {}, "raises.py:1", "importing it raised ZeroDivisionError: a b"),
-        ("silent.py:f", {}, "silent.py:1", "importing it raised ValueError: no message"),
-        ("leaves.py:f", {}, "leaves.py:1", "importing it raised SystemExit: 3"),
-        (
-            "lacks.py:f",
-            {},
-            "lacks.py:1",
-            "importing it raised ModuleNotFoundError: No module named 'lnm_no_such'",
-        ),
-        (
-            "lnm_no_such:f",
-            {},
-            "lnm_no_such",
-            "no module 'lnm_no_such', installed or in the current folder",
-            "",
-            "For a file write its path, file.py:function.",
-        ),
-        (
-            "lnm_codegen.nope:f",
-            {},
-            "lnm_codegen.nope",
-            "no module 'lnm_codegen.nope', installed or in the current folder",
-            "",
-            "For a file write its path, file.py:function.",
-        ),
-        (
-            "lacks:f",
-            {},
-            "lacks",
-            "importing it raised ModuleNotFoundError: No module named 'lnm_no_such'",
-        ),
-        (
-            "a b:f",
-            {},
-            "'a b'",
-            "neither a Python file nor a module",
-            "file.py:function or module:function",
-        ),
-        (
-            ":f",
-            {},
-            "''",
-            "neither a Python file nor a module",
-            "file.py:function or module:function",
-        ),
-    ],
-)
-def test_resolve_refused(code: str, row: tuple[Any, ...]) -> None:
-    """Each row has a reference, its arguments and the parts of the error.
-
-    The error of an exception of the user's code has its type and message.
-    """
-    reference, arguments, *parts = row
-    Path("dir.py").mkdir()
-    for name, text in (
-        ("empty", ""),
-        ("raises", "raise ZeroDivisionError('a\\nb')\n"),
-        ("silent", "raise ValueError\n"),
-        ("leaves", "raise SystemExit(3)\n"),
-        ("lacks", "import lnm_no_such\n"),
-    ):
-        Path(f"{name}.py").write_text(text, encoding="utf-8")
-    with refused(lnm.ModelError, *parts):
-        resolve(reference, **arguments)
-
-
-def test_the_cause_is_kept(code: str) -> None:
-    """`--debug` can show the user's own traceback."""
-    with pytest.raises(lnm.ModelError) as caught:
-        resolve(f"{code}:breaks")
-    assert isinstance(caught.value.__cause__, KeyError)
-
-
-def test_syntax_error(code: str) -> None:
-    """A file with a syntax error says so in one line."""
-    Path(code).write_text("def f(:\n", encoding="utf-8")
-    with refused(lnm.ModelError, f"{code}:1", "importing it raised SyntaxError: "):
-        resolve(f"{code}:f")
-
-
 MISUSES = """\
 import math
 
@@ -343,38 +187,75 @@ def unknown():
     return lnm.get("lif").with_outputs(y=v)
 """
 
+RETURNS = "a family, a function that returns an lnm.Neuron, or an lnm.Neuron"
+NO_PLACE = "file.py:function or module:function"
+BY_PATH = "For a file write its path, file.py:function."
+TOML, PYTHON = "Give the path of a TOML file.", "Give the path of a Python file."
+REFUSALS = r"""
+?
+    "liff" >> 'liff': no built-in family >> ACCEPTED >> Did you mean 'lif'?
+    "neurons.py" >> 'neurons.py': no built-in family >> ACCEPTED
+        >> Name the function too: neurons.py:function.
+    "no.toml" >> no.toml: no such file >> >> TOML
+    "no.py:f" >> no.py: no such file >> >> PYTHON
+    "dir.py:f" >> dir.py: a directory >> >> PYTHON
+    "neurons.py:leakey" >> neurons.py: no 'leakey' in it
+        >> leaky, plain, nothing, breaks, wrong, ready >> Did you mean 'leaky'?
+    "empty.py:f" >> empty.py: no 'f' in it >> none; it has no family, function or neuron
+    "neurons.py:number" >> neurons.py:number: a int >> RETURNS
+    "neurons.py:nothing" >> neurons.py:nothing: it returned NoneType >> an lnm.Neuron
+    "neurons.py:breaks" >> neurons.py:20: calling it raised KeyError: 'no\nkey'
+    "neurons.py:wrong" >> neurons.py:24: lnm: degree is 0 >> an integer from 1 to 8
+    "neurons.py:plain", degre=2 >> neurons.py:plain: no argument 'degre' >> degree
+        >> Did you mean 'degree'?
+    "neurons.py:leaky", dcay=2 >> leaky: no argument 'dcay' >> decay >> Did you mean 'decay'?
+    "neurons.py:ready", decay=0.5 >> neurons.py:ready: a neuron takes no arguments, given decay=0.5
+        >> >> Write the values into it.
+    "raises.py:f" >> raises.py:1: importing it raised ZeroDivisionError: a b
+    "silent.py:f" >> silent.py:1: importing it raised ValueError: no message
+    "leaves.py:f" >> leaves.py:1: importing it raised SystemExit: 3
+    "syntax.py:f" >> syntax.py:1: importing it raised SyntaxError
+    "lacks.py:f" >> lacks.py:1: importing it raised ModuleNotFoundError: No module named
+        'lnm_no_such'
+    "lacks:f" >> lacks: importing it raised ModuleNotFoundError: No module named 'lnm_no_such'
+    "lnm_no_such:f" >> lnm_no_such: no module 'lnm_no_such', installed or in the current folder >>
+        >> BY_PATH
+    "lnm_codegen.nope:f" >> lnm_codegen.nope: no module 'lnm_codegen.nope', installed or in the
+        current folder >> >> BY_PATH
+    "a b:f" >> 'a b': neither a Python file nor a module >> NO_PLACE
+    ":f" >> '': neither a Python file nor a module >> NO_PLACE
+    "values.py:y" >> values.py:3: v + 1 > 0: no truth value
+    "misuses.py:branch" >> misuses.py:18: branch: 2*v > 0: no truth value
+    "misuses.py:plain" >> misuses.py:12: v: not a number
+    "misuses.py:compound" >> misuses.py:12: an expression: not a number
+    "misuses.py:frozen" >> misuses.py:35: frozen: expression: Parameter of shape () would become
+    "misuses.py:unknown" >> misuses.py:41: lif.with_outputs[y]: 'v' is a symbol of another neuron
+"""
 
-@pytest.mark.parametrize(
-    ("name", "where", "problem"),
-    [
-        ("branch", "misuses.py:18: branch: 2*v > 0", "no truth value"),
-        ("plain", "misuses.py:12: v", "not a number"),
-        ("compound", "misuses.py:12: an expression", "not a number"),
-        ("frozen", "misuses.py:35: frozen: expression", "would become a constant"),
-        ("unknown", "misuses.py:41: lif.with_outputs[y]", "'v' is a symbol of another neuron"),
-    ],
-)
-def test_the_line_of_a_mistake(code: str, name: str, where: str, problem: str) -> None:
-    """An error within the user's file begins with the file and its last line in the traceback."""
-    Path("misuses.py").write_text(MISUSES, encoding="utf-8")
-    with refused(lnm.ModelError, where, problem):
-        resolve(f"misuses.py:{name}")
 
-
-def test_the_line_of_an_import(code: str) -> None:
-    """Expressions of the module itself count too."""
-    Path(code).write_text(
-        "import lnm_codegen as lnm\nv = lnm.state('v')\ny = 1 if v + 1 > 0 else 0\n",
-        encoding="utf-8",
-    )
-    with refused(lnm.ModelError, f"{code}:3: v + 1 > 0", "no truth value"):
-        resolve(f"{code}:y")
+def test_refusals(code: str) -> None:
+    """An exception of the user's code has its type, message and line; its cause is kept."""
+    Path("dir.py").mkdir()
+    for name, text in (
+        ("empty", ""),
+        ("raises", "raise ZeroDivisionError('a\\nb')\n"),
+        ("silent", "raise ValueError\n"),
+        ("leaves", "raise SystemExit(3)\n"),
+        ("lacks", "import lnm_no_such\n"),
+        ("syntax", "def f(:\n"),
+        ("values", "import lnm_codegen as lnm\nv = lnm.state('v')\ny = 1 if v + 1 > 0 else 0\n"),
+        ("misuses", MISUSES),
+    ):
+        Path(f"{name}.py").write_text(text, encoding="utf-8")
+    assert_refused(REFUSALS, globals(), run=lambda call: eval(f"resolve({call})"))
+    with pytest.raises(lnm.ModelError) as caught:
+        resolve(f"{code}:breaks")
+    assert isinstance(caught.value.__cause__, KeyError)
 
 
 @pytest.mark.parametrize(
     ("name", "numbers", "options"),
     [
-        ("lif", {"tau": 4.0, "v_threshold": 0.75}, {}),
         ("glif", {"tau": 0.5, "v_threshold": 0.75}, {}),
         ("qif", {"tau": 4.0, "v_threshold": 0.75, "v_min": -2.0}, {"learnable": True}),
         ("lnm", {"theta": [0.0, 0.5, 0.25], "v_threshold": 0.75}, {"degree": 2}),
@@ -388,19 +269,19 @@ def test_arguments_may_be_arrays_and_tensors(
     for make in (torch.tensor, np.array, lambda n: torch.nn.Parameter(torch.tensor(n))):
         made = get(name, **{word: make(n) for word, n in numbers.items()}, **options)
         assert [(p.name, p.init) for p in made.params] == expected
-    assert get("if", v_threshold=np.float32(0.75)).params[0].init == 0.75
+
+
+def test_one_element_is_a_number() -> None:
+    """In any shape; but not where a family takes a sequence, which another length would fill."""
+    for one in (np.array([4.0]), np.array([[4.0]]), torch.tensor([4.0]), np.float32(4)):
+        assert get("lif", tau=one, v_threshold=one).params[0].init == 4.0
+        assert get("lif", v_reset=one).states[0].decl.init == 4.0
+    one = np.array([4.0])
+    assert get("lnm", degree=np.array([2])).params[0].size == 3
+    with refused(lnm.ModelError, "parameter 'theta'", "init is [4.0]", "or 3 of them"):
+        get("lnm", degree=2, theta=one)
     with refused(lnm.ModelError, "lif", "tau is [4.0, 4.0]", "a number > 1"):
         get("lif", tau=torch.tensor([4.0, 4.0]))
-
-
-@pytest.mark.parametrize("one", [np.array([4.0]), np.array([[4.0]]), torch.tensor([4.0])])
-def test_one_element_is_a_number(one: Any) -> None:
-    """In any shape; but not where a family takes a sequence, which another length would fill."""
-    assert get("lif", tau=one, v_threshold=one).params[0].init == 4.0
-    assert get("lif", v_reset=one).states[0].decl.init == 4.0
-    assert get("lnm", degree=np.array([2])).params[0].size == 3
-    with refused(lnm.ModelError, "parameter 'theta'", f"init is {one.tolist()}", "or 3 of them"):
-        get("lnm", degree=2, theta=one)
 
 
 def test_a_function_may_name_its_arguments_as_ours(tmp_path: Path) -> None:
@@ -409,6 +290,5 @@ def test_a_function_may_name_its_arguments_as_ours(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(text + "    return lnm.get('lif', tau=where + run)\n")
     found = resolve(f"{tmp_path / 'own.py'}:mine", where=2.0)
     assert found.to_toml() == lnm.get("lif", tau=3.0).to_toml()
-    for name in ("lif", "lnm"):  # `lnm` is selected by an argument
-        with refused(ModelError, name, "no argument 'self'"):
-            lnm.get(name, **{"self": 1})
+    with refused(lnm.ModelError, "lif", "no argument 'self'"):
+        lnm.get("lif", **{"self": 1})

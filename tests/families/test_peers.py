@@ -91,35 +91,36 @@ def with_node(node: Any, names: dict[str, str]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("detach_reset", [False, True])
-@pytest.mark.parametrize("v_reset", [0.0, -0.2, None])
-class TestSpikingJelly:
-    """Hard and soft resets, with the spike in them differentiated and detached."""
+@pytest.mark.parametrize(
+    ("v_reset", "detach_reset", "decay_input", "scale_reset"),
+    [
+        (0.0, False, True, False),
+        (-0.2, True, False, False),
+        (-0.2, False, True, True),
+        (None, True, True, True),
+        (None, False, False, False),
+    ],
+)
+def test_klif_is_that_of_spikingjelly(
+    v_reset: Any, detach_reset: bool, decay_input: bool, scale_reset: bool
+) -> None:
+    """KLIFNode, and the gradient of its k."""
+    given = {"scale_reset": scale_reset, "tau": 1.7, "decay_input": decay_input}
+    given |= {"v_threshold": 0.8, "v_reset": v_reset}
+    node = jelly("KLIFNode", **given, detach_reset=detach_reset)
+    with torch.no_grad():
+        node.k.fill_(1.25)
+    neuron = lnm.get("klif", k=1.25, **given).with_detach_reset(detach_reset)
+    agree(neuron, *draw(1.5), **with_node(node, {"v": "v"}), leaves={"k": node.k})
 
-    @pytest.mark.parametrize("scale_reset", [False, True])
-    @pytest.mark.parametrize("decay_input", [False, True])
-    def test_klif(
-        self, v_reset: Any, detach_reset: bool, decay_input: bool, scale_reset: bool
-    ) -> None:
-        """KLIFNode, and the gradient of its k."""
-        node = jelly(
-            "KLIFNode", scale_reset=scale_reset, tau=1.7, decay_input=decay_input,
-            v_threshold=0.8, v_reset=v_reset, detach_reset=detach_reset,
-        )  # fmt: skip
-        with torch.no_grad():
-            node.k.fill_(1.25)
-        neuron = lnm.get(
-            "klif", k=1.25, scale_reset=scale_reset, tau=1.7, decay_input=decay_input,
-            v_threshold=0.8, v_reset=v_reset,
-        ).with_detach_reset(detach_reset)  # fmt: skip
-        agree(neuron, *draw(1.5), **with_node(node, {"v": "v"}), leaves={"k": node.k})
 
-    def test_eif(self, v_reset: Any, detach_reset: bool) -> None:
-        """EIFNode."""
-        given = {"tau": 2.5, "delta_T": 0.7, "theta_rh": 0.75, "v_threshold": 0.9, "v_rest": 0.1}
-        node = jelly("EIFNode", **given, v_reset=v_reset, detach_reset=detach_reset)
-        neuron = lnm.get("eif", **given, v_reset=v_reset).with_detach_reset(detach_reset)
-        agree(neuron, *draw(0.7, 0.3), **with_node(node, {"v": "v"}))
+@pytest.mark.parametrize(("v_reset", "detach_reset"), [(0.0, False), (-0.2, True), (None, False)])
+def test_eif_is_that_of_spikingjelly(v_reset: Any, detach_reset: bool) -> None:
+    """EIFNode."""
+    given = {"tau": 2.5, "delta_T": 0.7, "theta_rh": 0.75, "v_threshold": 0.9, "v_rest": 0.1}
+    node = jelly("EIFNode", **given, v_reset=v_reset, detach_reset=detach_reset)
+    neuron = lnm.get("eif", **given, v_reset=v_reset).with_detach_reset(detach_reset)
+    agree(neuron, *draw(0.7, 0.3), **with_node(node, {"v": "v"}))
 
 
 def test_clif_is_that_of_spikingjelly() -> None:
@@ -129,8 +130,7 @@ def test_clif_is_that_of_spikingjelly() -> None:
     agree(neuron, *draw(), **with_node(node, {"v": "v", "m": "m"}))
 
 
-@pytest.mark.parametrize("detach_reset", [False, True])
-@pytest.mark.parametrize("max_count", [1, 4, 7])
+@pytest.mark.parametrize(("max_count", "detach_reset"), [(1, False), (4, True), (7, False)])
 def test_i_lif_is_that_of_spikingjelly(max_count: int, detach_reset: bool) -> None:
     """ILIFNode with its default surrogate, the straight-through slope in [0, max_count]."""
     pytest.importorskip("spikingjelly", reason="spikingjelly is not installed")
@@ -177,51 +177,37 @@ def snn(kind: str, *args: Any, **kwargs: Any) -> Any:
 
 @pytest.mark.parametrize("reset_delay", [True, False])
 @pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
-class TestSnnTorch:
+@pytest.mark.parametrize("name", ["leaky", "synaptic"])
+def test_snntorch(name: str, reset: str, reset_delay: bool) -> None:
     """Each reset, one step late and in the step of the spike; learnable decays and threshold."""
+    decays = {"leaky": {"beta": 0.8}, "synaptic": {"alpha": 0.6, "beta": 0.7}}[name]
+    learn = dict.fromkeys([*(f"learn_{word}" for word in decays), "learn_threshold"], True)
+    given = {**decays, **learn, "reset_delay": reset_delay}
+    layer = snn(name.capitalize(), threshold=0.75, reset_mechanism=reset, **given)
+    neuron = lnm.get(name, v_threshold=0.75, reset=reset, **given)
 
-    def test_leaky(self, reset: str, reset_delay: bool) -> None:
-        """Leaky."""
-        layer = snn(
-            "Leaky", beta=0.8, threshold=0.75, reset_mechanism=reset, reset_delay=reset_delay,
-            learn_beta=True, learn_threshold=True,
-        )  # fmt: skip
-        neuron = lnm.get(
-            "leaky", beta=0.8, v_threshold=0.75, reset=reset, reset_delay=reset_delay,
-            learn_beta=True, learn_threshold=True,
-        )  # fmt: skip
-        zero = torch.zeros(SHAPE[1:], dtype=torch.float64)
-        agree(
-            neuron, *draw(0.7, 0.1), layer, lambda v: {"v": v}, zero,
-            {"beta": layer.beta, "v_threshold": layer.threshold}, IN_FLOAT32,
-        )  # fmt: skip
+    def step(x: Tensor, state: Any) -> Any:
+        spikes, *state = layer(x, *state)
+        return spikes, state
 
-    def test_synaptic(self, reset: str, reset_delay: bool) -> None:
-        """Synaptic."""
-        layer = snn(
-            "Synaptic", alpha=0.6, beta=0.7, threshold=0.75, reset_mechanism=reset,
-            reset_delay=reset_delay, learn_alpha=True, learn_beta=True, learn_threshold=True,
-        )  # fmt: skip
-        neuron = lnm.get(
-            "synaptic", alpha=0.6, beta=0.7, v_threshold=0.75, reset=reset,
-            reset_delay=reset_delay, learn_alpha=True, learn_beta=True, learn_threshold=True,
-        )  # fmt: skip
-
-        def step(x: Tensor, state: Any) -> Any:
-            spikes, *state = layer(x, *state)
-            return spikes, state
-
-        zero = torch.zeros(SHAPE[1:], dtype=torch.float64)
-        agree(
-            neuron, *draw(0.5, 0.0), step, lambda s: {"i": s[0], "v": s[1]}, [zero, zero],
-            {"alpha": layer.alpha, "beta": layer.beta, "v_threshold": layer.threshold},
-            IN_FLOAT32,
-        )  # fmt: skip
+    states = [s.name for s in neuron.states if s.name != "r"]
+    leaves = {word: getattr(layer, word) for word in decays} | {"v_threshold": layer.threshold}
+    agree(
+        neuron, *draw(*((0.7, 0.1) if name == "leaky" else (0.5, 0.0))), step,
+        lambda now: dict(zip(states, now, strict=True)),
+        [torch.zeros(SHAPE[1:], dtype=torch.float64)] * len(states), leaves, IN_FLOAT32,
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize("circuit", [{"beta": 0.75}, {"r": 2.0, "c": 3.0}, {"r": 0.5, "beta": 0.5}])
-@pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
-def test_lapicque_is_that_of_snntorch(reset: str, circuit: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    ("circuit", "reset"),
+    [
+        ({"beta": 0.75}, "subtract"),
+        ({"r": 2.0, "c": 3.0}, "zero"),
+        ({"r": 0.5, "beta": 0.5}, "none"),
+    ],
+)
+def test_lapicque_is_that_of_snntorch(circuit: dict[str, float], reset: str) -> None:
     """A circuit given by its resistance and capacitance, or by its decay."""
     theirs = {word.upper() if word in "rc" else word: value for word, value in circuit.items()}
     layer = snn("Lapicque", **theirs, time_step=0.5, threshold=0.25, reset_mechanism=reset)
@@ -346,3 +332,104 @@ def test_refractory_lif_has_the_spikes_of_norse(refractory: int) -> None:
     assert result.out.sum() > 30
     for name, value in (("v", state.lif.v), ("i", state.lif.i), ("pause", state.rho)):
         np.testing.assert_allclose(result.states[name], value.numpy(), 1e-10, 1e-12, err_msg=name)
+
+
+STEPS = (12, 2, 3, 2, 2)
+THEIRS = {
+    "w_alpha": "alpha", "w_beta": "beta", "w_gamma": "gamma", "w_tau": "tau",
+    "w_v_threshold": "v_threshold", "w_leak": "linear_decay", "w_v_subreset": "v_subreset",
+}  # fmt: skip
+"""Our parameter of glif -> SpikingJelly's."""
+
+
+@pytest.mark.parametrize(("channels", "per_step"), [(None, False), (3, True)])
+def test_glif_is_that_of_spikingjelly(channels: int | None, per_step: bool) -> None:
+    """Spikes, final potential, and gradients of x and of every parameter; g per step is an input.
+
+    SpikingJelly has one g per step: one for all steps is all of them equal, their gradients summed.
+    """
+    node = jelly("GatedLIFNode", STEPS[0], channels)
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for p in node.parameters():
+            p.copy_(torch.randn(p.shape, generator=generator, dtype=torch.float64) * 0.7)
+        if not per_step:
+            node.conduct.copy_(node.conduct[:1].expand_as(node.conduct))
+    rng = np.random.default_rng(3)
+    x, grad = rng.normal(0.6, 1.0, STEPS), rng.normal(size=STEPS)
+    leaf = torch.tensor(x, requires_grad=True)
+    spikes = node(leaf)
+    spikes.backward(torch.tensor(grad))
+    assert 0.05 < float(spikes.detach().mean()) < 0.95
+    neuron = lnm.get("glif", per="channel" if channels else "layer", g_per_step=per_step)
+    given: dict[str, Any] = {w: getattr(node, n).detach().numpy() for w, n in THEIRS.items()}
+    w = node.conduct.detach().numpy()
+    inputs = [x]
+    if per_step:
+        steps = (1 / (1 + np.exp(-w))).reshape(STEPS[0], 1, -1, 1, 1)
+        inputs.append(np.broadcast_to(steps, STEPS).copy())
+    else:
+        given["w_g"] = w[0]
+    result = lnm.interpret(neuron, *inputs, grad_out=grad, **given)
+    np.testing.assert_array_equal(result.out, spikes.detach().numpy())
+    np.testing.assert_allclose(result.states["v"], node.v.detach().numpy(), rtol=1e-10)
+    ours = {word: result.grads[word] for word in ("x", *THEIRS)}
+    theirs = {"x": leaf.grad} | {word: getattr(node, n).grad for word, n in THEIRS.items()}
+    if per_step:
+        slope = (inputs[1] * (1 - inputs[1])).mean((1, 3, 4))
+        ours["g"], theirs["g"] = result.grads["g"].sum((1, 3, 4)) * slope, node.conduct.grad
+    else:
+        ours["w_g"], theirs["w_g"] = result.grads["w_g"], node.conduct.grad.sum(0)
+    for word, value in theirs.items():
+        np.testing.assert_allclose(ours[word], value.numpy(), 1e-8, 1e-10, err_msg=word)
+
+
+def test_glif_begins_where_spikingjelly_does() -> None:
+    """tau .25, threshold .5, g .5, leak threshold/(2T); gates at 1/2, their mean there."""
+    node = jelly("GatedLIFNode", 6)
+    ours = {p.name: p.init for p in lnm.get("glif", time_steps=6).params}
+    for word, name in THEIRS.items():
+        value = float(getattr(node, name).detach())
+        near = 0.1 if name in ("alpha", "beta", "gamma") else 1e-6
+        assert ours[word] == pytest.approx(value, abs=near), word
+    assert ours["w_g"] == pytest.approx(float(node.conduct[0].detach()))
+
+
+@pytest.mark.parametrize(
+    ("detach_reset", "tau_syn"),
+    [(True, 5.0), (True, None), pytest.param(False, 5.0, marks=pytest.mark.slow)],
+)
+def test_alif_of_lsnn_is_that_of_norse(detach_reset: bool, tau_syn: float | None) -> None:
+    """With Norse's current, and without it: tau_syn of one step, which only delays x by a step.
+
+    `lsnn_feed_forward_step` differentiates the spike in the reset, `lsnn_step` detaches it. Time
+    constants are given as inverses: float64 here.
+    """
+    lsnn = norse("lsnn")
+    inverse = {"tau_syn_inv": tau_syn or 1.0, "tau_mem_inv": 4.0, "tau_adapt_inv": 15.0}
+    p = lsnn.LSNNParameters(
+        **{word: 1 / value for word, value in double(**inverse).items()},
+        **double(v_leak=0.0, v_th=0.3, v_reset=-0.1, beta=0.4),
+    )
+    x, grad = draw(1.5 if tau_syn is None else 0.5, 0.6, (20, 2, 3))
+    zero, none = torch.zeros(x.shape[1:], dtype=torch.float64), torch.zeros(3, 3).double()
+    later = iter([*torch.tensor(x)[1:], zero])
+
+    def step(now: Tensor, state: Any) -> Any:
+        z, v, i, b = state
+        if tau_syn is None:
+            i, now = now, next(later)
+        if detach_reset:
+            z, new = lsnn.lsnn_step(
+                now, lsnn.LSNNState(z=z, v=v, i=i, b=b), torch.eye(3).double(), none, p, dt=1.0
+            )
+        else:
+            old = lsnn.LSNNFeedForwardState(v=v, i=i, b=b)
+            z, new = lsnn.lsnn_feed_forward_step(now, old, p, dt=1.0)
+        return z, (z, new.v, new.i, new.b)
+
+    neuron = lnm.get(
+        "alif", form="lsnn", tau_m=4.0, tau_adp=15.0, v_threshold=0.3, beta=0.4, v_reset=-0.1,
+        tau_syn=tau_syn, surrogate=SLOPE,
+    ).with_detach_reset(detach_reset)  # fmt: skip
+    agree(neuron, x, grad, step, lambda s: {"v": s[1], "b": s[3]}, (zero, zero, zero, zero + 0.3))
