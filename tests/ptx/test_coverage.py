@@ -7,6 +7,7 @@ instructions that no shape reaches, with the reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -18,12 +19,15 @@ from tests.ptx import cuda_launch
 from tests.ptx.counters import Counters
 from tests.ptx.machine import Machine
 from tests.ptx.program import Instruction
+from tests.strategies import Arguments
 from tests.test_agree import BITWISE, check, neuron_of, reference
 
 LEAST = 0.95
 NEURONS = ((3, 7, 23), (4, 3, 48))
 """More than one program of each kernel; rows that are not aligned to 16 bytes, and that are."""
 FEW = ((1, 3, 7), (1, 1, 16))
+MANY_TILES = (1, 600, 2, 5)
+"""More tiles of samples than a reduction of parameters per neuron reads at a time."""
 LARGE = "numbers of 2**32 or more: 2**32 neurons would fill 16 GiB"
 EMPTY = "a chunk without a step: each chunk has at least one"
 UNROLLED = (
@@ -33,6 +37,20 @@ FAR = 40
 """Time steps beyond which saved states of CUDA have two levels, in place of 4096."""
 SUMS = ((1, 1, 1, 1), (1, 70000, 8, 67), (1, 400, 40, 1500), (1, 7, 5, 3, 11), (1, 24, 2, 2500))
 """Shapes of the second launch alone."""
+WITHOUT_SAMPLES = (1, 0, 8, 1500)
+"""A batch without samples, in more neurons than a block has threads."""
+
+
+def with_far_angles(a: Arguments) -> Arguments:
+    """Return arguments whose sines take the path of numbers beyond 2**17; `checks` has values."""
+    turn = {"phi"} & a.params.keys()
+    return Arguments(
+        tuple(1e6 * x for x in a.x_seq),
+        {n: 1e6 * v for n, v in a.state.items()},
+        a.params | {n: 1e6 * a.params[n] for n in turn},
+        a.grad_out,
+        a.grad_state,
+    )
 
 
 Run = list[tuple[int, Instruction]]
@@ -82,8 +100,9 @@ def reason_on_cuda(run: Run) -> str | None:
     return None
 
 
-def sweep_on_cuda(case: str, machine: Machine) -> None:
+def sweep_on_cuda(case: str, machine: Machine, every: bool) -> None:
     """Execute a neuron of CUDA over shapes and absent arguments; bits are those of the host."""
+    lengths = (*range(1, 34), *range(41, 74), 100) if every else (2, 15, 16, 33, 41, 57, 100)
     neuron = neuron_of(case)
     kernels = host_kernels(neuron, "float32")
     plan = kernels.cuda.plan
@@ -101,20 +120,24 @@ def sweep_on_cuda(case: str, machine: Machine) -> None:
         for many, few in zip(NEURONS, FEW, strict=True):
             for steps in (0, 1, 29):
                 go((steps, *many))
-            for steps in (*range(1, 34), *range(41, 74), 100):
+            for steps in lengths:
                 go((steps, *few))
-            for steps in (*range(1, 18), 100):
+            for steps in (*range(1, 18), 100) if every else (2, 17, 100):
                 go((steps, *few), absent=["checkpoints"])
             for steps in (5, 100):
                 go((steps, *few), absent=absent, ends=False, one_state=True)
         for shape in ((18, 4, 4, 72), (18, 3, 7, 53)):
             go(shape, grid=1)
+        if case not in BITWISE:
+            with cuda_launch.compiled(machine):
+                run_host(neuron, with_far_angles(host.drawn(case, (18, *NEURONS[0]))))
         for shape in SUMS if plan.backward_launches == 2 else ():
             with cuda_launch.compiled(machine):
                 cuda_launch.reduced(neuron, "float32", shape)
+                cuda_launch.reduced(neuron, "float32", WITHOUT_SAMPLES, grid=1)
 
 
-def sweep_on_triton(case: str, machine: Machine) -> None:
+def sweep_on_triton(case: str, machine: Machine, every: bool) -> None:
     """Execute a neuron of Triton over shapes that reach its paths; numbers are within bounds."""
     from tests.backends.triton.checks import constants
     from tests.backends.triton.runs import build, run
@@ -136,28 +159,47 @@ def sweep_on_triton(case: str, machine: Machine) -> None:
     for many, few in zip(NEURONS, FEW, strict=True):
         for steps in (1, 29):
             go((steps, *many))
-        for steps in range(17, 33):  # every number of steps in the last chunk
+        for steps in range(17, 33) if every else (17, 24, 32):  # steps in the last chunk
             go((steps, *few))
         go((37, *many), levels=8)
-        go((40, *many), levels=8, spread=4)
+        go((37, *many), levels=8, spread=4)
         for steps, levels in ((11, 4096), (11, 5), (5, 4096)):  # the kernel of short sequences
             go((steps, *many), levels=levels, chunk=4)
+    go(MANY_TILES)
+    if case not in BITWISE:
+        for many, (steps, chunk) in product(NEURONS, ((18, built.module._CHUNK), (5, 4))):
+            a, _ = reference(case, (steps, *many))
+            with constants(built, _CHUNK=chunk), compiled(machine):
+                run(built, with_far_angles(a))
 
 
-def report(case: str, machine: Machine, why: Callable[[Run], str | None]) -> None:
-    """Print what did not run; at least 95 % of what shapes can reach must have."""
-    problems = []
+def covered(
+    case: str,
+    machine: Machine,
+    sweep: Callable[[str, Machine, bool], None],
+    why: Callable[[Run], str | None],
+) -> None:
+    """Assert that at least 95 % of what shapes can reach ran; more shapes run where few do not."""
+    sweep(case, machine, False)
+    if short_of(machine, why):
+        sweep(case, machine, True)
     for counters in machine.counters.values():
-        kernel, explained = counters.kernel, 0
+        kernel = counters.kernel
         print(f"{case} {kernel.name}: {counters.coverage:.1%} of {len(kernel.code)} instructions")
         for run in unreached(counters):
-            said = why(run)
-            explained += len(run) if said else 0
-            print(f"    {run[0][0]} to {run[-1][0]}: {said or run[0][1].text}")
-        share = sum(counters.acted) / (len(kernel.code) - explained)
+            print(f"    {run[0][0]} to {run[-1][0]}: {why(run) or run[0][1].text}")
+    assert not short_of(machine, why)
+
+
+def short_of(machine: Machine, why: Callable[[Run], str | None]) -> list[tuple[str, int, float]]:
+    """Return the kernels of which too little ran: name, instructions, share."""
+    found = []
+    for counters in machine.counters.values():
+        explained = sum(len(run) for run in unreached(counters) if why(run))
+        share = sum(counters.acted) / (len(counters.kernel.code) - explained)
         if share < LEAST:
-            problems.append((kernel.name, len(kernel.code), share))
-    assert not problems
+            found.append((counters.kernel.name, len(counters.kernel.code), share))
+    return found
 
 
 @pytest.mark.slow
@@ -166,9 +208,7 @@ def report(case: str, machine: Machine, why: Callable[[Run], str | None]) -> Non
 def test_coverage_of_triton(case: str) -> None:
     """At least 95 % of what shapes can reach; the rest is printed with its reason."""
     pytest.importorskip("triton", reason="Triton is not installed")
-    machine = Machine()
-    sweep_on_triton(case, machine)
-    report(case, machine, reason)
+    covered(case, Machine(), sweep_on_triton, reason)
 
 
 @pytest.mark.slow
@@ -178,6 +218,4 @@ def test_coverage_of_triton(case: str) -> None:
 @pytest.mark.parametrize("case", CASES | ZOO | BLOCKS)
 def test_coverage_of_cuda(case: str) -> None:
     """At least 95 % of what shapes and absent arguments can reach; the rest as for Triton."""
-    machine = Machine()
-    sweep_on_cuda(case, machine)
-    report(case, machine, reason_on_cuda)
+    covered(case, Machine(), sweep_on_cuda, reason_on_cuda)
