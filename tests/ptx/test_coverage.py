@@ -7,7 +7,6 @@ instructions that no shape reaches, with the reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import product
 from typing import Any
 
 import pytest
@@ -155,6 +154,8 @@ def sweep_on_triton(case: str, machine: Machine, every: bool) -> None:
             check(run(built, a), b, "float32")
             if shape[1:] in NEURONS:
                 run(built, a, scalar_state=True)
+                if case not in BITWISE:
+                    run(built, with_far_angles(a))
 
     for many, few in zip(NEURONS, FEW, strict=True):
         for steps in (1, 29):
@@ -166,11 +167,6 @@ def sweep_on_triton(case: str, machine: Machine, every: bool) -> None:
         for steps, levels in ((11, 4096), (11, 5), (5, 4096)):  # the kernel of short sequences
             go((steps, *many), levels=levels, chunk=4)
     go(MANY_TILES)
-    if case not in BITWISE:
-        for many, (steps, chunk) in product(NEURONS, ((18, built.module._CHUNK), (5, 4))):
-            a, _ = reference(case, (steps, *many))
-            with constants(built, _CHUNK=chunk), compiled(machine):
-                run(built, with_far_angles(a))
 
 
 def covered(
