@@ -125,11 +125,11 @@ def sweep_on_cuda(case: str, machine: Machine, every: bool) -> None:
                 go((steps, *few), absent=["checkpoints"])
             for steps in (5, 100):
                 go((steps, *few), absent=absent, ends=False, one_state=True)
+            if case not in BITWISE:
+                with cuda_launch.compiled(machine):
+                    run_host(neuron, with_far_angles(host.drawn(case, (18, *many))))
         for shape in ((18, 4, 4, 72), (18, 3, 7, 53)):
             go(shape, grid=1)
-        if case not in BITWISE:
-            with cuda_launch.compiled(machine):
-                run_host(neuron, with_far_angles(host.drawn(case, (18, *NEURONS[0]))))
         for shape in SUMS if plan.backward_launches == 2 else ():
             with cuda_launch.compiled(machine):
                 cuda_launch.reduced(neuron, "float32", shape)
