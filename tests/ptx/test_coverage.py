@@ -128,6 +128,10 @@ def sweep_on_cuda(case: str, machine: Machine, every: bool) -> None:
             if case not in BITWISE:
                 with cuda_launch.compiled(machine):
                     run_host(neuron, with_far_angles(host.drawn(case, (18, *many))))
+            for name in plan.inputs[1:]:  # one number for each channel, and for each sample
+                for sharing in ((many[2], many[1]), (1, many[1] * many[2])):
+                    with cuda_launch.compiled(machine):
+                        run_host(neuron, host.drawn(case, (5, *many)), sharing={name: sharing})
         for shape in ((18, 4, 4, 72), (18, 3, 7, 53)):
             go(shape, grid=1)
         for shape in SUMS if plan.backward_launches == 2 else ():
