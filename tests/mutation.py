@@ -11,7 +11,7 @@ place and restored. COVER is a folder that has the two files of one quick run in
 
 moved there: `.coverage` and `times.xml`. A mutant is run against the tests that pass over its
 line, those of its own folder first, then the quick ones first, until their recorded time reaches a
-limit. `tests/README.md` has the lists, the seeds and what came out.
+limit.
 """
 
 from __future__ import annotations
