@@ -53,8 +53,9 @@ def assert_refused(
         kind: Class of the errors.
         run: Function of the text of a call; it is Python by default.
     """
-    failed = []
-    for call, place, problem, *more in _rows(table, names):
+    failed, rows = [], list(_rows(table, names))
+    assert rows, "no row: rows are indented"
+    for call, place, problem, *more in rows:
         where, part = (None, "") if place == "?" else (place, problem)
         try:
             with refused(kind, where, part, *more) as caught:

@@ -143,8 +143,8 @@ def quantized(values: Tensor, bits: Bits) -> Tensor:
 
 
 def _differing(a: Tensor, b: Tensor) -> int:
-    """Return the number of outputs that differ by half a spike or more."""
-    return int(((a.double() - b.double()).abs() >= 0.5).sum())
+    """Return the number of outputs that differ by half a spike or more, or are NaN."""
+    return int((~((a.double() - b.double()).abs() < 0.5)).sum())
 
 
 class _Pair:

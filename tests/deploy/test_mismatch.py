@@ -7,7 +7,13 @@ import torch
 from torch import nn
 
 import lnm_codegen as lnm
-from lnm_codegen.deploy.mismatch import LayerCounts, measure_mismatch, quantized, specs_for
+from lnm_codegen.deploy.mismatch import (
+    LayerCounts,
+    _differing,
+    measure_mismatch,
+    quantized,
+    specs_for,
+)
 from lnm_codegen.deploy.network import in_fixed_point, trace_layers
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.types import Bits
@@ -126,6 +132,12 @@ def test_potentials_that_float32_does_not_hold() -> None:
     assert found.free_running_mismatch == 0
     assert found.layers["1"].fired > 0
     assert {p.dtype for p in network.parameters()} == {torch.float32}
+
+
+def test_numbers_that_are_not_finite_differ() -> None:
+    """NaN is equal to no number of a format; it once counted as equal to all of them."""
+    real = torch.tensor([0.0, 1.0, float("nan"), float("inf"), float("-inf"), 0.4])
+    assert _differing(real, torch.tensor([0.0, 0.0, 0.0, 7.9, -8.0, 0.0])) == 4
 
 
 def test_rounding_to_a_format() -> None:
