@@ -43,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["LNM_CACHE"] = str(folder)
     if config.option.markexpr == "not slow" and shutil.which("g++"):
         os.environ.setdefault("CXX", str(Path(__file__).with_name("quick_cxx")))
+        os.environ["LNM_TEST_LIBRARIES"] = str(folder / "libraries")
     if config.getoption("--update-golden"):
         from tests.update_generated import update
 

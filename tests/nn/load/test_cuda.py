@@ -39,19 +39,12 @@ def test_a_cubin_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     image = load_cuda.cubin(model, "sm_90")
     assert image.startswith(b"\x7fELF")
     (kept,) = tmp_path.glob("*/if.sm_90.cubin")
-    compiled = load_cuda._compiled
-
-    def never(*arguments: object) -> bytes:
-        raise AssertionError("compiled again")
-
-    monkeypatch.setattr(load_cuda, "_compiled", never)
-    assert load_cuda.cubin(model, "sm_90") == image
+    monkeypatch.setattr(load_cuda, "_compiled", None)
     other = plan_of(lnm.get("if").with_init(v=0.25))  # another start, the same kernels
-    assert load_cuda.cubin(other, "sm_90") == image
+    assert load_cuda.cubin(model, "sm_90") == load_cuda.cubin(other, "sm_90") == image
     kept.write_bytes(image[:1000])
-    monkeypatch.setattr(load_cuda, "_compiled", compiled)
-    assert load_cuda.cubin(model, "sm_90") == image
-    assert kept.read_bytes() == image
+    monkeypatch.setattr(load_cuda, "_compiled", lambda *_: b"again")
+    assert load_cuda.cubin(model, "sm_90") == kept.read_bytes() == b"again"
 
 
 def test_what_nvrtc_refuses_is_one_line() -> None:
@@ -64,13 +57,10 @@ def test_what_nvrtc_refuses_is_one_line() -> None:
 
 
 def test_a_cpu_tensor_is_refused() -> None:
-    """The backend names the device."""
-    import torch
-
     layer = lnm.nn.NeuronLayer(lnm.get("if"), backend="cuda")
     problem = "backend 'cuda' runs on an NVIDIA GPU; the input is on cpu"
     with refused(lnm.ToolError, "if", problem):
-        layer(torch.zeros(3, 2))
+        layer(load_cuda.torch.zeros(3, 2))
 
 
 # ---- launches ----
