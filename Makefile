@@ -36,8 +36,8 @@ docs: setup ## Build the site into site/, with npm for the browser libraries
 	$(PY) -m scripts.docs.generate
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
 
-test: setup ## Run the tests, without the slow ones
-	$(PYTEST) -m 'not slow' -o faulthandler_exit_on_timeout=true $(PYTEST_ARGS)
+test: setup lint ## Run lint and the tests, without the slow ones
+	$(PYTEST) -m 'not slow' --ignore=tests/lint -o faulthandler_exit_on_timeout=true $(PYTEST_ARGS)
 
 test-full: setup ## Run all the tests
 	LNM_TEST_FULL=1 $(PYTEST) $(PYTEST_ARGS)
@@ -51,10 +51,11 @@ bench-gpu: ## Test and time on a GPU, with the Python that has PyTorch for it: G
 experiments-gpu: ## Train spiking ResNets on CIFAR-10 on a GPU; goes on where it stopped: DATA=folder PLAN= GPU_PYTHON= WHEELS=
 	bash scripts/experiments_gpu.sh
 
-lint: setup ## Check style and types
+lint: setup ## Check style, types, layers, pages and names
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) -m pytest -m 'not slow' -n 0 tests/lint
 
 generated: setup ## Write generated/ anew, after a change to the compiler or a family
 	$(PY) -m tests.update_generated

@@ -28,8 +28,6 @@ IMPORTERS = {"__import__", "import_module", "find_spec", "require_package"}
 _EMIT = """
 import lnm_codegen as lnm
 lif = lnm.get("lif")
-def journey():
-    lnm.emit(lif, {arguments})
 """
 _LAYER = """
 import torch
@@ -38,16 +36,16 @@ layer = lnm.nn.NeuronLayer(lnm.get("lif", learn_tau=True), backend="c")
 x = torch.rand(4, 2, 8, requires_grad=True)
 layer(x).sum().backward()
 out = layer(x).sum()
-def journey():
-    {call}
 """
-RUNS = {
-    "emit(lif, triton)": _EMIT.format(arguments="'triton'"),
-    "emit(lif, verilog)": _EMIT.format(arguments="'verilog', spec=lnm.Fixed(16, 12)"),
-    "layer, forward": _LAYER.format(call="layer(x)"),
-    "layer, backward": _LAYER.format(call="out.backward()"),
-}
-"""Journey -> code that defines it. Layers are warm; an emission is the first of its process."""
+RUNS = (
+    (_EMIT, {"emit(lif, triton)": "lnm.emit(lif, 'triton')"}),
+    (_EMIT, {"emit(lif, verilog)": "lnm.emit(lif, 'verilog', spec=lnm.Fixed(16, 12))"}),
+    (_LAYER, {"layer, forward": "layer(x)", "layer, backward": "out.backward()"}),
+)
+"""Of each process: what comes first, and its journeys.
+
+Layers are warm; an emission is the first of its process.
+"""
 
 CLOSURES = {
     "imports of deploy": "cli/deploy.py",
@@ -62,20 +60,25 @@ def profile(frame, event, _):
     code = frame.f_code
     if event == "call" and code.co_name != "<module>" and code.co_filename.startswith({package!r}):
         entered.add(code.co_filename)
-sys.setprofile(profile)
-journey()
-sys.setprofile(None)
-print(json.dumps(sorted(name.removeprefix({package!r}) for name in entered)))
+found = {{}}
+for name, journey in {journeys!r}.items():
+    entered.clear()
+    run = compile(journey, name, "exec")
+    sys.setprofile(profile)
+    exec(run)
+    sys.setprofile(None)
+    found[name] = sorted(file.removeprefix({package!r}) for file in entered)
+print(json.dumps(found))
 """
 
 
-def passed(journey: str) -> list[str]:
-    """Return the files of a journey of `RUNS`. A compiled template bears the name of its file."""
-    code = RUNS[journey] + _COUNT.format(package=f"{PACKAGE}/")
+def passed(first: str, journeys: dict[str, str]) -> dict[str, list[str]]:
+    """Return journey -> its files. A compiled template bears the name of its file."""
+    code = first + _COUNT.format(package=f"{PACKAGE}/", journeys=journeys)
     run = [sys.executable, "-c", code]
     done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
-    files: list[str] = json.loads(done.stdout.splitlines()[-1])
-    return files
+    found: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def closure(path: str) -> set[str]:
@@ -90,7 +93,7 @@ def closure(path: str) -> set[str]:
 
 def counts() -> dict[str, int]:
     """Return journey -> number of files."""
-    runs = {name: len(passed(name)) for name in RUNS}
+    runs = {n: len(files) for run in RUNS for n, files in passed(*run).items()}
     return runs | {name: len(closure(path)) for name, path in CLOSURES.items()}
 
 

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 MINE = """\
 import torch
 from torch import nn
@@ -57,6 +59,7 @@ def lnm(folder: Path, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_train_resume_analyze_compare(tmp_path: Path) -> None:
     """A dendritic neuron on data of a class: a killed run ends as one that was not."""
     assert len(MINE.splitlines()) + len(PLAN.splitlines()) < 40

@@ -6,35 +6,25 @@ are skipped.
 
 from __future__ import annotations
 
-import html
-import importlib
-import inspect
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cache
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lnm_codegen.families import FAMILIES
-from scripts.docs import assets, docstring, links
-from scripts.docs.tables import escaped, table
+from scripts.docs import assets
 
 ROOT = Path(__file__).parents[1]
 WIDTHS = (390, 1440)
@@ -42,116 +32,9 @@ WIDTHS = (390, 1440)
 EXTERNAL = ("http:", "https:", "mailto:", "data:", "javascript:")
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_docstring_gives_every_argument_of_its_family(name: str) -> None:
-    """The table of arguments on a family's page has a row for each argument, and no other."""
-    parts = docstring.parts_of(inspect.getdoc(FAMILIES[name]) or "")
-    described = {word for part in parts for word in part.arguments}
-    selecting = {part.title.partition("=")[0] for part in parts if part.title}
-    assert described | selecting == set(FAMILIES[name].signature.parameters)
-    assert all(part.summary.strip().endswith(".") for part in parts)
-    assert "```text" in parts[0].body, "no equations"
-
-
-@cache
-def parsed_package() -> Any:
-    """Return what Griffe reads of the package."""
-    return pytest.importorskip("griffe").load("lnm_codegen", search_paths=[ROOT])
-
-
-def entries_of(page: str) -> set[str]:
-    """Return the names of the entries that mkdocstrings adds to a page of docs/reference/.
-
-    The entry of a package has no member that is a module too, as `nn.convert`.
-    """
-    package = parsed_package()
-    found: set[str] = set()
-    for path, options in re.findall(r"^::: lnm_codegen\.?(\S*)\n( +options: .*)?", page, re.M):
-        one = package[path] if path else package
-        if not one.is_module:
-            found.add(one.name)
-            continue
-        is_shown = "show_if_no_docstring: true" in options
-        members = {n: m for n, m in one.members.items() if m.is_public and not m.is_module}
-        found |= {n for n, m in members.items() if is_shown or m.has_docstring}
-    return found
-
-
-@pytest.mark.parametrize("page", ["lnm_codegen", "nn", "train", "plot"])
-def test_every_public_name_has_its_entry(page: str) -> None:
-    """On the reference page of its package."""
-    text = (ROOT / "docs" / "reference" / f"{page}.md").read_text(encoding="utf-8")
-    package = importlib.import_module("lnm_codegen" + f".{page}" * (page != "lnm_codegen"))
-    named = {n: getattr(package, n) for n in dir(package) if not n.startswith("_")}
-    names = {n for n, value in named.items() if not inspect.ismodule(value)}
-    assert len(names) > 5
-    assert not names - entries_of(text)
-
-
-def test_escaped_text_is_shown_as_it_is() -> None:
-    """Placeholders, comparisons and brackets of a cell are visible, also inside a paragraph."""
-    markdown = pytest.importorskip("markdown")
-    text = "DIR/<backend>/<name>/ is <family>_degree<N>, 0 < v_threshold, a*b*c, [x|y], `<kept>`"
-    for source in (table(["meaning"], [[escaped(text)]]), escaped(text)):
-        page = markdown.markdown(source, extensions=["tables"])
-        shown = html.unescape(re.sub(r"</?\w+>", "", page))
-        assert text.replace("`", "") in shown.replace("\\|", "|")
-
-
-WORD = st.sampled_from(["howto", "families", "lif", "a_b"])
-FOLDERS = st.lists(WORD, max_size=3)
-
-
 def slow(test: Callable[..., None]) -> Callable[..., None]:
     """Mark a test that needs the site, whose build counts to the time of the first of them."""
     return pytest.mark.slow(pytest.mark.timeout(1800)(test))
-
-
-@given(FOLDERS, WORD, FOLDERS, WORD)
-def test_links_between_pages_do_not_change(
-    here: list[str], page: str, there: list[str], target: str
-) -> None:
-    """A relative link from a page of docs/ to another one is the same in the site."""
-    link = "/".join([*[".."] * len(here), *there, f"{target}.md"])
-    text = f"[text]({link}#part)"
-    found = links.adapted(text, "/".join([*here, f"{page}.md"]), None)
-    normal = os.path.normpath("/".join([*here, link]))
-    assert found == f"[text]({os.path.relpath(normal, '/'.join(here) or '.')}#part)"
-
-
-@given(WORD)
-def test_links_out_of_the_pages_go_to_the_code_host(name: str) -> None:
-    """Without a code host the text remains; code blocks stay as they are."""
-    text = f"[text](../../{name}x.py#L3)"
-    host = "https://example.org/repository"
-    expected = f"[text]({host}/blob/main/{name}x.py)"
-    assert links.adapted(text, "howto/page.md", host) == expected
-    assert links.adapted(text, "howto/page.md", None) == "text"
-    code = f"```python\n{text}\n```\n"
-    assert links.adapted(code, "howto/page.md", None) == code
-
-
-def test_pages_of_the_root_and_folders_with_a_generated_page() -> None:
-    """CHANGELOG.md links to docs/ and is a page itself; the folder of families has a gallery."""
-    assert links.adapted("[a](docs/ode.md)", "CHANGELOG.md", None) == "[a](ode.md)"
-    assert links.adapted("[a](../CHANGELOG.md)", "ode.md", None) == "[a](CHANGELOG.md)"
-    folder = "[a](../../lnm_codegen/families/)"
-    assert links.adapted(folder, "howto/choose.md", None) == "[a](../families/index.md)"
-
-
-def test_an_archive_with_another_sum_is_refused(tmp_path: Path) -> None:
-    """It is removed, so that the next build fetches it anew; nothing is unpacked."""
-    pin = replace(assets.PINS[0], name="library", version="1.0", files=r"package/dist/a\.js")
-    archive = tmp_path / pin.archive
-    (tmp_path / "a.js").write_text("1")
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(tmp_path / "a.js", "package/dist/a.js")
-        tar.add(tmp_path / "a.js", "package/dist/b.js")
-    assert [p.name for p in assets.unpack(pin, archive, tmp_path / "out")] == ["a.js"]
-    with pytest.raises(assets.AssetError, match="SHA-512") as refused:
-        assets.fetch(pin, tmp_path)
-    assert not isinstance(refused.value, assets.MissingAssetError)
-    assert not archive.exists()
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from lnm_codegen.ir.passes.polynomials import SCHEMES
 from lnm_codegen.ir.types import Rounding
 from lnm_codegen.nn.select import FUSED
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_each_public_name_is_there() -> None:
