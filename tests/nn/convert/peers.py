@@ -11,6 +11,8 @@ from torch import Tensor, nn
 import lnm_codegen as lnm
 from lnm_codegen.nn import NeuronLayer
 
+T, SHAPE = 6, (3, 4)
+
 
 class Run(NamedTuple):
     """Outputs of every step, states after each, the gradient of x and those of the parameters."""
@@ -21,17 +23,34 @@ class Run(NamedTuple):
     grads: dict[str, Tensor]
 
 
-def draw(seed: int, shape: tuple[int, ...], scale: float = 1.0) -> Tensor:
+def draw(seed: int, shape: tuple[int, ...] = (T, *SHAPE), scale: float = 1.0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return scale * (0.4 + torch.randn(shape, generator=generator, dtype=torch.float64))
 
 
-def eager(model: nn.Module) -> nn.Module:
+def eager(model: Any) -> Any:
     """Select backend "torch" for every layer, so that no kernel is compiled."""
     for layer in model.modules():
         if isinstance(layer, NeuronLayer):
             layer.backend = "torch"
     return model
+
+
+def converted(model: Any, *given: Any, **options: Any) -> Any:
+    """Convert a model in place for backend "torch"."""
+    return eager(lnm.nn.convert(model, *given, **options))
+
+
+def statuses(model: nn.Module) -> list[str]:
+    return [line.status for line in lnm.nn.conversion_report(model).layers]
+
+
+def refusal(layer: nn.Module) -> str:
+    """Return why a layer stays as it is."""
+    assert lnm.nn.convert(layer) is layer
+    (line,) = lnm.nn.conversion_report(layer).layers
+    assert line.status == "refused"
+    return line.reason
 
 
 class Holder(nn.Module):
@@ -46,8 +65,9 @@ class Holder(nn.Module):
 def pair(layer: nn.Module) -> tuple[Any, Any]:
     """Return a layer in float64 and the conversion of its copy, in a model of that type."""
     layer = layer.double()
-    holder = Holder(copy.deepcopy(layer))
-    return layer, eager(lnm.nn.convert(holder)).layer
+    new = converted(Holder(copy.deepcopy(layer))).layer
+    assert isinstance(new, NeuronLayer)
+    return layer, new
 
 
 def finished(layer: nn.Module, x: Tensor, out: Tensor, states: tuple[Tensor, ...]) -> Run:
@@ -81,6 +101,13 @@ def spikes(run: Run) -> bool:
     return 0.01 < float(run.out.ne(0).double().mean()) < 0.99
 
 
-def unrolled(layer: Any, x: Tensor) -> Tensor:
-    """Return the outputs of a layer called step by step that keeps its states."""
-    return torch.stack([layer(step) for step in x.unbind()])
+class Own(torch.autograd.Function):
+    """A spike of the user's, at >=, with slope 0.25."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        return (z >= 0).to(z)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return 0.25 * grad
