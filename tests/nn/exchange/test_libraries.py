@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 import lnm_codegen as lnm
-from tests.nn.convert.peers import eager
+from tests.nn.convert.peers import converted, eager
 from tests.refusals import refused
 
 pytest.importorskip("nir")
+snn: Any = pytest.importorskip("snntorch")
+norse: Any = pytest.importorskip("norse.torch")
+jelly: Any = pytest.importorskip("spikingjelly.activation_based.neuron", exc_type=ImportError)
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 
 T, N, WIDTH, HIDDEN, OUT = 12, 3, 6, 16, 5
@@ -26,8 +28,12 @@ def sample(scale: float = 4.0) -> Tensor:
 
 
 def snntorch(**options: Any) -> Any:
-    snn = pytest.importorskip("snntorch")
     return snn.Leaky(**({"beta": 0.9, "reset_mechanism": "zero"} | options))
+
+
+def written(net: Any, x: Tensor, **options: Any) -> Any:
+    """Convert a model and return its graph."""
+    return lnm.nn.to_nir(converted(net), x, dt=DT, **options)
 
 
 class Loop(nn.Module):
@@ -76,41 +82,35 @@ class Convolution(nn.Module):
         return torch.stack([self.lif2(self.fc(spike) + spike) for spike in spikes])
 
 
-def _sequential(module: Any, kinds: str) -> nn.Module:
+def in_sequence(kind: Any, first: nn.Module, last: nn.Module) -> nn.Module:
     torch.manual_seed(0)
-    first, last = (getattr(module, kind) for kind in kinds.split())
-    layers = nn.Linear(WIDTH, HIDDEN), first(), nn.Linear(HIDDEN, OUT), last()
-    made: nn.Module = getattr(module, "SequentialState", nn.Sequential)(*layers)
+    made: nn.Module = kind(nn.Linear(WIDTH, HIDDEN), first, nn.Linear(HIDDEN, OUT), last)
     return made
 
 
-def norse_net(kinds: str) -> nn.Module:
-    return _sequential(pytest.importorskip("norse.torch"), kinds)
-
-
-def jelly_net() -> nn.Module:
-    name = "spikingjelly.activation_based.neuron"
-    return _sequential(pytest.importorskip(name, exc_type=ImportError), "LIFNode IFNode")
+def norse_net(first: str, last: str) -> nn.Module:
+    return in_sequence(norse.SequentialState, *(getattr(norse, k)() for k in (first, last)))
 
 
 def hidden_net() -> nn.Module:
-    torch.manual_seed(0)
-    options = {"init_hidden": True}
-    return nn.Sequential(
-        nn.Linear(WIDTH, HIDDEN), snntorch(**options), nn.Linear(HIDDEN, OUT),
-        snntorch(**options, output=True),
-    )  # fmt: skip
+    layers = snntorch(init_hidden=True), snntorch(init_hidden=True, output=True)
+    return in_sequence(nn.Sequential, *layers)
 
 
-NETS: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "snntorch loop": (Loop, "LIF LIF"),
-    "snntorch single-step": (hidden_net, "LIF LIF"),
-    "spikingjelly single-step": (jelly_net, "LIF IF"),
-    "norse cells": (lambda: norse_net("LIFCell LIFCell"), "CubaLIF CubaLIF"),
-    "norse box cells": (lambda: norse_net("LIFBoxCell LIBoxCell"), "LIF LI"),
-    "norse sequences": (lambda: norse_net("LIF LI"), "CubaLIF CubaLI"),
-    "norse IAF": (lambda: norse_net("IAFCell LICell"), "IF CubaLI"),
-}
+slow = pytest.mark.slow
+NETS: list[Any] = [
+    pytest.param(Loop, "LIF LIF", id="snntorch loop"),
+    pytest.param(hidden_net, "LIF LIF", id="snntorch single-step", marks=slow),
+    pytest.param(
+        lambda: in_sequence(nn.Sequential, jelly.LIFNode(), jelly.IFNode()),
+        "LIF IF",
+        id="spikingjelly single-step",
+    ),
+    pytest.param(lambda: norse_net("LIFCell", "LIFCell"), "CubaLIF CubaLIF", marks=slow),
+    pytest.param(lambda: norse_net("LIFBoxCell", "LIBoxCell"), "LIF LI", id="norse cells"),
+    pytest.param(lambda: norse_net("LIF", "LI"), "CubaLIF CubaLI", id="norse sequences"),
+    pytest.param(lambda: norse_net("IAFCell", "LICell"), "IF CubaLI", marks=slow),
+]
 
 
 def outputs(net: nn.Module, x: Tensor, steps: bool) -> Tensor:
@@ -126,31 +126,29 @@ def outputs(net: nn.Module, x: Tensor, steps: bool) -> Tensor:
     return torch.stack(outs)
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_the_graph_computes_what_the_library_does(name: str) -> None:
+@pytest.mark.parametrize(("make", "kinds"), NETS)
+def test_the_graph_computes_what_the_library_does(make: Any, kinds: str) -> None:
     """With and without our metadata."""
-    make, kinds = NETS[name]
-    x = sample(30.0 if "norse" in name else 4.0)
     with torch.no_grad():
         net = make()
-        peer = copy.deepcopy(net)
-        expected = outputs(peer, x, "loop" not in name and "sequences" not in name)
+        is_norse = hasattr(net, "stateful_layers")
+        is_whole = make is Loop or (is_norse and "Cell" not in str(net))
+        x = sample(30.0 if is_norse else 4.0)
+        expected = outputs(copy.deepcopy(net), x, not is_whole)
         assert 0.01 < float(expected.ne(0).double().mean())
-        graph = lnm.nn.to_nir(eager(lnm.nn.convert(net)), x, dt=DT)
+        graph = written(net, x)
         nodes = [type(node).__name__ for node in graph.nodes.values()]
         assert [kind for kind in nodes if kind[0] in "CIL" and kind != "Input"] == kinds.split()
-        for metadata in (True, False):
-            if not metadata:
-                for node in graph.nodes.values():
-                    node.metadata = {}
-            again = lnm.nn.from_nir(graph, dt=DT)
-            torch.testing.assert_close(eager(again)(x), expected, rtol=1e-4, atol=1e-4)
+        for _ in range(2):
+            again = eager(lnm.nn.from_nir(graph, dt=DT))
+            torch.testing.assert_close(again(x), expected, rtol=1e-4, atol=1e-4)
+            for node in graph.nodes.values():
+                node.metadata = {}
 
 
 def test_an_image_at_each_step_and_a_shortcut() -> None:
     for made, x in ((Image(), sample()[0]), (Convolution(), torch.rand(4, 2, 1, 4, 4) * 6)):
-        net = eager(lnm.nn.convert(made))
-        graph = lnm.nn.to_nir(net, x, dt=DT)
+        graph = written(made, x)
         assert graph.metadata["lnm"]["output_difference"] == 0
     assert ("lif1", "flatten_0") in graph.edges
     assert {("flatten_0", "fc"), ("flatten_0", "lif2"), ("fc", "lif2")} <= set(graph.edges)
@@ -163,17 +161,16 @@ def test_parameters_that_broadcast_to_a_sample(shape: tuple[int, ...]) -> None:
     x = torch.rand(T, N, *shape)
     with torch.no_grad():
         expected = outputs(copy.deepcopy(net), x, steps=True)
-        graph = lnm.nn.to_nir(eager(lnm.nn.convert(net)), x, dt=DT)
+        graph = written(net, x)
         assert torch.equal(eager(lnm.nn.from_nir(graph, dt=DT))(x), expected)
 
 
 def test_a_soft_reset_is_refused_and_approximated() -> None:
-    net = eager(lnm.nn.convert(Loop(reset_mechanism="subtract")))
-    words = "the charge of mem resets it a step late"
+    net, words = Loop(reset_mechanism="subtract"), "the charge of mem resets it a step late"
     with refused(lnm.UnsupportedError, "to_nir: lif1: leaky", words, "with reset_mechanism='zero'",
                  remedy="Give approximate=True"):  # fmt: skip
-        lnm.nn.to_nir(net, sample(), dt=DT)
-    graph = lnm.nn.to_nir(net, sample(), dt=DT, approximate=True)
+        written(net, sample())
+    graph = written(net, sample(), approximate=True)
     assert graph.metadata["lnm"]["output_difference"] > 0
 
 
@@ -199,55 +196,46 @@ class Changed(Loop):
         return mem if self.kind == "potential" else spike
 
 
-@pytest.mark.parametrize(
-    ("kind", "where", "problem"),
-    [
-        ("reset", "to_nir: lif1", "its states were set or reset between two time steps"),
-        ("reversed", "to_nir: fc1", "time step 11 is not as the first one"),
-        ("alternating", "to_nir: lif2", "time step 1 is not as the first one"),
-        ("feedback", "to_nir: add", "a sum with a value that is not of the sample"),
-        ("potential", "to_nir", "it is a state of lif1, not an output"),
-        ("count", "to_nir: add", "a sum with a value that is not of the sample"),
-    ],
-)
-def test_loops_that_no_graph_has_are_refused(kind: str, where: str, problem: str) -> None:
-    net = Changed()
+class Anew(nn.Module):
+    """Calls of a Norse cell without a state, which begin anew; a node of a graph goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = norse.LIFCell()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.cell(step)[0] for step in x])
+
+
+def reducing() -> nn.Module:
+    last = jelly.NonSpikingLIFNode(decode="max-mem")
+    return nn.Sequential(jelly.LIFNode(step_mode="m"), last)
+
+
+REFUSED: list[tuple[Any, str, str]] = [
+    ("reset", "to_nir: lif1", "its states were set or reset between two time steps"),
+    ("reversed", "to_nir: fc1", "time step 11 is not as the first one"),
+    ("alternating", "to_nir: lif2", "time step 1 is not as the first one"),
+    ("feedback", "to_nir: add", "a sum with a value that is not of the sample"),
+    ("potential", "to_nir", "it is a state of lif1, not an output"),
+    ("count", "to_nir: add", "a sum with a value that is not of the sample"),
+    (Anew, "to_nir: cell", "its states are not those of its last call"),
+    (reducing, "to_nir: 1", "it reduces its potentials over time"),
+]
+
+
+@pytest.mark.parametrize(("kind", "where", "problem"), REFUSED)
+def test_loops_that_no_graph_has_are_refused(kind: Any, where: str, problem: str) -> None:
+    net = Changed() if isinstance(kind, str) else kind()
     net.kind = kind
     with refused(lnm.UnsupportedError, where, problem):
-        lnm.nn.to_nir(eager(lnm.nn.convert(net)), sample(), dt=DT)
+        written(net, sample())
 
 
-def test_cells_without_their_states_are_refused() -> None:
-    """A call of a Norse cell without a state begins anew; a node of a graph goes on."""
-    norse = pytest.importorskip("norse.torch")
-
-    class Anew(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.cell = norse.LIFCell()
-
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.stack([self.cell(step)[0] for step in x])
-
-    net = eager(lnm.nn.convert(Anew()))
-    with refused(lnm.UnsupportedError, "to_nir: cell", "its states are not those of its last call"):
-        lnm.nn.to_nir(net, sample(), dt=DT)
-
-
-def test_a_readout_that_reduces_time_is_refused() -> None:
-    name = "spikingjelly.activation_based.neuron"
-    jelly = pytest.importorskip(name, exc_type=ImportError)
-    net = nn.Sequential(jelly.LIFNode(step_mode="m"), jelly.NonSpikingLIFNode(decode="max-mem"))
-    with refused(lnm.UnsupportedError, "to_nir: 1", "it reduces its potentials over time"):
-        lnm.nn.to_nir(eager(lnm.nn.convert(net)), sample(), dt=DT)
-
-
-@pytest.mark.parametrize("where", ["", "0"])
+@pytest.mark.parametrize("where", ["to_nir", "to_nir: 0"])
 def test_a_model_that_is_not_converted_is_said_to_be_so(where: str) -> None:
     """SpikingJelly's was refused for the operation full_like in its forward."""
-    node = pytest.importorskip("spikingjelly.activation_based.neuron", exc_type=ImportError)
-    layer = node.LIFNode(step_mode="m")
-    place = f"to_nir: {where}" if where else "to_nir"
+    node = jelly.LIFNode(step_mode="m")
     words = ("a LIFNode of spikingjelly", "NeuronLayer", "lnm.nn.convert(model)")
-    with refused(lnm.UnsupportedError, place, *words):
-        lnm.nn.to_nir(nn.Sequential(layer) if where else layer, sample())
+    with refused(lnm.UnsupportedError, where, *words):
+        lnm.nn.to_nir(nn.Sequential(node) if "0" in where else node, sample())

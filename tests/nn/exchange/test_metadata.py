@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -112,13 +113,8 @@ def test_wrong_metadata_are_one_line(graph, changes, problem, accepted):
 )
 def test_text_is_never_run(graph, charge):
     """Only the grammar of definitions reads it."""
-    text = graph.nodes["0"].metadata["lnm"]["neuron"]
-    head, _, _ = text.partition("[charge]")
-    hostile = (
-        f"{head}[charge]\nv = {charge!r}\n"
-        if '"' in charge
-        else f'{head}[charge]\nv = "{charge}"\n'
-    )
+    head, _, _ = graph.nodes["0"].metadata["lnm"]["neuron"].partition("[charge]")
+    hostile = f"{head}[charge]\nv = {json.dumps(charge)}\n"
     with pytest.raises(LnmError) as caught:
         lnm.nn.from_nir(changed(graph, neuron=hostile))
     assert "\n" not in str(caught.value)
@@ -132,6 +128,7 @@ values = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(key=st.sampled_from(["format", "neuron", "params", "dt", "fields"]), value=values)
 def test_any_value_is_refused_in_one_line(graph, key, value):

@@ -31,64 +31,52 @@ def lif(*shape, tau=2.0):
     return nir.LIF(tau=tau * ones, r=ones, v_leak=0 * ones, v_threshold=0.2 * ones)
 
 
-def convolution(kind, weight, **options):
-    bias = array(weight.shape[0], seed=2)
-    axes = weight.ndim - 2
-    shape = None if axes == 2 else 8
-    given = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | options
-    return kind(shape, weight, *given.values(), bias), bias, given
+def framed(function):
+    """Return a function of (T, N, *) that calls one of (N, *)."""
+    return lambda x: function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
+def delayed(x, steps=(0, 2, 1)):
+    rows = [torch.cat((torch.zeros(k, 2), x[: 5 - k, :, j])) for j, k in enumerate(steps)]
+    return torch.stack(rows, -1)
+
+
+W, BIAS, SCALE = array(4, 3), array(4), array(3, 2)
+POOL, LINEAR = nn.functional.avg_pool2d, nn.functional.linear
+PAIR, NONE = np.array([2, 2]), np.array([0, 0])
 NODES = {
-    "affine": (nir.Affine(array(4, 3), array(4)), (3,)),
-    "linear": (nir.Linear(array(4, 3)), (3,)),
-    "scale": (nir.Scale(array(3, 2)), (3, 2)),
-    "sum": (nir.SumPool2d(np.array([2, 2]), np.array([2, 1]), np.array([1, 0])), (2, 4, 5)),
-    "average": (nir.AvgPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])), (2, 4, 5)),
-    "flatten": (nir.Flatten(np.array([2, 3, 4]), 1, 2), (2, 3, 4)),
-    "delay": (nir.Delay(np.array([0.0, 2.0, 1.0])), (3,)),
+    "affine": (nir.Affine(W, BIAS), (3,), lambda x: LINEAR(x, *map(torch.tensor, (W, BIAS)))),
+    "linear": (nir.Linear(W), (3,), lambda x: LINEAR(x, torch.tensor(W))),
+    "scale": (nir.Scale(SCALE), (3, 2), lambda x: x * torch.tensor(SCALE)),
+    "sum": (
+        nir.SumPool2d(PAIR, np.array([2, 1]), np.array([1, 0])),
+        (2, 4, 5),
+        framed(lambda x: POOL(x, 2, (2, 1), (1, 0)) * 4),
+    ),
+    "average": (nir.AvgPool2d(PAIR, PAIR, NONE), (2, 4, 5), framed(lambda x: POOL(x, 2))),
+    "flatten": (nir.Flatten(np.array([2, 3, 4]), 1, 2), (2, 3, 4), lambda x: x.flatten(3)),
+    "delay": (nir.Delay(np.array([0.0, 2.0, 1.0])), (3,), delayed),
 }
-
-
-def expected(name, node, x):
-    frames = x.flatten(0, 1)
-    if name in ("affine", "linear"):
-        bias = torch.tensor(node.bias) if name == "affine" else None
-        return nn.functional.linear(x, torch.tensor(node.weight), bias)
-    if name == "scale":
-        return x * torch.tensor(node.scale)
-    if name == "sum":
-        pooled = nn.functional.avg_pool2d(frames, 2, (2, 1), (1, 0)) * 4
-    elif name == "average":
-        pooled = nn.functional.avg_pool2d(frames, 2)
-    elif name == "flatten":
-        return x.flatten(3)
-    else:
-        steps = [torch.cat((torch.zeros(k, 2), x[: 5 - k, :, j])) for j, k in enumerate((0, 2, 1))]
-        return torch.stack(steps, -1)
-    return pooled.reshape(5, 2, *pooled.shape[1:])
 
 
 @pytest.mark.parametrize("name", sorted(NODES))
 def test_a_node_is_its_operation(name):
-    node, shape = NODES[name]
+    node, shape, expected = NODES[name]
     x = sequence(*shape)
-    assert torch.allclose(read(chain(node, shape=shape))(x), expected(name, node, x))
+    assert torch.allclose(read(chain(node, shape=shape))(x), expected(x))
 
 
 @pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 1, "dilation": 2}, {"groups": 2}])
 def test_a_convolution(options):
-    for kind, call, shape in (
-        (nir.Conv1d, nn.functional.conv1d, (4, 8)),
-        (nir.Conv2d, nn.functional.conv2d, (4, 8, 7)),
+    given = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1} | options
+    for kind, call, size, shape in (
+        (nir.Conv1d, nn.functional.conv1d, 8, (4, 8)),
+        (nir.Conv2d, nn.functional.conv2d, None, (4, 8, 7)),
     ):
-        groups = options.get("groups", 1)
-        weight = array(6, 4 // groups, *([3] * (len(shape) - 1)))
-        node, bias, given = convolution(kind, weight, **options)
-        x = sequence(*shape)
-        out = call(x.flatten(0, 1), torch.tensor(weight), torch.tensor(bias), **given)
-        found = read(chain(node, shape=shape))(x)
-        assert torch.allclose(found, out.reshape(5, 2, *out.shape[1:]))
+        weight, bias = array(6, 4 // given["groups"], *([3] * len(shape[1:]))), array(6, seed=2)
+        x, tensors = sequence(*shape), [*map(torch.tensor, (weight, bias))]
+        found = read(chain(kind(size, weight, *given.values(), bias), shape=shape))(x)
+        assert torch.allclose(found, framed(lambda x: call(x, *tensors, **given))(x))  # noqa: B023
 
 
 def test_a_cycle_has_a_delay_of_one_step():
