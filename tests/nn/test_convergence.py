@@ -238,10 +238,7 @@ def _one_order_of_sums() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-QUICK = {
-    ("lif", "c", "float32"), ("lif", "c", "float64"), ("plif", "c", "float32"),
-    ("conv", "c", "float32"), ("conv-separate", "c", "float32"),
-}  # fmt: skip
+QUICK = {("lif", "c", "float32"), ("conv", "c", "float32")}
 DTYPES = ("float32", "bfloat16", "float64")
 
 

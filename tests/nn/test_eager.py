@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 import sys
@@ -27,7 +28,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The given buffer is not writable:UserWarning"),
 ]
 
-LEARNABLE = {
+slow, needs_cc = pytest.mark.slow, pytest.mark.needs_cc
+LEARNABLE: dict[str, Any] = {
     "lif": {"learn_tau": True}, "plif": {}, "lnm": {}, "izhikevich": {"learnable": True},
     "cuba_lif": {"learnable": True}, "alif": {},
 }  # fmt: skip
@@ -69,52 +71,38 @@ def with_gradients(run: Any, layer: nn.Module, x: Tensor) -> list[Tensor]:
     return [*results, *torch.autograd.grad(loss, [x, *layer.parameters()])]
 
 
-def assert_compiled(family: str, step_mode: str, backend: str, fullgraph: bool = True) -> None:
-    """Compile a layer. Results and gradients are bit-exact to eager PyTorch."""
-    neuron = lnm.get(family, **LEARNABLE[family])
-    layer = NeuronLayer(neuron, backend="torch", step_mode=step_mode)
+# Dynamo once found no module of the generated code.
+COMPILED = [
+    ("lnm", "m", "aot_eager", True),
+    *(pytest.param(f, "m", "aot_eager", True, marks=slow) for f in LEARNABLE if f != "lnm"),
+    pytest.param("lnm", "m", "inductor", True, marks=[slow, needs_cc]),
+    pytest.param("izhikevich", "m", "eager", False, marks=slow),
+    pytest.param("izhikevich", "s", "eager", True, marks=slow),
+    pytest.param("izhikevich", "s", "eager", False, marks=slow),
+]
+
+
+@pytest.mark.parametrize(("family", "step_mode", "backend", "fullgraph"), COMPILED)
+def test_compiled_families(family: str, step_mode: Any, backend: str, fullgraph: bool) -> None:
+    """Results and gradients are bit-exact to eager PyTorch, except in Inductor."""
+    layer = NeuronLayer(lnm.get(family, **LEARNABLE[family]), backend="torch", step_mode=step_mode)
     run, x = sequence_of(layer), draw(3, 2, 3)
     compiled = torch.compile(run, backend=backend, fullgraph=fullgraph)
     expected, got = with_gradients(run, layer, x), with_gradients(compiled, layer, x)
     assert expected[0].sum() > 0
-    for mine, theirs in zip(got, expected, strict=True):
-        assert torch.equal(mine, theirs)
+    tolerance = 1e-5 if backend == "inductor" else 0
+    torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
     with torch.no_grad():
-        for mine, theirs in zip(compiled(x), run(x), strict=True):
-            assert torch.equal(mine, theirs)
+        torch.testing.assert_close(compiled(x), run(x), rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize(
-    "family", ["lnm", *(pytest.param(f, marks=pytest.mark.slow) for f in LEARNABLE if f != "lnm")]
-)
-def test_compiled_families(family: str) -> None:
-    """A whole graph of a sequence. Dynamo once found no module of the generated code."""
-    assert_compiled(family, "m", "aot_eager")
+@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=[needs_cc, slow])])
+def test_compiled_records_and_states(backend: str) -> None:
+    """`state`, `return_state`, `record` of potentials and of counts, in bfloat16, in one graph.
 
-
-@pytest.mark.parametrize("step_mode", ["m", pytest.param("s", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("fullgraph", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_compiled_modes(step_mode: str, fullgraph: bool) -> None:
-    """Multi-step and single-step, with and without `fullgraph`."""
-    assert_compiled("izhikevich", step_mode, "eager", fullgraph)
-
-
-@pytest.mark.slow
-@pytest.mark.needs_cc
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_compiled_with_inductor() -> None:
-    """The default backend of `torch.compile`."""
-    layer, x = NeuronLayer(lnm.get("lnm"), backend="torch"), draw(3, 2, 3)
-    run = sequence_of(layer)
-    compiled = torch.compile(run, fullgraph=True)
-    expected, got = with_gradients(run, layer, x), with_gradients(compiled, layer, x)
-    for mine, theirs in zip(got, expected, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
-
-
-def test_compiled_records_and_states() -> None:
-    """`state`, `return_state`, `record` of potentials and of counts, in bfloat16."""
-    layer = NeuronLayer(lnm.get("lif"), backend="torch", record=("v", "stats"))
+    Counts were once read on the host in the graph, which a break ended.
+    """
+    layer = NeuronLayer(lnm.get("lif"), backend=backend, record=("v", "stats"))
     x, start = draw(3, 2, 3).bfloat16(), {"v": torch.rand(2, 3)}
 
     def run(x: Tensor) -> Any:
@@ -126,24 +114,6 @@ def test_compiled_records_and_states() -> None:
     assert torch.equal(state["v"], expected[1]["v"])
     assert torch.equal(seen["v"], expected[2]["v"])
     assert {n: float(c) for n, c in seen["stats"].items()} == expected[2]["stats"]
-
-
-@pytest.mark.parametrize(
-    ("backend", "steps"),
-    [
-        ("torch", 4),
-        pytest.param("torch", 0, marks=pytest.mark.slow),
-        *(pytest.param("c", t, marks=[pytest.mark.needs_cc, pytest.mark.slow]) for t in (0, 4)),
-    ],
-)
-def test_counts_do_not_break_the_graph(backend: str, steps: int) -> None:
-    """Counts were once read on the host in the graph, which a break ended."""
-    layer = NeuronLayer(CASES["lnm-3"](), backend=backend, record=("stats",))
-    model = nn.Sequential(nn.Identity(), layer)
-    x = draw(steps, 2, 3)
-    assert not torch._dynamo.explain(model)(x).break_reasons
-    got = torch.compile(model, backend="aot_eager")(x)[1]["stats"]
-    assert {name: float(count) for name, count in got.items()} == layer(x)[1]["stats"]
 
 
 # ---- memory of states ----
@@ -158,9 +128,14 @@ def decaying() -> lnm.Neuron:
     )
 
 
-@pytest.mark.parametrize("per", ["layer", "channel"])
-@pytest.mark.parametrize("trains", [True, False])
-@pytest.mark.parametrize("compiled", [True, False])
+def runs(*first: Any) -> Any:
+    """Return rows of (compiled, trains, one of two values); three of them are quick."""
+    quick = {(False, False, first[0]), (False, True, first[1]), (True, True, first[0])}
+    every = itertools.product([False, True], [False, True], first)
+    return [pytest.param(*row, marks=() if row in quick else slow) for row in every]
+
+
+@pytest.mark.parametrize(("compiled", "trains", "per"), runs("layer", "channel"))
 def test_each_neuron_has_a_state_of_its_own(per: str, trains: bool, compiled: bool) -> None:
     """Those of all neurons, or of a batch, once were one number, which an assignment changed."""
     layer = NeuronLayer(decaying().with_per({"decay": per}), channels=2, backend="torch")
@@ -175,9 +150,7 @@ def test_each_neuron_has_a_state_of_its_own(per: str, trains: bool, compiled: bo
             assert value.eq(5.0).sum() == 1
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("trains", [True, False])
-@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(("compiled", "trains", "steps"), runs(1, 3))
 def test_no_two_tensors_are_one(steps: int, trains: bool, compiled: bool) -> None:
     """States that are the input, a parameter or another state once shared its memory."""
     v, x, p = lnm.state("v"), lnm.input("x"), lnm.param("p", init=0.5, per="neuron")
@@ -223,9 +196,9 @@ class Twice(nn.Module):
 
 
 EXPORTED = [
-    ("dendrite", False),
-    *(pytest.param(case, False, marks=pytest.mark.slow) for case in ("lnm-4", "gate")),
-    pytest.param("lif-learned", True, marks=pytest.mark.slow),
+    ("lif-learned", False),
+    *(pytest.param(case, False, marks=slow) for case in ("dendrite", "lnm-4", "gate")),
+    pytest.param("lif-learned", True, marks=slow),
 ]
 
 
@@ -244,32 +217,29 @@ def test_exported_for_any_length(case: str, strict: bool, tmp_path: Path) -> Non
             assert not mine.requires_grad  # a program has no surrogates
 
 
-def test_an_exported_step(tmp_path: Path) -> None:
+class Step(nn.Module):
+    def __init__(self, layer: NeuronLayer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, v: Tensor) -> Any:
+        out, state = self.layer(x, state={"v": v}, return_state=True)
+        return out, state["v"]
+
+
+def test_an_exported_step() -> None:
     """Single-step mode with `state` and `return_state`; the layer keeps no state of the trace."""
     layer = NeuronLayer(lnm.get("lif"), backend="torch", step_mode="s")
-
-    class Step(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = layer
-
-        def forward(self, x: Tensor, v: Tensor) -> Any:
-            out, state = self.layer(x, state={"v": v}, return_state=True)
-            return out, state["v"]
-
-    step, x = Step(), draw(3, 2, 3)
+    x, v = draw(3, 2, 3), torch.zeros(2, 3)
     with pytest.warns(UserWarning, match="assigned during export"):
-        program = torch.export.export(step, (x[0], torch.zeros(2, 3)))
+        program = torch.export.export(Step(layer), (x[0], v)).module()
     assert not layer.state
-    torch.export.save(program, tmp_path / "step.pt2")
-    loaded = torch.export.load(tmp_path / "step.pt2").module()
-    v = torch.zeros(2, 3)
-    for t in range(3):
-        out, v = loaded(x[t], v)
-        assert torch.equal(out, layer(x[t]))
+    for step in x:
+        out, v = program(step, v)
+        assert torch.equal(out, layer(step))
 
 
-@pytest.mark.slow
+@slow
 def test_a_program_needs_pytorch_alone(tmp_path: Path) -> None:
     """It runs in a process that has not imported this package."""
     layer, x = NeuronLayer(lnm.get("lnm"), backend="torch"), draw(6, 2, 3)
@@ -288,9 +258,15 @@ assert not any(name.startswith("lnm_codegen") for name in sys.modules)
     assert ran.returncode == 0, ran.stderr
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
-@pytest.mark.parametrize("options", [{"step_mode": "s"}, {"carry_state": True}])
-@pytest.mark.parametrize("strict", [False, True])
+KEPT: list[Any] = [
+    ("torch", {"step_mode": "s"}, False),
+    ("torch", {"carry_state": True}, True),
+    pytest.param("c", {"carry_state": True}, False, marks=needs_cc),
+    pytest.param("c", {"step_mode": "s"}, True, marks=needs_cc),
+]
+
+
+@pytest.mark.parametrize(("backend", "options", "strict"), KEPT)
 def test_kept_states_are_not_exported(backend: str, options: Any, strict: bool) -> None:
     """A program would begin each call with the initial states; once it did so in silence."""
     layer = NeuronLayer(lnm.get("lif"), backend=backend, **options)
@@ -302,7 +278,7 @@ def test_kept_states_are_not_exported(backend: str, options: Any, strict: bool) 
     assert layer.state
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=[needs_cc, slow])])
 def test_exported_counts(backend: str) -> None:
     """A program returns them as tensors."""
     layer = NeuronLayer(lnm.get("lif"), backend=backend, record=("stats",))
@@ -317,7 +293,9 @@ def test_exported_counts(backend: str) -> None:
 # ---- torch.func ----
 
 
-@pytest.mark.parametrize("case", ["lif", "lif-learned", "lnm-4"])
+@pytest.mark.parametrize(
+    "case", ["lif", pytest.param("lif-learned", marks=slow), pytest.param("lnm-4", marks=slow)]
+)
 def test_compiled_vmap_of_a_layer(case: str) -> None:
     """`vmap` takes the name of a module from its repr, which Dynamo could not trace."""
     layer, x = NeuronLayer(CASES[case](), shape=(3,), backend="torch"), draw(5, 4, 2, 3)
@@ -325,7 +303,10 @@ def test_compiled_vmap_of_a_layer(case: str) -> None:
     assert torch.equal(compiled(x), torch.stack([layer(sample) for sample in x]))
 
 
-TRANSFORMED = ["lif", "lif-learned", "lnm-4", "izhikevich-learned", "dendrite"]
+TRANSFORMED = [
+    "lif-learned", "dendrite",
+    *(pytest.param(case, marks=slow) for case in ("lif", "lnm-4", "izhikevich-learned")),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("step_mode", ["m", "s"])
@@ -514,7 +495,9 @@ def test_transforms_agree_with_finite_differences() -> None:
 
 
 @pytest.mark.parametrize(
-    "neuron", [smooth(), lnm.get("lnm"), CASES["lif-learned"]()], ids=lambda n: n.name
+    "neuron",
+    [lnm.get("lnm"), *(pytest.param(n, marks=slow) for n in (smooth(), CASES["lif-learned"]()))],
+    ids=lambda n: n.name,
 )
 def test_gradients_of_parameters_for_each_sample(neuron: lnm.Neuron) -> None:
     """vmap(grad(functional_call)) equals a loop over the samples."""
