@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -84,14 +87,48 @@ def jelly_forward(model: Any, x: Tensor) -> Tensor:
     return out.mean(0) if out.dim() == 3 else out
 
 
-@pytest.fixture
-def jelly(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """SpikingJelly's models, without the download function of torchvision."""
-    pytest.importorskip("spikingjelly.activation_based", exc_type=ImportError)
-    from tests.nn import test_spikingjelly
+def stand_in_for_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for torchvision, from which the models import one function, for downloads."""
+    if importlib.util.find_spec("torchvision") is None:
+        utils: Any = ModuleType("torchvision._internally_replaced_utils")
+        utils.load_state_dict_from_url = None
+        monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+        monkeypatch.setitem(sys.modules, utils.__name__, utils)
 
-    test_spikingjelly.stand_in_for_torchvision(monkeypatch)
-    return test_spikingjelly
+
+def small(name: str, **factory: Any) -> nn.Module:
+    """Return a model of SpikingJelly, multi-step, for images of 32 x 32."""
+    from spikingjelly.activation_based import functional
+    from spikingjelly.activation_based import layer as jelly_layer
+    from spikingjelly.activation_based.model import (
+        sew_resnet,
+        spikformer,
+        spiking_resnet,
+        spiking_vgg,
+    )
+
+    makers = {
+        "spiking_resnet18": spiking_resnet.spiking_resnet18,
+        "sew_resnet18": sew_resnet.sew_resnet18,
+        "spiking_vgg11_bn": spiking_vgg.spiking_vgg11_bn,
+        "spikformer": spikformer.Spikformer,
+    }
+    sizes: dict[str, Any] = {"num_classes": 3}
+    if name == "sew_resnet18":
+        sizes["cnf"] = "ADD"
+    if name == "spikformer":
+        sizes |= {"T": 2, "img_size_h": 32, "img_size_w": 32, "embed_dims": 64, "num_heads": 4,
+                  "depths": 1, "mlp_ratio": 2}  # fmt: skip
+    if name == "spiking_vgg11_bn":
+        sizes["norm_layer"] = jelly_layer.BatchNorm2d
+    model = makers[name](**sizes, **factory)
+    functional.set_step_mode(model, "m")
+    for module in model.modules():  # spikes reach the last layer
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, 3.0)
+        elif isinstance(module, nn.Linear):
+            module.weight.data *= 4
+    return model
 
 
 @pytest.mark.slow
@@ -107,17 +144,19 @@ def jelly(monkeypatch: pytest.MonkeyPatch) -> Any:
     ],
 )
 def test_models_of_spikingjelly(
-    jelly: Any, name: str, neuron: str, options: dict[str, Any]
+    monkeypatch: pytest.MonkeyPatch, name: str, neuron: str, options: dict[str, Any]
 ) -> None:
+    pytest.importorskip("spikingjelly.activation_based", exc_type=ImportError)
+    stand_in_for_torchvision(monkeypatch)
     from spikingjelly.activation_based import layer, surrogate
     from spikingjelly.activation_based import neuron as nodes
 
     def make() -> nn.Module:
         factory = {"spiking_neuron": getattr(nodes, neuron), **options}
-        model = jelly.small(name, surrogate_function=surrogate.ATan(), **factory)
+        model = small(name, surrogate_function=surrogate.ATan(), **factory)
         if name == "spiking_vgg11_bn":  # its own has 120 million weights
             model.classifier = layer.Linear(512 * 7 * 7, 3, step_mode="m")
-        return model  # type: ignore[no-any-return]
+        return model
 
     found = sum(isinstance(m, nodes.BaseNode) for m in make().modules())
     assert found > 7

@@ -18,7 +18,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("LNM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr(c, "flags", lambda: ("-std=c++17", "-fPIC", "-shared"))  # quick
     monkeypatch.setattr(module, "_ELSEWHERE", {})
     monkeypatch.setattr(warn, "_WARNED", set())
     forgets = [one.cache_clear for one in (c.load_c, c.load_fixed, load_bits, c.compiler)]

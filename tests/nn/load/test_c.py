@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,6 +32,11 @@ MODEL = plan_of(lnm.get("if"))
 OTHER = plan_of(lnm.get("if"), dtype="float64")
 CLANG = shutil.which("clang++")
 needs_cc = pytest.mark.needs_cc
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "flags", lambda: ("-std=c++17", "-fPIC", "-shared"))
 
 
 def use(monkeypatch: pytest.MonkeyPatch, command: object) -> None:
@@ -319,6 +325,24 @@ def test_without_openmp_one_thread_and_one_warning(
     assert log.read_text().endswith(f"/probe\n-O3 {OPENMP} -o if.so if.cpp\n")
 
 
+CALLS: dict[str, Callable[[Any], Any]] = {
+    "layer": lambda layer: layer,
+    "container": torch.nn.Sequential,
+    "compiled": lambda layer: torch.compile(layer, backend="eager"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_warning_of_a_missing_compiler_shows_the_users_line(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, "none")
+    layer = lnm.nn.NeuronLayer(lnm.get("if").with_init(v=0.5))
+    with pytest.warns(RuntimeWarning, match="^c: no C") as caught:
+        CALLS[name](layer)(torch.ones(2, 1, 2))
+    assert [w.filename for w in caught if "c: no C" in str(w.message)] == [__file__]
+
+
 def test_a_warning_that_a_filter_raised_is_not_lost() -> None:
     """As an error it interrupts the call, so a later call gives it again, and then never."""
     with warnings.catch_warnings():
@@ -368,32 +392,6 @@ def test_processes_share_a_library(tmp_path: Path, cache: Path, arithmetic: str)
         assert output(one) == (0, SPIKES, "")
     assert sum(p.is_dir() for p in cache.iterdir()) == 1
     assert output(start(code, CXX=str(tmp_path / "none"))) == (0, SPIKES, "")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "call",
-    [
-        "layer(x)",
-        "torch.nn.Sequential(layer)(x)",
-        "torch.compile(layer, backend='eager')(x)",
-    ],
-)
-def test_the_warning_of_a_missing_compiler_shows_the_users_line(tmp_path: Path, call: str) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text(
-        "import torch, lnm_codegen as lnm\n"
-        "layer, x = lnm.nn.NeuronLayer(lnm.get('if')), torch.ones(2, 1, 2)\n"
-        f"def forward():\n    return {call}\n"
-        "forward()\n",
-        encoding="utf-8",
-    )
-    code = f"import runpy; runpy.run_path({str(path)!r})"
-    status, _, err = output(start(code, CXX=str(tmp_path / "none")))
-    assert status == 0, err
-    first, line = err.splitlines()
-    assert first.startswith(f"{path}:4: RuntimeWarning: c: no C++ compiler found")
-    assert line.strip() == f"return {call}"
 
 
 TRAINED = """

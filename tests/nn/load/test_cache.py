@@ -58,7 +58,7 @@ def packed(layer: Any, x: Tensor) -> Any:
         return layer(x) @ torch.eye(3, requires_grad=True)
 
 
-LIF = lnm.get("lif", learn_tau=True)
+LIF = lnm.get("lif")  # many tests share its kernels
 layer, norm = partial(NeuronLayer, LIF), partial(NormNeuron, LIF, 3)
 integers = partial(NeuronLayer, LIF, arithmetic=lnm.Fixed(16, 12))
 PATHS: dict[str, tuple[Callable[[Any, Tensor], Any], Callable[..., Any]]] = {

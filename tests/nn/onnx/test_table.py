@@ -163,16 +163,10 @@ def check_case(case: str, dtype: str) -> None:
 
 
 @pytest.mark.slow
-def test_several_inputs_states_and_outputs() -> None:
-    """Parameters per layer, channel and neuron; states are inputs and outputs."""
-    check_case("dendrite", "float32")
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("case", CASES)
 def test_every_case(case: str) -> None:
-    """In both types."""
+    """In both types; states are inputs and outputs."""
     for dtype in ("float32", "float64"):
         check_case(case, dtype)
 
@@ -270,28 +264,16 @@ def test_records_and_counts(optimize: bool) -> None:
     assert min(recorded["stats"].values()) > 0
 
 
-class SingleStep(nn.Module):
-    """One step, with the state as an input and an output."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = NeuronLayer(lnm.get("lif"), step_mode="s")
-
-    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        out, state = self.layer(x, state={"v": v}, return_state=True)
-        return out, state["v"]
-
-
 @pytest.mark.slow
 def test_a_single_step() -> None:
     """A loop over the program is the sequence."""
     torch.manual_seed(0)
-    model, x = SingleStep().eval(), dyadic(6, 3, 4, high=24)
-    program = export(model, x[0], torch.zeros(3, 4), shapes=({0: "N"}, {0: "N"}))
-    v, expected = torch.zeros(3, 4), NeuronLayer(lnm.get("lif"))(x)
-    for t in range(6):
-        out, v = run(program, x[t], v)
-        assert torch.equal(out, expected[t])
+    model = States(NeuronLayer(lnm.get("lif"), step_mode="s")).eval()
+    x, state = dyadic(6, 3, 4, high=24), torch.zeros(3, 4)
+    program = export(model, {"v": state}, [x[0]], shapes=({"v": {0: "N"}}, [{0: "N"}]))
+    for now, expected in zip(x, NeuronLayer(lnm.get("lif"))(x), strict=True):
+        out, state = run(program, state, now)
+        assert torch.equal(out, expected)
 
 
 @pytest.mark.slow

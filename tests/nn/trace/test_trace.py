@@ -298,9 +298,8 @@ def test_surrogates_of_the_libraries(name: str) -> None:
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore")
 def test_cores_of_flexsn() -> None:
-    """Spikes and gradients equal those of SpikingJelly's FlexSN with the same core."""
+    """They call SpikingJelly's functions, with a slope as the second argument."""
     sigmoid = pytest.importorskip(JELLYS, exc_type=ImportError).sigmoid
-    from spikingjelly.activation_based.neuron.flexsn import FlexSN
 
     def core(x, v, u, a, b):
         current = a * u + x
@@ -308,19 +307,7 @@ def test_cores_of_flexsn() -> None:
         s = sigmoid.apply(h - 0.5, 4.0)
         return s, h * (1.0 - s), current
 
-    rng = np.random.default_rng(1)
-    x, grad = rng.normal(0.4, 1.0, (T, 2, N)), rng.normal(size=(T, 2, N))
-    static = tuple(torch.nn.Parameter(torch.tensor(p, dtype=torch.float64)) for p in (0.6, 2.5))
-    theirs = FlexSN(core, num_states=2, static_inputs=static, step_mode="m")
-    x_seq = torch.tensor(x, requires_grad=True)
-    out = theirs(x_seq)
-    (out * torch.tensor(grad)).sum().backward()
-    neuron = lnm.trace(core, states={"v": 0.0, "u": 0.0}, inputs=["x"], params={"a": 0.6, "b": 2.5})
-    ours = lnm.interpret(neuron, x, grad_out=grad, dtype="float64")
-    np.testing.assert_array_equal(ours.out, out.detach().numpy())
-    assert 0 < out.mean() < 1
-    for name, value in {"x": x_seq.grad, "a": static[0].grad, "b": static[1].grad}.items():
-        np.testing.assert_allclose(ours.grads[name], value.numpy(), rtol=1e-9, atol=1e-12)
+    assert_same(core, {"v": 0.0, "u": 0.0}, {"a": 0.6, "b": 2.5})
 
 
 def update(states, current):
