@@ -41,6 +41,13 @@ def gradients(layer, x, grad):
     return out.detach(), *torch.autograd.grad(out, [x, *layer.parameters()], grad)
 
 
+def case_of(backend):
+    """Return a layer, an input, a gradient of the output, and the results."""
+    layer = NeuronLayer(lnm.get("lnm", degree=2), backend=backend).cuda()
+    x, grad = (torch.randn(8, 4, 1000, device="cuda") for _ in range(2))
+    return layer, x, grad, gradients(layer, x.clone().requires_grad_(), grad)
+
+
 @backends
 @pytest.mark.needs_cc
 @pytest.mark.parametrize("per", ["layer", "channel", "neuron"])
@@ -110,9 +117,7 @@ def test_offsets_beyond_two_to_the_31(backend):
 @backends
 def test_on_a_stream(backend):
     """Launches wait for what comes before them on PyTorch's current stream, in the backward too."""
-    layer = NeuronLayer(lnm.get("lnm", degree=2), backend=backend).cuda()
-    x, grad = torch.randn(8, 4, 1000, device="cuda"), torch.randn(8, 4, 1000, device="cuda")
-    expected = gradients(layer, x.clone().requires_grad_(), grad)
+    layer, x, grad, expected = case_of(backend)
     late, late_grad = torch.zeros_like(x), torch.zeros_like(grad)
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -151,9 +156,7 @@ def test_initial_states_on_another_stream(backend):
 @backends
 def test_in_a_cuda_graph(backend):
     """A forward and its backward, captured once, run again on other numbers."""
-    layer = NeuronLayer(lnm.get("lnm", degree=2), backend=backend).cuda()
-    x, grad = torch.randn(8, 4, 1000, device="cuda"), torch.randn(8, 4, 1000, device="cuda")
-    expected = gradients(layer, x.clone().requires_grad_(), grad)
+    layer, x, grad, expected = case_of(backend)
     still = torch.zeros_like(x, requires_grad=True)
     stream = torch.cuda.Stream()  # what a capture must find warm, as PyTorch asks
     stream.wait_stream(torch.cuda.current_stream())
@@ -227,9 +230,7 @@ def test_spikes_as_bits(backend, dtype):
 @backends
 def test_compiled(backend):
     """No graph break."""
-    layer = NeuronLayer(lnm.get("lnm", degree=2), backend=backend).cuda()
-    x, grad = torch.randn(8, 4, 1000, device="cuda"), torch.randn(8, 4, 1000, device="cuda")
-    compiled = torch.compile(layer, fullgraph=True)
-    got = gradients(compiled, x.clone().requires_grad_(), grad)
-    for mine, theirs in zip(got, gradients(layer, x.clone().requires_grad_(), grad), strict=True):
+    layer, x, grad, expected = case_of(backend)
+    got = gradients(torch.compile(layer, fullgraph=True), x.clone().requires_grad_(), grad)
+    for mine, theirs in zip(got, expected, strict=True):
         torch.testing.assert_close(mine, theirs)
