@@ -29,6 +29,7 @@ pytestmark = [
 ]
 
 slow, needs_cc = pytest.mark.slow, pytest.mark.needs_cc
+quiet = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 LEARNABLE: dict[str, Any] = {
     "lif": {"learn_tau": True}, "plif": {}, "lnm": {}, "izhikevich": {"learnable": True},
     "cuba_lif": {"learnable": True}, "alif": {},
@@ -75,7 +76,7 @@ def with_gradients(run: Any, layer: nn.Module, x: Tensor) -> list[Tensor]:
 COMPILED = [
     ("lnm", "m", "aot_eager", True),
     *(pytest.param(f, "m", "aot_eager", True, marks=slow) for f in LEARNABLE if f != "lnm"),
-    pytest.param("lnm", "m", "inductor", True, marks=[slow, needs_cc]),
+    pytest.param("lnm", "m", "inductor", True, marks=[slow, needs_cc, quiet]),
     pytest.param("izhikevich", "m", "eager", False, marks=slow),
     pytest.param("izhikevich", "s", "eager", True, marks=slow),
     pytest.param("izhikevich", "s", "eager", False, marks=slow),
