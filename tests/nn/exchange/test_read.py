@@ -1,16 +1,25 @@
-"""`from_nir`: nodes, nested graphs, cycles, files, and wrong graphs, each in one line."""
+"""`from_nir`: wiring, neurons, nodes, cycles, files and our metadata; wrong ones in one line."""
 
 from __future__ import annotations
+
+import copy
+import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import lnm_codegen as lnm
-from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
-from tests.nn.exchange.graphs import chain, eager, euler, float64, nir
-from tests.refusals import refused
+from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedError
+from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.exchange.graph import wiring_of
+from lnm_codegen.nn.exchange.neurons import neuron_layer
+from tests.nn.exchange.graphs import EULER, chain, eager, euler, fields, float64, nir
+from tests.refusals import assert_refused, refused
 
 
 def array(*shape, seed=0):
@@ -29,6 +38,143 @@ def sequence(*shape):
 def lif(*shape, tau=2.0):
     ones = np.ones(shape)
     return nir.LIF(tau=tau * ones, r=ones, v_leak=0 * ones, v_threshold=0.2 * ones)
+
+
+# ---- wiring ----
+
+
+def wired(nodes, edges):
+    return wiring_of("graph", ["in", *nodes, "out"], edges, "in", "out")
+
+
+@given(st.permutations("abcdef"))
+def test_a_chain_runs_in_the_order_of_its_edges(names):
+    """Whatever the order of the nodes."""
+    path = ["in", *sorted(names), "out"]
+    found = wired(names, list(pairwise(path)))
+    assert [g[0] for g in found.groups] == path
+    assert not found.delayed
+
+
+def test_a_node_waits_for_all_its_sources():
+    edges = [("in", "a"), ("in", "b"), ("a", "c"), ("b", "d"), ("c", "d"), ("d", "out")]
+    groups = [g[0] for g in wired("dcba", edges).groups]
+    assert groups.index("d") > groups.index("c") > groups.index("a")
+
+
+def test_an_edge_back_is_delayed_at_the_node_with_an_input():
+    """The recurrent weights read the spikes of this step, the neurons the product of the last."""
+    edges = [("in", "lif"), ("lif", "rec"), ("rec", "lif"), ("lif", "out")]
+    for nodes in (["lif", "rec"], ["rec", "lif"]):
+        found = wired(nodes, edges)
+        assert found.groups == (("in",), ("lif", "rec"), ("out",))
+        assert found.delayed == {("rec", "lif")}
+        assert [found.is_cycle(g) for g in found.groups] == [False, True, False]
+
+
+def test_a_node_may_read_itself():
+    found = wired(["a"], [("in", "a"), ("a", "a"), ("a", "out")])
+    assert found.delayed == {("a", "a")}
+    assert found.is_cycle(("a",))
+
+
+def test_wrong_edges_are_one_line():
+    assert_refused(
+        """
+graph
+    (("in", "a"), ("a", "uot")) >> names 'uot', which is no node >> >> Did you mean 'out'?
+    (("in", "a"), ("in", "a"), ("a", "out")) >> occurs 2 times
+    (("in", "a"),) >> no path to node 'out' >> >> Add its outgoing edge
+    (("a", "out"),) >> no path to node 'out' >> >> outgoing
+    (("in", "a"), ("a", "out"), ("out", "a")) >> 'out' has outgoing edges
+    (("in", "a"), ("a", "in"), ("a", "out")) >> 'in' has incoming edges
+""",
+        {},
+        run=lambda edges: wired(["a"], list(eval(edges))),
+    )
+
+
+# ---- neurons ----
+
+
+def layer_of(node, shape, dt=1.0):
+    with float64():
+        return neuron_layer("node", node, shape, dt, "torch")
+
+
+@pytest.mark.parametrize("kind", sorted(EULER))
+@settings(max_examples=2)
+@given(
+    seed=st.integers(0, 2**32),
+    dt=st.sampled_from([1.0, 1e-4, 0.37]),
+    shape=st.sampled_from([(3,), (2, 2, 2)]),
+)
+def test_a_layer_has_the_equations_of_its_node(kind, seed, dt, shape):
+    """Random fields for each neuron, and random steps; potentials agree to rounding."""
+    rng = np.random.default_rng(seed)
+    node = getattr(nir, kind)(**fields(kind, rng, shape, dt))
+    x = rng.normal(0.3, 1, (12, 2, *shape))
+    with torch.no_grad():
+        found = layer_of(node, shape, dt)(torch.tensor(x)).numpy()
+    assert np.allclose(found, euler(node, x, dt), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_potential_equal_to_the_threshold_does_not_spike(dtype):
+    """NIR compares with >. The next number above the threshold spikes."""
+    node = nir.IF(r=np.ones(3), v_threshold=np.ones(3), v_reset=np.zeros(3))
+    one = torch.ones((), dtype=dtype)
+    up, down = (torch.nextafter(one, torch.tensor(k, dtype=dtype)) for k in (2.0, 0.0))
+    x = torch.stack([down, one, up])[None, None]
+    assert neuron_layer("node", node, (3,), 1.0, "torch")(x).tolist() == [[[0, 0, 1]]]
+
+
+def test_fields_take_the_coarsest_granularity():
+    """All are learnable."""
+    channels = np.broadcast_to(np.array([2.0, 3.0])[:, None, None], (2, 2, 2))
+    node = nir.LIF(
+        tau=channels,
+        r=np.ones((2, 2, 2)),
+        v_leak=np.zeros((2, 2, 2)),
+        v_threshold=np.arange(1.0, 9).reshape(2, 2, 2),
+        v_reset=np.zeros((2, 2, 2)),
+    )
+    layer = layer_of(node, (2, 2, 2))
+    shapes = {name: tuple(value.shape) for name, value in layer.named_parameters()}
+    assert shapes == {
+        "tau": (2,), "r": (), "v_leak": (), "v_threshold": (2, 2, 2), "v_reset": ()
+    }  # fmt: skip
+    layer(torch.ones(3, 1, 2, 2, 2, dtype=torch.float64)).sum().backward()
+    assert all(value.grad is not None for value in layer.parameters())
+
+
+def test_wrong_fields_are_one_line():
+    """dt = 2*tau is the bound of forward Euler."""
+
+    def made(tau, shape=(2,), size=(2,)):
+        node = nir.LIF(np.full(size, tau), *(np.ones(size) for _ in range(3)))
+        return layer_of(node, shape)
+
+    assert made(0.51).tau.shape == made(2.0, (3,), (1,)).tau.shape == ()
+    names = {"made": made, "nan": np.nan}
+    assert_refused(
+        """
+node
+    made(0.0) >> tau is 0 >> time constants > 0
+    made(nan) >> tau is not finite >> finite
+    made(1 + 1j) >> tau has the type complex128 >> real numbers
+    made(True) >> tau has the type bool >> real numbers
+    made("a") >> tau has the type <U1 >> real numbers
+""",
+        names,
+    )
+    with refused(UnsupportedError, "node", "dt = 1 is unstable", "dt < 1", "in the unit"):
+        made(0.5)
+    with refused(ShapeError, "node", "tau has shape (2,), the input (3,)", "(3,), or one number"):
+        made(2.0, (3,))
+
+
+# ---- nodes and graphs ----
 
 
 def framed(function):
@@ -282,3 +428,147 @@ def test_a_call_without_a_tensor_and_an_endless_delay():
         UnsupportedError, "from_nir: node 'n0'", "delay is 1e+12 steps", "at most 1000000"
     ):
         lnm.nn.from_nir(graph, dt=1e-3)
+
+
+# ---- our metadata ----
+
+
+@pytest.fixture(scope="module")
+def graph():
+    torch.manual_seed(0)
+    neuron = lnm.get("lnm", degree=3, per="channel", surrogate=lnm.surrogate.triangle(0.5))
+    layer = NeuronLayer(neuron, channels=4, backend="torch", detach_reset=True)
+    with torch.no_grad():
+        layer.theta.normal_(0, 0.2)
+    x = torch.randn(10, 2, 4)
+    return lnm.nn.to_nir(nn.Sequential(layer), x, approximate=True)
+
+
+def changed(graph, **changes):
+    other = copy.deepcopy(graph)
+    table = other.nodes["0"].metadata["lnm"]
+    for key, value in changes.items():
+        if value is None:
+            del table[key]
+        else:
+            table[key] = value
+    return other
+
+
+def test_everything_of_the_neuron_comes_back(graph, tmp_path):
+    """Parameters, their kind and granularity, surrogate and detach_reset."""
+    nir.write(tmp_path / "a.nir", graph)
+    layer = lnm.nn.from_nir(tmp_path / "a.nir").nodes["0"]
+    written = graph.nodes["0"].metadata["lnm"]["params"]["theta"]
+    assert layer.theta.shape == (4, 4)
+    assert np.array_equal(layer.theta.detach().numpy(), written)
+    assert layer.neuron.detach_reset
+    assert layer.neuron.surrogates == (("spike", lnm.surrogate.triangle(0.5)),)
+    assert [name for name, _ in layer.named_parameters()] == ["theta"]
+
+
+def test_a_neuron_that_a_function_initialises_comes_back():
+    """Its text has the mean of the values; without a text, surrogate and names were lost."""
+    a = lnm.param(
+        "a", size=2, per="channel", init=lambda _, size: torch.linspace(0.2, 0.9, 8).reshape(size)
+    )
+    v, x = lnm.state("v"), lnm.input("x")
+    neuron = lnm.Neuron(
+        {v: a[0] * v + a[1] * x}, v - 1, reset=lnm.hard_reset(v, 0.0), name="drawn",
+        surrogate=lnm.surrogate.erf(), detach_reset=True,
+    )  # fmt: skip
+    layer = NeuronLayer(neuron, channels=4, backend="torch")
+    node = lnm.nn.to_nir(nn.Sequential(layer), torch.randn(10, 2, 4)).nodes["0"]
+    made = lnm.nn.from_nir(node).nodes["node"]
+    assert torch.equal(made.a, layer.a)
+    assert made.neuron.detach_reset
+    assert made.neuron.surrogates == (("spike", lnm.surrogate.erf()),)
+    assert made.neuron.params[0].init == pytest.approx((0.5, 0.6))
+
+
+WRONG_METADATA = [
+    ({"format": 2}, "format is 2", "1"),
+    ({"format": "1"}, "format is '1'", "1"),
+    ({"fields": None}, "'fields' is missing", "'neuron'"),
+    ({"fields": "0" * 64}, "have changed", ""),
+    ({"extra": 1}, "unknown key 'extra'", "'neuron'"),
+    ({"dt": 2.0}, "a step of dt = 2, not 1", "dt = 2"),
+    ({"dt": "now"}, "dt is 'now'", "a number"),
+    ({"neuron": np.ones(3)}, "neuron is array", "text"),
+    ({"neuron": "import os"}, "", ""),
+    ({"neuron": "#" * 65537}, "the text is too large", "65536 characters"),
+    ({"params": {}}, "parameter 'theta' is missing", ""),
+    ({"params": 3}, "params is 3", "a table"),
+    ({"params": {"theta": np.ones(4), "v_threshold": 1.0}}, "has shape (4,)", "(4, 4)"),
+    ({"params": {"theta": "x", "v_threshold": 1.0}}, "'theta' is 'x'", "numbers"),
+    ({"params": {"theta": np.full((4, 4), np.nan), "v_threshold": 1.0}}, "'theta' is", "numbers"),
+    ({"params": {"theta": np.ones((4, 4)), "v_threshold": 1.0, "w": 1}}, "no parameter 'w'", ""),
+]
+
+
+@pytest.mark.parametrize(("changes", "problem", "accepted"), WRONG_METADATA)
+def test_wrong_metadata_are_one_line(graph, changes, problem, accepted):
+    with refused(ModelError, None, problem, accepted) as caught:
+        lnm.nn.from_nir(changed(graph, **changes))
+    assert caught.value.where.startswith("from_nir: node '0': metadata")
+
+
+@pytest.mark.parametrize(
+    "charge",
+    [
+        '__import__("os").system("true")',
+        "(lambda: 1)()",
+        "v.__class__",
+        "9**9**9**9",
+        "open('/etc/passwd')",
+        "exec('x = 1')",
+        "v" + "+v" * 10000,
+    ],
+)
+def test_text_is_never_run(graph, charge):
+    """Only the grammar of definitions reads it."""
+    head, _, _ = graph.nodes["0"].metadata["lnm"]["neuron"].partition("[charge]")
+    hostile = f"{head}[charge]\nv = {json.dumps(charge)}\n"
+    with pytest.raises(LnmError) as caught:
+        lnm.nn.from_nir(changed(graph, neuron=hostile))
+    assert "\n" not in str(caught.value)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+    | st.binary(max_size=9) | st.just(np.array(["a"])) | st.just(np.ones((2, 2))),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=5,
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@settings(max_examples=30)
+@given(key=st.sampled_from(["format", "neuron", "params", "dt", "fields"]), value=values)
+def test_any_value_is_refused_in_one_line(graph, key, value):
+    assume(isinstance(value, np.ndarray) or value != 1)  # a right value of format and dt
+    other = copy.deepcopy(graph)
+    other.nodes["0"].metadata["lnm"][key] = value
+    with pytest.raises(LnmError) as caught:
+        lnm.nn.from_nir(other)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_changed_node_is_noticed(graph):
+    """Another program may train a node, and keep metadata that it does not know."""
+    other = copy.deepcopy(graph)
+    other.nodes["0"].tau = other.nodes["0"].tau * 2
+    with refused(ModelError, None, "have changed since", remedy="Remove 'lnm'"):
+        lnm.nn.from_nir(other)
+    del other.nodes["0"].metadata["lnm"]
+    assert lnm.nn.from_nir(other).nodes["0"].neuron.name == "nir_lif"
+
+
+def test_metadata_of_other_libraries_are_ignored(graph):
+    other = copy.deepcopy(graph)
+    other.nodes["0"].metadata = {"note": "trained elsewhere"}
+    other.metadata["author"] = "somebody"
+    assert eager(lnm.nn.from_nir(other))(torch.ones(2, 1, 4)).shape == (2, 1, 4)
+    other.metadata["lnm"]["dtype"] = "object"
+    with refused(ModelError, "from_nir: metadata", "dtype is 'object'", "'float32'"):
+        lnm.nn.from_nir(other)
