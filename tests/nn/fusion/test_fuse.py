@@ -89,36 +89,41 @@ def tied() -> nn.Module:
     return made
 
 
-def of(forward: Callable[..., Any], held: Callable[[], Any] = single, **attributes: Any) -> Any:
-    """Return a model with a forward, the modules of a holder, and attributes."""
+def of(body: str, more: str = "", held: Callable[[], Any] = single, **attributes: Any) -> Any:
+    """Return a model whose forward of (m, x) and more has a body; m is the model."""
+    names: dict[str, Any] = {"torch": torch, "nn": nn, "Tensor": Tensor, "Sequence": Sequence}
+    exec(f"def forward(m, x{more}):\n    " + body.replace("; ", "\n    "), names)
     model = held()
-    model.__class__ = type("Model", (nn.Module,), {"forward": forward})
+    model.__class__ = type("Model", (nn.Module,), {"forward": names["forward"]})
     for name, value in attributes.items():
         setattr(model, name, value)
     return model
 
 
-def vector(m: Any, x: Tensor) -> Tensor:
+def vector() -> nn.Module:
     """`x.shape[:2]` restores time, and the shortcut has T numbers on the last axis."""
-    y = m.bn(m.conv(x.flatten(0, 1))).unflatten(0, x.shape[:2])
-    return nn.functional.pad(m.sn(y + m.shortcut), (0, 2))
+    made: nn.Module = of(
+        "y = m.bn(m.conv(x.flatten(0, 1))).unflatten(0, x.shape[:2]);"
+        " return nn.functional.pad(m.sn(y + m.shortcut), (0, 2))",
+        held=lambda: convolved((3, 5)),
+        shortcut=nn.Parameter(torch.tensor([0.5, -0.5, 1.0, 0.0])),
+    )
+    return made
 
 
-def keyword(
-    m: Any, x: Tensor, gain: float = 2.0, mode: str = "constant", *, limit: Any = None
-) -> Tensor:
+def keyword() -> nn.Module:
     """Calls by keyword, and arguments that no branch depends on."""
-    y = m.bn(input=m.conv(input=gain * x.flatten(0, 1))).unflatten(0, (T, N))
-    return torch.clamp(nn.functional.pad(m.sn(y), (0, 0), mode=mode), max=limit, min=0.0)
+    made: nn.Module = of(
+        f"y = m.bn(input=m.conv(input=gain * x.flatten(0, 1))).unflatten(0, ({T}, {N}));"
+        " y = nn.functional.pad(m.sn(y), (0, 0), mode=mode);"
+        " return torch.clamp(y, max=limit, min=0.0)",
+        ', gain=2.0, mode="constant", *, limit=None',
+        convolved,
+    )
+    return made
 
 
-def twice(m: Any, x: Tensor) -> Any:
-    return m.steps(2 * m.steps(x))
-
-
-def with_shortcut() -> nn.Module:
-    shortcut = nn.Parameter(torch.tensor([0.5, -0.5, 1.0, 0.0]))
-    return of(vector, lambda: convolved((3, 5)), shortcut=shortcut)  # type: ignore[no-any-return]
+TWICE = "return m.steps(2 * m.steps(x))"
 
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], int]] = {
@@ -127,9 +132,9 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], int]] = {
         lambda: nn.Sequential(nn.Sequential(*in_sequence(norm())[:-1]), nn.Identity(), layer()),
         1,
     ),
-    "vector as shortcut": (with_shortcut, 1),
-    "keywords": (lambda: of(keyword, convolved), 1),
-    "twice in a call": (lambda: of(twice, tied), 1),
+    "vector as shortcut": (vector, 1),
+    "keywords": (keyword, 1),
+    "twice in a call": (lambda: of(TWICE, held=tied), 1),
     "residual": (lambda: Residual(down=False, in_place=False), 2),
     "residual with a convolution": (lambda: Residual(down=True, in_place=True), 2),
     "two blocks": (lambda: nn.Sequential(Residual(True, False), Residual(False, True)), 4),
@@ -206,36 +211,28 @@ def test_a_traced_forward_keeps_its_object() -> None:
     assert torch.equal(pickle.loads(pickle.dumps(whole)).eval()(x), whole.eval()(x))
 
 
-def aliased(m: Any, x: Tensor) -> Any:
-    """`x += y` changes a tensor that has another name."""
-    doubled = 2 * x
-    same = doubled
-    doubled += 1
-    doubled *= 3
-    doubled //= 2
-    doubled %= 4
-    return m.sn(m.bn(x) + same)
+IN_PLACE = {
+    "another name of the tensor": (
+        "y = 2 * x; same = y; y += 1; y *= 3; y //= 2; y %= 4; return m.sn(m.bn(x) + same)"
+    ),
+    "a buffer, beside a shortcut": (
+        "out = m.sn(m.bn(x) + x / 2); m.rate.mul_(0.5); m.rate.add_(0.5 * out.detach().mean());"
+        " return out"
+    ),
+}
 
 
-def averaging(m: Any, x: Tensor) -> Any:
-    """A buffer that each call changes, beside a shortcut."""
-    out = m.sn(m.bn(x) + x / 2)
-    m.rate.mul_(0.5)
-    m.rate.add_(0.5 * out.detach().mean())
-    return out
-
-
-@pytest.mark.parametrize("forward", [aliased, averaging])
-def test_a_traced_forward_changes_in_place(forward: Any) -> None:
+@pytest.mark.parametrize("what", IN_PLACE)
+def test_a_traced_forward_changes_in_place(what: str) -> None:
     """A trace once changed the buffer itself, and its forward left out an operation."""
-    plain = of(forward).double()
+    plain = of(IN_PLACE[what]).double()
     plain.register_buffer("rate", torch.ones(()))
     fused = copy.deepcopy(plain)
     assert len(fuse(fused).fused) == 1
     assert fused.rate == 1
     for x in drawn():
         assert torch.equal(fused(x), plain(x))
-    assert (plain.rate < 1) == (forward is averaging)
+    assert (plain.rate < 1) == ("buffer" in what)
     assert fused.rate == plain.rate
 
 
@@ -275,7 +272,7 @@ SHORTCUTS: dict[str, Any] = {
 @pytest.mark.parametrize("which", SHORTCUTS)
 def test_a_shortcut_is_any_summand(which: str, training: bool) -> None:
     """Of other types and shapes than c: outputs, states, gradients and statistics."""
-    plain, r = of(lambda m, x, r: m.sn(m.bn(x) + r)).train(training), SHORTCUTS[which]
+    plain, r = of("return m.sn(m.bn(x) + r)", ", r").train(training), SHORTCUTS[which]
     fused = copy.deepcopy(plain)
     fuse(fused)
     assert isinstance(fused.sn, NormNeuron)
@@ -319,92 +316,7 @@ def test_a_parameter_named_weight() -> None:
     assert torch.equal(model[0].weight, torch.full((C,), 2.0))
 
 
-# Forwards that are left as they are.
-
-
-def counting(m: Any, x: Tensor) -> Any:
-    m.calls = m.calls + 1
-    return m.sn(m.bn(x))
-
-
-def logging(m: Any, x: Tensor) -> Any:
-    """A list that the forward fills: a trace once left its own values there."""
-    out = m.sn(m.bn(x))
-    (m.log if isinstance(m.log, list) else m.log["of"][0]).append(out)
-    return out
-
-
-def unregistered(m: Any, x: Tensor) -> Any:
-    """A tensor that is no buffer, changed in each call."""
-    m.seen.mul_(0.5)
-    return m.sn(m.bn(x))
-
-
-def before(m: Any, x: Tensor) -> Any:
-    """The shortcut changes in place after the addition and before the neurons."""
-    other = 2 * x
-    y = m.bn(x) + other
-    other *= 0
-    return m.sn(y)
-
-
-def through_view(m: Any, x: Tensor) -> Any:
-    """Another shape of the input changes in place."""
-    c = 2 * x
-    y, d = m.bn(c), c.view(-1, 3)
-    d.relu_()
-    return m.sn(y)
-
-
-def base_of_view(m: Any, x: Tensor) -> Any:
-    """The input is a part of a tensor that changes in place."""
-    whole = 2 * x
-    y = m.bn(whole.chunk(2)[0])
-    nn.functional.relu(whole, True)
-    return m.sn(y)
-
-
-def written(m: Any, x: Tensor) -> Any:
-    c = 2 * x
-    y = m.bn(c)
-    torch.mul(x, 2, out=c.flatten(1))
-    return m.sn(y)
-
-
-def same(m: Any, x: Tensor) -> Any:
-    """The result of an operation with `out=` is that tensor."""
-    c = torch.empty_like(x)
-    other = torch.add(x, x, out=c)
-    y = m.bn(c)
-    other.relu_()
-    return m.sn(y)
-
-
-def remainder(m: Any, x: Tensor) -> Any:
-    c = 2 * x
-    y = m.bn(c)
-    c %= 2
-    return m.sn(y)
-
-
-def required(m: Any, x: Tensor, skip: Tensor | None) -> Any:
-    return m.sn(m.bn(x) if skip is None else m.bn(x) + skip)
-
-
-def stray(m: Any, x: Tensor) -> Tensor:
-    """The normalisation of a sequence of modules also runs on its own."""
-    alone = m.steps[2](x.flatten(0, 1)).unflatten(0, (T, N))
-    return torch.cat((m.steps(x), alone))
-
-
-def two_readers(m: Any, x: Tensor) -> Any:
-    y = m.bn(x)
-    return m.sn(y) + m.other(y)
-
-
-def crossed(m: Any, x: Tensor) -> Any:
-    """An `nn.Identity` in a traced forward."""
-    return m.sn(m.between(m.bn(x)))
+FIRED, CROSSED = "return m.sn(m.bn(x))", "return m.sn(m.between(m.bn(x)))"
 
 
 def replaced(model: nn.Module, path: str) -> nn.Module:
@@ -469,53 +381,66 @@ def shared() -> nn.Module:
     return nn.Sequential(one, layer(step_mode="s"), one, layer(step_mode="s"))
 
 
-IN_PLACE, REPLACED = "changed in place before sn runs", "was replaced on the object"
-TYPE = "torch.fx cannot trace it: it tests the type of a value"
-FORWARDS: dict[str, tuple[Callable[..., Any], str]] = {
-    "changed in place": (before, IN_PLACE),
-    "changed through a view": (through_view, IN_PLACE),
-    "base of a view changed": (base_of_view, IN_PLACE),
-    "changed by out=": (written, IN_PLACE),
-    "changed as the result of out=": (same, IN_PLACE),
-    "changed by an operator": (remainder, IN_PLACE),
-    "default": (
-        lambda m, x, mask=None: m.bn(x) if mask is None else m.sn(m.bn(x)),
-        "another branch where mask is None",
+BEFORE, REPLACED = "changed in place before sn runs", "was replaced on the object"
+TYPE, BRANCH = "torch.fx cannot trace it: it tests the type of a value", "another branch where "
+FORWARDS: list[tuple[str, str, str]] = [
+    # A shortcut; the input, through a view, as the base of a view, by `out=` and by an operator.
+    ("", "r = 2 * x; y = m.bn(x) + r; r *= 0; return m.sn(y)", BEFORE),
+    ("", "c = 2 * x; y, d = m.bn(c), c.view(-1, 3); d.relu_(); return m.sn(y)", BEFORE),
+    (
+        "",
+        "c = 2 * x; y = m.bn(c.chunk(2)[0]); nn.functional.relu(c, True); return m.sn(y)",
+        BEFORE,
     ),
-    "None": (required, "another branch where skip is None"),
-    "flag": (
-        lambda m, x, spikes=True: m.bn(x) if spikes is False else m.sn(m.bn(x)),
-        "another branch where spikes is False",
+    ("", "c = 2 * x; y = m.bn(c); torch.mul(x, 2, out=c.flatten(1)); return m.sn(y)", BEFORE),
+    (
+        "",
+        "c = x.clone(); d = torch.add(x, x, out=c); y = m.bn(c); d.relu_(); return m.sn(y)",
+        BEFORE,
     ),
-    "two defaults": (  # they select a branch that neither selects alone
-        lambda m, x, a=None, b=None: m.bn(x) if a is None and b is None else m.sn(m.bn(x)),
-        "another branch where a is None and b is None",
+    ("", "c = 2 * x; y = m.bn(c); c %= 2; return m.sn(y)", BEFORE),
+    # Branches.
+    (", mask=None", "y = m.bn(x); return y if mask is None else m.sn(y)", f"{BRANCH}mask is None"),
+    (
+        ", skip: 'Tensor | None'",
+        "return m.sn(m.bn(x) if skip is None else m.bn(x) + skip)",
+        f"{BRANCH}skip is None",
     ),
-    "further arguments": (
-        lambda m, x, **options: m.bn(x) if options.get("mask") is None else m.sn(m.bn(x)),
-        "another branch where **options is {}",
+    (
+        ", spikes=True",
+        "y = m.bn(x); return y if spikes is False else m.sn(y)",
+        f"{BRANCH}spikes is False",
     ),
-    "default without a trace": (
-        lambda m, x, mask=None: m.bn(x)[len(x) - 1] if mask is None else m.sn(m.bn(x)),
+    (  # two defaults select it, and neither selects it alone
+        ", a=None, b=None",
+        "y = m.bn(x); return y if a is None and b is None else m.sn(y)",
+        f"{BRANCH}a is None and b is None",
+    ),
+    (
+        ", **options",
+        "y = m.bn(x); return y if options.get('mask') is None else m.sn(y)",
+        f"{BRANCH}**options is {{}}",
+    ),
+    (
+        ", mask=None",
+        "y = m.bn(x); return y[len(x) - 1] if mask is None else m.sn(y)",
         "torch.fx cannot trace it where mask is None: 'len'",
     ),
-    "isinstance": (lambda m, x: m.bn(x) if isinstance(x, Tensor) else m.sn(m.bn(x)), TYPE),
-    "isinstance of an abstract class": (
-        lambda m, x: m.sn(m.bn(x[0] if isinstance(x, Sequence) else x)), TYPE
-    ),
-    "is_tensor": (lambda m, x: m.bn(x) if torch.is_tensor(x) else m.sn(m.bn(x)), TYPE),
-    "two readers": (two_readers, "several readers"),
-    "mode": (lambda m, x: (m.sn if m.training else m.other)(m.bn(x)), "depends on the mode"),
-    "control flow": (
-        lambda m, x: m.sn(m.bn(x if x.sum() > 0 else -x)), "torch.fx cannot trace it"
-    ),
-    "function": (lambda m, x: m.sn(torch.relu(m.bn(x))), "its output goes to relu"),
-}  # fmt: skip
+    ("", "y = m.bn(x); return m.sn(y) if not isinstance(x, Tensor) else y", TYPE),
+    ("", "return m.sn(m.bn(x[0] if isinstance(x, Sequence) else x))", TYPE),
+    ("", "y = m.bn(x); return y if torch.is_tensor(x) else m.sn(y)", TYPE),
+    ("", "return m.sn(m.bn(x if x.sum() > 0 else -x))", "torch.fx cannot trace it"),
+    ("", "y = m.bn(x); return m.sn(y) if m.training else m.other(y)", "depends on the mode"),
+    # Readers.
+    ("", "y = m.bn(x); return m.sn(y) + m.other(y)", "several readers"),
+    ("", "return m.sn(torch.relu(m.bn(x)))", "its output goes to relu"),
+]
+LOGS = "out = m.sn(m.bn(x)); {}.append(out); return out"
 CHANGING: dict[str, Callable[[], Any]] = {
-    "attributes": lambda: of(counting, calls=0),
-    "a list": lambda: of(logging, log=[]),
-    "a nested list": lambda: of(logging, log={"of": (deque(),)}),
-    "a tensor": lambda: of(unregistered, seen=torch.ones(())),
+    "attributes": lambda: of(f"m.calls = m.calls + 1; {FIRED}", calls=0),
+    "a list": lambda: of(LOGS.format("m.log"), log=[]),
+    "a nested list": lambda: of(LOGS.format("m.log['of'][0]"), log={"of": (deque(),)}),
+    "a tensor": lambda: of(f"m.seen.mul_(0.5); {FIRED}", seen=torch.ones(())),
 }
 LEFT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "no layer": (lambda: nn.Sequential(norm(), nn.ReLU()), "no NeuronLayer follows it"),
@@ -531,21 +456,27 @@ LEFT: dict[str, tuple[Callable[[], nn.Module], str]] = {
         f"a state {name}": (lambda n=name: named(n, True), f"a state or parameter '{name}'")
         for name in ("channels", "normalisation")
     },
-    "also alone": (lambda: of(stray, tied), "steps.2 runs more than once"),
+    "also alone": (
+        lambda: of(
+            "y = m.steps[2](x.flatten(0, 1)).unflatten(0, x.shape[:2]);"
+            " return torch.cat((m.steps(x), y))", held=tied,
+        ),
+        "steps.2 runs more than once",
+    ),
     "neurons also alone": (
-        lambda: of(lambda m, x: torch.cat((m.steps(x), m.steps[4](x))), tied),
+        lambda: of("return torch.cat((m.steps(x), m.steps[4](x)))", held=tied),
         "steps.4 runs more than once",
     ),
     **{
         f"forward of {path}": (
-            lambda path=path: replaced(nn.Sequential(of(twice, tied)), path), REPLACED
+            lambda path=path: replaced(nn.Sequential(of(TWICE, held=tied)), path), REPLACED
         )
         for path in ("0.steps.2", "0.steps.4", "0.steps")
     },
     "hooks": (lambda: hooked(steps(norm()), "0"), "it has hooks"),
     "hooks of an identity": (lambda: hooked(steps(norm(), nn.Identity()), "1"), "1 has hooks"),
     "hooks of an identity in a traced forward": (
-        lambda: hooked(of(crossed), "between"), "between has hooks"
+        lambda: hooked(of(CROSSED), "between"), "between has hooks"
     ),
     "hooks of Unflatten": (lambda: unflattened(False), "1 has hooks"),
     "backward hooks of Unflatten": (lambda: unflattened(True), "1 has hooks"),
@@ -556,14 +487,14 @@ LEFT: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: hooked(steps(nn.Sequential(norm())), "0", True), "no NeuronLayer follows it"
     ),
     "forward of an identity": (
-        lambda: replaced(of(crossed), "between"), "the forward of between was replaced"
+        lambda: replaced(of(CROSSED), "between"), "the forward of between was replaced"
     ),
     "an attribute norm": (with_attribute, "1 has an attribute 'norm'"),
     "subclass": (
         lambda: nn.Sequential(norm(), Other(lnm.get("lif"), step_mode="s")), "1 is a Other"
     ),
     "not converted": (
-        lambda: of(lambda m, x: m.sn(m.bn(x)), sn=LIFNode()),
+        lambda: of(FIRED, sn=LIFNode()),
         "sn is a LIFNode of spikingjelly: convert the model first (lnm.nn.convert)",
     ),
     "not converted, in a sequence": (
@@ -575,7 +506,7 @@ LEFT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "shared": (shared, "several paths"),
     **{name: (make, "changes its attributes") for name, make in CHANGING.items()},
-    **{name: (partial(of, forward), why) for name, (forward, why) in FORWARDS.items()},
+    **{body: (partial(of, body, more), why) for more, body, why in FORWARDS},
 }  # fmt: skip
 
 
@@ -598,7 +529,7 @@ def test_a_trace_leaves_no_value() -> None:
     for model in (listed, nested, tensor):
         fuse(model)
     assert (len(listed.log), len(nested.log["of"][0]), tensor.seen) == (0, 0, 1)
-    undefined = of(lambda m, x: m.sn(m.bn(x)), seen=torch.tensor([1.0, torch.nan]))
+    undefined = of(FIRED, seen=torch.tensor([1.0, torch.nan]))
     assert len(fuse(undefined).fused) == 1
 
 
@@ -613,16 +544,10 @@ def test_data_parallel_is_refused() -> None:
         model[1]._replicate_for_data_parallel()
 
 
-def interrupted(m: Any, x: Tensor) -> Any:
-    m.calls = m.calls + 1
-    if not m.training:
-        raise KeyboardInterrupt
-    return m.sn(m.bn(x))
-
-
 def test_an_interrupt_leaves_the_model_as_it_was() -> None:
     """The mode and the attributes of a module whose forward is traced."""
-    model = of(interrupted, calls=0)
+    interrupt = "if not m.training: raise KeyboardInterrupt"
+    model = of(f"m.calls = m.calls + 1; {interrupt}; {FIRED}", calls=0)
     before = dict(vars(model))
     with pytest.raises(KeyboardInterrupt):
         fuse(model)
