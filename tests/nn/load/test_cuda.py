@@ -76,49 +76,36 @@ class Code(IntEnum):
 OK = Code.CUDA_SUCCESS
 
 
-class Driver:
-    """A stub of the driver: a context for each thread, modules loaded, kernels launched."""
+def stub_driver() -> Any:
+    """Return a stub of the driver: a context for each thread, modules loaded, kernels launched."""
+    thread, loaded, launched = threading.local(), list[bytes](), list[tuple[Any, ...]]()
 
-    CUfunction_attribute = SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8)
-
-    def __init__(self) -> None:
-        self.thread = threading.local()
-        self.loaded: list[bytes] = []
-        self.launched: list[tuple[Any, ...]] = []
-
-    def cuDeviceGet(self, index: Any) -> tuple[Any, ...]:
-        return OK, index
-
-    def cuDevicePrimaryCtxRetain(self, device: Any) -> tuple[Any, ...]:
-        return OK, "primary"
-
-    def cuCtxSetCurrent(self, context: Any) -> tuple[Any, ...]:
-        self.thread.context = context
-        return (OK,)
-
-    def cuModuleLoadData(self, image: bytes) -> tuple[Any, ...]:
-        self.loaded.append(image)
-        return OK, len(self.loaded)
-
-    def cuModuleGetFunction(self, module: int, name: bytes) -> tuple[Any, ...]:
-        return OK, name.decode()
-
-    def cuFuncSetAttribute(self, function: str, word: int, value: int) -> tuple[Any, ...]:
-        return (OK,)
-
-    def cuLaunchKernel(self, function: str, *words: int) -> tuple[Any, ...]:
-        if getattr(self.thread, "context", None) != "primary":
+    def launch(function: str, *words: int) -> tuple[Any, ...]:
+        if getattr(thread, "context", None) != "primary":
             return (Code.CUDA_ERROR_INVALID_CONTEXT,)
         grid, (stream, values, _) = words[0], words[-3:]
         struct = ctypes.cast(values, ctypes.POINTER(ctypes.POINTER(ctypes.c_int64)))[0]
-        self.launched.append((function, grid, stream, struct[:7]))
+        launched.append((function, grid, stream, struct[:7]))
         return (OK,)
+
+    return SimpleNamespace(
+        loaded=loaded,
+        launched=launched,
+        CUfunction_attribute=SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8),
+        cuDeviceGet=lambda index: (OK, index),
+        cuDevicePrimaryCtxRetain=lambda device: (OK, "primary"),
+        cuCtxSetCurrent=lambda context: (OK, setattr(thread, "context", context))[:1],
+        cuModuleLoadData=lambda image: (OK, (loaded.append(image), len(loaded))[1]),
+        cuModuleGetFunction=lambda module, name: (OK, name.decode()),
+        cuFuncSetAttribute=lambda *_: (OK,),
+        cuLaunchKernel=launch,
+    )
 
 
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
+def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The stub in place of the driver, and a GPU of which PyTorch knows nothing."""
-    stub = Driver()
+    stub = stub_driver()
     monkeypatch.setattr("cuda.bindings.driver", stub, raising=False)
     monkeypatch.setitem(sys.modules, "cuda.bindings.driver", stub)
     monkeypatch.setattr(load_cuda, "cubin", lambda model, arch: arch.encode())
@@ -138,7 +125,7 @@ def run(kernels: load_cuda.CudaKernels, direction: str, sizes: tuple[int, ...]) 
     getattr(kernels, direction)(sizes, [0 if f.kind == "int64_t" else number for f in fields])
 
 
-def test_a_thread_without_a_context_launches(driver: Driver) -> None:
+def test_a_thread_without_a_context_launches(driver: Any) -> None:
     """Autograd runs a backward in a thread of its own, where it may be the first call of CUDA."""
     kernels = load_cuda.CudaKernels(plan_of(lnm.get("lnm", degree=2)))
     sizes = (5, 60, 1, 1, 60)
@@ -153,7 +140,7 @@ def test_a_thread_without_a_context_launches(driver: Driver) -> None:
         assert struct[1:] == [ABI, *sizes]
 
 
-def test_an_empty_sample_is_one_block(driver: Driver) -> None:
+def test_an_empty_sample_is_one_block(driver: Any) -> None:
     """As for an input (5, 2, 4, 0) with parameters per channel; gradients become zeros."""
     kernels = load_cuda.CudaKernels(plan_of(lnm.get("lnm", degree=2, per="channel")))
     for direction in ("forward", "backward"):
