@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -94,7 +95,7 @@ WARNED: list[tuple[Callable[[], nn.Module], list[str]]] = [
 @pytest.mark.parametrize(("make", "texts"), WARNED)
 def test_each_call_warns_once(make: Any, texts: list[str]) -> None:
     """At the user's line, also after another call of the process warned, and for a given neuron."""
-    for neuron in (None, None, lambda old: None):
+    for neuron in (None, lnm.get("lif") if make is relu else lambda old: None):
         model = make()
         for begin in (texts, texts[:1]):  # a second conversion leaves the same layers
             with warnings.catch_warnings(record=True) as seen:
@@ -131,7 +132,10 @@ def test_strict_raises_and_changes_nothing() -> None:
     assert [dict(vars(module)) for module in model.modules()] == before
     with refused(lnm.UnsupportedError, "convert", "no layer of this ReLU was replaced"):
         lnm.nn.convert(nn.ReLU(), strict=True)
-    assert isinstance(lnm.nn.convert(nn.Sequential(own), strict=True)[0], NeuronLayer)
+    net = lnm.nn.convert(nn.Sequential(own), strict=True)
+    assert isinstance(net[0], NeuronLayer)
+    with pytest.warns(RuntimeWarning, match="is converted already: its 1 spiking layers"):
+        lnm.nn.convert(net, strict=True)
     two = lnm.Neuron(fire=lnm.input("x") + lnm.input("y") - 1, name="two")
     names = {"lnm": lnm, "net": nn.Sequential(jelly.IFNode()), "two": two}
     assert_refused(
@@ -231,9 +235,11 @@ def test_hooks_move() -> None:
     old.register_state_dict_pre_hook(lambda module, *rest: seen.append(("save", module)))
     old.register_load_state_dict_pre_hook(lambda module, *rest: seen.append(("load", module)))
     old.register_load_state_dict_post_hook(lambda module, keys: seen.append(("end", module)))
+    gone = weakref.ref(old)
     del old
     layer = converted(net)[1]
     gc.collect()
+    assert gone() is None
     net.load_state_dict(net.state_dict())
     assert seen == [("save", layer), ("load", layer), ("end", layer)]
     net(torch.rand(2, 2, 3)).sum().backward()

@@ -409,7 +409,7 @@ def test_a_value_that_broadcasts_to_a_sample(
     if not is_channel:
         with refused(ShapeError, "leaky", "neurons (5,) in a sample", "per neuron"):
             new(draw(4, (2, 5)))
-        tau = 60 + 80 * beta.squeeze(0).double()
+        tau = 60 + 80 * beta.double()
         cell = norse.LIFBoxCell(box(tau_mem_inv=tau, v_th=0.8))
         Case(cell, run_norse, draw(5, (8, 2, *sample), SCALE)).compared()
 

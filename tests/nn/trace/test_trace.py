@@ -413,6 +413,7 @@ OPERATIONS = [
     ("return v, x + v.item()", "item() needs the value", ""),
     # Captured values.
     ("return v, v*W + x", "W is a captured Tensor of shape (3,)", "Pass 'W' in params."),
+    ("return v, v*A + x", "A is a captured ndarray", "Pass 'A' in params."),
     ("return v, (lambda a: a*B)(v) + x", "B is a captured number, 0.5", "Pass 'B' in params."),
     ("return v, v/S['tau'] + x", "S is a captured collection", "Pass 'S' in params."),
     ("return v, v/o.tau + x", "o is a captured object of class O", "Pass 'o' in params."),
@@ -432,7 +433,7 @@ def test_an_operation_without_a_counterpart_and_a_captured_value(
     body: str, problem: str, remedy: str
 ) -> None:
     """The error begins with the user's line, also in a helper, and names the operation."""
-    names = {"W": WEIGHT, "B": 0.5, "S": SETTINGS, "o": Options(), "O": Options}
+    names = {"W": WEIGHT, "A": np.ones(2), "B": 0.5, "S": SETTINGS, "o": Options(), "O": Options}
     f = written(body, **names)
     helped = written("v = v + 0*x; return v, v + helper(x, v)[1]", helper=f)
     for function in (f, helped):
