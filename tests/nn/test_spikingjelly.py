@@ -1,4 +1,4 @@
-"""Layers inside SpikingJelly: its resets, modes, monitors and containers."""
+"""Layers inside SpikingJelly: its monitors and containers; `convert` has resets and modes."""
 
 from __future__ import annotations
 
@@ -23,25 +23,6 @@ def modules() -> Any:
     return functional, monitor, neuron, surrogate
 
 
-def test_resets_and_modes():
-    """`set_step_mode`, `reset_net` and `detach_net` reach our layers."""
-    functional = modules()[0]
-    layer = NeuronLayer(lnm.get("lif", learn_tau=True), backend="torch")
-    model = nn.Sequential(nn.Linear(4, 4), layer)
-    functional.set_step_mode(model, "s")
-    assert layer.step_mode == "s"
-    x = 8 * torch.randn(9, N, 4, generator=torch.Generator().manual_seed(0))
-    steps = torch.stack([model(frame) for frame in x])
-    assert 0 < steps.mean() < 1
-    assert layer.v.requires_grad
-    functional.detach_net(model)
-    assert not layer.v.requires_grad
-    functional.reset_net(model)
-    assert layer.state == {}
-    functional.set_step_mode(model, "m")
-    torch.testing.assert_close(model(x), steps)
-
-
 def test_monitors():
     """Outputs by a hook, and the membrane potential as an attribute."""
     _, monitor, _, _ = modules()
@@ -55,18 +36,6 @@ def test_monitors():
     for (out, v), a, b in zip(seen, outputs.records, potentials.records, strict=True):
         assert torch.equal(out, a)
         assert torch.equal(v, b)
-
-
-def test_sequences_that_continue():
-    """`carry_state=True` is SpikingJelly's habit: a call continues where the last one ended."""
-    functional, _, neuron, surrogate = modules()
-    peer = neuron.LIFNode(surrogate_function=surrogate.ATan(2.0), step_mode="m")
-    layer = NeuronLayer(lnm.get("lif", tau=2.0), backend="torch", carry_state=True)
-    for _ in range(2):
-        for k in range(3):
-            x = torch.rand(4, N, 5, generator=torch.Generator().manual_seed(k)) * 2
-            assert torch.equal(layer(x), peer(x))
-        functional.reset_net(nn.Sequential(layer, peer))
 
 
 CONTAINERS = ("MultiStepContainer", "StepModeContainer", "TLastMultiStepContainer")

@@ -19,7 +19,6 @@ import lnm_codegen as lnm
 from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn import arguments as exporting
 from lnm_codegen.nn.operators import operator_of
-from lnm_codegen.train.models import build
 from tests.cases import CASES, layer_of
 from tests.refusals import refused
 from tests.test_agree import neuron_of, reference, within
@@ -192,24 +191,6 @@ def test_a_layer_that_is_gone_leaves_no_operator_to_register() -> None:
     from lnm_codegen.nn.dispatch import LIVE
 
     assert not [d for d in LIVE if d.neuron is name]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "kind", "sample", "sizes"),
-    [("feedforward", "sequence", (20, 5), TIME_AND_BATCH), ("conv", "image", (1, 8, 8), {0: "N"})],
-)
-def test_networks_of_the_trainer(
-    name: str, kind: str, sample: tuple[int, ...], sizes: dict[int, str]
-) -> None:
-    """A sequence with T and N free; an image, which the network repeats T times, with N free."""
-    torch.manual_seed(0)
-    net = build(name, lnm.get("lif"), sample, 3, kind=kind).eval()
-    shape = (2, *sample) if kind == "image" else (4, 2, *sample[1:])
-    program = export(net, torch.rand(shape), shapes=(sizes,))
-    for shape in [(5, *sample)] if kind == "image" else [(9, 5, 5), (1, 1, 5)]:
-        x = torch.rand(shape)
-        torch.testing.assert_close(run(program, x)[0], net(x).detach())
 
 
 @pytest.mark.slow
