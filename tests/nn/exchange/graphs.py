@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
@@ -23,13 +24,18 @@ EULER = {
 }
 
 
+def graph_of(nodes, edges, shape, last=None):
+    """Return a graph with an input of a shape and an output; edges are "a>b" in a text."""
+    ends = {"input": nir.Input({"input": np.array(shape)})} | nodes
+    ends["output"] = nir.Output({"output": None if last is None else np.array(last)})
+    return nir.NIRGraph(ends, [tuple(e.split(">")) for e in edges.split()], type_check=False)
+
+
 def chain(*nodes, shape, last=None):
     """Return the graph of nodes one after the other, "n0", "n1", ..."""
     named = {f"n{k}": node for k, node in enumerate(nodes)}
     names = ["input", *named, "output"]
-    ends = {"input": nir.Input({"input": np.array(shape)})}
-    ends |= named | {"output": nir.Output({"output": None if last is None else np.array(last)})}
-    return nir.NIRGraph(ends, list(pairwise(names)), type_check=False)
+    return graph_of(named, " ".join(f"{a}>{b}" for a, b in pairwise(names)), shape, last)
 
 
 def eager(network):
@@ -84,18 +90,12 @@ def fields(kind, rng, shape, dt):
     return found
 
 
+@contextmanager
 def float64():
-    """Return a context in which modules are made with float64 parameters."""
-    return _Default(torch.float64)
-
-
-class _Default:
-    def __init__(self, dtype):
-        self._dtype = dtype
-
-    def __enter__(self):
-        self._before = torch.get_default_dtype()
-        torch.set_default_dtype(self._dtype)
-
-    def __exit__(self, *_):
-        torch.set_default_dtype(self._before)
+    """Make modules with float64 parameters."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

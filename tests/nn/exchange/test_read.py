@@ -18,7 +18,7 @@ from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedErro
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.nn.exchange.graph import wiring_of
 from lnm_codegen.nn.exchange.neurons import neuron_layer
-from tests.nn.exchange.graphs import EULER, chain, eager, euler, fields, float64, nir
+from tests.nn.exchange.graphs import EULER, chain, eager, euler, fields, float64, graph_of, nir
 from tests.refusals import assert_refused, refused
 
 
@@ -228,13 +228,8 @@ def test_a_convolution(options):
 def test_a_cycle_has_a_delay_of_one_step():
     """The neurons receive U s[t-1]; 0 at the first step, without the bias of U."""
     weight, bias, node = array(3, 3), array(3, seed=1), lif(3)
-    nodes = {
-        "input": nir.Input({"input": np.array([3])}),
-        "back": nir.Affine(weight, bias),
-        "lif": node,
-        "output": nir.Output({"output": np.array([3])}),
-    }
-    edges = [("input", "lif"), ("lif", "back"), ("back", "lif"), ("lif", "output")]
+    edges = "input>lif lif>back back>lif lif>output"
+    graph = graph_of({"back": nir.Affine(weight, bias), "lif": node}, edges, [3], [3])
     x = sequence(3)
     spikes, v, feedback = [], torch.zeros(2, 3), torch.zeros(2, 3)
     for now in x:
@@ -242,7 +237,7 @@ def test_a_cycle_has_a_delay_of_one_step():
         spikes.append((v > 0.2).double())
         v = torch.where(spikes[-1] > 0, 0.0, v)
         feedback = spikes[-1] @ torch.tensor(weight.T) + torch.tensor(bias)
-    network = read(nir.NIRGraph(nodes, edges, type_check=False))
+    network = read(graph)
     assert torch.equal(network(x), torch.stack(spikes))
     assert network(x[:0]).shape == (0, 2, 3)
 
@@ -250,11 +245,9 @@ def test_a_cycle_has_a_delay_of_one_step():
 def test_a_nested_graph_and_sums():
     """A nested graph is one node; several edges to a node are summed."""
     inner = chain(nir.Linear(array(3, 3)), shape=(3,), last=(3,))
-    nodes = {"input": nir.Input({"input": np.array([3])}), "a.b": inner, "if": lif(3)}
-    nodes["output"] = nir.Output({"output": np.array([3])})
-    edges = [("input", "a.b"), ("input", "if"), ("a.b", "if"), ("if", "output")]
+    edges = "input>a.b input>if a.b>if if>output"
     x = sequence(3)
-    found = read(nir.NIRGraph(nodes, edges, type_check=False))(x).detach()
+    found = read(graph_of({"a.b": inner, "if": lif(3)}, edges, [3], [3]))(x).detach()
     total = (x + x @ torch.tensor(array(3, 3).T)).numpy()
     assert np.array_equal(found.numpy(), euler(lif(3), total, 1.0))
 
@@ -323,14 +316,11 @@ def test_a_batch_among_the_features_has_a_remedy(shape):
     node = nir.Linear(weight)
     if len(shape) == 4:
         node = nir.Conv2d(None, weight, 1, 0, 1, 1, np.zeros(2))
-    ends = [("input", "a"), ("a", "output")]
     for own, remedy in ((shape, "ignore_dims=[0]"), ((7, *shape), "")):
-        nodes = {"input": nir.Input(np.array(own)), "a": node, "output": nir.Output(None)}
         with refused(ShapeError, "from_nir: node 'a'", f"shape {own}", remedy=remedy) as caught:
-            lnm.nn.from_nir(nir.NIRGraph(nodes, ends, type_check=False))
+            lnm.nn.from_nir(graph_of({"a": node}, "input>a a>output", own))
         assert bool(caught.value.remedy) == bool(remedy)
-    nodes["input"] = nir.Input(np.array(shape[1:]))
-    lnm.nn.from_nir(nir.NIRGraph(nodes, ends, type_check=False))
+    lnm.nn.from_nir(graph_of({"a": node}, "input>a a>output", shape[1:]))
 
 
 def test_a_wrong_file_is_one_line(tmp_path):

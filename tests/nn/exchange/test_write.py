@@ -15,7 +15,7 @@ from torch import nn
 import lnm_codegen as lnm
 from lnm_codegen.errors import ShapeError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer, NormNeuron
-from tests.nn.exchange.graphs import eager, euler, nir
+from tests.nn.exchange.graphs import eager, euler, graph_of, nir
 from tests.refusals import assert_refused, refused
 
 slow = pytest.mark.slow
@@ -444,19 +444,17 @@ def test_a_network_that_was_read_is_written_again():
     rng = np.random.default_rng(0)
     ones = np.ones(3)
     nodes = {
-        "input": nir.Input({"input": np.array([3])}),
         "back": nir.Linear(rng.normal(size=(3, 3))),
         "late": nir.Delay(2 * ones),
         "lif": nir.CubaLIF(3 * ones, 4 * ones, 4 * ones, 0 * ones, 0.3 * ones, -0.1 * ones),
-        "output": nir.Output({"output": np.array([3])}),
     }
-    edges = [("input", "lif"), ("lif", "late"), ("late", "back"), ("back", "lif")]
-    network = again(nir.NIRGraph(nodes, [*edges, ("lif", "output")], type_check=False))
+    edges = "input>lif lif>late late>back back>lif lif>output"
+    network = again(graph_of(nodes, edges, [3], [3]))
     x = sequence(3)
     spikes = network(x)
     assert 0.01 < spikes.mean() < 0.9
     graph = lnm.nn.to_nir(network, x)
-    assert set(graph.edges) == {*edges, ("lif", "output")}
+    assert {">".join(edge) for edge in graph.edges} == {*edges.split()}
     assert np.allclose(graph.nodes["late"].delay, 2)
     assert graph.nodes["lif"].v_threshold[0] == np.float32(0.3), "> is kept"
     assert torch.equal(again(graph)(x), spikes)
