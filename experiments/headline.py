@@ -19,7 +19,7 @@ ROWS = {
     "LIF": "LIF",
     "PLIF": "PLIF, a learned leak",
     "LNM degree 1, channel": "LNM, one state, degree 1",
-    "LNM two states, degree 1, frozen as drawn, channel": "LNM, two states, as drawn",
+    "LNM two states, degree 1, frozen as drawn, channel": "LNM, two states, frozen",
     "adlif": "SE-adLIF (adlif)",
     "rf": "resonate-and-fire (rf)",
     f"{FREE}, channel": "LNM, two states",

@@ -120,9 +120,9 @@ def test_the_page_of_the_public_api_is_complete():
 
 
 def path_of_the_reader():
-    """Return the pages above "These pages are the reader's path" in docs/index.md, and itself."""
+    """Return the pages above "To look things up" in docs/index.md, and itself."""
     text = read("docs/index.md")
-    listed = text.partition("## Pages")[2].partition("These pages are the reader's path")[0]
+    listed = text.partition("## Pages")[2].partition("To look things up")[0]
     found = {ROOT / "docs" / link for link in re.findall(r"\((\S+\.md)\)", listed)}
     return {ROOT / "docs/index.md", *found, *(ROOT / "docs/howto").glob("*.md")}
 
@@ -149,10 +149,19 @@ def test_the_front_page_shows_what_the_evidence_has():
     ]
     core = rows[0].index("core: LUT, FF, DSP, MHz")
     named = {row[0]: row[core] for row in reversed(rows) if len(row) > core}  # the first table
-    names = {"LIF": "lif", "LNM, degree 3": "lnm 3", "LNM, two states": "two-state 1"}
+    names = {
+        "LIF, tau = 2: its factors are shifts": "lif",
+        "LNM, one state, degree 3": "lnm 3",
+        "LNM, two states, degree 1": "two-state 1",
+    }
     for shown, name in names.items():
         lut, _, dsp, clock = named[name].split(", ")
         assert f"| {shown} | {lut} | {dsp} | {clock} |" in front
+    networks = read("docs/evidence/integer-networks.md")
+    (network,) = re.findall(r"\| LNM, two states, degree 1 \| 6 \|(.*)\|", networks)
+    real, integers, lut, _, dsp, _, clock, *_ = (cell.strip() for cell in network.split("|"))
+    assert f"has {integers} in integers, {real} in float" in front
+    assert f"has {lut} LUT and {dsp} DSP at {clock} MHz" in " ".join(front.split())
 
 
 def test_the_figure_of_the_front_page_is_that_of_its_neuron():
