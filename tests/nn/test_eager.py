@@ -130,8 +130,8 @@ def decaying() -> lnm.Neuron:
 
 
 def runs(*first: Any) -> Any:
-    """Return rows of (compiled, trains, one of two values); three of them are quick."""
-    quick = {(False, False, first[0]), (False, True, first[1]), (True, True, first[0])}
+    """Return rows of (compiled, trains, one of two values); two or three of them are quick."""
+    quick = {(False, False, first[0]), (False, True, first[1]), (True, True, 1)}
     every = itertools.product([False, True], [False, True], first)
     return [pytest.param(*row, marks=() if row in quick else slow) for row in every]
 

@@ -21,6 +21,7 @@ class Run(NamedTuple):
     states: tuple[Tensor, ...]
     grad_x: Tensor
     grads: dict[str, Tensor]
+    kind: type  # of the states
 
 
 def draw(seed: int, shape: tuple[int, ...] = (T, *SHAPE), scale: float = 1.0) -> Tensor:
@@ -70,14 +71,15 @@ def pair(layer: nn.Module) -> tuple[Any, Any]:
     return layer, new
 
 
-def finished(layer: nn.Module, x: Tensor, out: Tensor, states: tuple[Tensor, ...]) -> Run:
+def finished(layer: nn.Module, x: Tensor, out: Tensor, states: Any) -> Run:
     """Return a run after a backward with fixed weights of outputs and states."""
     loss = (out * draw(1, tuple(out.shape))).sum()
     loss = loss + sum((s * draw(2 + k, tuple(s.shape))).sum() for k, s in enumerate(states))
     params = dict(layer.named_parameters())
     found = torch.autograd.grad(loss, [x, *params.values()], allow_unused=True)
     grads = {n: g for n, g in zip(params, found[1:], strict=True) if g is not None}
-    return Run(out.detach(), tuple(s.detach() for s in states), found[0], grads)
+    seen = tuple(s.detach() for s in states)
+    return Run(out.detach(), seen, found[0], grads, type(states))
 
 
 def assert_same(ours: Run, theirs: Run, rtol: float = 1e-8) -> None:
@@ -85,6 +87,7 @@ def assert_same(ours: Run, theirs: Run, rtol: float = 1e-8) -> None:
 
     `rtol` is relative to the largest gradient. snnTorch rounds gradients to float32.
     """
+    assert ours.kind is theirs.kind
     torch.testing.assert_close(ours.out, theirs.out, rtol=rtol, atol=rtol)
     for own, their in zip(ours.states, theirs.states, strict=True):
         torch.testing.assert_close(own, their, rtol=rtol, atol=rtol)

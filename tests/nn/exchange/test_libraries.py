@@ -100,11 +100,12 @@ def hidden_net() -> nn.Module:
 slow = pytest.mark.slow
 NETS: list[Any] = [
     pytest.param(Loop, "LIF LIF", id="snntorch loop"),
-    pytest.param(hidden_net, "LIF LIF", id="snntorch single-step", marks=slow),
+    pytest.param(hidden_net, "LIF LIF", id="snntorch single-step"),
     pytest.param(
         lambda: in_sequence(nn.Sequential, jelly.LIFNode(), jelly.IFNode()),
         "LIF IF",
         id="spikingjelly single-step",
+        marks=slow,
     ),
     pytest.param(lambda: norse_net("LIFCell", "LIFCell"), "CubaLIF CubaLIF", marks=slow),
     pytest.param(lambda: norse_net("LIFBoxCell", "LIBoxCell"), "LIF LI", id="norse cells"),

@@ -552,6 +552,8 @@ def test_a_changed_node_is_noticed(graph):
         lnm.nn.from_nir(other)
     del other.nodes["0"].metadata["lnm"]
     assert lnm.nn.from_nir(other).nodes["0"].neuron.name == "nir_lif"
+    with refused(ModelError, "from_nir: node '0'", "LIF: The truth value of an array"):
+        lnm.nn.from_nir(changed(graph, fields=np.ones((2, 2))))
 
 
 def test_metadata_of_other_libraries_are_ignored(graph):
