@@ -122,8 +122,8 @@ def test_the_claim_of_the_readme_holds() -> None:
     name = others[best].name.partition(" (")[0]
     for text in (
         f"two states with learned coefficients reach {ours.test} % (n = {ours.n} seeds)",
-        f"{name}, the second-best, is {part.mean:.1f} percentage points lower (95 % interval {part.low:.1f} to"
-        f" {part.high:.1f}; p = {p_text(p)})",
+        f"{name}, the second-best, is {part.mean:.1f} percentage points lower"
+        f" (95 % interval {part.low:.1f} to {part.high:.1f}; p = {p_text(p)})",
     ):
         assert text in readme()
     (alt,) = re.findall(r"!\[(.*)\]\(docs/headline\.svg\)", readme())

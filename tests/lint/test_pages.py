@@ -150,7 +150,7 @@ def test_the_front_page_shows_what_the_evidence_has():
     core = rows[0].index("core: LUT, FF, DSP, MHz")
     named = {row[0]: row[core] for row in reversed(rows) if len(row) > core}  # the first table
     names = {
-        "LIF, tau = 2: its factors are shifts": "lif",
+        "LIF, tau = 2": "lif",
         "LNM, one state, degree 3": "lnm 3",
         "LNM, two states, degree 1": "two-state 1",
     }
