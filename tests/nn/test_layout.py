@@ -1,4 +1,4 @@
-"""Layouts, 16-bit sequences and long sequences through the layer, on the C kernels."""
+"""Layouts, 16-bit sequences, long sequences and further inputs, on the C kernels."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn.layout import layout_of
 from lnm_codegen.nn.load.c import load_c
 from tests.cases import CASES
+from tests.layers import as_tuple, assert_close, assert_equal, gradients, sequence, slow
 from tests.refusals import refused
 
 pytestmark = pytest.mark.needs_cc
@@ -24,64 +25,65 @@ pytestmark = pytest.mark.needs_cc
 SHAPE = (18, 2, 3, 4, 5)
 """(T, N, C, H, W): more than a chunk of steps."""
 
-CHANNELS_LAST = (0, 1, 3, 4, 2)
-MOVED = {
-    "channels last": CHANNELS_LAST,
-    "width before height": (0, 1, 2, 4, 3),
-    "channels between": (0, 1, 3, 2, 4),
-    "time inside batch": (1, 0, 2, 3, 4),  # (N, T, C, H, W): a step has gaps, and is copied
-    "batch inside": (0, 2, 1, 3, 4),
-    "batch innermost": (0, 2, 3, 4, 1),
-}
 
-
-def laid_out(x: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
+def laid_out(x: torch.Tensor, axes: Any) -> torch.Tensor:
     """Return the same numbers, lying in memory in the order of `axes`."""
     back = tuple(axes.index(k) for k in range(x.dim()))
     return x.permute(axes).contiguous().permute(back)
 
 
-def results(layer: NeuronLayer, inputs: list[torch.Tensor], place: Any, place_grad: Any) -> Any:
-    """Return outputs, final states and gradients, with everything given in some layout."""
-    generator = torch.Generator().manual_seed(1)
-    given = [place(x).requires_grad_() for x in inputs]
-    state = {
-        s.name: place(torch.rand(SHAPE, generator=generator))[0].clone().requires_grad_()
-        for s in layer.neuron.states
-    }
-    out, final = layer(*given, state=state, return_state=True)
-    outs = [*(out if isinstance(out, tuple) else (out,)), *final.values()]
-    grads = [torch.randn(o.shape, generator=generator) for o in outs]
-    grads = [place_grad(g) if g.dim() == len(SHAPE) else g for g in grads]
-    moved = [(o, g) for o, g in zip(outs, grads, strict=True) if o.requires_grad]
-    leaves = [*given, *state.values(), *layer.parameters()]
-    found = torch.autograd.grad([o for o, _ in moved], leaves, [g for _, g in moved])
-    return outs, found
+PLACES = {
+    "as it is": lambda t: t,
+    "channels last": lambda t: laid_out(t, (0, 1, 3, 4, 2)),
+    "width before height": lambda t: laid_out(t, (0, 1, 2, 4, 3)),
+    "channels between": lambda t: laid_out(t, (0, 1, 3, 2, 4)),
+    "time inside batch": lambda t: laid_out(t, (1, 0, 2, 3, 4)),  # has gaps, and is copied
+    "batch inside": lambda t: laid_out(t, (0, 2, 1, 3, 4)),
+    "batch innermost": lambda t: laid_out(t, (0, 2, 3, 4, 1)),
+    "flipped": lambda t: t.flip(0).contiguous().flip(0),
+    "steps": lambda t: torch.stack([t, t + 1], 1)[:, 0],
+    "numbers": lambda t: torch.stack([t, t + 1], -1)[..., 0],
+    "part": lambda t: torch.cat([t, t], 0)[: t.shape[0]],
+    "address": lambda t: torch.cat([torch.zeros(1), t.reshape(-1)])[1:].reshape(t.shape),
+    "one frame": lambda t: t[:1].expand(t.shape),
+    "one number": lambda t: t[:1, :1, :1, :1, :1].expand(t.shape),
+}
+places = st.sampled_from(sorted(PLACES))
 
 
-@pytest.mark.parametrize("axes", MOVED.values(), ids=MOVED)
 @pytest.mark.parametrize("case", ["lnm-3", "lif-learned", "lnm-4", "dendrite"])
-def test_a_layout_changes_nothing(case, axes):
-    """Layer-, channel- and neuron-wise parameters; x, states and gradients in any dense layout.
+@settings(max_examples=25)
+@given(st.tuples(places, places, places))
+def test_a_layout_changes_nothing(case: str, place: Any) -> None:
+    """Parameters of every granularity; x, states and gradients in any layout.
 
     Values per neuron are the same bits; a sum over neurons takes another order.
     """
-    torch.manual_seed(0)
     neuron = CASES[case]()
     layer = NeuronLayer(neuron, shape=SHAPE[2:], backend="c")
-    for p in layer.parameters():
-        p.data += 0.05 * torch.randn(p.shape)
-    inputs = [torch.randn(SHAPE) for _ in neuron.inputs]
-    expected = results(layer, inputs, lambda t: t.clone(), lambda t: t)
-    for place_grad in (lambda t: t, lambda t: laid_out(t, axes)):
-        outs, grads = results(layer, inputs, lambda t: laid_out(t, axes), place_grad)
-        for mine, theirs in zip(outs, expected[0], strict=True):
-            torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
-        apart = len(inputs) + len(neuron.states)
-        for k, (mine, theirs) in enumerate(zip(grads, expected[1], strict=True)):
-            close = 0 if k < apart else 1e-5
-            torch.testing.assert_close(mine, theirs, rtol=close, atol=close)
-            assert theirs.any()
+    for k, p in enumerate(layer.parameters()):
+        p.data += 0.05 * sequence(*p.shape, seed=k)
+    inputs = [sequence(*SHAPE, seed=k) for k in range(len(neuron.inputs))]
+    starts = [sequence(*SHAPE, seed=k + 5)[:1] for k in range(len(neuron.states))]
+    weights = [sequence(*SHAPE, seed=k + 9) - 0.5 for k in range(len(neuron.output))]
+    weights += [sequence(*SHAPE[1:], seed=k) for k in range(len(neuron.states))]
+
+    def run(*tensors: torch.Tensor) -> Any:
+        given, own = tensors[: len(inputs)], tensors[len(inputs) :]
+        state = {s.name: v[0] for s, v in zip(neuron.states, own, strict=True)}
+        out, final = layer(*given, state=state, return_state=True)
+        return *as_tuple(out), *final.values()
+
+    first, start, grad = map(PLACES.get, place)
+    moved = [*map(first, inputs), *map(start, starts)]
+    weights = [grad(w) if w.dim() == len(SHAPE) else w for w in weights]
+    found = gradients(run, moved, layer.parameters(), weights)
+    dense = [[t.contiguous() for t in tensors] for tensors in (moved, weights)]
+    expected = gradients(run, dense[0], layer.parameters(), dense[1])
+    apart = len(weights) + len(moved)
+    assert_equal(found[:apart], expected[:apart])
+    assert_close(found[apart:], expected[apart:], 1e-5)
+    assert all(e.any() for e in expected)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +96,9 @@ def test_a_layout_changes_nothing(case, axes):
         ("time inside batch", False, True),
     ],
 )
-def test_what_is_copied(name, rows, copied):
+def test_what_is_copied(name: str, rows: bool, copied: bool) -> None:
     """A dense layout whose outermost axis is the batch is read in place, time stride and all."""
-    x = laid_out(torch.randn(SHAPE), MOVED[name])
+    x = PLACES[name](sequence(*SHAPE))
     layout = layout_of(x, rows)
     assert (layout is None) == copied
     if layout is not None:
@@ -107,30 +109,32 @@ def test_what_is_copied(name, rows, copied):
 
 
 @pytest.mark.parametrize(
-    "dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)]
+    ("case", "dtype", "record"),
+    [
+        ("lif", torch.bfloat16, ()),
+        *(slow("lnm-3", dtype, ("v",)) for dtype in (torch.bfloat16, torch.float16)),
+    ],
 )
-@pytest.mark.parametrize("shape", [(20, 3, 5), (3, 70, 64), (0, 2, 2), (5, 0, 2)])
-def test_16_bit_sequences(dtype, shape):
+def test_16_bit_sequences(case: str, dtype: torch.dtype, record: Any) -> None:
     """Arithmetic in float32, rounded once on the way out: the bits of a float32 layer, rounded."""
-    torch.manual_seed(0)
-    neuron = lnm.get("lnm", degree=3, per="channel")
-    layer = NeuronLayer(neuron, channels=shape[2], backend="c", record=("v",))
-    x, grad = torch.randn(shape).to(dtype), torch.randn(shape).to(dtype)
-    got = []
-    for kind in (dtype, torch.float32):
-        given = x.to(kind).requires_grad_()
-        out, state, seen = layer(given, return_state=True)
-        grads = torch.autograd.grad(out, [given, layer.theta], grad.to(kind))
-        assert (out.dtype, seen["v"].dtype, state["v"].dtype) == (kind, kind, torch.float32)
-        got.append((out, seen["v"], state["v"], *grads))
-    for low, high in zip(*got, strict=True):
-        assert torch.equal(low, high.to(low.dtype))
+    for shape in ((20, 3, 5), (3, 70, 64), (0, 2, 2), (5, 0, 2)):
+        layer = NeuronLayer(CASES[case](), channels=shape[2], backend="c", record=record)
+        x, grad, found = sequence(*shape), sequence(*shape, seed=1), []
+        for kind in (dtype, torch.float32):
+            given = x.to(dtype).to(kind).requires_grad_()
+            out, state, *seen = layer(given, return_state=True)
+            leaves = [given, *layer.parameters()]
+            grads = torch.autograd.grad(out, leaves, grad.to(dtype).to(kind))
+            assert out.dtype is kind
+            assert state["v"].dtype is torch.float32
+            found.append((out, state["v"], *grads, *(r["v"] for r in seen)))
+        for low, high in zip(*found, strict=True):
+            assert torch.equal(low, high.to(low.dtype))
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)]
-)
-def test_rounding_to_16_bits(dtype):
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rounding_to_16_bits(dtype: torch.dtype) -> None:
     """Ties to even, infinities, NaN, subnormal numbers, overflow: as PyTorch rounds."""
     v, x, gain = lnm.state("v"), lnm.input("x"), lnm.param("gain", init=1.0)
     layer = NeuronLayer(lnm.Neuron(charge={v: x * gain}, output=v), backend="c")
@@ -144,41 +148,34 @@ def test_rounding_to_16_bits(dtype):
             torch.testing.assert_close(layer(every), expected, rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize(
-    "case", ["lnm-3", pytest.param("cuba_lif-learned", marks=pytest.mark.slow), "dendrite"]
-)
-def test_a_long_sequence_equals_its_parts(case):
+@pytest.mark.parametrize("case", ["lnm-3", slow("cuba_lif-learned"), "dendrite"])
+def test_a_long_sequence_equals_its_parts(case: str) -> None:
     """5000 steps have two levels of saved states; two halves, joined by their states, have one."""
-    torch.manual_seed(0)
     neuron, shape = CASES[case](), (5000, 1, 2, 3)
     layer = NeuronLayer(neuron, shape=shape[2:], backend="c")
-    inputs = [0.5 * torch.randn(shape) for _ in neuron.inputs]
-    grad = torch.randn(shape)
+    inputs = [0.5 * (sequence(*shape, seed=k) - 0.75) for k in range(len(neuron.inputs))]
 
-    def run(lengths: list[int]) -> tuple[Any, ...]:
-        given = [x.clone().requires_grad_() for x in inputs]
-        state, parts = None, []
-        for piece in zip(*(x.split(lengths) for x in given), strict=True):
-            out, state = layer(*piece, state=state, return_state=True)
-            parts.append(out[0] if isinstance(out, tuple) else out)
-        whole = torch.cat(parts)
-        grads = torch.autograd.grad(whole, [*given, *layer.parameters()], grad)
-        return whole, grads
+    def run(lengths: list[int]) -> Any:
+        def joined(*xs: torch.Tensor) -> torch.Tensor:
+            state, parts = None, []
+            for piece in zip(*(x.split(lengths) for x in xs), strict=True):
+                out, state = layer(*piece, state=state, return_state=True)
+                parts.append(as_tuple(out)[0])
+            return torch.cat(parts)
 
-    (whole, grads), (joined, expected) = run([5000]), run([2500, 2500])
-    assert torch.equal(whole, joined)
-    count = len(inputs)
-    for mine, theirs in zip(grads[:count], expected[:count], strict=True):
-        assert torch.equal(mine, theirs)
-    for mine, theirs in zip(grads[count:], expected[count:], strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+        return gradients(joined, inputs, layer.parameters(), [sequence(*shape, seed=7) - 0.75])
+
+    whole, parts = run([5000]), run([2500, 2500])
+    apart = 1 + len(inputs)
+    assert_equal(whole[:apart], parts[:apart])
+    assert_close(whole[apart:], parts[apart:], 1e-4)
 
 
 @pytest.mark.parametrize(
     ("steps", "saved"),
     [(0, 0), (16, 0), (17, 1), (256, 15), (4096, 255), (4097, 15), (5000, 17), (65536, 63)],
 )
-def test_saved_states_grow_as_the_root_of_time(steps, saved):
+def test_saved_states_grow_as_the_root_of_time(steps: int, saved: int) -> None:
     """States per neuron saved by the forward; never more than T / 16."""
     kernels = load_c(plan_of(lnm.get("lif")))
     assert kernels.saved_size(steps, 10) == 10 * saved
@@ -218,40 +215,50 @@ def expanded(own: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     return own.expand(shape).contiguous()
 
 
-def both(layer: Any, x: torch.Tensor, own: torch.Tensor, whole: bool, seed: int = 3) -> Any:
-    """Return outputs, final state, gradients of x, theta and the further input."""
-    given_x, gain = x.clone().requires_grad_(), own.clone().requires_grad_()
-    wide = expanded(gain, tuple(x.shape)) if whole else gain
-    out, final = layer(given_x, wide, return_state=True)
-    draw = torch.Generator().manual_seed(seed)
-    grads = [torch.randn(t.shape, generator=draw).to(t) for t in (out, final["v"])]
-    wanted = [given_x, layer.theta, gain]
-    return out, final["v"], *torch.autograd.grad([out, final["v"]], wanted, grads)
+def assert_as_expanded(layer: Any, x: torch.Tensor, gain: torch.Tensor, run: Any = None) -> None:
+    """Expect the bits of the expanded input, and its own gradients up to rounding."""
+    run = layer if run is None else run
+    weights = [(sequence(*s, seed=3) - 0.75).to(x) for s in (x.shape, x.shape[1:])]
+    weights[1] = weights[1].to(torch.promote_types(x.dtype, torch.float32))
+    found = []
+    for place, call in ((lambda g, _: g, run), (expanded, layer)):
 
+        def called(x: torch.Tensor, g: torch.Tensor, place: Any = place, call: Any = call) -> Any:
+            out, final = call(x, place(g, tuple(x.shape)), return_state=True)
+            return out, final["v"]
 
-def assert_same(got: Any, expected: Any) -> None:
-    """Assert equal bits, but for the last: gradients of a further input, equal up to rounding."""
-    for mine, theirs in zip(got[:-1], expected[:-1], strict=True):
-        assert torch.equal(mine, theirs)
+        out, final, grad_x, grad, theta = gradients(called, [x, gain], [layer.theta], weights)
+        found.append((out, final, grad_x, theta, grad))
+    got, expected = found
+    assert_equal(got[:-1], expected[:-1])
     assert got[-1].shape == expected[-1].shape
-    unit = torch.finfo(got[-1].dtype).eps
+    unit = torch.finfo(x.dtype).eps
     scale = float(expected[-1].abs().max()) if expected[-1].numel() else 0
     # The sum of n numbers of one sign or not, each rounded; values of the draw are about 1.
     torch.testing.assert_close(got[-1], expected[-1], rtol=64 * unit, atol=64 * unit * (1 + scale))
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.slow)])
+REAL = {"backend": "c"}
+INTEGERS = {"arithmetic": lnm.Fixed(16, 12)}
+
+
 @pytest.mark.parametrize(
-    "dtype",
+    ("options", "dtype"),
     [
-        torch.bfloat16,
-        *(pytest.param(d, marks=pytest.mark.slow) for d in (torch.float, torch.double)),
+        (REAL, torch.float32),
+        slow(REAL, torch.float64),
+        slow(REAL, torch.bfloat16),
+        ({"backend": "torch"}, torch.bfloat16),
+        slow({"backend": "torch"}, torch.float32),
+        slow({"backend": "torch"}, torch.float64),
+        slow(INTEGERS | {"backend": "torch"}, torch.float32),
+        slow(INTEGERS | REAL, torch.float32),
     ],
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15)
 @given(further(), st.permutations(range(3)), st.integers(0, 2**32 - 1))
 def test_further_inputs_of_any_shape(
-    backend: str, dtype: torch.dtype, shapes: Any, axes: list[int], seed: int
+    options: Any, dtype: torch.dtype, shapes: Any, axes: list[int], seed: int
 ) -> None:
     """Any kept axes, any layout of both: the bits of the expanded input."""
     shape, own = shapes
@@ -260,26 +267,10 @@ def test_further_inputs_of_any_shape(
     gain = torch.rand(own, generator=draw).to(dtype)
     if seed % 2:
         x = laid_out(x, (0, 1, *(2 + k for k in axes if k < len(shape) - 2)))
-    layer = NeuronLayer(modulated(), channels=shape[2], backend=backend)
-    assert_same(both(layer, x, gain, False), both(layer, x, gain, True))
+    assert_as_expanded(NeuronLayer(modulated(), channels=shape[2], **options), x, gain)
 
 
-@pytest.mark.slow
-@settings(max_examples=15, deadline=None)
-@given(further(), st.integers(0, 2**32 - 1))
-def test_further_inputs_in_integers(shapes: Any, seed: int) -> None:
-    """The integer models: the bits of the expanded input."""
-    shape, own = shapes
-    draw = torch.Generator().manual_seed(seed)
-    x, gain = torch.randn(shape, generator=draw), torch.rand(own, generator=draw)
-    for backend in ("c", "torch"):
-        layer = NeuronLayer(
-            modulated(), channels=shape[2], backend=backend, arithmetic=lnm.Fixed(16, 12)
-        )
-        assert_same(both(layer, x, gain, False), both(layer, x, gain, True))
-
-
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15)
 @given(further(), st.integers(0, 2**32 - 1))
 def test_further_inputs_of_the_interpreter(shapes: Any, seed: int) -> None:
     """`lnm.interpret` has the rule of the layer, and gradients of the given shape."""
@@ -314,73 +305,82 @@ def test_a_vector_of_time_or_of_the_last_axis_is_refused() -> None:
     assert not torch.equal(by_time, last)
 
 
-@pytest.mark.parametrize("own", [(), (1,), (3,), (2, 1), (1, 3), (2, 3)])
-def test_further_inputs_step_by_step(own: tuple[int, ...]) -> None:
-    """In single-step mode a further input broadcasts to (N, *), and (C,) is the last axis."""
-    layer = NeuronLayer(modulated(), channels=3, backend="c", step_mode="s")
-    whole = NeuronLayer(modulated(), channels=3, backend="c", step_mode="s")
-    for _ in range(3):
-        x, gain = torch.randn(2, 3), torch.rand(own)
-        assert torch.equal(layer(x, gain), whole(x, gain.expand(2, 3).contiguous()))
-        assert torch.equal(layer.v, whole.v)
+def test_further_inputs_step_by_step_and_in_place() -> None:
+    """A further input broadcasts to (N, *), and (C,) is the last axis; no input is written over."""
+    steps = {"channels": 3, "backend": "c", "step_mode": "s"}
+    for own in ((), (1,), (3,), (2, 1), (1, 3), (2, 3)):
+        layer, whole = (NeuronLayer(modulated(), **steps) for _ in range(2))
+        for _ in range(3):
+            x, gain = torch.randn(2, 3), torch.rand(own)
+            assert torch.equal(layer(x, gain), whole(x, gain.expand(2, 3).contiguous()))
+            assert torch.equal(layer.v, whole.v)
+    plain, layer = (NeuronLayer(modulated(), backend="c", inplace=i) for i in (False, True))
+    a = sequence(6, 1, 300)
+    with torch.no_grad():
+        expected = plain(a[1:], a[:-1])
+        assert torch.equal(layer(a[1:], a[:-1]), expected)  # the inputs share memory
 
 
-@pytest.mark.parametrize("axes", [(0,), (), (2,), (0, 2), (0, 3), (1, 3)])
-def test_further_inputs_are_not_expanded_in_memory(axes: tuple[int, ...]) -> None:
+def test_further_inputs_are_not_expanded_in_memory() -> None:
     """A call allocates its output, and for axes with others between them less than an eighth."""
     shape = (16, 16, 8, 64)
-    layer = NeuronLayer(modulated(), channels=shape[2], backend="c")
-    x, gain = torch.randn(shape), torch.rand([n if k in axes else 1 for k, n in enumerate(shape)])
-    layer(x, gain)
+    layer, x = NeuronLayer(modulated(), channels=shape[2], backend="c"), torch.randn(shape)
+    for axes in ((0,), (), (2,), (0, 2), (0, 3), (1, 3)):
+        gain = torch.rand([n if k in axes else 1 for k, n in enumerate(shape)])
+        layer(x, gain)
 
-    def call() -> Any:
-        with torch.no_grad():
-            return layer(x, gain)
+        def call(gain: torch.Tensor = gain) -> Any:
+            with torch.no_grad():
+                return layer(x, gain)
 
-    step = x.numel() * x.element_size()
-    assert step <= peak_bytes(Workload(call)) <= step * 1.125
+        def train(gain: torch.Tensor = gain) -> Any:
+            return layer(x.detach().requires_grad_(), gain).sum()
 
-    def train() -> Any:
-        return layer(x.requires_grad_(), gain).sum()
-
-    moved = peak_bytes(Workload(train, lambda out: out.backward()))
-    assert moved < 4 * step  # output, its gradient, that of x; none of the further input
+        step = x.numel() * x.element_size()
+        assert step <= peak_bytes(Workload(call)) <= step * 1.125
+        # The output, its gradient, that of x; none of the further input.
+        assert peak_bytes(Workload(train, lambda out: out.backward())) < 4 * step
 
 
 TRAINED: dict[str, Any] = {
     "per neuron": lambda: NeuronLayer(CASES["lnm-4"](), shape=SHAPE[2:], backend="c"),
-    "operator": lambda: NeuronLayer(CASES["lnm-4"](), shape=SHAPE[2:], backend="c"),
-    "norm": lambda: NormNeuron(lnm.get("lif"), 3, backend="c"),
-    "norm operator": lambda: NormNeuron(lnm.get("lif"), 3, backend="c"),
+    "norm": lambda: NormNeuron(lnm.get("lif"), 3, shortcut=True, backend="c"),
     "integers": lambda: NeuronLayer(lnm.get("lif"), backend="c", arithmetic=lnm.Fixed(16, 12)),
 }
 """Layers with different code for the backward."""
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+PACKS: dict[str, Any] = {
+    "contiguous": lambda x: x.clone(memory_format=torch.contiguous_format),
+    "channels last": lambda x: x.clone(memory_format=LAST.get(x.dim(), torch.preserve_format)),
+    "gaps": lambda x: torch.stack([x, x], -1)[..., 0],
+}
 
 
-@pytest.mark.parametrize("place", ["contiguous", "channels last", "gaps"])
-@pytest.mark.parametrize("name", TRAINED)
-def test_hooks_of_saved_tensors_may_change_layouts(name: str, place: str) -> None:
+def unchanged(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+@pytest.mark.parametrize(
+    ("name", "compiled"),
+    [*((n, False) for n in TRAINED), ("per neuron", True), slow("norm", True)],
+)
+def test_hooks_of_saved_tensors_may_change_layouts(name: str, compiled: bool) -> None:
     """`save_on_cpu(pin_memory=True)` makes tensors contiguous. Gradients were wrong."""
-    pack: Any = {
-        "contiguous": lambda x: x.clone(memory_format=torch.contiguous_format),
-        "channels last": lambda x: x.clone(memory_format=LAST.get(x.dim(), torch.preserve_format)),
-        "gaps": lambda x: torch.stack([x, x], -1)[..., 0],
-    }[place]
-    torch.manual_seed(0)
-    layer = TRAINED[name]()
-    x = torch.randn(SHAPE)
-    x = (laid_out(x, CHANNELS_LAST) if place == "contiguous" else x).requires_grad_()
     torch._dynamo.reset()
-    run = torch.compile(layer, backend="eager") if "operator" in name else layer
-    weights, found = torch.randn(SHAPE), []
-    for hook in (pack, lambda x: x):
-        with torch.autograd.graph.saved_tensors_hooks(hook, lambda x: x):
-            out = run(x)
-        leaves = [x, *(p for p in layer.parameters() if p.requires_grad)]
-        found.append(torch.autograd.grad((weights * out).sum(), leaves))
-    for mine, expected in zip(*found, strict=True):
-        torch.testing.assert_close(mine, expected)
+    layer = TRAINED[name]()
+    run = torch.compile(layer, backend="eager") if compiled else layer
+    for place, pack in PACKS.items():
+        x = PLACES["channels last" if place == "contiguous" else "as it is"](sequence(*SHAPE))
+        inputs, params = [x] * (1 + (name == "norm")), [*layer.parameters()]
+        weights, found = [sequence(*SHAPE, seed=1)], []
+        for hook in (pack, unchanged):
+
+            def called(*xs: torch.Tensor, hook: Any = hook) -> Any:
+                with torch.autograd.graph.saved_tensors_hooks(hook, unchanged):
+                    return run(*xs)
+
+            found.append(gradients(called, inputs, params, weights))
+        assert_close(*found, 1e-5)
 
 
 @pytest.mark.slow
@@ -389,21 +389,12 @@ def test_operators_take_further_inputs() -> None:
     layer = NeuronLayer(modulated(), channels=3, backend="c")
     x = torch.randn(5, 2, 3, 4)
     for own in ((5,), (5, 1, 3, 1), (1, 2, 1, 4), ()):
-        gain = torch.rand(own)
         torch._dynamo.reset()
         compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
-        assert_same(both_of(compiled, layer, x, gain), both_of(layer, layer, x, gain))
+        assert_as_expanded(layer, x, torch.rand(own), compiled)
     steps = torch.export.Dim("T", min=2, max=100)
     shapes = {"x_seq": {0: steps}, "more_inputs": ({0: steps},)}
     with torch.no_grad():
         program = torch.export.export(layer, (x, torch.rand(5)), dynamic_shapes=shapes)
     x, gain = torch.randn(9, 2, 3, 4), torch.rand(9)
     assert torch.equal(program.module()(x, gain), layer(x, gain))
-
-
-def both_of(run: Any, layer: NeuronLayer, x: torch.Tensor, own: torch.Tensor) -> Any:
-    """Return the output, and the gradients of x, theta and the further input."""
-    given_x, gain = x.clone().requires_grad_(), own.clone().requires_grad_()
-    out = run(given_x, gain)
-    grads = torch.autograd.grad((out * x).sum(), [given_x, layer.theta, gain])
-    return out.detach(), *grads
