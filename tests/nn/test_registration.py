@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,62 +14,87 @@ from torch import nn
 from torch.export import Dim
 
 import lnm_codegen as lnm
-from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn.operators import operator_of
-from tests.refusals import refused
+from tests.cases import CASES
+from tests.refusals import assert_refused, refused
 
 # torch.export.load of PyTorch 2.11 warns of its own buffer.
 pytestmark = pytest.mark.filterwarnings("ignore:The given buffer is not writable:UserWarning")
 
 OTHER_PROCESS = """
-import torch, lnm_codegen as lnm
-lnm.nn.NeuronLayer(lnm.get("lif", learn_tau=True), backend="c")(torch.ones(2, 1, 3))
-try:
-    torch.export.load("net.pt2")
-except Exception as error:
-    print(type(error).__name__)
-print(lnm.nn.register(lnm.get("lif", learn_tau=True), detach_reset=True, record=("v",)))
-x, out, grads = torch.load("expected.pt")
+import sys, torch, lnm_codegen as lnm
+lif, kind = lnm.get("lif", learn_tau=True), sys.argv[1]
+if kind == "layer":
+    lnm.nn.NeuronLayer(lif, backend="c")(torch.ones(2, 1, 3))
+    try:
+        torch.export.load("net.pt2")
+    except Exception as error:
+        print(type(error).__name__)
+    print(lnm.nn.register(lif, detach_reset=True, record=("v",)))
+else:
+    print(lnm.nn.register(lnm.nn.NormNeuron(lif, 3, shortcut=True, backend="c")))
+inputs, expected, grads = torch.load("expected.pt")
 net = torch.export.load("net.pt2").module()
-got, recorded = net(x)
-assert torch.equal(got, out)
-assert torch.equal((recorded["v"] >= 1).float(), out)
-got.square().sum().backward()
+out = net(*inputs)
+if kind == "layer":
+    out, recorded = out
+    assert torch.equal((recorded["v"] >= 1).float(), out)
+assert torch.equal(out, expected)
+out.square().sum().backward()
 assert all(torch.equal(p.grad, g) for p, g in zip(net.parameters(), grads, strict=True))
 """
 
 
-def network(**options: object) -> nn.Sequential:
+def network(neuron: lnm.Neuron, **options: object) -> nn.Sequential:
     torch.manual_seed(0)
-    neuron = lnm.get("lif", learn_tau=True)
     return nn.Sequential(nn.Linear(3, 3), NeuronLayer(neuron, backend="c", **options))
+
+
+class Block(nn.Module):
+    """A block whose inputs have names, so that their sizes may be dynamic."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        lif = lnm.get("lif", learn_tau=True)
+        self.block = NormNeuron(lif, 3, shortcut=True, backend="c")
+
+    def forward(self, c: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+        return self.block(c, r)
 
 
 @pytest.mark.slow
 @pytest.mark.needs_cc
-def test_a_program_in_another_process(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:.*recorded.* was assigned during export:UserWarning")
+@pytest.mark.parametrize("kind", ["layer", "training", "evaluation"])
+def test_a_program_in_another_process(kind: str, tmp_path: Path) -> None:
     """A call of a layer registers nothing; `register` does. Gradients are as before saving."""
-    net, x = network(detach_reset=True, record=("v",)), 8 * torch.randn(4, 2, 3)
-    with pytest.warns(UserWarning, match="recorded.* was assigned during export"):
-        program = torch.export.export(net, (x,))
+    sizes: Any = {0: Dim("T", max=4096), 1: Dim("N")}
+    if kind == "layer":
+        net: Any = network(lnm.get("lif", learn_tau=True), detach_reset=True, record=("v",))
+        inputs, shapes = [8 * torch.randn(4, 2, 3)], None
+    else:
+        net, inputs = Block().train(kind == "training"), [torch.randn(9, 7, 3, 5) for _ in "cr"]
+        shapes = {"c": sizes, "r": sizes}
+    first = tuple(x[:4, :2].contiguous() for x in inputs)
+    program = torch.export.export(copy.deepcopy(net), first, dynamic_shapes=shapes)
     torch.export.save(program, tmp_path / "net.pt2")
-    out = net(x)[0]
+    out = net(*inputs)
+    out = out[0] if kind == "layer" else out
     grads = torch.autograd.grad(out.square().sum(), list(net.parameters()))
-    torch.save((x, out.detach(), grads), tmp_path / "expected.pt")
-    ran = subprocess.run(
-        [sys.executable, "-c", OTHER_PROCESS],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    torch.save((inputs, out.detach(), grads), tmp_path / "expected.pt")
+    command = [sys.executable, "-c", OTHER_PROCESS, kind]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    unknown, name = ran.stdout.split()
-    assert unknown.endswith("Error")
-    assert name == lnm.nn.register(net[1])
+    *unknown, name = ran.stdout.split()
+    assert all(word.endswith("Error") for word in unknown)
+    assert name == lnm.nn.register(net[1] if kind == "layer" else net.block)
 
 
 @pytest.mark.needs_cc
 def test_a_saved_program_for_any_length(tmp_path: Path) -> None:
     """Exported under `no_grad`, one program serves every T and N. Loading once failed."""
-    net = network()
+    net = network(CASES["lif-learned"](), channels=3)
     with torch.no_grad():
         sizes = ({0: Dim("T"), 1: Dim("N")},)
         program = torch.export.export(net, (torch.randn(4, 2, 3),), dynamic_shapes=sizes)
@@ -85,6 +112,8 @@ def test_names() -> None:
     neuron = lnm.get("lif")
     name = f"lnm::{operator_of(neuron, 'c').name}"
     assert lnm.nn.register(neuron) == lnm.nn.register(NeuronLayer(neuron)) == name
+    assert lnm.nn.register(lnm.get("lif", tau=3.0)) == name  # values do not matter
+    assert lnm.nn.register(lnm.get("plif")) != name
     assert lnm.nn.register(neuron, backend="triton") != name
     detached = lnm.nn.register(neuron, detach_reset=True)
     assert lnm.nn.register(NeuronLayer(neuron, detach_reset=True)) == detached != name
@@ -95,18 +124,20 @@ def test_names() -> None:
     assert lnm.nn.register(counting) != lnm.nn.register(neuron, record="stats")
 
 
+MODEL = """
+register
+    register("lif") >> neuron_or_layer is 'lif' >> an lnm.Neuron or a
+    register(LIF, backend="torch") >> 'torch' >> c, triton, cuda
+    register(LIF, detach_reset="no") >> detach_reset is 'no' >> True, False
+NeuronLayer
+    register(LIF, record=("h",)) >> no record 'h' >> v, stats
+"""
+
+
 def test_refusals() -> None:
     """Each argument by its parts."""
-    neuron = lnm.get("lif")
-    with refused(lnm.ModelError, "register", "neuron_or_layer is 'lif'", "an lnm.Neuron or a"):
-        lnm.nn.register("lif")
-    with refused(lnm.ModelError, "register", "'torch'", "c, triton, cuda"):
-        lnm.nn.register(neuron, backend="torch")
-    with refused(lnm.ModelError, "register", "detach_reset is 'no'", "True, False"):
-        lnm.nn.register(neuron, detach_reset="no")
-    integers = NeuronLayer(neuron, arithmetic=lnm.Fixed(16, 12))
+    assert_refused(MODEL, {"register": lnm.nn.register, "LIF": lnm.get("lif")})
+    integers = NeuronLayer(lnm.get("lif"), arithmetic=lnm.Fixed(16, 12))
     problem = "computes in integers, which have no operator"
     with refused(lnm.UnsupportedError, "lif", problem, remedy="Use a layer without arithmetic."):
         lnm.nn.register(integers)
-    with refused(lnm.ModelError, "NeuronLayer", "no record 'h'", "v, stats"):
-        lnm.nn.register(neuron, record=("h",))
