@@ -7,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnm_codegen.nn import bits as library
 from lnm_codegen.nn import bits as packing
 from lnm_codegen.nn.bits import BLOCK, LANES, pack, unpack
 from tests.strategies import few
@@ -27,7 +26,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     name: str = request.param
     if name == "torch":
         monkeypatch.setattr(packing, "load_bits", lambda: None)
-    elif library.load_bits() is None:
+    elif packing.load_bits() is None:
         pytest.skip("no compiler")
     return name
 
@@ -49,8 +48,8 @@ def test_c_and_torch_agree(count: int, dtype: torch.dtype, seed: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_order_of_bits(path: str, dtype: torch.dtype) -> None:
-    """Bit k of byte j of block b is number 512*b + 64*k + j."""
+def test_order_of_bits_and_other_numbers(path: str, dtype: torch.dtype) -> None:
+    """Bit k of byte j of block b is number 512*b + 64*k + j; one other number is found anywhere."""
     for number in (0, 63, 64, 300, 511, 512, 1023, 1299):
         numbers = torch.zeros(1300, dtype=dtype)
         numbers[number] = 1
@@ -60,16 +59,9 @@ def test_order_of_bits(path: str, dtype: torch.dtype) -> None:
         bit, byte = divmod(within, LANES)
         assert found.nonzero().tolist() == [[block, byte]]
         assert int(found[block, byte]) == 1 << bit
-
-
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("value", [0.5, 2.0, -1.0, float("nan"), float("inf"), 1 + 2**-7, 2**-14])
-def test_other_numbers_are_not_packed(path: str, dtype: torch.dtype, value: float) -> None:
-    """One number that is neither 0 nor 1 is found in whole blocks and in the last one."""
-    for at in (0, 200, 511, 512, 1050, 1099):
-        numbers = spikes(1100, dtype)
-        numbers[at] = value
-        assert pack(numbers) is None
+        for value in (0.5, 2.0, -1.0, float("nan"), float("inf"), 1 + 2**-7, 2**-14):
+            numbers[number] = value
+            assert pack(numbers) is None
 
 
 @pytest.mark.needs_cc
