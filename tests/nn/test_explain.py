@@ -14,45 +14,42 @@ from tests.cases import CASES
 pytestmark = pytest.mark.needs_cc
 
 
+CUBIC = lnm.get("lnm", degree=3)
+TWO = lnm.get("lnm", states=2, degree=1)
+POLE = lnm.get("lnm", states=2, degree=1, parametrisation="pole")
+
+
 @pytest.mark.parametrize(
-    ("dtype", "steps", "saved", "moved"),
+    ("neuron", "dtype", "steps", "saved", "forward", "backward"),
     [
-        (torch.float32, 4, 0, (8.0, 12.0)),
-        (torch.float32, 16, 0, (8.0, 12.0)),
-        (torch.float32, 64, 3, (8 + 4 * 3 / 64, 12 + 4 * 3 / 64)),
-        (torch.bfloat16, 16, 0, (4.0, 6.0)),
-        (torch.float64, 16, 0, (16.0, 24.0)),
-        (torch.float64, 64, 3, (16 + 8 * 3 / 64, 24 + 8 * 3 / 64)),
-        (torch.float32, 8192, 22, (8 + 4 * 22 / 8192, 16 + 4 * 22 / 8192)),
+        (CUBIC, torch.float32, 4, 0, 8, 12),
+        (CUBIC, torch.float32, 16, 0, 8, 12),
+        (CUBIC, torch.float32, 64, 3, 8, 12),
+        (CUBIC, torch.bfloat16, 16, 0, 4, 6),
+        (CUBIC, torch.float64, 16, 0, 16, 24),
+        (CUBIC, torch.float64, 64, 3, 16, 24),
+        (CUBIC, torch.float32, 8192, 22, 8, 16),
+        (TWO, torch.float32, 16, 0, 8, 12),
+        (TWO, torch.float32, 64, 3, 8, 12),
+        (POLE, torch.float32, 64, 3, 8, 12),
     ],
 )
-def test_bytes(dtype, steps, saved, moved):
-    """20 bytes per neuron and step for one float32 state up to a chunk, 10 in bfloat16."""
-    layer = NeuronLayer(lnm.get("lnm", degree=3), backend="c")
-    found = layer.explain(torch.empty(steps, 2, 5, dtype=dtype))
-    assert found.bytes_moved == pytest.approx(moved)
-    assert found.bytes_kept == 10 * saved * (8 if dtype is torch.float64 else 4)
+def test_bytes(neuron, dtype, steps, saved, forward, backward):
+    """20 bytes per neuron and step up to a chunk, 10 in bfloat16; beyond it, the states too.
 
-
-@pytest.mark.parametrize("parametrisation", ["free", "pole"])
-@pytest.mark.parametrize(
-    ("steps", "saved", "moved"),
-    [(4, 0, (8, 12)), (16, 0, (8, 12)), (64, 3, (8 + 8 * 3 / 64, 12 + 8 * 3 / 64))],
-)
-def test_bytes_of_two_states(parametrisation, steps, saved, moved):
-    """Two coupled states move 20 bytes up to a chunk, and beyond it both before every chunk."""
-    neuron = lnm.get("lnm", states=2, degree=1, parametrisation=parametrisation)
-    found = NeuronLayer(neuron, backend="c").explain(torch.empty(steps, 2, 5))
-    assert found.bytes_moved == pytest.approx(moved)
-    assert found.bytes_kept == 4 * 2 * 10 * saved
+    Two coupled states are saved before every chunk.
+    """
+    found = NeuronLayer(neuron, backend="c").explain(torch.empty(steps, 2, 5, dtype=dtype))
+    size = saved * (8 if dtype is torch.float64 else 4) * len(neuron.states)
+    assert found.bytes_moved == pytest.approx((forward + size / steps, backward + size / steps))
+    assert found.bytes_kept == 10 * size
 
 
 @pytest.mark.parametrize("backend", ["triton", "cuda"])
 def test_bytes_of_two_states_on_a_gpu(backend):
     """Chunks of 8 steps: 20 bytes at T = 8, and a save of two states more for each chunk."""
-    neuron = lnm.get("lnm", states=2, degree=1)
     for steps, moved in ((8, (8, 12)), (64, (8 + 8 * 7 / 64, 12 + 8 * 7 / 64))):
-        found = explain(neuron, "auto", backend, [shaped((steps, 2, 5), torch.float32, "cuda")])
+        found = explain(TWO, "auto", backend, [shaped((steps, 2, 5), torch.float32, "cuda")])
         assert found.schedule is not None
         assert found.schedule.chunk == 8
         assert found.bytes_moved == pytest.approx(moved)
@@ -81,12 +78,6 @@ def test_text():
     )
 
 
-def test_html():
-    """Jupyter shows the same page."""
-    found = NeuronLayer(lnm.get("lif"), backend="torch").explain(torch.empty(4, 2))
-    assert found._repr_html_() == preformatted(str(found))
-
-
 def test_copies():
     """Gaps, a second input of another layout, parameters per neuron in another order."""
     layer = NeuronLayer(CASES["dendrite"](), shape=(3, 4), backend="c")
@@ -110,6 +101,7 @@ def test_copies():
 def test_eager():
     """Nothing is fused, and the reason is the user's."""
     found = NeuronLayer(lnm.get("lif"), backend="torch").explain(torch.empty(4, 2))
+    assert found._repr_html_() == preformatted(str(found))  # Jupyter shows the same page
     assert found.schedule is None
     assert found.others["c"] == "'torch' was requested"
     assert "PyTorch's own, several for each operation and step" in str(found)

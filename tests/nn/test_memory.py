@@ -117,19 +117,12 @@ def test_a_pool_in_use_does_not_wait():
     assert pool.empty((9,), (1,), torch.float32) is not None
 
 
-def test_another_default_device():
-    """Results are on the device of the input."""
-    layer, x = large_layer()
-    expected = layer(x)
-    with torch.device("meta"):
-        assert torch.equal(layer(x), expected)
-
-
 def large_layer():
     torch.manual_seed(0)
     return lnm.nn.NeuronLayer(lnm.get("lif"), backend="c"), torch.randn(4, 64, 1024)
 
 
+@pytest.mark.needs_cc
 def test_what_a_call_returned_stays():
     """Later calls change no output, gradient, view, array or graph of an earlier one."""
     layer, x = large_layer()
@@ -150,6 +143,7 @@ def test_what_a_call_returned_stays():
     assert torch.equal(again, kept)
 
 
+@pytest.mark.needs_cc
 def test_outputs_are_ordinary_tensors():
     """They are changed in place under autograd, saved and shared between processes."""
     layer, x = large_layer()
@@ -159,8 +153,7 @@ def test_outputs_are_ordinary_tensors():
     (expected,) = torch.autograd.grad(3 * out.sum(), x, retain_graph=True)
     out.mul_(3)
     assert torch.equal(torch.autograd.grad(out.sum(), x)[0], expected)
-    out = layer(x).detach()
-    file = io.BytesIO()
+    out, file = layer(x).detach(), io.BytesIO()
     torch.save(out, file)
     file.seek(0)
     assert torch.equal(torch.load(file), out)
@@ -169,8 +162,12 @@ def test_outputs_are_ordinary_tensors():
     assert torch.equal(out, shared)
 
 
-def test_memory_returns():
-    """`empty_cache` drops the blocks of results that are gone, and no others."""
+@pytest.mark.needs_cc
+def test_memory_returns(monkeypatch):
+    """`empty_cache` drops the blocks of results that are gone, and no others.
+
+    PyTorch allocates where the pool cannot, on the device of the input.
+    """
     layer, x = large_layer()
     empty_cache()
     out, gone = layer(x), layer(x)
@@ -179,29 +176,23 @@ def test_memory_returns():
     empty_cache()
     assert before - held(memory._POOL) == memory._rounded(out.numel() * 4)
 
-
-def test_without_memory(monkeypatch):
-    """PyTorch allocates where the pool cannot, after the pool has dropped its blocks."""
-
     def nothing(size):
         raise MemoryError
 
-    layer, x = large_layer()
-    expected = layer(x)
-    empty_cache()
     monkeypatch.setattr(memory, "_aligned", nothing)
-    assert torch.equal(layer(x), expected)
+    assert torch.equal(layer(x), out)
+    with torch.device("meta"):
+        assert torch.equal(layer(x), out)
 
 
-TRAINED = """
-import resource, torch
+FAULTS = """
+import resource, sys, torch
 import lnm_codegen as lnm
-layer = lnm.nn.NeuronLayer(lnm.get("lif"), backend="c")
-x, grad = torch.randn(16, 1 << 19), torch.randn(16, 1 << 19)
 def step():
-    layer(x.detach().requires_grad_()).backward(grad)
+    {step}
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+{setup}
 for _ in range(3):
     step()
 before = faults()
@@ -211,35 +202,20 @@ print(faults() - before)
 """
 
 
+def faults(step, setup=""):
+    """Return the page faults of ten steps, in another process."""
+    command = [sys.executable, "-c", FAULTS.format(step=step, setup=setup)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
 @pytest.mark.slow
 def test_a_layer_takes_no_new_pages():
     """Output and gradient of 32 MiB: ten steps touch fewer pages than one tensor has."""
-    done = subprocess.run(
-        [sys.executable, "-c", TRAINED], capture_output=True, text=True, check=True
-    )
-    assert int(done.stdout) < (1 << 25) // (1 << 21)
-
-
-REPEATED = """
-import resource, sys, torch
-from lnm_codegen.nn import keep_pages
-kept = keep_pages() if sys.argv[1] == "kept" else False
-def faults():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(3):
-    torch.ones(1 << 24).add_(1.0)
-before = faults()
-for _ in range(10):
-    torch.ones(1 << 24).add_(1.0)
-print(kept, faults() - before)
-"""
-
-
-def faults(how: str) -> tuple[bool, int]:
-    command = [sys.executable, "-c", REPEATED, how]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    kept, count = done.stdout.split()
-    return kept == "True", int(count)
+    setup = """layer = lnm.nn.NeuronLayer(lnm.get("lif"), backend="c")
+x, grad = torch.randn(16, 1 << 19), torch.randn(16, 1 << 19)"""
+    found = faults("layer(x.detach().requires_grad_()).backward(grad)", setup)
+    assert found < (1 << 25) // (1 << 21)
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
@@ -247,9 +223,8 @@ def faults(how: str) -> tuple[bool, int]:
 def test_pages_are_reused():
     """Ten tensors of 64 MiB: the default takes new pages for each, a keeping process none."""
     huge_pages = 10 * (1 << 26) // (1 << 21)  # the fewest that the system can hand out
-    default, kept = faults("default"), faults("kept")
-    assert (default[0], kept[0]) == (False, True)
-    assert default[1] >= huge_pages > 2 * kept[1]
+    step = "torch.ones(1 << 24).add_(1.0)"
+    assert faults(step) >= huge_pages > 2 * faults(step, "assert lnm.nn.keep_pages() is True")
 
 
 def test_another_c_library(monkeypatch):

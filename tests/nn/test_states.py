@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import lnm_codegen as lnm
+from tests.refusals import refused
 
 
 @contextmanager
@@ -90,40 +91,6 @@ class Gate(nn.Module):
         return out
 
 
-def test_modules_of_a_user_are_reset_by_their_own_method() -> None:
-    layer = lnm.nn.NeuronLayer(lnm.get("lif"), step_mode="s", backend="torch")
-    model = nn.Sequential(WithReset(), Gate(), Metric(), nn.BatchNorm1d(3).eval(), layer)
-    x = torch.rand(2, 3)
-    first = model(x)
-    model(x)
-    with silent():
-        lnm.nn.reset(model)
-    assert torch.equal(model(x), first)
-    assert float(model[2].count) == 3
-
-
-@pytest.mark.parametrize("grad", [True, False])
-def test_states_that_cannot_be_reset_are_named(grad: bool) -> None:
-    """At each call, until the module has a method; constants and statistics are no states."""
-    model = nn.Sequential(Readout(), Buffered(), nn.Sequential(WithArgument()))
-    with silent():
-        lnm.nn.reset(nn.Sequential(Readout(), nn.Linear(3, 3)))  # no call, so no state
-    with torch.set_grad_enabled(grad):
-        model(torch.rand(2, 3))
-    text = (
-        r"^lnm.nn.reset: 3 modules may keep a state that was not reset: 0 \(Readout: mem\), "
-        r"1 \(Buffered: mem\), 2.0 \(WithArgument: reset\(...\)\)\. Give"
-    )
-    for _ in range(2):
-        with warnings.catch_warnings(record=True) as seen:
-            warnings.simplefilter("always")
-            lnm.nn.reset(model)
-        assert len(seen) == 1
-        assert seen[0].filename == __file__
-        with pytest.warns(RuntimeWarning, match=text):
-            lnm.nn.reset(model)
-
-
 class Held(nn.Module):
     """States in a list, a dict and a deque, which no method assigns; `fixed` is a constant."""
 
@@ -143,14 +110,45 @@ class Held(nn.Module):
         return out
 
 
-def test_states_within_lists_and_dicts_are_named() -> None:
-    """Such a state leaked in silence."""
-    model = nn.Sequential(Held())
+def test_modules_of_a_user_are_reset_by_their_own_method() -> None:
+    layer = lnm.nn.NeuronLayer(lnm.get("lif"), step_mode="s", backend="torch")
+    model = nn.Sequential(WithReset(), Gate(), Metric(), nn.BatchNorm1d(3).eval(), layer)
+    x = torch.rand(2, 3)
+    first = model(x)
+    model(x)
     with silent():
         lnm.nn.reset(model)
-    model(torch.rand(2, 3))
-    with pytest.warns(RuntimeWarning, match=r"not reset: 0 \(Held: few, last, past\)\. Give"):
-        lnm.nn.reset(model)
+    assert not layer.state
+    assert torch.equal(model(x), first)
+    assert float(model[2].count) == 3
+    with refused(lnm.ModelError, "reset", "model is 3", "a torch.nn.Module"):
+        lnm.nn.reset(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_states_that_cannot_be_reset_are_named(grad: bool) -> None:
+    """At each call, until the module has a method; constants and statistics are no states.
+
+    A state in a list or a dict leaked in silence.
+    """
+    model = nn.Sequential(Readout(), Buffered(), nn.Sequential(WithArgument()), Held())
+    with silent():
+        lnm.nn.reset(nn.Sequential(Readout(), Held(), nn.Linear(3, 3)))  # no call, so no state
+    with torch.set_grad_enabled(grad):
+        model(torch.rand(2, 3))
+    text = (
+        r"^lnm.nn.reset: 4 modules may keep a state that was not reset: 0 \(Readout: mem\), "
+        r"1 \(Buffered: mem\), 2.0 \(WithArgument: reset\(...\)\), "
+        r"3 \(Held: few, last, past\)\. Give"
+    )
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            lnm.nn.reset(model)
+        assert len(seen) == 1
+        assert seen[0].filename == __file__
+        with pytest.warns(RuntimeWarning, match=text):
+            lnm.nn.reset(model)
 
 
 def _spikingjelly() -> dict[str, nn.Module]:
