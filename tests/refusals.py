@@ -44,8 +44,8 @@ def assert_refused(
 
     A line at the margin has what the rows below it share: `place >> accepted >> remedy`. A row is
     indented: `call >> problem`, then its own accepted and remedy in place of those above. Below the
-    place `?` a row has the beginning of the message, `call >> place: problem`. A line that is
-    indented further continues the one before. A part in capitals is one of `names`.
+    place `?` a row has the beginning of the message, `call >> place: problem`; `*` is any place. A
+    line that is indented further continues the one before. A part in capitals is one of `names`.
 
     Args:
         table: The rows.
@@ -56,7 +56,8 @@ def assert_refused(
     failed, rows = [], list(_rows(table, names))
     assert rows, "no row: rows are indented"
     for call, place, problem, *more in rows:
-        where, part = (None, "") if place == "?" else (place, problem)
+        where = None if place in ("?", "*") else place
+        part = "" if place == "?" else problem
         try:
             with refused(kind, where, part, *more) as caught:
                 run(call) if run else eval(call, dict(names))

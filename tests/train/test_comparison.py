@@ -10,7 +10,10 @@ import statistics
 import subprocess
 import sys
 import time
+import tomllib
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import mpmath
@@ -23,8 +26,8 @@ from scipy.stats import ttest_1samp
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError, ToolError, UnsupportedError
 from lnm_codegen.train import (
-    ComparisonPlan,
     ComparisonTable,
+    Dataset,
     RunSelection,
     accuracy_figure,
     compare,
@@ -33,13 +36,15 @@ from lnm_codegen.train import (
     plan_of,
     read_plan,
 )
-from lnm_codegen.train.comparison import queue, results
+from lnm_codegen.train.comparison import queue
 from lnm_codegen.train.comparison.queue import ComparisonRuns, runs_of
 from lnm_codegen.train.comparison.results import COLUMNS, ResultFile, best_settings
 from lnm_codegen.train.comparison.significance import difference, half_width, holm
 from lnm_codegen.train.comparison.table import figure_data, mean_text, search_table, table_of
 from lnm_codegen.train.runs.config import neuron_of
 from lnm_codegen.train.trainer import Trainer
+from tests.refusals import assert_refused
+from tests.train.small import stopped
 
 VALUES = st.lists(st.integers(0, 1000).map(lambda k: k / 10), min_size=2, max_size=10)
 
@@ -85,9 +90,10 @@ degree = 1
 lr_neuron = 0.0
 neurons_from = "row:LNM degree 1"
 """
-FROZEN_SEARCH = FROZEN + "settings = [{ lr = 1e-2 }, { lr = 2e-2, decay = 0.6 }]\n"
 SHORT = TINY.partition("[[row]]")[0]
 """The plan without rows."""
+LIF = '[[row]]\nfamily = "lif"\n'
+SEARCHED = LIF + "settings = [{ lr = 1e-2 }, { lr = 2e-2 }]\n"
 
 
 def plan_file(folder: Path, text: str = TINY) -> Path:
@@ -102,8 +108,8 @@ def tiny(folder: Path, text: str = TINY) -> ComparisonRuns:
 
 def in_order(path: Path) -> list[tuple[object, ...]]:
     """Return what must not depend on processes and interruptions, in the order of the keys."""
-    found = ResultFile(path).read()
     columns = ("accuracy", "train_accuracy", "loss", "rates", "outside", "failed", "config")
+    found = ResultFile(path).read()
     return sorted((*r.key, *(r.values[c] for c in columns)) for r in found)
 
 
@@ -111,20 +117,18 @@ def in_order(path: Path) -> list[tuple[object, ...]]:
 
 
 def test_the_shortest_plan(tmp_path: Path) -> None:
-    path = plan_file(
-        tmp_path, '[final]\nseeds = 3\n[[row]]\nfamily = "lif"\n[[row]]\nfamily = "plif"\n'
-    )
-    plan = read_plan(path)
+    text = '[final]\nseeds = 3\n[[row]]\nfamily = "lif"\n[[row]]\nfamily = "plif"\n'
+    plan = read_plan(plan_file(tmp_path, text))
     assert [row.name for row in plan.rows] == ["lif", "plif"]
     assert (plan.seeds, plan.reference, plan.searches()) == ((0, 1, 2), "lif", [])
     assert plan.rows[1].config.family == "plif"
     assert plan.rows[0].config.evaluate_every == 0
-    assert plan == plan_of(
-        {"final": {"seeds": 3}, "row": [{"vary": {"family": ["lif", "plif"]}}]}, "tiny"
-    )
+    varied = {"final": {"seeds": 3}, "row": [{"vary": {"family": ["lif", "plif"]}}]}
+    assert plan == plan_of(varied, "tiny")
 
 
 def test_rows_and_settings(tmp_path: Path) -> None:
+    """`seeds` belongs to a row too, or to an element of `vary`."""
     plan = tiny(tmp_path).plan
     assert [row.name for row in plan.rows] == [
         "LIF, hard", "LIF, soft", "LNM degree 1", "LNM degree 2", "diverges"
@@ -136,10 +140,6 @@ def test_rows_and_settings(tmp_path: Path) -> None:
     jobs = plan.searches()
     assert [(j.row[-1], j.setting) for j in jobs] == [("1", 0), ("2", 0), ("1", 1), ("2", 1)]
     assert {(j.config.validation, j.config.epochs, j.config.seed) for j in jobs} == {(20, 1, 7)}
-
-
-def test_a_row_has_fewer_seeds_than_its_plan(tmp_path: Path) -> None:
-    """`seeds` belongs to a row, or to an element of `vary`."""
     forms = '{ name = "hard", v_reset = 0.0 }, { name = "soft", v_reset = "none", seeds = 1 }'
     plan = tiny(tmp_path, TINY.replace('0.0, "none"', forms)).plan
     assert [row.seeds for row in plan.rows[:3]] == [(0, 1), (0,), (0, 1)]
@@ -153,100 +153,101 @@ def test_a_clamp_of_two_states_is_an_argument(tmp_path: Path) -> None:
     """A row of two states trained without its v_min, since training has one for one state alone."""
     row = '[[row]]\nname = "two"\nfamily = "lnm"\nstates = 2\nv_min = -4.0\n'
     settings = 'settings = [{ lr = 1e-2 }, { v_min = -3.0 }, { v_min = "none" }]'
-    first, second, third = tiny(tmp_path, TINY + row + settings).plan.rows[-1].settings
-    assert first.arguments == {"states": 2, "v_min": -4.0}
-    assert second.arguments == {"states": 2, "v_min": -3.0}
-    assert third.arguments == {"states": 2}
+    found = tiny(tmp_path, TINY + row + settings).plan.rows[-1].settings
+    clamps = [{"v_min": -4.0}, {"v_min": -3.0}, {}]
+    assert [config.arguments for config in found] == [{"states": 2, **c} for c in clamps]
     expected = lnm.get("lnm", states=2, v_min=-4.0)
-    assert str(neuron_of(first).charge) == str(expected.charge)
+    assert str(neuron_of(found[0]).charge) == str(expected.charge)
 
 
-LIF = '[[row]]\nfamily = "lif"\n'
+MISTAKES = """
+tiny.toml
+    trian.lr = 1 / LIF >> no table 'trian' >> >> Did you mean 'train'?
+    SEEDS >> no row >> >> Add
+    final = 2 / LIF >> final is 2 >> a table [final]
+    seeds = 2 / LIF >> no table 'seeds'
+    SEEDS / row = [{family = "lif"}, {family = "lif"}] >> the row 'lif' occurs twice
+        >> >> Give each row a name
+    SEEDS / row = [{family = "lif", name = "a b"}, {family = "lif", name = "a-b"}]
+        >> rows 'a b' and 'a-b' differ in punctuation alone
+tiny.toml: final
+    final.sedds = 3 / LIF >> no key 'sedds' >> >> Did you mean 'seeds'?
+    final = {} / LIF >> no seeds >> seeds = 3, or a list of integers
+    final.seeds = [4, 4] / LIF >> seed 4 is given twice
+    final.seeds = [-1] / LIF >> seeds is [-1]
+    final.seeds = 0 / LIF >> seeds is 0
+tiny.toml: final: reference
+    SEEDS / final.reference = "LIF" / LIF >> no row 'LIF' >> lif >> Did you mean 'lif'?
+tiny.toml: row 1: lif
+    SEEDS / row = [{family = "lif", seeds = 3}] >> seeds is 3 >> from 1 to 2
+tiny.toml: row 1
+    SEEDS / row = [{name = "x"}] >> no neuron >> >> Give its family
+    SEEDS / row = [{family = "lif", vary = {tau = 2.0}}] >> vary.tau is 2.0
+    SEEDS / row = [{family = "lif", settings = []}] >> settings is []
+tiny.toml: lif
+    SEEDS / row = [{family = "lif", lr_nueron = 0.1}] >> no key 'lr_nueron'
+        >> an argument of lif, a field of [train], >> Did you mean 'lr_neuron'?
+    SEEDS / row = [{family = "lif", lr = "x"}] >> lr is 'x' >> a number
+    SEEDS / row = [{family = "lif", seed = 1}] >> seed is given >> >> Give seeds in [final]
+    SEEDS / row = [{family = "lif", "net.x" = 1}] >> the table of a key is 'net'
+    SEEDS / row = [{family = "lif", neurons_from = "row:lif"}] >> neurons_from leads back to 'lif'
+tiny.toml: lif: neurons_from
+    SEEDS / row = [{family = "lif", neurons_from = "row:nope"}] >> no row 'nope'
+tiny.toml: train
+    SEEDS / train.seed = 1 / LIF >> seed is given
+    SEEDS / train.epoch = 1 / LIF >> no key 'epoch'
+tiny.toml: row 1: name 'x {tau}'
+    SEEDS / row = [{family = "lif", name = "x {tau}"}] >> no word of vary 'tau'
+tiny.toml: search: train
+    SEEDS / search = {validation = 9, epochs = 1} / train.warmup = 1 / row = [{family = "lif",
+        settings = [{lr = 0.1}, {lr = 0.2}]}] >> warmup is 1
+"""
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("[trian]\nlr = 1\n" + LIF, r"no table 'trian'\. .* Did you mean 'train'\?"),
-        ("[final]\nsedds = 3\n" + LIF, r"final: no key 'sedds'\. .* Did you mean 'seeds'\?"),
-        ("[final]\n" + LIF, r"final: no seeds\. Accepted: seeds = 3, or a list of integers\."),
-        ("[final]\nseeds = [4, 4]\n" + LIF, r"final: seed 4 is given twice\."),
-        ("[final]\nseeds = [-1]\n" + LIF, r"final: seeds is \[-1\]\. Accepted: "),
-        ("[final]\nseeds = 0\n" + LIF, r"final: seeds is 0\. Accepted: "),
-        ("[final]\nseeds = 2\n", r"no row\. Add "),
-        ("final = 2\n" + LIF, r"final is 2\. Accepted: a table \[final\]\."),
-        ("seeds = 2\n" + LIF, r"no table 'seeds'\."),
-        ("[final]\nseeds = 2\n[[row]]\nname = 'x'\n", r"row 1: no neuron\. Give its family"),
-        ("[final]\nseeds = 2\n" + LIF + LIF, r"the row 'lif' occurs twice\. Give each row a name"),
-        (
-            f"[final]\nseeds = 2\n{LIF}name = 'a b'\n{LIF}name = 'a-b'\n",
-            r"rows 'a b' and 'a-b' differ in punctuation alone\.",
-        ),
-        (
-            f"[final]\nseeds = 2\n{LIF}lr_nueron = 0.1\n",
-            r"lif: no key 'lr_nueron'\. Accepted: an argument of lif, a field of \[train\], .*"
-            r" Did you mean 'lr_neuron'\?",
-        ),
-        (f"[final]\nseeds = 2\n{LIF}lr = 'x'\n", r"lif: lr is 'x'\. Accepted: a number\."),
-        (f"[final]\nseeds = 2\n{LIF}seed = 1\n", r"lif: seed is given\. Give seeds in \[final\]"),
-        (f"[final]\nseeds = 2\n[train]\nseed = 1\n{LIF}", r"train: seed is given\."),
-        (f"[final]\nseeds = 2\n[train]\nepoch = 1\n{LIF}", r"train: no key 'epoch'\."),
-        (f"[final]\nseeds = 2\n{LIF}seeds = 3\n", r"lif: seeds is 3\. Accepted: .* from 1 to 2"),
-        (f"[final]\nseeds = 2\n{LIF}vary = {{ tau = 2.0 }}\n", r"row 1: vary\.tau is 2\.0\."),
-        (f"[final]\nseeds = 2\n{LIF}settings = []\n", r"row 1: settings is \[\]\."),
-        (f"[final]\nseeds = 2\n{LIF}'net.x' = 1\n", r"the table of a key is 'net'\. Accepted: "),
-        (f"[final]\nseeds = 2\n{LIF}name = 'x {{tau}}'\n", r"no word of vary 'tau'\."),
-        (
-            f"[final]\nseeds = 2\nreference = 'LIF'\n{LIF}",
-            r"final: reference: no row 'LIF'\. Accepted: lif\. Did you mean 'lif'\?",
-        ),
-        (
-            f"[final]\nseeds = 2\n{LIF}neurons_from = 'row:nope'\n",
-            r"lif: neurons_from: no row 'nope'\.",
-        ),
-        (
-            f"[final]\nseeds = 2\n{LIF}neurons_from = 'row:lif'\n",
-            r"lif: neurons_from leads back to 'lif'\.",
-        ),
-        (
-            f"[search]\nvalidation = 9\nepochs = 1\n[train]\nwarmup = 1\n[final]\nseeds = 2\n{LIF}"
-            "settings = [{ lr = 0.1 }, { lr = 0.2 }]\n",
-            r"search: train: warmup is 1\.",
-        ),
-    ],
-)  # fmt: skip
-def test_a_mistake_in_a_plan_is_one_line(text: str, said: str, tmp_path: Path) -> None:
-    path = plan_file(tmp_path, text)
-    with pytest.raises(ModelError, match=rf"^{path}: .*{said}" if "row 1" not in said else said):
-        read_plan(path)
-    with pytest.raises(ModelError) as caught:
-        compare(path, tmp_path / "out")
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "out").exists()
+def test_a_mistake_in_a_plan_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def run(text: str) -> None:
+        text = text.replace(" / ", "\n").replace("SEEDS", "final.seeds = 2")
+        compare(plan_file(Path(), text), "out")
+
+    row = "/ row = [{family = 'lif'}] >>"
+    assert_refused(MISTAKES.replace("/ LIF >>", row), {}, run=run)
+    assert not Path("out").exists()
 
 
 def test_names_are_known_before_the_first_run(tmp_path: Path) -> None:
     """Neurons, networks and data sets of every row, and a seed that the plan lacks."""
-    for old, new, said in (
-        ('"digits-rows"', '"digit-rows"', "tiny: LIF, hard: data: no set 'digit-rows'"),
-        ('"feedforward"', '"forward"', "tiny: LIF, hard: models: no network 'forward'"),
-        ("theta = [0.0, 5", "thet = [0.0, 5", "diverges: no key 'thet'"),
-        ("degree = [1, 2]", "degree = [1, 0]", "tiny: LNM degree 0: lnm: degree is 0"),
-    ):
-        with pytest.raises(ModelError, match=said):
-            compare(plan_file(tmp_path, TINY.replace(old, new)), tmp_path / "out")
-    path = plan_file(tmp_path)
-    with pytest.raises(ModelError, match=r"^compare: tiny: no row 'nothing'\. Accepted: LIF, hard"):
-        compare(path, tmp_path / "out", selection=RunSelection("nothing"))
-    with pytest.raises(ModelError, match=r"seed 9 is not in the plan\. Accepted: 0, 1\."):
-        compare(path, tmp_path / "out", selection=RunSelection(seed=9))
-    with pytest.raises(ModelError, match=r"no setting is chosen for 'LNM degree 2', whose search"):
-        compare(path, tmp_path / "out", selection=RunSelection("degree 2", seed=1))
-    with pytest.raises(ModelError, match=r"^compare: phase is 'test'\."):
-        RunSelection(phase="test")
-    with pytest.raises(ModelError, match=r"^compare: jobs is 0\."):
-        compare(path, tmp_path / "out", jobs=0)
-    assert not (tmp_path / "out").exists()
+    path, out = plan_file(tmp_path), tmp_path / "out"
+
+    def changed(old: str, new: str) -> Path:
+        found = tmp_path / "new"
+        found.mkdir(exist_ok=True)
+        return plan_file(found, TINY.replace(old, new))
+
+    table = """
+?
+    changed('"digits-rows"', '"digit-rows"') >> tiny: LIF, hard: data: no set 'digit-rows'
+    changed('"feedforward"', '"forward"') >> tiny: LIF, hard: models: no network 'forward'
+    changed("theta = [0.0, 5", "thet = [0.0, 5") >> FILE: diverges: no key 'thet'
+    changed("degree = [1, 2]", "degree = [1, 0]") >> tiny: LNM degree 0: lnm: degree is 0
+    path, selection=Selection("nothing") >> compare: tiny: no row 'nothing' >> LIF, hard
+    path, selection=Selection(seed=9) >> compare: tiny: seed 9 is not in the plan >> 0, 1
+    path, selection=Selection("degree 2", seed=1) >> compare: tiny: no setting is chosen for
+        'LNM degree 2', whose search
+    path, selection=Selection(phase="test") >> compare: phase is 'test'
+    path, jobs=0 >> compare: jobs is 0
+"""
+    names: dict[str, Any] = {
+        "compare": compare,
+        "changed": changed,
+        "path": path,
+        "Selection": RunSelection,
+    }
+    table = table.replace("FILE", str(tmp_path / "new" / "tiny.toml"))
+    names["out"] = out
+    assert_refused(table, {}, run=lambda call: eval(f"compare({call}, out=out)", names))
+    assert not out.exists()
 
 
 # --- the queue
@@ -297,30 +298,22 @@ def test_no_run_is_lost_or_doubled_by_interruptions(
     whole: ComparisonRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a step, between the end of a run and its result, and within the line of a result."""
-    runs = tiny(tmp_path)
-    step, add, steps = Trainer.step, ResultFile.add, [0]
+    runs, add = tiny(tmp_path), ResultFile.add
 
-    def counted(*arguments: object) -> object:
-        steps[0] += 1
-        if steps[0] % 12 == 0:
-            raise KeyboardInterrupt
-        return step(*arguments)  # type: ignore[arg-type]
-
-    def stopped(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    def torn(self: ResultFile, *arguments: object) -> None:
-        add(self, *arguments)  # type: ignore[arg-type]
+    def torn(self: ResultFile, *arguments: Any) -> None:
+        add(self, *arguments)
         self.path.write_bytes(self.path.read_bytes()[:-30])
         raise KeyboardInterrupt
 
-    interruptions = [(Trainer, "step", counted)] * 3
-    interruptions += [(ResultFile, "add", stopped), (ResultFile, "add", torn)]  # type: ignore[list-item]
-    for place, name, instead in interruptions:
-        with monkeypatch.context() as patch:
-            patch.setattr(place, name, instead)
-            with pytest.raises(KeyboardInterrupt):
-                compare(runs.plan, runs.out)
+    for _ in range(2):
+        with stopped(Trainer, "step", 11):
+            compare(runs.plan, runs.out)
+    with stopped(ResultFile, "add", 0):
+        compare(runs.plan, runs.out)
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultFile, "add", torn)
+        with pytest.raises(KeyboardInterrupt):
+            compare(runs.plan, runs.out)
     compare(runs.plan, runs.out)
     assert in_order(runs.results.path) == in_order(whole.results.path)
 
@@ -342,69 +335,58 @@ def test_killed_processes(whole: ComparisonRuns, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "diverged" in done.stdout
     assert in_order(runs.results.path) == in_order(whole.results.path)
-    assert (
-        json.loads((runs.out / "table.json").read_text()) == compare(runs.plan, whole.out).as_dict()
-    )
+    found = json.loads((runs.out / "table.json").read_text())
+    assert found == compare(runs.plan, whole.out).as_dict()
 
 
-def test_a_killed_process_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from concurrent.futures.process import BrokenProcessPool
+class Broken:
+    """A pool whose process is killed."""
 
-    class Broken:
-        def __init__(self, *_: object, **__: object) -> None: ...
-        def __enter__(self) -> Broken:
-            return self
+    def __init__(self, *_: object, **__: object) -> None: ...
+    def __enter__(self) -> Broken:
+        return self
 
-        def __exit__(self, *_: object) -> None: ...
-        def submit(self, *_: object) -> Broken:
-            return self
+    def __exit__(self, *_: object) -> None: ...
+    def submit(self, *_: object) -> Broken:
+        return self
 
-        def result(self) -> None:
-            raise BrokenProcessPool
+    def result(self) -> None:
+        raise BrokenProcessPool
 
+
+def test_runs_that_cannot_start_have_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Missing files, a killed process, and an accuracy that is missing: it would count as 0 %."""
+    ecg, out = plan_file(tmp_path, TINY.replace('"digits-rows"', '"ecg-qtdb"')), tmp_path / "runs"
+    with pytest.raises(ToolError, match=r"^data: ecg-qtdb: .*nope does not exist"):
+        compare(ecg, out, data_dir=tmp_path / "nope")
+    with pytest.raises(ToolError, match=r"^tiny: LNM degree 1: data: ecg-qtdb: "):
+        compare(ecg, out, data_dir=tmp_path)
+    (tmp_path / "own.py").write_text("def error(outputs, targets):\n    return 0.5\n")
+    metric = f'batch = 20\nmetric = "{tmp_path / "own.py"}:error"\n'
+    text = SHORT.replace("batch = 20\n", metric) + LIF
+    with pytest.raises(UnsupportedError, match=r"^tiny: lif: compare: runs are compared by acc"):
+        compare(plan_file(tmp_path, text), out)
     monkeypatch.setattr(queue, "ProcessPoolExecutor", Broken)
     with pytest.raises(ToolError, match=r"^compare: a process was killed\. Give the same command"):
-        compare(plan_file(tmp_path), tmp_path / "runs", jobs=2)
-
-
-def test_a_run_that_cannot_start_has_no_result(tmp_path: Path) -> None:
-    path = plan_file(tmp_path, TINY.replace('"digits-rows"', '"ecg-qtdb"'))
-    with pytest.raises(ToolError, match=r"^data: ecg-qtdb: .*nope does not exist"):
-        compare(path, tmp_path / "runs", data_dir=tmp_path / "nope")
-    with pytest.raises(ToolError, match=r"^tiny: LNM degree 1: data: ecg-qtdb: "):
-        compare(path, tmp_path / "runs", data_dir=tmp_path)
-    assert not (tmp_path / "runs" / "results.csv").exists()
-
-
-SEARCHED = LIF + "settings = [{ lr = 1e-2 }, { lr = 2e-2 }]\n"
-OWN = """
-import torch
-from torch.utils.data import TensorDataset
-
-def triple():
-    random = torch.Generator().manual_seed(0)
-    x, y = torch.rand(90, 8, 8, generator=random), torch.arange(90) % 3
-    return tuple(TensorDataset(x[k : k + 30], y[k : k + 30]) for k in (0, 30, 60))
-"""
-
-
-def test_a_run_without_an_accuracy_is_refused(tmp_path: Path) -> None:
-    """It would count as 0 %."""
-    (tmp_path / "own.py").write_text("def error(outputs, targets):\n    return 0.5\n")
-    metric = f'metric = "{tmp_path / "own.py"}:error"\n'
-    text = SHORT.replace("batch = 20\n", f"batch = 20\n{metric}") + LIF
-    with pytest.raises(UnsupportedError, match=r"^tiny: lif: compare: runs are compared by acc"):
-        compare(plan_file(tmp_path, text), tmp_path / "runs")
-    assert not (tmp_path / "runs" / "results.csv").exists()
+        compare(plan_file(tmp_path), out, jobs=2)
+    assert not (out / "results.csv").exists()
 
 
 def test_samples_in_python(tmp_path: Path) -> None:
-    """`data` takes what `run` takes; the plan then names none."""
+    """`data` takes what `run` takes; the plan then names none. Others are not of the results."""
     text = SHORT.replace('name = "digits-rows"\nlimit = 60\n', "") + LIF
-    data = load("digits-rows", limit=60)
-    table = compare(plan_file(tmp_path, text), tmp_path / "runs", data=data)
-    named = compare(plan_file(tmp_path, SHORT + LIF), tmp_path / "named")
-    assert table.rows[0].values == named.rows[0].values
+    data, out = load("digits-rows", limit=60), tmp_path / "runs"
+    table = compare(plan_file(tmp_path, text), out, data=data)
+    named = plan_file(tmp_path, SHORT + LIF)
+    assert table.rows[0].values == compare(named, tmp_path / "named").rows[0].values
+    for given_, said in (
+        (load("digits-rows", limit=50), "tiny: lif: data: .* the run has other samples"),
+        (data.held_out(20), r"tiny: lif: data: the samples have no test split\."),
+    ):
+        with pytest.raises(ModelError, match=f"^{said}"):
+            compare(named, tmp_path / "named", data=given_)
 
 
 CHANGING = '''
@@ -416,6 +398,10 @@ def samples():
     x = torch.rand(40, 5, 8, generator=torch.Generator().manual_seed(0))
     y = torch.arange(40) % 2
     return TensorDataset(x[:20], y[:20]), TensorDataset(x[20:], y[20:])
+
+def triple():
+    x, y = torch.rand(90, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(90) % 3
+    return tuple(TensorDataset(x[k : k + 30], y[k : k + 30]) for k in (0, 30, 60))
 
 @lnm.family
 def neuron():
@@ -434,92 +420,93 @@ class Net(torch.nn.Sequential):
 '''
 
 
-@pytest.mark.parametrize("seeds", [1, 2])
 @pytest.mark.parametrize(
-    ("was", "now", "said"),
+    ("row", "changes"),
     [
-        ("torch.rand(", "2 * torch.rand(", "the run has other inputs"),
-        ("% 2", "// 4 % 2", "the run has other labels"),
-        ("+ x", "+ 2 * x", "its definition has changed"),
-        ("init=0.5", "init=0.25", "an initial value has changed"),
-        ("tau=2.0", "tau=3.0", "the neuron of '1' has changed"),
-        ("(4, classes)", "(4, classes, bias=False)", "run: .*2.bias"),
-        ("forward(x)", "forward(2 * x)", "the source of Net has changed"),
+        (
+            'name = "mine"\nfamily = "{own}:neuron"',
+            [
+                ("torch.rand(40", "2 * torch.rand(40", "the run has other inputs"),
+                ("% 2", "// 4 % 2", "the run has other labels"),
+                ("+ x", "+ 2 * x", "its definition has changed"),
+                ("init=0.5", "init=0.25", "an initial value has changed"),
+            ],
+        ),
+        (
+            'name = "net"\nnetwork = "{own}:Net"',
+            [
+                ("tau=2.0", "tau=3.0", "the neuron of '1' has changed"),
+                ("(4, classes)", "(4, classes, bias=False)", "run: .*2.bias"),
+                ("forward(x)", "forward(2 * x)", "the source of Net has changed"),
+            ],
+        ),
     ],
 )
 def test_files_that_changed_are_refused(
-    was: str, now: str, said: str, seeds: int, tmp_path: Path
+    row: str, changes: list[tuple[str, str, str]], tmp_path: Path
 ) -> None:
     """A table never mixes two data sets, neurons or networks, nor shows those of before."""
-    own = tmp_path / "own.py"
-    rows = f'[[row]]\nname = "net"\nnetwork = "{own}:Net"\n'
-    if was not in ("tau=2.0", "(4, classes)", "forward(x)"):
-        rows = f'[[row]]\nname = "mine"\nfamily = "{own}:neuron"\n'
+    own, out = tmp_path / "own.py", tmp_path / "runs"
     text = (
-        f'[data]\nname = "{own}:samples"\n[network]\nname = "feedforward"\n'
-        '[train]\nepochs = 1\nbackend = "torch"\n[final]\nseeds = 1\n' + rows
+        f'[data]\nname = "{own}:samples"\n[network]\nname = "feedforward"\n[train]\nepochs = 1\n'
+        f'backend = "torch"\n[final]\nseeds = 1\n[[row]]\n{row.format(own=own)}\n'
     )
     own.write_text(CHANGING)
-    compare(plan_file(tmp_path, text), tmp_path / "runs")
-    lines = (tmp_path / "runs" / "results.csv").read_text()
-    own.write_text(CHANGING.replace(was, now))
-    plan = plan_file(tmp_path, text.replace("seeds = 1", f"seeds = {seeds}"))
-    with pytest.raises(ModelError, match=f"{said}.* give other files with --results and --out"):
-        compare(plan, tmp_path / "runs")
-    assert (tmp_path / "runs" / "results.csv").read_text() == lines
+    compare(plan_file(tmp_path, text), out)
+    lines = (out / "results.csv").read_text()
+    for was, now, said in changes:
+        assert was in CHANGING
+        own.write_text(CHANGING.replace(was, now))
+        for seeds in (1, 2):
+            plan = plan_file(tmp_path, text.replace("seeds = 1", f"seeds = {seeds}"))
+            with pytest.raises(ModelError, match=f"{said}.* give other files with --results and"):
+                compare(plan, out)
+            assert (out / "results.csv").read_text() == lines
     own.write_text(CHANGING.replace("Not part", "No part") + "# a comment\n")
-    assert len(compare(plan, tmp_path / "runs").rows[0].values) == seeds
-
-
-def test_other_samples_in_python_are_refused(tmp_path: Path) -> None:
-    """They are not those of the results, and the table would not be theirs."""
-    plan = plan_file(tmp_path, SHORT + LIF)
-    compare(plan, tmp_path / "runs", data=load("digits-rows", limit=60))
-    with pytest.raises(ModelError, match=r"^tiny: lif: data: .* the run has other samples"):
-        compare(plan, tmp_path / "runs", data=load("digits-rows", limit=50))
+    assert len(compare(plan, out).rows[0].values) == 2
 
 
 def test_no_search_reads_the_test_samples(tmp_path: Path) -> None:
     """Without held-out samples it does not begin; of a triple, it has the second part."""
-    plan = plan_file(tmp_path, SHORT.replace("validation = 20\n", "") + SEARCHED)
+    text = SHORT.replace("validation = 20\n", "") + SEARCHED
     with pytest.raises(ModelError, match=r"^tiny: lif: search: .* no sample is held out\."):
-        compare(plan, tmp_path / "none")
-    own = tmp_path / "own.py"
-    own.write_text(OWN)
-    text = SHORT.replace("validation = 20\n", "").replace("digits-rows", f"{own}:triple")
-    runs = tiny(tmp_path, text + SEARCHED)
-    compare(runs.plan, runs.out)
+        compare(plan_file(tmp_path, text), tmp_path / "none")
+    (tmp_path / "own.py").write_text(CHANGING)
+    runs = tiny(tmp_path, text.replace("digits-rows", f"{tmp_path}/own.py:triple"))
+    first = compare(runs.plan, runs.out)
     found = [*runs.plan.searches(), *runs.plan.finals(runs.best())]
     samples = [load_run(runs.folder_of(run)).data for run in found]
     assert [data.is_held_out for data in samples] == [run.phase == "search" for run in found]
-    train, valid, test = samples[0].train, samples[0].test, samples[-1].test
-    assert torch.equal(samples[0].with_test().test.few(0)[0], test.few(0)[0])  # type: ignore[index]
-    assert not torch.equal(valid.few(0)[0], test.few(0)[0])  # type: ignore[index]
+
+    def few(data: Dataset) -> torch.Tensor:
+        return data.test.few(0)[0]  # type: ignore[no-any-return,index]
+
+    assert torch.equal(few(samples[0].with_test()), few(samples[-1]))
+    assert not torch.equal(few(samples[0]), few(samples[-1]))
     again = compare(runs.plan, tmp_path / "again", data=samples[0])
-    assert again.as_dict() == compare(runs.plan, runs.out).as_dict()
-    assert len(train) == 30
-    held_out = load("digits-rows", limit=60).held_out(20)
-    with pytest.raises(ModelError, match=r"^tiny: lif: data: the samples have no test split\."):
-        compare(plan, tmp_path / "held", data=held_out)
+    assert again.as_dict() == first.as_dict()
+    assert len(samples[0].train) == 30
 
 
 def test_a_run_that_starts_from_another(tmp_path: Path) -> None:
     """Of the same seed, in a search from its best setting, so that no held-out sample was seen."""
-    runs = tiny(tmp_path, TINY + FROZEN_SEARCH)
-    assert [j.row for j in runs.plan.searches()].count("LNM degree 1, frozen") == 2
-    runs.work(RunSelection("LNM degree 1, frozen", phase="search"))
+    settings = "settings = [{ lr = 1e-2 }, { lr = 2e-2, decay = 0.6 }]\n"
+    runs, row = tiny(tmp_path, TINY + FROZEN + settings), "LNM degree 1, frozen"
+    assert [j.row for j in runs.plan.searches()].count(row) == 2
+    runs.work(RunSelection(row, phase="search"))
     assert runs.results.read() == []  # the row that it starts from has no setting yet
     runs.work(RunSelection("degree 1"), progress=False)
     best = runs.best()["LNM degree 1"]
     for job in (*runs.plan.searches(), *runs.plan.finals(runs.best())):
-        if job.row == "LNM degree 1, frozen":
+        if job.row == row:
             config = json.loads((runs.folder_of(job) / "config.json").read_text())["config"]
-            first = Path(config["neurons_from"])
-            assert first.name == f"LNM-degree-1_{job.phase}{best}_seed{job.seed}"
+            first = Path(config["neurons_from"]).name
+            assert first == f"LNM-degree-1_{job.phase}{best}_seed{job.seed}"
 
 
 def test_a_plan_that_changed_is_refused(whole: ComparisonRuns) -> None:
     """A setting, an option, or the number of settings; rows and seeds may be added."""
+    folder = whole.out.parent
     for old, new, said in (
         ("decay = 0.6", "decay = 0.7", "LNM degree 1, setting 1: the result is of 'lr = "),
         ("epochs = 2", "epochs = 3", "setting 0: the result is of epochs = 2, the plan has 3"),
@@ -527,38 +514,38 @@ def test_a_plan_that_changed_is_refused(whole: ComparisonRuns) -> None:
         ("validation = 20", "validation = 10", "the result is of validation = 20, the plan has 10"),
         (", { lr = 2e-2, decay = 0.6 }", "", "setting 1: .*, the plan has no such setting"),
     ):
-        changed = plan_file(whole.out.parent, TINY.replace(old, new))
         with pytest.raises(ModelError, match=f"^tiny: .*{said}"):
-            compare(changed, whole.out)
+            compare(plan_file(folder, TINY.replace(old, new)), whole.out)
     more = TINY.replace("seeds = [0, 1]", "seeds = [0, 1, 2]") + LIF
-    same = runs_of(plan_file(whole.out.parent, more), whole.out)
-    assert len(same.waiting(RunSelection())) == 5 + 3
-    threads = plan_file(whole.out.parent, TINY.replace("batch = 20", "batch = 20\nthreads = 2"))
-    assert runs_of(threads, whole.out).waiting(RunSelection()) == []
+    threads = TINY.replace("batch = 20", "batch = 20\nthreads = 2")
+    for text, count in ((more, 5 + 3), (threads, 0)):
+        runs = runs_of(plan_file(folder, text), whole.out)
+        assert len(runs.waiting(RunSelection())) == count
 
 
 # --- results
 
 
-def test_lines_of_an_earlier_version(whole: ComparisonRuns, tmp_path: Path) -> None:
-    """The file gains the column at the next result; old lines count, by their settings."""
-    lines = whole.results.path.read_text().splitlines()
+def test_lines_of_an_earlier_version(
+    whole: ComparisonRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file gains the column at the next result; old lines count, by their settings.
+
+    A machine without git does not lose the result of a run.
+    """
+    lines, found = whole.results.path.read_text().splitlines(), whole.results.read()
     old = [line.rpartition(',"{')[0] for line in lines[1:]]
     file = ResultFile(tmp_path / "old.csv")
     file.path.write_text("\n".join([",".join(COLUMNS[:-1]), *old[:-1]]) + "\n")
-    assert [r.key for r in file.read()] == [r.key for r in whole.results.read()][:-1]
-    changed = plan_of(__import__("tomllib").loads(TINY.replace("epochs = 2", "epochs = 3")), "tiny")
+    assert [r.key for r in file.read()] == [r.key for r in found][:-1]
+    changed = plan_of(tomllib.loads(TINY.replace("epochs = 2", "epochs = 3")), "tiny")
     assert best_settings(changed, file.read()) == whole.best()
-    last = whole.results.read()[-1]
+    last = found[-1]
     file.add(whole.plan.run_of(*last.key), last.values["shown"], {"failed": "x"})
     assert file.path.read_text().startswith(",".join(COLUMNS) + "\n")
-    assert [r.key for r in file.read()] == [r.key for r in whole.results.read()]
+    assert [r.key for r in file.read()] == [r.key for r in found]
     assert [r.values["config"] == "" for r in file.read()] == [True] * 13 + [False]
-
-
-def test_a_header_that_was_not_finished(whole: ComparisonRuns, tmp_path: Path) -> None:
-    file = ResultFile(tmp_path / "new.csv")
-    file.path.write_text("row,pha")
+    file.path.write_text("row,pha")  # a header that was not finished
     assert file.read() == []
     run = whole.plan.searches()[0]
     file.add(run, "", {"accuracy": 0.5})
@@ -566,14 +553,8 @@ def test_a_header_that_was_not_finished(whole: ComparisonRuns, tmp_path: Path) -
     file.path.write_text("a,b\n1,2\n")
     with pytest.raises(ModelError, match=r"not results of lnm compare: it has other columns\."):
         file.read()
-
-
-def test_a_result_has_no_commit_without_git(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A machine without git does not lose the result of a run."""
     monkeypatch.setenv("PATH", "")
-    assert results.ResultFile(tmp_path / "x.csv")._commit() == ""
+    assert file._commit() == ""
 
 
 # --- statistics
@@ -584,28 +565,26 @@ def by_hand(a: list[float], b: list[float]) -> tuple[float, float, float]:
     parts = [statistics.variance(v) / len(v) for v in (a, b)]
     t = (statistics.mean(a) - statistics.mean(b)) / math.sqrt(sum(parts))
     df = sum(parts) ** 2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1))
-    p = mpmath.betainc(df / 2, 0.5, 0, df / (df + t * t), regularized=True)
-    return t, df, float(p)
+    return t, df, tail(df, t)
+
+
+def tail(df: float, t: float) -> float:
+    return float(mpmath.betainc(df / 2, 0.5, 0, df / (df + t * t), regularized=True))
 
 
 def test_the_interval_of_a_difference() -> None:
+    """The 97.5 % quantile of Student's t is found by bisection of its distribution."""
     a, b = [27.5, 21.0, 19.0, 23.6, 17.0], [27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8]
     t, df, p = by_hand(a, b)
-    found = difference(a, b)
-    assert found is not None
-    half = abs(found.mean / t) * quantile(df)
-    assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half))
-    assert found.p == pytest.approx(p)
-
-
-def quantile(df: float) -> float:
-    """Return the 97.5 % quantile of Student's t by bisection of its distribution."""
     low, high = 0.0, 100.0
     for _ in range(80):
         middle = (low + high) / 2
-        tail = mpmath.betainc(df / 2, 0.5, 0, df / (df + middle**2), regularized=True)
-        low, high = (middle, high) if tail > 0.05 else (low, middle)
-    return low
+        low, high = (middle, high) if tail(df, middle) > 0.05 else (low, middle)
+    found = difference(a, b)
+    assert found is not None
+    half = abs(found.mean / t) * low
+    assert (found.low, found.high) == pytest.approx((found.mean - half, found.mean + half))
+    assert found.p == pytest.approx(p)
 
 
 @given(VALUES, VALUES)
@@ -623,26 +602,20 @@ def test_a_difference_is_that_of_the_formulas(a: list[float], b: list[float]) ->
 
 @given(VALUES)
 def test_the_interval_of_a_mean(values: list[float]) -> None:
-    assume(len(set(values)) > 1)
-    half = half_width(values)
-    assert half is not None
-    low, high = ttest_1samp(values, 0).confidence_interval(0.95)
-    assert half == pytest.approx((high - low) / 2)
     assert half_width(values[:1]) is None
     assert half_width([3.0, 3.0]) == 0.0
     assert half_width([0.0, 2.0]) == pytest.approx(12.7062047)  # t of one degree of freedom
-
-
-def test_holm() -> None:
-    """The example of three tests: 3 * 0.01, then 2 * 0.03, and never less than before."""
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
+    assume(len(set(values)) > 1)
+    low, high = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert half_width(values) == pytest.approx((high - low) / 2)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_lies_between_no_correction_and_that_of_bonferroni(ps: list[float]) -> None:
-    """It keeps the order, and its smallest p is Bonferroni's."""
+def test_holm(ps: list[float]) -> None:
+    """It keeps the order, its smallest p is Bonferroni's, and no p exceeds Bonferroni's."""
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3*0.01, 2*0.03
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
     corrected = holm(ps)
     for p, q in zip(ps, corrected, strict=True):
         assert p <= q <= min(1.0, len(ps) * p) + 1e-12
@@ -654,35 +627,31 @@ def test_holm_lies_between_no_correction_and_that_of_bonferroni(ps: list[float])
 # --- table
 
 
-def filled(folder: Path, accuracies: dict[str, list[float | None]]) -> ComparisonTable:
+def filled(folder: Path, accuracies: dict[str, list[Any]]) -> ComparisonTable:
     """Return the table of rows with these accuracies; None is a run that diverged."""
     rows = [{"name": name, "family": "lif"} for name in accuracies]
     seeds = max(map(len, accuracies.values()))
-    plan: ComparisonPlan = plan_of({"final": {"seeds": seeds}, "row": rows}, "filled")
+    plan = plan_of({"final": {"seeds": seeds}, "row": rows}, "filled")
     file = ResultFile(folder / "filled.csv")
     for name, found in accuracies.items():
         for seed, accuracy in enumerate(found):
             values = {"accuracy": accuracy, "parameters": 1234}
-            failed = {"failed": "NaN"}
             run = plan.run_of(name, "final", 0, seed)
-            file.add(run, "", failed if accuracy is None else values)
+            file.add(run, "", {"failed": "NaN"} if accuracy is None else values)
     return table_of(plan, file.read())
 
 
 def test_the_table(tmp_path: Path) -> None:
     a, b, c = [0.9, 0.91, 0.92], [0.8, 0.81, 0.83], [0.91, 0.9, 0.93]
-    table = filled(
-        tmp_path,
-        {"a": list(a), "b": list(b), "c": list(c), "few": [0.5], "bad": [None] * 3, "none": []},
-    )
+    given_ = {"a": a, "b": b, "c": c, "few": [0.5], "bad": [None] * 3, "none": []}
+    table = filled(tmp_path, given_)
     assert table.reference == "a"
     tests = [difference([100 * v for v in x], [100 * v for v in a]) for x in (b, c)]
     ps = holm([test.p for test in tests if test is not None])
     assert {k: p for k, (_, p) in table.compared.items()} == pytest.approx({1: ps[0], 2: ps[1]})
-    lines = table.markdown().splitlines()
+    lines, found = table.markdown().splitlines(), table.compared[1][0]
     assert lines[0].startswith("| neuron | n | test, % | difference from a, points (95 % interval)")
     assert lines[2] == "| a | 3 | 91.0 ± 2.5 | reference |  | 1,234 |  |  |"
-    found = table.compared[1][0]
     assert lines[3] == (
         f"| b | 3 | {mean_text([80, 81, 83])} | {found.mean:+.1f} ({found.low:+.1f} to"
         f" {found.high:+.1f}) | {ps[0]:.2g} | 1,234 |  |  |"
@@ -697,12 +666,10 @@ def test_the_table(tmp_path: Path) -> None:
     assert plain["rows"][3]["half_width"] is None
     assert plain["rows"][1]["accuracies"] == {"0": 80.0, "1": 81.0, "2": 83.0}
     assert json.loads(json.dumps(plain)) == plain
-
-
-def test_equal_values_have_no_test(tmp_path: Path) -> None:
-    table = filled(tmp_path, {"a": [0.5, 0.5], "b": [0.5, 0.5], "c": [0.6, 0.6]})
-    assert not table.compared
-    assert table.cells()[2][:4] == ("c", "2", "60.0 ± 0.0", "")
+    (tmp_path / "equal").mkdir()
+    equal = filled(tmp_path / "equal", {"a": [0.5, 0.5], "b": [0.5, 0.5], "c": [0.6, 0.6]})
+    assert not equal.compared  # equal values have no test
+    assert equal.cells()[2][:4] == ("c", "2", "60.0 ± 0.0", "")
 
 
 def test_held_out_accuracies(whole: ComparisonRuns) -> None:
@@ -722,18 +689,15 @@ def test_held_out_accuracies(whole: ComparisonRuns) -> None:
 def test_the_figure(tmp_path: Path) -> None:
     """A point for each seed, the mean, and the text; a name is no formula."""
     table = filled(tmp_path, {"a$_$": [0.9, 0.91], "b": [0.8, None], "few": [0.7], "none": []})
-
-    def drawn() -> bytes:
-        return figure_data(lambda: accuracy_figure(table.rows, {"GRU": 91, "old": 10}))
-
-    text = drawn()
-    assert text == drawn()
+    figure, marks = accuracy_figure(table.rows), {"GRU": 91, "old": 10}
+    text = figure_data(lambda: accuracy_figure(table.rows, marks))
+    assert text == figure_data(lambda: accuracy_figure(table.rows, marks))
     found = {e.text for e in ElementTree.fromstring(text).iter() if e.tag.endswith("}text")}
     assert {"a$_$", "b", "few", "90.5 ± 6.4, n = 2", "80.0, n = 1, 1 diverged"} <= found
     assert not any("old" in (word or "") for word in found)
-    (axis,) = accuracy_figure(table.rows).axes
+    (axis,) = figure.axes
     assert sorted(axis.lines[1].get_xdata()) == pytest.approx([90, 91])
     assert axis.lines[4].get_markerfacecolor() == "white"  # it lacks a seed
-    assert figure_data(lambda: accuracy_figure(table.rows), "pdf").startswith(b"%PDF")
+    assert figure_data(lambda: figure, "pdf").startswith(b"%PDF")
     with pytest.raises(ModelError, match=r"^accuracy_figure: no row has a result"):
         accuracy_figure(table.rows[3:])

@@ -15,7 +15,7 @@ from lnm_codegen.cli import run as command
 from lnm_codegen.errors import ModelError
 from lnm_codegen.train.distributed import joined
 from tests.refusals import refused
-from tests.train.runs.test_runner import metrics
+from tests.train.small import metrics
 
 TOLERANCE = 2e-5
 """Of each weight, after 2 epochs: sums over the batch are taken in another order, and Adam divides

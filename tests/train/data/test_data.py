@@ -13,11 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnm_codegen.errors import ModelError
 from lnm_codegen.train.data import DATASETS, Dataset, load
 from lnm_codegen.train.data.dataset import memory_split, standard_scale
 from lnm_codegen.train.data.images import channel_scale
-from tests.refusals import refused
+from tests.refusals import assert_refused
 
 
 def toy(count: int, classes: int = 3, steps: int | None = None) -> Dataset:
@@ -105,35 +104,80 @@ def test_held_out_depends_on_its_seed_alone() -> None:
     torch.manual_seed(5)
     assert torch.equal(data.held_out(10, seed=1).test.images, first.test.images)
     assert not torch.equal(data.held_out(10, seed=2).test.images, first.test.images)
-
-
-def test_held_out_with_a_label_per_step() -> None:
     part = toy(10, steps=4).held_out(3)
     assert (len(part.train), len(part.test)) == (7, 3)
     assert part.test.labels.shape == (3, 4)
 
 
-@pytest.mark.parametrize("count", [0, 10, -1, 2.5])
-def test_held_out_leaves_some_on_both_sides(count: Any) -> None:
-    with refused(ModelError, "data: toy", f"the number held out is {count}", "from 1 to 9"):
-        toy(10).held_out(count)
+REFUSALS = """
+data: toy >> from 1 to 9
+    toy(10).held_out(0) >> the number held out is 0
+    toy(10).held_out(10) >> the number held out is 10
+    toy(10).held_out(-1) >> the number held out is -1
+    toy(10).held_out(2.5) >> the number held out is 2.5
+data: toy
+    batch(size=0) >> size is 0 >> >= 1
+    batch(size=2.5) >> size is 2.5 >> >= 1
+    batch(size=1, rank=2, world=2) >> rank is 2 >> 0 to world - 1 = 1
+    batch(size=1, augment=True) >> augment=True draws random numbers >> >> Give a generator.
+data: digits >> an integer from 1 to
+    load("digits", limit=0) >> limit is 0
+    load("digits", limit=-1) >> limit is -1
+    load("digits", limit=True) >> limit is True
+    load("digits", limit=2.0) >> limit is 2.0
+    load("digits", limit=2**31 + 1) >> limit is 2147483649
+    load("digits", FOLDER) >> reads no files >> >> Leave out --data-dir.
+    load("digits", scale="unit") >> no option 'scale' >> none
+    next(digits.batches(digits.train, 4, Generator(), augment=True)) >> no augmentation
+        >> >> augment=False
+data: digits-rows
+    load("digits-rows", scal="unit") >> no option 'scal' >> split, scale >> 'scale'?
+    load("digits-rows", scale="log") >> scale is 'log' >> 'standard', 'unit'
+data: fashion-mnist
+    load("fashion-mnist", FOLDER, scale="log") >> scale is 'log' >> 'standard', 'unit'
+data: mnist
+    load("mnist") >> read from a folder >> >> with --data-dir
+    load("mnist", FOLDER, scale="log") >> scale is 'log' >> 'standard', 'unit'
+data: mnist1d
+    load("mnist1d", shuffled=1) >> shuffled is 1 >> True, False
+data: imagenet
+    load("imagenet", FOLDER, size=300) >> short is 256 >> an integer from 300
+data: time-series
+    load("time-series", problem=3) >> problem is 3 >> text
+data: ecg-qtdb
+    load("ecg-qtdb", FOLDER, unlabelled="drop") >> unlabelled is 'drop' >> 'first', 'ignore'
+data: cifar10-dvs
+    load("cifar10-dvs", FOLDER, time_steps=0) >> time_steps is 0 >> an integer from 1 to
+    load("cifar10-dvs", FOLDER, binning="fixed") >> binning is 'fixed' >> 'count', 'time'
+    load("cifar10-dvs", FOLDER, size=129) >> size is 129 >> an integer from 1 to 128
+    load("cifar10-dvs", FOLDER, keep=1) >> keep is 1 >> True, False
+data: first-bound
+    load("first-bound", bound=0.0) >> bound is 0.0 >> a number > 0
+    load("first-bound", time_steps=3) >> time_steps is 3 >> an integer from 4 to
+data: gated-memory
+    load("gated-memory", pulses=0) >> pulses is 0 >> an integer from 1 to
+    load("gated-memory", time_steps=5) >> time_steps is 5 >> an integer from 6 to
+    load("gated-memory", distractor=1.0) >> distractor is 1.0 >> a number >= 0 and
+data: delayed-xor
+    load("delayed-xor", time_steps=19) >> time_steps is 19 >> an integer from 20 to
+    load("delayed-xor", noise=0.0) >> noise is 0.0 >> a number > 0 and <= 1
+    load("delayed-xor", channels=0) >> channels is 0 >> an integer from 1 to
+    load("delayed-xor", train=0) >> train is 0 >> an integer from 1 to
+    load("delayed-xor", seed=-1) >> seed is -1 >> an integer from 0 to
+    load("delayed-xor", seed=2**31 + 1) >> seed is 2147483649 >> to 2147483648
+data
+    load("fashion_mnist") >> no set 'fashion_mnist' >> KNOWN >> 'fashion-mnist'?
+"""
 
 
-def test_sequences_have_time_first() -> None:
-    """x (T, N, *features) and labels (T, N), contiguous."""
-    data = toy(6, steps=4)
-    x, labels = next(data.batches(data.train, 5))
-    assert (x.shape, labels.shape) == ((4, 5, 2), (4, 5))
-    assert x.is_contiguous()
-    assert labels.is_contiguous()
-    assert x[2, :, 0].tolist() == [0, 1, 2, 3, 4]
+def test_refusals(tmp_path: Path, digits: Dataset) -> None:
+    def batch(**arguments: Any) -> None:
+        data = toy(4)
+        next(data.batches(data.train, **arguments))
 
-
-def test_batches_leave_the_kept_inputs_alone() -> None:
-    data = replace(toy(4), scale=(torch.tensor(1.0), torch.tensor(2.0)))
-    x, _ = next(data.batches(data.train, 4))
-    assert x[:, 0, 0, 0].tolist() == [-0.5, 0, 0.5, 1]
-    assert data.train.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    names = {"FOLDER": tmp_path, "KNOWN": ", ".join(DATASETS[:5]), "Generator": torch.Generator}
+    names |= {"batch": batch, "toy": toy, "load": load, "digits": digits}
+    assert_refused(REFUSALS, names)
 
 
 @given(
@@ -149,47 +193,37 @@ def test_equal_values_have_deviation_one(value: float, channels: int, count: int
         assert torch.equal(std.flatten(), torch.ones(channels))
 
 
-@pytest.mark.parametrize("correction", [0, 1])
-def test_mean_and_deviation_over_axes(correction: int) -> None:
+def test_batches_have_time_first_and_leave_the_kept_inputs_alone() -> None:
+    """x (T, N, *features) and labels (T, N), contiguous."""
+    x, labels = next((data := toy(6, steps=4)).batches(data.train, 5))
+    assert (x.shape, labels.shape) == ((4, 5, 2), (4, 5))
+    assert x.is_contiguous()
+    assert labels.is_contiguous()
+    assert x[2, :, 0].tolist() == [0, 1, 2, 3, 4]
+    data = replace(toy(4), scale=(torch.tensor(1.0), torch.tensor(2.0)))
+    x, _ = next(data.batches(data.train, 4))
+    assert x[:, 0, 0, 0].tolist() == [-0.5, 0, 0.5, 1]
+    assert data.train.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_mean_and_deviation_over_axes() -> None:
     x = np.random.default_rng(0).normal(1e3, 1.0, (50, 3, 7)).astype(np.float32)
-    mean, std = standard_scale(torch.from_numpy(x), (0, 2), correction)
     wide = x.astype(np.float64)
-    assert np.allclose(mean, wide.mean((0, 2)), rtol=1e-7)
-    assert np.allclose(std, wide.std((0, 2), ddof=correction), rtol=1e-7)
-    assert (mean.dtype, std.dtype) == (torch.float32, torch.float32)
-
-
-REFUSED = {
-    "size": ({"size": 0}, "size is 0", ">= 1", ""),
-    "half a sample": ({"size": 2.5}, "size is 2.5", ">= 1", ""),
-    "rank": ({"size": 1, "rank": 2, "world": 2}, "rank is 2", "0 to world - 1 = 1", ""),
-    "no generator": (
-        {"size": 1, "augment": True},
-        "augment=True draws random numbers",
-        "",
-        "Give a generator.",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_refused_batches(case: str) -> None:
-    arguments, *parts = REFUSED[case]
-    data = toy(4)
-    with refused(ModelError, "data: toy", *parts):
-        next(data.batches(data.train, **arguments))
-
-
-def test_a_set_without_augmentation_says_so() -> None:
-    data = load("digits", limit=20)
-    with refused(ModelError, "data: digits", "no augmentation", remedy="augment=False"):
-        next(data.batches(data.train, 4, torch.Generator(), augment=True))
+    for correction in (0, 1):
+        mean, std = standard_scale(torch.from_numpy(x), (0, 2), correction)
+        assert np.allclose(mean, wide.mean((0, 2)), rtol=1e-7)
+        assert np.allclose(std, wide.std((0, 2), ddof=correction), rtol=1e-7)
+        assert (mean.dtype, std.dtype) == (torch.float32, torch.float32)
 
 
 def test_digits_split_is_fixed_stratified_and_whole() -> None:
     first, second = load("digits"), load("digits")
     assert torch.equal(first.test.images, second.test.images)
     assert (len(first.train), len(first.test)) == (1437, 360)
+    some = load("digits", limit=7)
+    assert (len(some.train), len(some.test)) == (7, 7)
+    assert torch.equal(some.train.images, first.train.images[:7])
+    assert torch.equal(some.train.labels, first.train.labels[:7])
     counts = torch.bincount(first.test.labels)
     assert int(counts.max() - counts.min()) <= 2
     assert int(first.train.images.max()) == 16
@@ -235,47 +269,3 @@ def test_mnist1d_is_the_published_one_and_leaves_the_global_generators() -> None
     assert data.train.labels[:8].tolist() == [2, 6, 4, 5, 6, 6, 6, 0]
     assert float(x.double().square().sum()) == pytest.approx(40751.746, abs=0.05)
     assert abs(float(data.train.images.std()) - 1) < 0.02
-
-
-def test_limit_keeps_the_first() -> None:
-    whole, some = load("digits"), load("digits", limit=7)
-    assert (len(some.train), len(some.test)) == (7, 7)
-    assert torch.equal(some.train.images, whole.train.images[:7])
-    assert torch.equal(some.train.labels, whole.train.labels[:7])
-
-
-@pytest.mark.parametrize("limit", [0, -1, True, 2.0, 2**31 + 1])
-def test_limit_is_checked(limit: int) -> None:
-    with refused(ModelError, "data: digits", f"limit is {limit!r}", "an integer from 1 to"):
-        load("digits", limit=limit)
-
-
-def test_digits_take_no_folder(tmp_path: Path) -> None:
-    with refused(ModelError, "data: digits", "reads no files", remedy="Leave out --data-dir."):
-        load("digits", tmp_path)
-
-
-def test_mnist_needs_a_folder() -> None:
-    with refused(ModelError, "data: mnist", "read from a folder", remedy="with --data-dir"):
-        load("mnist")
-
-
-def test_unknown_set() -> None:
-    known = ", ".join(list(DATASETS)[:5])
-    with refused(ModelError, "data", "no set 'fashion_mnist'", known, "'fashion-mnist'?"):
-        load("fashion_mnist")
-
-
-UNKNOWN = {
-    "close": ("digits-rows", {"scal": "unit"}, "no option 'scal'", "split, scale", "'scale'?"),
-    "none": ("digits", {"scale": "unit"}, "no option 'scale'", "none", ""),
-    "value": ("digits-rows", {"scale": "log"}, "scale is 'log'", "'standard', 'unit'", ""),
-    "type": ("mnist1d", {"shuffled": 1}, "shuffled is 1", "True, False", ""),
-}
-
-
-@pytest.mark.parametrize("case", UNKNOWN)
-def test_options_are_checked(case: str) -> None:
-    name, options, *parts = UNKNOWN[case]
-    with refused(ModelError, f"data: {name}", *parts):
-        load(name, **options)

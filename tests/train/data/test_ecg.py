@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from lnm_codegen.errors import ModelError, ToolError
+from lnm_codegen.errors import ToolError
 from lnm_codegen.train.data import load
 from tests.refusals import refused
 
@@ -63,24 +63,16 @@ def test_malformed_files_are_one_line(tmp_path: Path) -> None:
         path.write_bytes(broken)
         with refused(ToolError, path, remedy="Get the file again."):
             load("ecg-qtdb", tmp_path)
-    savemat(path, {"x": np.zeros((2, 3, 4)), "y": np.zeros((2, 4, 6))})
-    problem, accepted = (
-        "x is (2, 3, 4) and y is (2, 4, 6)",
-        "(beats, T, channels) and (beats, T, 6)",
-    )
-    with refused(ToolError, path, problem, accepted):
-        load("ecg-qtdb", tmp_path)
-    savemat(path, {"x": "text", "y": np.zeros((2, 4, 6))})
-    with refused(ToolError, path, "'x' holds <U4", "numbers"):
-        load("ecg-qtdb", tmp_path)
-    savemat(path, {"y": np.zeros((2, 4, 6))})
-    with refused(ToolError, path, "no array 'x' in it", remedy="Get the file again."):
-        load("ecg-qtdb", tmp_path)
-
-
-def test_options(tmp_path: Path) -> None:
-    with refused(ModelError, "data: ecg-qtdb", "unlabelled is 'drop'", "'first', 'ignore'"):
-        load("ecg-qtdb", tmp_path, unlabelled="drop")
+    arrays = {"x": np.zeros((2, 3, 4)), "y": np.zeros((2, 4, 6))}
+    sizes = "(beats, T, channels) and (beats, T, 6)"
+    for content, *parts in (
+        (arrays, "x is (2, 3, 4) and y is (2, 4, 6)", sizes),
+        ({**arrays, "x": "text"}, "'x' holds <U4", "numbers"),
+        ({"y": arrays["y"]}, "no array 'x' in it", "", "Get the file again."),
+    ):
+        savemat(path, content)
+        with refused(ToolError, path, *parts):
+            load("ecg-qtdb", tmp_path)
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

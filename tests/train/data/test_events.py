@@ -31,10 +31,14 @@ from tests.refusals import refused
 from tests.train.data.event_files import aedat2, aedat3, bin5, some_events
 
 
-def npz(events: Events) -> bytes:
+def saved(**arrays: Any) -> bytes:
     out = io.BytesIO()
-    np.savez(out, t=events.t, x=events.x, y=events.y, p=events.p)
+    np.savez(out, **arrays)
     return out.getvalue()
+
+
+def npz(events: Events) -> bytes:
+    return saved(**{word: getattr(events, word) for word in "txyp"})
 
 
 FORMATS = {"a.bin": (bin5, 34), "a.bs2": (bin5, 34), "b.aedat": (aedat2, 128),
@@ -59,74 +63,34 @@ def test_aedat3_leaves_out_invalid_events_and_extends_time() -> None:
     assert same(read_aedat3(aedat3(late, invalid=5), "a file"), late)
 
 
-def npy(array: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    np.save(out, array)
-    return out.getvalue()
-
-
-def npz_of(**arrays: list[object]) -> bytes:
-    out = io.BytesIO()
-    np.savez(out, **{key: np.array(value) for key, value in arrays.items()})
-    return out.getvalue()
-
-
-BROKEN = {
-    "bin": (read_bin5, bytes(7), "7 bytes"),
-    "aedat2 cut": (read_aedat2, aedat2(some_events(3, 128))[:-1], "not a whole AEDAT 2.0 file"),
-    "aedat2 head": (read_aedat2, bytes(16), "not a whole AEDAT 2.0 file"),
-    "aedat3 head": (read_aedat3, b"#!AER-DAT3.1\r\n", "not an AEDAT 3.1 file"),
-    "aedat3 cut": (
-        read_aedat3, aedat3(some_events(3, 128))[:-37], "the packet at byte 42 is cut off",
-    ),
-    "aedat3 tail": (
-        read_aedat3, aedat3(some_events(0, 128)) + bytes(5), "the packet at byte 42 is cut off",
-    ),
-    "npz": (read_npz, b"PK no", "cannot be read: "),
-    "npy": (read_npz, npy(np.zeros(3)), "no arrays t, x, y, p in it"),
-    "npz lacks": (
-        read_npz, npz(some_events(1, 3)).replace(b"t.npy", b"u.npy"), "no arrays t, x, y, p in it",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", BROKEN)
-def test_broken_files_are_one_line(case: str) -> None:
-    read, raw, problem = BROKEN[case]
-    accepted = "a multiple of 5" if case == "bin" else ""
-    with refused(ToolError, "a file", problem, accepted, "Get the file again."):
-        read(raw, "a file")
-
-
-@pytest.mark.parametrize(("word", "value"), [("t", "a"), ("x", math.nan), ("y", 0.5)])
-def test_values_in_npz(word: str, value: object) -> None:
-    arrays = {key: [value if key == word else 0] for key in "txyp"}
-    with refused(ToolError, "a file", f"{word} holds other values", "integers"):
-        read_npz(npz_of(**arrays), "a file")
-
-
-def test_an_array_of_objects_is_not_unpickled() -> None:
-    out = io.BytesIO()
-    np.savez(out, t=np.array([print], dtype=object))
-    with refused(ToolError, "a file", "cannot be read: Object arrays cannot be loaded"):
-        read_npz(out.getvalue(), "a file")
-    with refused(ToolError, "a file", "cannot be read: "):
-        read_npz(pickle.dumps(some_events(2, 3)), "a file")
-
-
-def test_shapes_in_npz() -> None:
-    out = io.BytesIO()
-    np.savez(out, t=np.zeros(3), x=np.zeros(2), y=np.zeros(3), p=np.zeros(3))
-    with refused(ToolError, "a file", "t, x, y and p differ in shape", "(n,) for each of them"):
-        read_npz(out.getvalue(), "a file")
-
-
-def test_events_outside_the_camera() -> None:
-    events = some_events(50, 34)
-    assert require_inside(events, 34, "a file") is events
-    problem = f"x ranges from {events.x.min()} to {events.x.max()}"
-    with refused(ToolError, "a file", problem, "0 to 29"):
-        require_inside(events, 30, "a file")
+def test_broken_files_are_one_line() -> None:
+    """An array of objects is not unpickled."""
+    one, plain, cut = npz(some_events(1, 3)), io.BytesIO(), "the packet at byte 42 is cut off"
+    np.save(plain, np.zeros(3))
+    zero, no_arrays, whole = np.zeros(1), "no arrays t, x, y, p in it", "not a whole AEDAT 2.0 file"
+    again = ("", "Get the file again.")
+    cases: list[tuple[Any, bytes, tuple[str, ...]]] = [
+        (read_bin5, bytes(7), ("7 bytes", "a multiple of 5", again[1])),
+        (read_aedat2, aedat2(some_events(3, 128))[:-1], (whole, *again)),
+        (read_aedat2, bytes(16), (whole, *again)),
+        (read_aedat3, b"#!AER-DAT3.1\r\n", ("not an AEDAT 3.1 file", *again)),
+        (read_aedat3, aedat3(some_events(3, 128))[:-37], (cut, *again)),
+        (read_aedat3, aedat3(some_events(0, 128)) + bytes(5), (cut, *again)),
+        (read_npz, b"PK no", ("cannot be read: ", *again)),
+        (read_npz, plain.getvalue(), (no_arrays, *again)),
+        (read_npz, one.replace(b"t.npy", b"u.npy"), (no_arrays, *again)),
+        (read_npz, pickle.dumps(some_events(2, 3)), ("cannot be read: ",)),
+        (read_npz, saved(t=np.array([print], dtype=object)),
+         ("cannot be read: Object arrays cannot be loaded",)),
+        (read_npz, saved(t=np.zeros(3), x=np.zeros(2), y=np.zeros(3), p=np.zeros(3)),
+         ("t, x, y and p differ in shape", "(n,) for each of them")),
+    ]  # fmt: skip
+    for word, value in (("t", "a"), ("x", math.nan), ("y", 0.5)):
+        arrays = {**dict.fromkeys("txyp", zero), word: np.array([value])}
+        cases.append((read_npz, saved(**arrays), (f"{word} holds other values", "integers")))
+    for read, raw, parts in cases:
+        with refused(ToolError, "a file", *parts):
+            read(raw, "a file")
 
 
 @given(
@@ -198,17 +162,18 @@ def test_readers_and_slices_are_spikingjellys(peer: Any, tmp_path: Path) -> None
     assert np.array_equal(frames(events, 10, 34, "count"), wanted)
 
 
-def test_counts_stop_at_the_largest_that_a_frame_holds() -> None:
-    none = np.zeros(40_000, np.int64)
-    found = frames(Events(none, none, none, none), 1, 1, "count")
-    assert found.tolist() == [[[[32767]], [[0]]]]
-
-
-def test_times_of_a_damaged_file_are_refused() -> None:
-    zeros = np.zeros(2, np.int64)
-    events = Events(np.array([0, 2**62]), zeros, zeros, zeros)
+def test_events_outside_the_camera_and_at_the_ends_of_time() -> None:
+    """Counts stop at the largest that a frame holds."""
+    events, zeros = some_events(50, 34), np.zeros(2, np.int64)
+    assert require_inside(events, 34, "a file") is events
+    problem = f"x ranges from {events.x.min()} to {events.x.max()}"
+    with refused(ToolError, "a file", problem, "0 to 29"):
+        require_inside(events, 30, "a file")
     with refused(ToolError, "a file", "t ranges from 0 to 4611686018427387904"):
-        require_inside(events, 1, "a file")
+        require_inside(Events(np.array([0, 2**62]), zeros, zeros, zeros), 1, "a file")
     late = Events(np.array([0, 2**48 - 1]), zeros, zeros, zeros)
     found = frames(require_inside(late, 1, "a file"), 16, 1, "time")
     assert [int(found[k].sum()) for k in (0, 15)] == [1, 1]
+    none = np.zeros(40_000, np.int64)
+    found = frames(Events(none, none, none, none), 1, 1, "count")
+    assert found.tolist() == [[[[32767]], [[0]]]]

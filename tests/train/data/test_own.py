@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from hypothesis import given
@@ -23,16 +24,14 @@ from typer.testing import CliRunner
 from lnm_codegen.cli import app
 from lnm_codegen.errors import ModelError
 from lnm_codegen.insight.analysis import analyze_run
-from lnm_codegen.train import TrainConfig, from_arrays, from_datasets, load, load_run, run
+from lnm_codegen.train import from_arrays, from_datasets, load, load_run, run
 from lnm_codegen.train.runs.saved import test_data as data_of_test
-from tests.refusals import refused
+from tests.refusals import assert_refused, refused
 from tests.train.data.event_files import some_events, write_npz
 from tests.train.data.idx_files import write_fashion
+from tests.train.small import ROWS
 
-CONFIG = TrainConfig(
-    family="lif", network="feedforward", network_arguments={"hidden": [4]}, epochs=2, batch=4,
-    backend="torch",
-)  # fmt: skip
+CONFIG = replace(ROWS, network_arguments={"hidden": [4]}, epochs=2, batch=4, limit=None)
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(24, 5, 3, generator=GENERATOR)
 Y = torch.arange(24) % 3
@@ -83,28 +82,24 @@ def test_batches_are_those_of_arrays(
         assert all(map(torch.equal, first, want))
 
 
-@pytest.mark.parametrize(
-    ("convert", "label"),
-    [
+def test_forms_of_inputs_and_labels() -> None:
+    forms: list[tuple[Any, Any]] = [
         (lambda x: x, int),
         (lambda x: x.numpy(), np.int64),
         (lambda x: x.double(), torch.tensor),
         (lambda x: x.numpy()[:, ::-1].copy()[:, ::-1], np.uint8),
         (lambda x: x.to_sparse(), lambda y: np.array(y)),
         (lambda x: x.clone().requires_grad_(), lambda y: torch.tensor(y, dtype=torch.uint8)),
-    ],
-)
-def test_forms_of_inputs_and_labels(convert: Any, label: Any) -> None:
-    for make in (
-        lambda k: (convert(X[k]), label(k % 3)),
-        lambda k: [convert(X[k]), label(k % 3)],
-        lambda k: {"label": label(k % 3), "input": convert(X[k])},
-    ):
-        data = from_datasets(*own(make))
-        x, y = next(data.batches(data.train, 8))
-        assert (data.name, data.classes, x.dtype, y.dtype) == ("Own", 3, torch.float32, torch.int64)
-        assert torch.equal(x, X[:8].transpose(0, 1))
-        assert y.tolist() == [k % 3 for k in range(8)]
+    ]
+    for convert, label in forms:
+        samples = [(convert(X[k]), label(k % 3)) for k in range(8)]
+        for form in (tuple, list, lambda s: {"label": s[1], "input": s[0]}):
+            data = from_datasets(*own([form(s) for s in samples].__getitem__))
+            x, y = next(data.batches(data.train, 8))
+            assert (data.name, data.classes) == ("Own", 3)
+            assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
+            assert torch.equal(x, X[:8].transpose(0, 1))
+            assert y.tolist() == [k % 3 for k in range(8)]
 
 
 def test_kinds_follow_the_axes() -> None:
@@ -144,43 +139,65 @@ def test_named_classes_spare_a_reading_of_all_labels() -> None:
     assert set(read) == {0}
 
 
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda k: X[k], ["a sample is a Tensor", "(input, label)"]),
-        (lambda k: (X[k], k, k), ["a sample is a tuple of 3 entries", "(input, label)"]),
-        (lambda k: {"x": X[k], "z": k}, ["a sample is a dict of x, z", "label", "two columns"]),
-        (lambda k: ("text", 0), ["the input is a str", "a tensor or an array"]),
-        (lambda k: (np.array(["a"]), 0), ["the input is a ndarray of <U1", "a tensor"]),
-        (lambda k: (X[k] * 1j, 0), ["the input is a Tensor of torch.complex64", "a tensor"]),
-        (
-            lambda k: (np.zeros(3, dtype=[("t", int), ("x", int)]), 0),
-            ["the input is a ndarray of [('t'", "", "frames (T, C, H, W)"],
-        ),
-        (lambda k: ({"t": [1], "x": [2]}, 0), ["the input is a dict", "", "counts events"]),
-        (lambda k: (X[k], "cat"), ["the label is 'cat'", "an integer", "Number the classes"]),
-        (lambda k: (X[k, 0], 0), ["shape (3,)", "(C, H, W)", "Add an axis"]),
-        (lambda k: (X[k, : 5 - k % 2], 0), ["the input has the shape (4, 3)", "(5, 3)", "Pad"]),
-        (lambda k: (X[k], -1), ["the label is -1", "0", "Number the classes from 0"]),
-        (lambda k: (X[k], k % 2 + 0.5 if k else 0), ["label is float32", "integers of shape ()"]),
-        (
-            lambda k: (X[k], torch.eye(5, dtype=torch.int64)[k % 5]),
-            ["one 1 in 5 numbers, may be a class as one-hot", "", "y.argmax()"],
-        ),
-        (lambda k: 1 / 0, ["reading sample 0 raised ZeroDivisionError: division by zero"]),
-    ],
-)
-def test_wrong_samples_are_refused(make: Any, words: list[str]) -> None:
-    with refused(ModelError, None, *words) as caught:
-        data = from_datasets(*own(make))
+WRONG = """
+*
+    X[k] >> a sample is a Tensor >> (input, label)
+    (X[k], k, k) >> a sample is a tuple of 3 entries >> (input, label)
+    {"x": X[k], "z": k} >> a sample is a dict of x, z >> label >> two columns
+    ("text", 0) >> the input is a str >> a tensor or an array
+    (np.array(["a"]), 0) >> the input is a ndarray of <U1 >> a tensor
+    (X[k] * 1j, 0) >> the input is a Tensor of torch.complex64 >> a tensor
+    (np.zeros(3, dtype=[("t", int), ("x", int)]), 0) >> the input is a ndarray of [('t'
+        >> >> frames (T, C, H, W)
+    ({"t": [1], "x": [2]}, 0) >> the input is a dict >> >> counts events
+    (Image.new("L", (4, 4)), 0) >> the input is a Image >> a tensor >> ToTensor()
+    (X[k], "cat") >> the label is 'cat' >> an integer >> Number the classes
+    (X[k, 0], 0) >> shape (3,) >> (C, H, W) >> Add an axis
+    (X[k, : 5 - k % 2], 0) >> the input has the shape (4, 3) >> (5, 3) >> Pad
+    (X[k], -1) >> the label is -1 >> 0 >> Number the classes from 0
+    (X[k], k % 2 + 0.5 if k else 0) >> label is float32 >> integers of shape ()
+    (X[k], torch.eye(5, dtype=torch.int64)[k % 5]) >> one 1 in 5 numbers, may be a class as one-hot
+        >> >> y.argmax()
+    1 / 0 >> reading sample 0 raised ZeroDivisionError: division by zero
+"""
+NO_SETS = """
+*
+    Stream() >> a Stream without len() and indices >> len() and indices >> into a list
+    DataLoader(Stream()) >> a Stream without len() and indices >> >> into a list
+    X.numpy() >> a ndarray, not a data set >> >> from_arrays
+    TensorDataset >> the class TensorDataset >> >> Make one object
+    TensorDataset(X[:0], Y[:0]) >> no samples
+    DataLoader(pair()[0], batch_size=None) >> a DataLoader without batch_size
+    3 >> a int without len() and indices
+"""
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter([])
+
+
+def test_wrong_samples_are_refused() -> None:
+    def read(text: str) -> None:
+        sets = own(lambda k: eval(text, {**globals(), "k": k, "Image": PIL.Image}))
+        data = from_datasets(*sets)
         list(data.batches(data.train, 3))
-    assert caught.value.where.startswith("data: Own: train")
 
-
-def test_a_pillow_image_needs_a_transform() -> None:
-    image = pytest.importorskip("PIL.Image").new("L", (4, 4))
-    with refused(ModelError, None, "the input is a Image", "a tensor", "ToTensor()"):
-        from_datasets(*own(lambda k: (image, 0)))
+    assert_refused(WRONG, {}, run=read)
+    with refused(ModelError, "data: Own: train: sample 0", "the label is -1"):
+        read("(X[k], -1)")
+    assert_refused(NO_SETS, {}, run=lambda text: from_datasets(eval(text, globals()), pair()[1]))
+    train, test = pair()
+    where, late = (
+        "data: TensorDataset: test: sample 3",
+        TensorDataset(X[:4], torch.tensor([0, 0, 0, 6])),
+    )
+    with refused(ModelError, where, "label is 6", "0 to 2", "classes="):
+        from_datasets(train, late)
+    data = from_datasets(late, test, classes=5)
+    where = "data: TensorDataset: train: sample 3"
+    with refused(ModelError, where, "the label is 6", "0 to 4"):
+        list(data.batches(data.train, 2))
 
 
 def test_bytes_of_images_are_noticed() -> None:
@@ -192,39 +209,6 @@ def test_bytes_of_images_are_noticed() -> None:
     from_datasets(*pair(torch.full((24, 5, 2, 4, 4), 31, dtype=torch.uint8)))  # counts of events
     with pytest.warns(RuntimeWarning, match="the sequences are bytes, here up to 200"):
         from_datasets(*pair(torch.full((24, 5, 2, 4, 4), 200, dtype=torch.uint8)))
-
-
-class Stream(IterableDataset[Any]):
-    def __iter__(self) -> Iterator[Any]:
-        return iter([])
-
-
-@pytest.mark.parametrize(
-    ("train", "words"),
-    [
-        (Stream(), ["a Stream without len() and indices", "len() and indices", "into a list"]),
-        (DataLoader(Stream()), ["a Stream without len() and indices", "", "into a list"]),
-        (X.numpy(), ["a ndarray, not a data set", "", "from_arrays"]),
-        (TensorDataset, ["the class TensorDataset", "", "Make one object"]),
-        (TensorDataset(X[:0], Y[:0]), ["no samples"]),
-        (DataLoader(pair()[0], batch_size=None), ["a DataLoader without batch_size"]),
-        (3, ["a int without len() and indices"]),
-    ],
-)
-def test_what_is_no_data_set(train: Any, words: list[str]) -> None:
-    with refused(ModelError, None, *words):
-        from_datasets(train, pair()[1])
-
-
-def test_labels_beyond_the_classes() -> None:
-    train, test = pair()
-    with refused(
-        ModelError, "data: TensorDataset: test: sample 3", "label is 5", "0 to 2", "classes="
-    ):
-        from_datasets(train, TensorDataset(X[:4], torch.tensor([0, 0, 0, 5])))
-    late = from_datasets(TensorDataset(X[:4], torch.tensor([0, 0, 0, 6])), test, classes=5)
-    with refused(ModelError, "data: TensorDataset: train: sample 3", "the label is 6", "0 to 4"):
-        list(late.batches(late.train, 2))
 
 
 def test_limit_and_validation_apply(tmp_path: Path) -> None:
@@ -248,16 +232,15 @@ def test_limit_and_validation_apply(tmp_path: Path) -> None:
 
 def test_held_out_samples_of_your_own(tmp_path: Path) -> None:
     train, test = pair()
-    valid = TensorDataset(X[:5], Y[:5])
-    run(CONFIG, tmp_path, data=(train, valid, test))
-    saved = load_run(tmp_path, data=(train, valid, test))
+    three = (train, TensorDataset(X[:5], Y[:5]), test)
+    run(CONFIG, tmp_path, data=three)
+    saved = load_run(tmp_path, data=three)
     assert (len(saved.data.test), saved.data.is_held_out) == (5, True)
     assert (analyze_run(saved).split, analyze_run(saved).samples) == ("held-out", 5)
     tested = data_of_test(saved)
     assert (len(tested.test), tested.is_held_out) == (8, False)
-    accepted = "0 for data=(train, valid, test)"
-    with refused(ModelError, "train", "validation is 2", accepted):
-        run(replace(CONFIG, validation=2), data=(train, valid, test))
+    with refused(ModelError, "train", "validation is 2", "0 for data=(train, valid, test)"):
+        run(replace(CONFIG, validation=2), data=three)
 
 
 class Noisy:
@@ -333,18 +316,15 @@ def test_loaders(tmp_path: Path) -> None:
     assert analyze_run(saved).samples == 8
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"batch": 8}, ["batch is 8, and the loader's batch_size 4", "", "Set batch to 4"]),
-        ({"validation": 3}, ["has no indices", "", "(train, valid, test)"]),
-        ({"limit": 3}, ["limit applies to data sets", "", "Subset"]),
-        ({"augment": True}, ["no augmentation"]),
-    ],
-)
-def test_what_loaders_cannot_do(change: dict[str, Any], words: list[str]) -> None:
-    with refused(ModelError, None, *words):
-        run(replace(CONFIG, **change), data=loaders())
+def test_what_loaders_cannot_do() -> None:
+    for change, *words in (
+        ({"batch": 8}, "batch is 8, and the loader's batch_size 4", "", "Set batch to 4"),
+        ({"validation": 3}, "has no indices", "", "(train, valid, test)"),
+        ({"limit": 3}, "limit applies to data sets", "", "Subset"),
+        ({"augment": True}, "no augmentation"),
+    ):
+        with refused(ModelError, None, *words):
+            run(replace(CONFIG, **change), data=loaders())
 
 
 def test_a_loader_resumes_with_its_order(tmp_path: Path) -> None:
@@ -427,31 +407,25 @@ def test_what_a_function_may_return(file: Path) -> None:
     assert len(load(f"{file}:samples", limit=4).train) == 4
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "words"),
-    [
-        ("sample", {}, ["no 'sample' in it", "samples", "Did you mean 'samples'?"]),
-        ("samples", {"n": 3}, ["no argument 'n'", "count, shift, triple"]),
-        ("fails", {}, ["calling it raised ZeroDivisionError"]),
-        ("nothing", {}, ["data is 'NoneType'", "(train, test)"]),
-        ("rmtree", {"path": "."}, ["it is imported there", "written in the file", "a function"]),
-        ("TensorDataset", {}, ["a type", "a function that is written"]),
-    ],
-)
-def test_functions_that_fail(
-    name: str, options: dict[str, Any], words: list[str], file: Path
-) -> None:
-    with refused(ModelError, None, *words):
-        load(f"{file}:{name}", **options)
+FUNCTIONS = """
+*
+    f("sample") >> no 'sample' in it >> samples >> Did you mean 'samples'?
+    f("samples", n=3) >> no argument 'n' >> count, shift, triple
+    f("fails") >> calling it raised ZeroDivisionError
+    f("nothing") >> data is 'NoneType' >> (train, test)
+    f("rmtree", path=".") >> it is imported there >> written in the file >> a function
+    f("TensorDataset") >> a type >> a function that is written
+"""
 
 
-@pytest.mark.parametrize("place", [random.__file__, "shutil", torch.utils.data.dataset.__file__])
-def test_functions_of_python_and_packages_are_not_called(place: str) -> None:
-    """A folder of unknown origin could name one that deletes files."""
-    names = {random.__file__: "_test", "shutil": "rmtree"}
-    reference = f"{place}:{names.get(place, 'random_split')}"
-    with refused(ModelError, f"data: {reference}", "a function of Python or of an installed"):
-        load(reference)
+def test_functions_that_fail(file: Path) -> None:
+    """Those of Python and packages are not called: a folder could name one that deletes files."""
+    assert_refused(FUNCTIONS, {"f": lambda name, **given: load(f"{file}:{name}", **given)})
+    package = torch.utils.data.dataset.__file__
+    for reference in (f"{random.__file__}:_test", "shutil:rmtree", f"{package}:random_split"):
+        problem = "a function of Python or of an installed"
+        with refused(ModelError, f"data: {reference}", problem):
+            load(reference)
 
 
 LIBRARIES = """
@@ -468,6 +442,7 @@ def images(folder):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
 def test_classes_of_spikingjelly_and_torchvision(

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from lnm_codegen.train.data.load import SETS
 from lnm_codegen.train.models import MODELS
 from lnm_codegen.train.names import DATASETS, NETWORKS
@@ -24,17 +22,6 @@ def row(heading: str, name: str) -> str:
     found = [line for line in part.splitlines() if line.startswith(f"| `{name}` |")]
     assert len(found) == 1, name
     return found[0]
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_every_set_and_option_is_on_the_page(name: str) -> None:
-    row("What there is", name)
-    parameters = inspect.signature(SETS[name]).parameters
-    options = {k: v.default for k, v in parameters.items() if k not in ("folder", "limit")}
-    text = row("Options", name) if options else ""
-    for word, default in options.items():
-        shown = f'"{default}"' if isinstance(default, str) else default
-        assert f"`{word}={shown}`" in text
 
 
 NEEDED = {
@@ -66,27 +53,25 @@ def source_of(load: Callable[..., Any]) -> str:
     return "\n".join(found.values())
 
 
-@pytest.mark.parametrize("name", SETS)
-def test_every_set_has_the_packages_that_it_imports(name: str) -> None:
-    source = source_of(SETS[name])
-    needs = row("What there is", name).split("|")[5]
-    for text, words in NEEDED.items():
-        assert (words in needs) == (text in source)
-
-
-def test_names_are_those_of_the_constructors() -> None:
+def test_every_set_and_option_is_on_the_page() -> None:
+    """With its default, the packages that it imports, and the layouts of its files."""
     assert tuple(SETS) == DATASETS
     assert tuple(MODELS) == NETWORKS
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_every_set_with_files_has_its_layouts(name: str) -> None:
-    if "folder" not in inspect.signature(SETS[name]).parameters:
-        return
+    layouts = PAGE.split("\n## Layouts looked for\n")[1].split("\n## ")[0]
     base = {"fashion-columns": "fashion-mnist", "mnist-sequential": "mnist",
-            "mnist-permuted": "mnist"}.get(name, name)  # fmt: skip
-    part = PAGE.split("\n## Layouts looked for\n")[1].split("\n## ")[0]
-    assert re.search(rf"^\| [^|]*`{base}`", part, re.M)
+            "mnist-permuted": "mnist"}  # fmt: skip
+    for name, load in SETS.items():
+        parameters = inspect.signature(load).parameters
+        options = {k: v.default for k, v in parameters.items() if k not in ("folder", "limit")}
+        text = row("Options", name) if options else ""
+        for word, default in options.items():
+            shown = f'"{default}"' if isinstance(default, str) else default
+            assert f"`{word}={shown}`" in text
+        source, needs = source_of(load), row("What there is", name).split("|")[5]
+        for code, words in NEEDED.items():
+            assert (words in needs) == (code in source), name
+        if "folder" in parameters:
+            assert re.search(rf"^\| [^|]*`{base.get(name, name)}`", layouts, re.M)
 
 
 def test_the_code_of_the_page_runs() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lnm_codegen.errors import ModelError, ToolError
 from lnm_codegen.train.data import load
 from lnm_codegen.train.data.series import read_ts
-from tests.refusals import refused
+from tests.refusals import assert_refused, refused
 
 HEAD = "# a comment\n@problemName Toy\n@classLabel true a b\n@data\n"
 TRAIN = f"{HEAD}1,2,3:10,20,30:b\n4,?:40,50:a\n"
@@ -23,7 +23,7 @@ TEST = f"{HEAD}\n5,6,7,8:1,1,1,1:a\n"
 
 def write_toy(folder: Path, train: str = TRAIN, test: str = TEST) -> Path:
     place = folder / "Toy"
-    place.mkdir()
+    place.mkdir(exist_ok=True)
     (place / "Toy_TRAIN.ts").write_text(train)
     (place / "Toy_TEST.ts").write_text(test)
     return place
@@ -65,10 +65,7 @@ def test_a_constant_dimension_has_deviation_one(tmp_path: Path) -> None:
     x, _ = next(data.batches(data.test, 1))
     assert np.allclose(x[-2:, 0, 0], [0.9, 1.9])
     assert not x[:, 0, 1].any()
-
-
-def test_a_dimension_without_values_is_zero(tmp_path: Path) -> None:
-    write_toy(tmp_path, f"{HEAD}1,2:?,?:a\n", f"{HEAD}1,2:5,?:a\n")
+    write_toy(tmp_path, f"{HEAD}1,2:?,?:a\n", f"{HEAD}1,2:5,?:a\n")  # without values it is 0
     data = load("time-series", tmp_path, problem="Toy")
     assert [part.tolist() for part in data.scale] == [[1.5, 0], [0.5, 1]]
     x, _ = next(data.batches(data.test, 1))
@@ -96,59 +93,47 @@ def test_reads_back_what_was_written(
         assert np.array_equal(values, np.array(wanted, np.float32)[:, None])
 
 
-BROKEN = {
-    "empty": ("", "no series in it", "lines after @data"),
-    "head": ("@data\n", "no series in it", "lines after @data"),
-    "text": ("@data\nx,y:a\n", "line 2 is not a series", "dimensions of one length"),
-    "ragged": ("@data\n1,2:1:a\n", "line 2 is not a series", "dimensions of one length"),
-    "no values": ("@data\na\n", "line 2 is not a series", "dimensions of one length"),
-    "regression": ("@targetlabel true\n@data\n1:2.5\n", "labels are numbers to predict", "classes"),
-    "no labels": ("@classLabel false\n@data\n1:2.5\n", "series have no labels", "classes"),
-    "dimensions": (
-        "@data\n1,2:1,2:a\n\n1,2:a\n",
-        "line 4 is not a series",
-        "as in the first series",
-    ),
-}
+TOOL = """
+a.ts
+     >> no series in it >> lines after @data
+    @data >> no series in it >> lines after @data
+    @data/x,y:a >> line 2 is not a series >> dimensions of one length
+    @data/1,2:1:a >> line 2 is not a series >> dimensions of one length
+    @data/a >> line 2 is not a series >> dimensions of one length
+    @targetlabel true/@data/1:2.5 >> labels are numbers to predict >> classes
+    @classLabel false/@data/1:2.5 >> series have no labels >> classes
+    @data/1,2:1,2:a//1,2:a >> line 4 is not a series >> as in the first series
+    \udcff >> cannot be read: >> >> Get the file again.
+"""
 
 
-@pytest.mark.parametrize("case", BROKEN)
-def test_broken_files_are_one_line(tmp_path: Path, case: str) -> None:
-    content, problem, accepted = BROKEN[case]
-    path = tmp_path / "a.ts"
-    path.write_text(content)
-    with refused(ToolError, path, problem, accepted):
+def test_broken_files_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("a.ts")
+
+    def read(text: str) -> None:
+        path.write_text(text.replace("/", "\n"), errors="surrogateescape")
         read_ts(path)
 
-
-def test_a_file_that_is_no_text(tmp_path: Path) -> None:
-    path = tmp_path / "a.ts"
-    path.write_bytes(b"\xff\xfe")
-    with refused(ToolError, path, "cannot be read: ", remedy="Get the file again."):
-        read_ts(path)
-
-
-def test_splits_that_do_not_fit(tmp_path: Path) -> None:
-    place = write_toy(tmp_path, test="@data\n1:2:c\n")
-    test = place / "Toy_TEST.ts"
-    with refused(ToolError, test, "label 'c' is not a training label", "a, b"):
-        load("time-series", tmp_path, problem="Toy")
-    test.write_text("@data\n1:a\n")
-    with refused(ToolError, place, "2 training dimensions, 1 in test", "equal numbers"):
-        load("time-series", tmp_path, problem="Toy")
+    assert_refused(TOOL.replace("\n     >>", "\n    / >>"), {}, ToolError, read)
 
 
 def test_problems_that_are_not_there(tmp_path: Path) -> None:
+    """Also splits that do not fit."""
     where, remedy = "data: time-series", "Run pip install --no-deps aeon"
     with refused(ToolError, where, f"{tmp_path}/none does not exist", remedy=remedy):
         load("time-series", tmp_path / "none")
     with refused(ToolError, where, f"{tmp_path} and the folders in it hold no", remedy=remedy):
         load("time-series", tmp_path)
-    with refused(ModelError, where, "problem is 3", "text"):
-        load("time-series", tmp_path, problem=3)
-    write_toy(tmp_path)
+    place = write_toy(tmp_path, test="@data\n1:2:c\n")
+    test = place / "Toy_TEST.ts"
     with refused(ModelError, f"{where}: {tmp_path}", "no problem 'Toi'", "Toy", "mean 'Toy'?"):
         load("time-series", tmp_path, problem="Toi")
+    with refused(ToolError, test, "label 'c' is not a training label", "a, b"):
+        load("time-series", tmp_path, problem="Toy")
+    test.write_text("@data\n1:a\n")
+    with refused(ToolError, place, "2 training dimensions, 1 in test", "equal numbers"):
+        load("time-series", tmp_path, problem="Toy")
 
 
 AEON = {

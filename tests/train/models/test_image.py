@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, cosine_similarity
 
 import lnm_codegen as lnm
-from lnm_codegen.errors import ModelError
 from lnm_codegen.nn import NormNeuron
 from lnm_codegen.nn.norm.deferred import DeferredNorm
-from lnm_codegen.train.models import Network, build
+from lnm_codegen.train.models import Network, build, parameter_groups
 from lnm_codegen.train.models.base import over_steps
 from lnm_codegen.train.models.convolutional import (
     CONNECT,
     Builder,
+    ConvNet,
     ConvNorm,
     MsBlock,
     SewBlock,
@@ -26,9 +26,10 @@ from lnm_codegen.train.models.convolutional import (
     threshold_of,
 )
 from lnm_codegen.train.models.transformer import Attention, Mlp
-from tests.refusals import refused
+from tests.refusals import assert_refused
 
 T, N, C = 3, 2, 5
+IMAGE = (1, 8, 8)
 SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "conv": ("conv", {"channels": (3, 4)}),
     "vgg11": ("vgg11", {"width": 2}),
@@ -39,7 +40,8 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet18 sew": ("resnet18", {"width": 2, "shortcut": "sew", "stem": "imagenet"}),
     "transformer": ("transformer", {"width": 8, "depth": 1, "expansion": 2}),
 }
-HAS_C = pytest.param("c", marks=pytest.mark.needs_cc)
+QUICK = ("conv", "resnet20", "resnet18 sew", "transformer")
+SOME = [pytest.param(w, marks=() if w in QUICK else pytest.mark.slow) for w in SMALL]
 
 
 def net(which: str, backend: str = "torch", family: str = "lif", **more: Any) -> Network:
@@ -113,39 +115,30 @@ def test_neurons_of_resnet19() -> None:
         layer.register_forward_pre_hook(lambda module, given: seen.append(given[0].numel()))
     with torch.no_grad():
         network(torch.zeros(1, 3, 32, 32))
-    assert sum(seen) == 1_442_048
-    assert len(seen) == 18
+    assert (len(seen), sum(seen)) == (18, 1_442_048)
 
 
 @pytest.mark.parametrize("which", list(SMALL))
-@pytest.mark.parametrize("per_step", [False, True])
-def test_shapes_of_images_and_event_frames(which: str, per_step: bool) -> None:
-    shape = (T, N, C) if per_step else (N, C)
-    network = net(which, per_step=per_step)
-    assert network(frames(which, N)).shape == shape
-    twin = net(which, kind="sequence", per_step=per_step)
-    twin.load_state_dict(network.state_dict())
-    assert twin(frames(which, T, N)).shape == shape
+def test_images_and_event_frames(which: str) -> None:
+    """An image is the sequence of its copies, in logits and gradients, of every parameter.
+
+    The first convolution runs once. The output is the mean of those of each step.
+    """
+    network, twin = (net(which, family="lnm", per_step=True, kind=k) for k in ("image", "sequence"))
     assert all(isinstance(layer, lnm.nn.NeuronLayer) for layer in network.neurons)
-
-
-@pytest.mark.parametrize("which", list(SMALL))
-def test_direct_encoding_is_the_sequence_of_copies(which: str) -> None:
-    """The first convolution runs once; logits and gradients are those of T copies."""
-    network, twin = net(which), net(which, kind="sequence")
     images = frames(which, N)
-    found, expected = gradients(network, images), gradients(twin, images.repeat(T, 1, 1, 1, 1))
+    copies = images.repeat(T, 1, 1, 1, 1)
+    found, expected = gradients(network, images), gradients(twin, copies)
+    assert found[0].shape == (T, N, C)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("which", list(SMALL))
-def test_gradient_reaches_every_parameter(which: str) -> None:
-    _, found = gradients(net(which, family="lnm", per_step=True), frames(which, N))
-    assert [n for n, g in found.items() if not g.abs().max() > 1e-9] == []
+    assert [n for n, g in found[1].items() if not g.abs().max() > 1e-9] == []
+    for kind, x in (("image", images), ("sequence", copies)):
+        once = net(which, family="lnm", kind=kind)
+        torch.testing.assert_close(once(x), found[0].mean(0), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("which", list(SMALL))
+@pytest.mark.parametrize("which", SOME)
 def test_backends_agree(which: str) -> None:
     """Where no potential is within rounding of the threshold: spikes, then all gradients."""
     x = frames(which, N)
@@ -181,8 +174,9 @@ def test_autocast(which: str, backend: str) -> None:
             assert cosine_similarity(grad.flatten(), expected[n].flatten(), 0) > 0.9, n
 
 
+@pytest.mark.slow
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("which", ["conv", pytest.param("transformer", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("which", ["conv", "transformer"])
 def test_compiled_whole(which: str) -> None:
     """One graph, with the same logits."""
     network = net(which, "c").eval()
@@ -270,14 +264,8 @@ class Written:
 def test_blocks_are_wired_as_in_their_papers(kind: str, stride: int) -> None:
     torch.manual_seed(1)
     arguments: Any = (Builder(lnm.get("if"), "torch"), (4, 6, 6), 4 * stride, stride)
-    block: Any
-    match kind:
-        case "tdbn":
-            block = TdBlock(*arguments)
-        case "ms":
-            block = MsBlock(*arguments)
-        case _:
-            block = SewBlock(*arguments, kind)
+    kinds: dict[str, Any] = {"tdbn": TdBlock, "ms": MsBlock}
+    block = kinds[kind](*arguments) if kind in kinds else SewBlock(*arguments, kind)
     assert block.after == (4 * stride, 6 // stride, 6 // stride)
     for module in block.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -333,7 +321,7 @@ def test_over_steps_runs_modules_without_memory() -> None:
     assert over_steps(linear, shown).stride(0) == 0
 
 
-@pytest.mark.parametrize("which", list(SMALL))
+@pytest.mark.parametrize("which", SOME)
 def test_fused_networks_are_those_of_separate_modules(which: str) -> None:
     """In float64: logits, gradients, parameters at the start, and keys; also in evaluation."""
     fused, plain = (net(which, kind="sequence", fused=f).double() for f in (True, False))
@@ -374,24 +362,82 @@ def test_names_in_the_state_dict() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "parts"),
-    [
-        ("resnet18", {"shortcut": "plain"}, ("shortcut is 'plain'", "'tdbn', 'ms', 'sew'")),
-        ("resnet18", {"connect": "or"}, ("connect is 'or'", "'add', 'and', 'iand'")),
-        ("resnet20", {"stem": "small"}, ("stem is 'small'", "'cifar', 'imagenet'")),
-        ("resnet34", {"width": 0}, ("width is 0", "an integer >= 1")),
-        ("vgg11", {"depth": 3}, ("no option 'depth'", "width, pool, time_steps", "'width'?")),
-        ("vgg11", {}, ("5 poolings of an image of 16x16 pixels", "32x32 or more")),
-        ("vggsnn", {"pool": "sum"}, ("pool is 'sum'", "'max', 'avg'")),
-        ("vggsnn", {"pool": ""}, ("pool is ''", "'max', 'avg'")),
-        ("transformer", {"halvings": 5}, ("halvings is 5", "an integer from 0 to 4")),
-        ("conv", {"time_steps": 0}, ("time_steps is 0", "an integer >= 1")),
-        ("conv", {"channels": ()}, ("channels is ()", "one or more integers >= 1")),
-    ],
-)
-def test_options_that_are_refused(
-    name: str, options: dict[str, Any], parts: tuple[str, ...]
-) -> None:
-    with refused(ModelError, name, *parts):
-        build(name, lnm.get("lif"), (3, 16, 16), C, kind="image", **options)
+REFUSALS = """
+resnet18
+    build("resnet18", shortcut="plain") >> shortcut is 'plain' >> 'tdbn', 'ms', 'sew'
+    build("resnet18", connect="or") >> connect is 'or' >> 'add', 'and', 'iand'
+resnet20
+    build("resnet20", stem="small") >> stem is 'small' >> 'cifar', 'imagenet'
+resnet34
+    build("resnet34", width=0) >> width is 0 >> an integer >= 1
+vgg11
+    build("vgg11", depth=3) >> no option 'depth' >> width, pool, time_steps >> 'width'?
+    build("vgg11") >> 5 poolings of an image of 16x16 pixels >> 32x32 or more
+vggsnn
+    build("vggsnn", pool="sum") >> pool is 'sum' >> 'max', 'avg'
+    build("vggsnn", pool="") >> pool is '' >> 'max', 'avg'
+transformer
+    build("transformer", halvings=5) >> halvings is 5 >> an integer from 0 to 4
+conv
+    build("conv", time_steps=0) >> time_steps is 0 >> an integer >= 1
+    build("conv", channels=()) >> channels is () >> one or more integers >= 1
+    build("conv", channels=(2,) * 5) >> 5 blocks each halve an image of 16x16
+        >> at most 4 channels
+"""
+
+
+def test_options_that_are_refused() -> None:
+    def made(name: str, **options: Any) -> Network:
+        return build(name, lnm.get("lif"), (3, 16, 16), C, kind="image", **options)
+
+    assert_refused(REFUSALS, {"build": made})
+
+
+def firing(network: ConvNet) -> ConvNet:
+    """Return a network in evaluation whose layers fire; with its first weights none did."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d | DeferredNorm):
+            nn.init.constant_(module.weight, 4.0)
+            nn.init.constant_(module.bias, 1.0)
+    return network.eval()
+
+
+def test_logits_and_parameter_shapes() -> None:
+    rows = {"layer": ((), ()), "channel": ((3,), (5,)), "neuron": ((3, 8, 8), (5, 4, 4))}
+    for per, shapes in rows.items():
+        neuron = lnm.get("lnm", degree=2, per=per, v_min=-2.0)
+        network = ConvNet(neuron, 10, IMAGE, (3, 5), backend="torch")
+        assert network(torch.randn(6, *IMAGE)).shape == (6, 10)
+        assert [layer.theta.shape for layer in network.neurons] == [(*r, 3) for r in shapes]
+        weights, learned = parameter_groups(network)
+        assert all(p is n.theta for p, n in zip(learned, network.neurons, strict=True))
+        assert len(weights) + len(learned) == len(list(network.parameters()))
+
+
+def test_first_convolution_runs_once_and_means_the_same() -> None:
+    """An image shown T times costs one convolution, and equals T copies of it in evaluation."""
+    network = firing(ConvNet(lnm.get("lif"), 10, IMAGE, (3, 5), time_steps=4, backend="torch"))
+    batches = []
+    network.blocks[0].conv.register_forward_hook(lambda m, i, o: batches.append(len(i[0])))
+    images = torch.randn(6, *IMAGE)
+    expanded = network.blocks(images.expand(4, *images.shape))
+    copied = network.blocks(images.expand(4, *images.shape).contiguous())
+    assert batches == [6, 24]
+    assert torch.equal(expanded, copied)
+    assert 0.02 < float(copied.detach().ne(0).float().mean()) < 0.98
+
+
+def test_event_frames_and_outputs_at_each_step() -> None:
+    """The mean of the outputs at each step is the output; frames run as they are."""
+    once, each, frames = (
+        firing(ConvNet(lnm.get("lif"), 10, IMAGE, (3, 5), steps, "torch", per_step))
+        for steps, per_step in ((4, False), (4, True), (None, True))
+    )
+    for network in (each, frames):
+        network.load_state_dict(once.state_dict())
+    images = torch.randn(6, *IMAGE)
+    logits = each(images)
+    assert logits.shape == (4, 6, 10)
+    assert float((logits[1:] - logits[:1]).detach().abs().max()) > 0.01
+    torch.testing.assert_close(logits.mean(0), once(images))
+    torch.testing.assert_close(frames(images.repeat(4, 1, 1, 1, 1)), logits)

@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 import lnm_codegen as lnm
 from lnm_codegen.cli import run as command
-from lnm_codegen.errors import LnmError, ModelError, ShapeError
+from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.insight import analyze_run
 from lnm_codegen.insight.page import run_page
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.train import TrainConfig, fit, from_arrays, load_run, neurons_of, run
+from lnm_codegen.train import TrainConfig, from_arrays, load_run, neurons_of, run
 from lnm_codegen.train.runs.config import OWN
+from lnm_codegen.train.runs.folder import RunFolder
 from tests.cases import CASES, ZOO
-from tests.refusals import refused
+from tests.refusals import assert_refused, refused
+from tests.train.small import stopped
 
 T, N, F, C = 6, 24, 3, 2
 FILE = """
@@ -106,32 +108,15 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
-    """Let a run stop when it begins the epoch after these."""
-    from lnm_codegen.train.runs import runner
-
-    def stopping(*args: Any) -> Any:
-        for epoch in fit(*args):
-            yield epoch
-            if epoch.number == epochs:
-                raise KeyboardInterrupt
-
-    monkeypatch.setattr(runner, "fit", stopping)
-
-
 @pytest.mark.parametrize("name", ["Chain", "Dendritic"])
-def test_a_network_of_a_file(
-    name: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_network_of_a_file(name: str, file: Path, tmp_path: Path) -> None:
     """Resumed after a kill it has the weights of an uninterrupted run, and it is analysed."""
     config = replace(CONFIG, network=f"mine.py:{name}", network_arguments={"hidden": 4})
     config = replace(config, family="lif") if name == "Chain" else config
     samples = data()
     whole = run(config, tmp_path / "whole", data=samples)
-    with monkeypatch.context() as patch:
-        stop_after(patch, 1)
-        with pytest.raises(KeyboardInterrupt):
-            run(config, tmp_path / "parts", data=samples)
+    with stopped(RunFolder, "save_metrics", 1):
+        run(config, tmp_path / "parts", data=samples)
     parts = run(config, tmp_path / "parts", data=samples, resume=True)
     assert [e.loss for e in parts.epochs] == [e.loss for e in whole.epochs]
     files = [load_file(tmp_path / n / "model.safetensors") for n in ("whole", "parts")]
@@ -140,6 +125,8 @@ def test_a_network_of_a_file(
     loaded = load_run(tmp_path / "whole", data=samples)
     assert loaded.config.family == ("lif" if name == "Chain" else OWN)
     assert all(torch.equal(files[0][k], v) for k, v in loaded.network.state_dict().items())
+    if name == "Chain":
+        return
     found = analyze_run(loaded)
     assert found.accuracy == whole.epochs[-1].test_accuracy
     assert found.energy.mac > 0
@@ -195,29 +182,21 @@ def test_changed_source_is_named(file: Path, tmp_path: Path) -> None:
         run(config, tmp_path / "run", data=data(), resume=True)
 
 
-@pytest.mark.parametrize(
-    ("was", "now", "said"),
-    [
-        ("nn.Dropout(0.0)", "nn.Softmax(-1)", "'0' is Softmax.*, and in the run Dropout"),
-        ("channels=hidden, ", "channels=hidden, arithmetic=lnm.Fixed(8, 4), ", "'2' is .*Q4.4"),
-    ],
-)
-def test_other_modules_without_parameters_are_named(
-    was: str, now: str, said: str, tmp_path: Path
-) -> None:
+def test_other_modules_without_parameters_are_named(tmp_path: Path) -> None:
     """They fit the weights, and the outputs are others."""
-    file = tmp_path / "net.py"
-    text = FILE.replace(
-        "nn.Linear(sample[-1], hidden)", "nn.Dropout(0.0), nn.Linear(sample[-1], hidden)"
-    )
+    file, out = tmp_path / "net.py", tmp_path / "run"
+    linear = "nn.Linear(sample[-1], hidden)"
+    text = FILE.replace(linear, f"nn.Dropout(0.0), {linear}")
     file.write_text(text)
-    config = replace(CONFIG, network=f"{file}:Chain")
-    run(config, tmp_path / "run", data=data())
-    changed = text.replace(was, now)
-    assert changed != text
-    file.write_text(changed)
-    with pytest.warns(UserWarning, match=said):
-        load_run(tmp_path / "run", data=data())
+    run(replace(CONFIG, network=f"{file}:Chain"), out, data=data())
+    for was, now, said in (
+        ("nn.Dropout(0.0)", "nn.Softmax(-1)", "'0' is Softmax.*, and in the run Dropout"),
+        ("=hidden, backend", "=hidden, arithmetic=lnm.Fixed(8, 4), backend", "'2' is .*Q4.4"),
+    ):
+        assert was in text
+        file.write_text(text.replace(was, now))
+        with pytest.warns(UserWarning, match=said):
+            load_run(out, data=data())
 
 
 @pytest.mark.parametrize("options", [{"steps": True}, {"carry_state": True}])
@@ -238,27 +217,19 @@ def test_states_do_not_pass_from_batch_to_batch(
         assert (a.test_accuracy, a.outside) == (b.test_accuracy, b.outside)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"penalty": 1.0},
-        {"project": 1.0},
-        {"pack_spikes": True},
-        {"precision": "bfloat16"},
-        {"ema": 0.9, "loss": "tet"},
-        {"optimizer": "sgd", "validation": 4, "label_smoothing": 0.1},
-    ],
-)
-def test_options_apply_to_a_network_of_the_user(options: dict[str, Any], tmp_path: Path) -> None:
+def test_options_apply_to_a_network_of_the_user(tmp_path: Path) -> None:
     """`project` moves theta of this layer too."""
-    config: Any = replace(CONFIG, **options)
+    every: tuple[dict[str, Any], ...] = (
+        {"penalty": 1.0}, {"project": 1.0}, {"pack_spikes": True}, {"precision": "bfloat16"},
+        {"ema": 0.9, "loss": "tet"}, {"optimizer": "sgd", "validation": 4, "label_smoothing": 0.1},
+    )  # fmt: skip
     neuron = lnm.get("lnm", degree=3, v_min=-2.0)
-    network = Net(neuron=neuron)
-    with torch.no_grad():
-        network.layer.theta[1] = 2.0
-    run(config, tmp_path / "run", data=data(), network=network)
-    theta = network.layer.theta
-    assert bool(theta[1].abs() < 1) is ("project" in options)
+    for k, options in enumerate(every):
+        network = Net(neuron=neuron)
+        with torch.no_grad():
+            network.layer.theta[1] = 2.0
+        run(replace(CONFIG, **options), tmp_path / str(k), data=data(), network=network)
+        assert bool(network.layer.theta[1].abs() < 1) is ("project" in options)
 
 
 @pytest.mark.slow
@@ -280,18 +251,6 @@ def test_any_neuron_is_trained(name: str, tmp_path: Path) -> None:
     run(CONFIG, tmp_path / "run", data=data(), network=Several())
     loaded = load_run(tmp_path / "run", data=data(), network=Several())
     assert "Energy" in run_page(analyze_run(loaded))
-
-
-def test_built_in_networks_name_the_way_for_several_inputs() -> None:
-    x, y = lnm.input("x"), lnm.input("y")
-    v = lnm.state("v")
-    neuron = lnm.Neuron(charge={v: (v + x + y) / 2}, fire=v - 1, reset=lnm.hard_reset(v, 0.0))
-    from lnm_codegen.train.models import build
-
-    for name in ("conv", "feedforward"):
-        sample, kind = ((1, 8, 8), "image") if name == "conv" else ((T, F), "sequence")
-        with refused(ModelError, problem="2 inputs", remedy="--network file.py:Net"):
-            build(name, neuron, sample, C, kind=kind)
 
 
 def test_images_and_labels_per_step() -> None:
@@ -333,52 +292,51 @@ class Failing(Net):
         return self.first(x[..., :2])
 
 
-@pytest.mark.filterwarnings("ignore:lnm.nn.reset")
-@pytest.mark.parametrize(
-    ("network", "problem"),
-    [
-        (lambda: nn.Linear(F, C), "Linear has no neuron layer"),
-        (lambda: Net(out=3), "it returns (6, 2, 3) for a batch (6, 2, 3)"),
-        (lambda: nn.Sequential(Net(), nn.Softmax(-1), Two()), "it returns a tuple"),
-        (Foreign, "'foreign' is a LIFNode of another library"),
-        (Failing, "at test_own.py"),
-        (Leaking, "two runs on the same samples differ"),
-        (lambda: Net().requires_grad_(False), "no parameter with requires_grad"),
-    ],
-)
-def test_other_networks_are_refused(network: Any, problem: str, tmp_path: Path) -> None:
-    """In a line, before a file is written."""
-    with pytest.raises(LnmError) as caught:
-        run(CONFIG, tmp_path / "run", data=data(), network=network())
-    assert problem in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "run" / "config.json").exists()
-
-
 class Two(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return x, x
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "problem"),
-    [
-        ("mine.py:Chain", {"width": 3}, "no argument 'width'"),
-        ("mine.py:function", {}, "it returns a int"),
-        ("mine.py:broken", {}, "KeyError"),
-        ("mine.py:nn", {}, "a module"),
-        ("mine.py:Nix", {}, "no 'Nix' in it"),
-        ("torch.nn:Linear", {}, "imported there"),
-    ],
-)
-def test_a_reference_that_is_no_network(
-    name: str, options: dict[str, Any], problem: str, file: Path
-) -> None:
-    config = replace(CONFIG, network=name, network_arguments=options)
-    with pytest.raises(LnmError) as caught:
-        run(config, data=data())
-    assert problem in str(caught.value)
-    assert "\n" not in str(caught.value)
+NETWORKS = """
+*
+    nn.Linear(F, C) >> Linear has no neuron layer
+    Foreign() >> 'foreign' is a LIFNode of another library
+    Failing() >> at test_own.py
+    Leaking() >> two runs on the same samples differ
+    Net().requires_grad_(False) >> no parameter with requires_grad
+"""
+OUTPUTS = """
+*
+    Net(out=3) >> it returns (6, 2, 3) for a batch (6, 2, 3)
+    nn.Sequential(Net(), nn.Softmax(-1), Two()) >> it returns a tuple
+"""
+REFERENCES = """
+*
+    "mine.py:Chain", width=3 >> no argument 'width'
+    "mine.py:function" >> it returns a int
+    "mine.py:broken" >> KeyError
+    "mine.py:nn" >> a module
+    "mine.py:Nix" >> no 'Nix' in it
+    "torch.nn:Linear" >> imported there
+"""
+
+
+@pytest.mark.filterwarnings("ignore:lnm.nn.reset")
+def test_other_networks_are_refused(file: Path, tmp_path: Path) -> None:
+    """In a line, before a file is written."""
+    out = tmp_path / "run"
+
+    def given(text: str) -> None:
+        run(CONFIG, out, data=data(), network=eval(text, globals()))
+
+    def named(text: str) -> None:
+        name, options = eval(f"(lambda name, **given: (name, given))({text})")
+        run(replace(CONFIG, network=name, network_arguments=options), out, data=data())
+
+    assert_refused(NETWORKS, {}, run=given)
+    assert_refused(OUTPUTS, {}, ShapeError, given)
+    assert_refused(REFERENCES, {}, run=named)
+    assert not (out / "config.json").exists()
 
 
 def test_a_family_that_no_network_takes_is_refused(file: Path) -> None:
@@ -402,7 +360,7 @@ def test_a_chain_on_the_command_line(file: Path, capsys: pytest.CaptureFixture[s
         line = f"train --network mine.py:{name} {family} {words} --out {name}"
         assert command(line.split()) == 0, capsys.readouterr().err
         assert command(f"train --resume --out {name}".split()) == 0
-        assert command(f"analyze {name}".split()) == 0
+    assert command("analyze Chain".split()) == 0
     assert command("deploy Chain --backend c --out mcu".split()) == 0
     assert command("quantize Chain --samples 20 --lost 100 --out formats".split()) == 0
     assert "digits_rows_lif_and_li" in (Path("mcu") / "README.md").read_text()

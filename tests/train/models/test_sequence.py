@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -10,12 +11,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 import lnm_codegen as lnm
-from lnm_codegen.errors import ModelError, UnsupportedError
+from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn import NormNeuron, fuse
 from lnm_codegen.train.models import MODELS, Network, build
-from tests.refusals import refused
+from tests.refusals import assert_refused, refused
 
 T, N, F, C = 7, 4, 3, 5
+BACKENDS = pytest.mark.parametrize(
+    "backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)]
+)
+FEEDBACK = pytest.mark.parametrize("feedback", ["layer", "down"])
 FAMILIES = {
     "lnm": {"degree": 2, "per": "channel", "v_min": -2.0},
     "plif": {"per": "neuron", "v_reset": None},
@@ -67,18 +72,15 @@ def gradients(network: Network, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     return logits.detach(), found
 
 
-@pytest.mark.parametrize("name", ["feedforward", "recurrent"])
-@pytest.mark.parametrize("readout", ["li", "linear"])
-@pytest.mark.parametrize("over", ["mean", "last", "max"])
-def test_shapes_and_reductions_over_time(name: str, readout: str, over: str) -> None:
+def test_shapes_and_reductions_over_time() -> None:
     """Outputs at each step, reduced over time, are those of the net with one output."""
-    once = net(name, readout=readout, over=over)
-    each = net(name, readout=readout, over=over, per_step=True)
-    logits, steps = once(inputs()), each(inputs())
-    assert logits.shape == (N, C)
-    assert steps.shape == (T, N, C)
-    taken = {"mean": steps.mean(0), "last": steps[-1], "max": steps.amax(0)}[over]
-    torch.testing.assert_close(logits, taken)
+    for name, readout in itertools.product(("feedforward", "recurrent"), ("li", "linear")):
+        steps = net(name, readout=readout, per_step=True)(inputs())
+        assert steps.shape == (T, N, C)
+        for over, want in (("mean", steps.mean(0)), ("last", steps[-1]), ("max", steps.amax(0))):
+            logits = net(name, readout=readout, over=over)(inputs())
+            assert logits.shape == (N, C)
+            torch.testing.assert_close(logits, want)
 
 
 def test_li_readout_is_a_leaky_integrator() -> None:
@@ -93,19 +95,17 @@ def test_li_readout_is_a_leaky_integrator() -> None:
     assert [layer.neuron.name for layer in network.neurons] == ["lif", "lif"]
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
+def test_gradient_reaches_every_parameter() -> None:
+    for name, options in (
         ("feedforward", {"norm": "batch"}),
         ("recurrent", {"norm": "layer"}),
         ("recurrent", {"feedback": "down", "hidden": (8, 6, 5)}),
-    ],
-)
-def test_gradient_reaches_every_parameter(name: str, options: dict[str, Any]) -> None:
-    _, found = gradients(net(name, neuron_of("lnm"), **options), inputs())
-    # A bias before batch normalisation has no effect: its gradient is rounding.
-    small = [n for n, g in found.items() if g.abs().max() < 1e-9]
-    assert all(n.endswith("linear.bias") and options.get("norm") == "batch" for n in small)
+    ):
+        _, found = gradients(net(name, neuron_of("lnm"), **options), inputs())
+        # A bias before batch normalisation has no effect: its gradient is rounding.
+        small = [n for n, g in found.items() if g.abs().max() < 1e-9]
+        is_batch = options.get("norm") == "batch"
+        assert all(n.endswith("linear.bias") and is_batch for n in small)
 
 
 class Fire(torch.autograd.Function):
@@ -123,7 +123,7 @@ class Fire(torch.autograd.Function):
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("feedback", ["layer", "down"])
+@FEEDBACK
 def test_recurrent_net_is_the_loop_written_by_hand(feedback: str) -> None:
     """LIF, tau = 2, hard reset: spikes of t-1 of the same layer, or of the one above, come back."""
     hidden = (8, 6, 5)
@@ -151,18 +151,17 @@ def test_recurrent_net_is_the_loop_written_by_hand(feedback: str) -> None:
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "learned_start"])
-def test_any_family(family: str) -> None:
+def test_any_family() -> None:
     """Neurons of several states, of signed spikes, with parameters per neuron."""
-    network = net(neuron=neuron_of(family))
-    logits, found = gradients(network, inputs())
-    assert logits.isfinite().all()
-    assert all(g.isfinite().all() for g in found.values())
+    for family in (*FAMILIES, "learned_start"):
+        logits, found = gradients(net(neuron=neuron_of(family)), inputs())
+        assert logits.isfinite().all()
+        assert all(g.isfinite().all() for g in found.values())
 
 
 @pytest.mark.needs_cc
 @pytest.mark.slow
-@pytest.mark.parametrize("feedback", ["layer", "down"])
+@FEEDBACK
 @pytest.mark.parametrize(
     ("family", "limit"),
     [("alif", None), ("plif", None), ("learned_start", None), ("learned_start", 0.01)],
@@ -177,10 +176,11 @@ def test_backends_agree(family: str, limit: float | None, feedback: str) -> None
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+@BACKENDS
 def test_without_feedback_it_is_the_feed_forward_net(backend: str) -> None:
-    plain = net("feedforward", neuron_of("plif"), backend, readout="linear")
-    network = net("recurrent", neuron_of("plif"), backend, readout="linear", recurrent_gain=0.0)
+    neuron = neuron_of("plif") if backend == "torch" else None
+    plain = net("feedforward", neuron, backend, readout="linear")
+    network = net("recurrent", neuron, backend, readout="linear", recurrent_gain=0.0)
     found, expected = gradients(network, inputs()), gradients(plain, inputs())
     shared = {n: g for n, g in found[1].items() if not n.startswith("recurrent.")}
     torch.testing.assert_close((found[0], shared), expected)
@@ -202,8 +202,8 @@ def test_image_shown_is_the_sequence_of_copies(name: str) -> None:
     assert rows == [N]
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
-@pytest.mark.parametrize("feedback", ["layer", "down"])
+@BACKENDS
+@FEEDBACK
 def test_hooks_see_whole_sequences(backend: str, feedback: str) -> None:
     """Currents with feedback, their spikes, inputs of U and W: once each, after the loop."""
     network = net(backend=backend, feedback=feedback, readout="linear", per_step=True)
@@ -240,7 +240,7 @@ def test_hooks_see_whole_sequences(backend: str, feedback: str) -> None:
 @pytest.mark.parametrize(
     "backend", ["torch", pytest.param("c", marks=[pytest.mark.needs_cc, pytest.mark.slow])]
 )
-@pytest.mark.parametrize("feedback", ["layer", "down"])
+@FEEDBACK
 def test_layers_record_whole_sequences(backend: str, feedback: str) -> None:
     network, x = net(backend=backend, feedback=feedback), inputs()
     logits = network(x)
@@ -252,7 +252,7 @@ def test_layers_record_whole_sequences(backend: str, feedback: str) -> None:
         assert not layer.recorded["v"].requires_grad
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+@BACKENDS
 def test_layers_of_one_step_or_of_different_modes_are_refused(backend: str) -> None:
     """No backend ignores the option."""
     network = net(backend=backend, feedback="down")
@@ -264,63 +264,53 @@ def test_layers_of_one_step_or_of_different_modes_are_refused(backend: str) -> N
     network(inputs())
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
-@pytest.mark.parametrize("feedback", ["layer", "down"])
-@pytest.mark.parametrize("hooked", [False, True])
-def test_carried_parts_are_the_whole(backend: str, feedback: str, hooked: bool) -> None:
-    """States and spikes pass from call to call until a reset; hooks change nothing."""
-    network = net(backend=backend, feedback=feedback)
-    x = inputs()
+@BACKENDS
+@FEEDBACK
+def test_carried_parts_are_the_whole(backend: str, feedback: str) -> None:
+    """States and spikes pass from call to call until a reset; hooks change nothing.
+
+    Sequences without steps or samples pass too.
+    """
+    network, x = net(backend=backend, feedback=feedback), inputs()
     want = network.hidden(x)
     assert bool(want[: T // 2].any())
-    if hooked:
-        for module in (*network.neurons, *network.recurrent):
-            module.register_forward_hook(lambda *_: None)
-    for layer in network.neurons:
-        layer.carry_state = True
-    for _ in range(2):
-        lnm.nn.reset(network)
-        parts = [network.hidden(part) for part in x.tensor_split(3)]
-        assert torch.equal(torch.cat(parts), want)
-    for layer in network.neurons:
-        layer.carry_state = False
-    assert torch.equal(network.hidden(x), want)
-
-
-@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
-@pytest.mark.parametrize("feedback", ["layer", "down"])
-@pytest.mark.parametrize("shape", [(0, N, F), (T, 0, F)])
-def test_sequences_without_steps_or_samples(
-    backend: str, feedback: str, shape: tuple[int, ...]
-) -> None:
+    for hooked in (False, True):
+        if hooked:
+            for module in (*network.neurons, *network.recurrent):
+                module.register_forward_hook(lambda *_: None)
+        for layer in network.neurons:
+            layer.carry_state = True
+        for _ in range(2):
+            lnm.nn.reset(network)
+            parts = [network.hidden(part) for part in x.tensor_split(3)]
+            assert torch.equal(torch.cat(parts), want)
+        for layer in network.neurons:
+            layer.carry_state = False
+        assert torch.equal(network.hidden(x), want)
     network = net(backend=backend, feedback=feedback, carry_limit=1.0)
-    x = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
-    spikes = network.hidden(x)
-    assert spikes.shape == (*shape[:2], 6)
-    (spikes + network.readout.linear.weight.sum()).sum().backward()
-
-
-@pytest.mark.needs_cc
-def test_double_backward_is_refused() -> None:
-    network = net(backend="c", readout="linear")
-    with refused(UnsupportedError, "Recurrent", "double backward", remedy="backend='torch'"):
-        torch.autograd.grad(network(inputs()).sum(), list(network.parameters()), create_graph=True)
+    for shape in ((0, N, F), (T, 0, F)):
+        x = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
+        spikes = network.hidden(x)
+        assert spikes.shape == (*shape[:2], 6)
+        (spikes + network.readout.linear.weight.sum()).sum().backward()
 
 
 @pytest.mark.needs_cc
 def test_hooks_of_saved_tensors_may_change_layouts() -> None:
-    """Saved tensors with gaps in memory were read as if they had none."""
+    """Saved tensors with gaps in memory were read as if they had none. No second derivative."""
     network, x = net(backend="c", readout="linear"), inputs()
-    found = []
+    weights, found = list(network.parameters()), []
     for pack in (lambda t: torch.stack([t, t], -1)[..., 0], lambda t: t):
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
             loss = network(x).sum()
-        found.append(torch.autograd.grad(loss, list(network.parameters())))
+        found.append(torch.autograd.grad(loss, weights))
     for mine, expected in zip(*found, strict=True):
         torch.testing.assert_close(mine, expected)
+    with refused(UnsupportedError, "Recurrent", "double backward", remedy="backend='torch'"):
+        torch.autograd.grad(network(x).sum(), weights, create_graph=True)
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("c", marks=pytest.mark.needs_cc)])
+@BACKENDS
 @pytest.mark.parametrize(("name", "options"), [("feedforward", {}), ("recurrent", {}),
                                                ("recurrent", {"feedback": "down"})])  # fmt: skip
 def test_autocast(name: str, options: dict[str, Any], backend: str) -> None:
@@ -338,26 +328,19 @@ def test_autocast(name: str, options: dict[str, Any], backend: str) -> None:
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("name", ["feedforward", "recurrent"])
+@pytest.mark.parametrize("name", [pytest.param("feedforward", marks=pytest.mark.slow), "recurrent"])
 def test_compiled_whole(name: str) -> None:
     """One graph, the loop unrolled; the same logits and gradients."""
     network = net(name, None, "c", readout="linear", per_step=True)
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
-    expected = gradients(network, inputs())
-    logits = compiled(inputs())
+    expected = gradients(network, inputs(2, N, F))
+    logits = compiled(inputs(2, N, F))
     torch.testing.assert_close(logits, expected[0])
     network.zero_grad()
     weights = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype).reshape(logits.shape)
     (logits * weights).sum().backward()
     found = {n: p.grad for n, p in network.named_parameters()}
     torch.testing.assert_close(found, expected[1])
-
-
-def test_none_is_a_norm() -> None:
-    """Files and options write "none" for None."""
-    for options in ({"norm": None}, {"norm": None, "feedback": "down"}):
-        x = inputs(T, N, F)
-        assert torch.equal(net(**options)(x), net(**{**options, "norm": "none"})(x))
 
 
 def test_batch_statistics_of_one_image_are_those_of_its_steps() -> None:
@@ -397,9 +380,6 @@ def test_gains() -> None:
     torch.testing.assert_close(back @ back.T, 0.25 * torch.eye(200).double(), atol=1e-5, rtol=0)
 
 
-OPTIONS = "hidden, norm, readout, over, readout_tau, gain, time_steps, fused, feedback"
-
-
 def test_batch_normalisation_is_fused_without_feedback() -> None:
     """`feedforward` equals its separate modules in float64; `recurrent` keeps them."""
     task: Any = ((T, F), C)
@@ -422,61 +402,61 @@ def test_batch_normalisation_is_fused_without_feedback() -> None:
     assert "no NeuronLayer follows it" in fuse(recurrent).left[0].reason
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "parts"),
-    [
-        ("recurent", {}, ("models", "no network 'recurent'", ", ".join(MODELS), "'recurrent'?")),
-        ("recurrent", {"feedbck": "layer"}, ("recurrent", "no option 'feedbck'", OPTIONS,
-                                             "'feedback'?")),
-        ("recurrent", {"feedback": "up"}, ("recurrent", "feedback is 'up'", "'layer', 'down'")),
-        ("recurrent", {"feedback": "down", "hidden": (4,)},
-         ("recurrent", "'down' with one hidden layer", "two or more", "Set feedback='layer'.")),
-        ("recurrent", {"feedback": "down", "norm": "batch"},
-         ("recurrent", "norm is 'batch'", "'none' with feedback='down'", "Set feedback='layer'.")),
-        ("recurrent", {"recurrent_gain": -1}, ("recurrent", "recurrent_gain is -1", ">= 0")),
-        ("recurrent", {"carry_limit": -1}, ("recurrent", "carry_limit is -1", ">= 0 or None")),
-        ("feedforward", {"hidden": (4, 0)},
-         ("feedforward", "hidden is (4, 0)", "one or more integers >= 1")),
-        ("feedforward", {"fused": 1}, ("models", "fused is 1", "True, False")),
-        ("feedforward", {"readout_tau": 1.0}, ("li", "tau is 1.0", "a number > 1")),
-        ("feedforward", {"time_steps": 4},
-         ("feedforward", "time_steps is 4", "None for a sequence", "Leave time_steps out.")),
-        ("feedforward", {"backend": "rust"},
-         ("models", "backend is 'rust'", "'auto', 'c', 'triton', 'cuda', 'torch'")),
-        ("resnet18", {}, ("resnet18", "the shape of one step is (3,)", "images (C, H, W)")),
-    ],
-)  # fmt: skip
-def test_options_that_are_refused(
-    name: str, options: dict[str, Any], parts: tuple[str, ...]
-) -> None:
-    with refused(ModelError, *parts):
-        build(name, lnm.get("lif"), (T, F), C, kind="sequence", **options)
+REFUSALS = """
+models
+    of("recurent") >> no network 'recurent' >> MODELS >> 'recurrent'?
+    of("feedforward", fused=1) >> fused is 1 >> True, False
+    of("feedforward", backend="rust") >> backend is 'rust'
+        >> 'auto', 'c', 'triton', 'cuda', 'torch'
+    build("feedforward", LIF, (3, 8), C, kind="image") >> sample of kind 'image' is (3, 8)
+        >> (C, H, W)
+    build("feedforward", LIF, (3,), C, kind="sequence") >> sample of kind 'sequence' is (3,)
+        >> (T, *features)
+    build("feedforward", LIF, (3, 8), C, kind="video") >> kind is 'video' >> 'image', 'sequence'
+recurrent
+    of("recurrent", feedbck="layer") >> no option 'feedbck' >> OPTIONS >> 'feedback'?
+    of("recurrent", feedback="up") >> feedback is 'up' >> 'layer', 'down'
+    of("recurrent", feedback="down", hidden=(4,)) >> 'down' with one hidden layer >> two or more
+        >> Set feedback='layer'.
+    of("recurrent", feedback="down", norm="batch") >> norm is 'batch'
+        >> 'none' with feedback='down' >> Set feedback='layer'.
+    of("recurrent", recurrent_gain=-1) >> recurrent_gain is -1 >> >= 0
+    of("recurrent", carry_limit=-1) >> carry_limit is -1 >> >= 0 or None
+feedforward
+    of("feedforward", hidden=(4, 0)) >> hidden is (4, 0) >> one or more integers >= 1
+    of("feedforward", time_steps=4) >> time_steps is 4 >> None for a sequence
+        >> Leave time_steps out.
+    build("feedforward", gated(), (T, F), C, kind="sequence") >> gated has 2 inputs and 1 outputs
+        >> one of each >> --network file.py:Net
+li
+    of("feedforward", readout_tau=1.0) >> tau is 1.0 >> a number > 1
+resnet18
+    of("resnet18") >> the shape of one step is (3,) >> images (C, H, W)
+conv
+    build("conv", gated(), (1, 8, 8), C, kind="image") >> 2 inputs >> >> --network file.py:Net
+"""
 
 
-@pytest.mark.parametrize(
-    ("sample", "kind", "problem", "accepted"),
-    [
-        ((3, 8), "image", "sample of kind 'image' is (3, 8)", "(C, H, W)"),
-        ((3,), "sequence", "sample of kind 'sequence' is (3,)", "(T, *features)"),
-        ((3, 8), "video", "kind is 'video'", "'image', 'sequence'"),
-    ],
-)
-def test_tasks_that_are_refused(
-    sample: tuple[int, ...], kind: str, problem: str, accepted: str
-) -> None:
-    with refused(ModelError, "models", problem, accepted):
-        build("feedforward", lnm.get("lif"), sample, C, kind=kind)
-
-
-def test_neuron_of_two_inputs_is_refused() -> None:
+def gated() -> lnm.Neuron:
     v, x, g = lnm.state("v"), lnm.input("x"), lnm.input("g")
-    neuron = lnm.Neuron(charge={v: v * g + x}, fire=v - 1, reset=lnm.hard_reset(v), name="gated")
-    with refused(ModelError, "feedforward", "gated has 2 inputs and 1 outputs", "one of each"):
-        build("feedforward", neuron, (T, F), C, kind="sequence")
+    return lnm.Neuron(charge={v: v * g + x}, fire=v - 1, reset=lnm.hard_reset(v), name="gated")
+
+
+def test_refusals() -> None:
+    """Files and options write "none" for None, which is accepted."""
+
+    def of(name: str, **options: Any) -> Network:
+        return build(name, lnm.get("lif"), (T, F), C, kind="sequence", **options)
+
+    options = "hidden, norm, readout, over, readout_tau, gain, time_steps, fused, feedback"
+    names = {**globals(), "MODELS": ", ".join(MODELS), "OPTIONS": options, "LIF": lnm.get("lif")}
+    assert_refused(REFUSALS, {**names, "of": of})
+    for more in ({}, {"feedback": "down"}):
+        assert torch.equal(net(norm=None, **more)(inputs()), net(norm="none", **more)(inputs()))
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("feedback", ["layer", "down"])
+@FEEDBACK
 def test_carried_gradients_are_bounded(feedback: str) -> None:
     """Both loops are equal; a limit above all gradients changes nothing, a low one bounds them.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from torch import nn
 import lnm_codegen as lnm
 from lnm_codegen.analysis.charge import parameter_bounds
 from lnm_codegen.nn import NeuronLayer
-from lnm_codegen.train import TrainConfig, clamp_parameters, run
+from lnm_codegen.train import clamp_parameters, run
 from tests.refusals import refused
+from tests.train.small import ROWS
 
 INF = math.inf
 
@@ -44,19 +46,11 @@ CLAMPS: dict[str, tuple[Any, dict[str, tuple[float, float]]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CLAMPS)
-def test_bounds_are_those_of_the_clamps(case: str) -> None:
-    factor, expected = CLAMPS[case]
-    assert parameter_bounds(neuron_with(factor)) == expected
-
-
-def test_an_initial_value_has_no_clamp() -> None:
-    clip = CLAMPS["clip"][0]
-    assert parameter_bounds(neuron_with(clip)) == {"w": (0, 1)}
-    assert parameter_bounds(neuron_with(clip, init=True)) == {}
-
-
-def test_bounds_of_families() -> None:
+def test_bounds_are_those_of_the_clamps() -> None:
+    """An initial value has no clamp."""
+    for case, (factor, expected) in CLAMPS.items():
+        assert parameter_bounds(neuron_with(factor)) == expected, case
+    assert parameter_bounds(neuron_with(CLAMPS["clip"][0], init=True)) == {}
     assert parameter_bounds(lnm.get("adlif", tau_v=4.0)) == {
         "tau_v": (1, INF), "tau_w": (1, INF), "a": (0, 1), "b": (0, 2),
     }  # fmt: skip
@@ -118,11 +112,8 @@ def test_a_frozen_parameter_stays() -> None:
 
 
 def test_training_keeps_parameters_in_their_bounds() -> None:
-    config = TrainConfig(
-        family="adlif", arguments={"per": "channel"}, network="feedforward",
-        network_arguments={"hidden": (8,)}, data="digits-rows", limit=64, epochs=1, batch=8,
-        lr_neuron=1.0, backend="torch", seed=0,
-    )  # fmt: skip
+    adlif = {"family": "adlif", "arguments": {"per": "channel"}, "lr_neuron": 1.0}
+    config = replace(ROWS, network_arguments={"hidden": (8,)}, limit=64, batch=8, **adlif)
     (layer,) = run(config).network.neurons
     for name, (low, high) in parameter_bounds(layer.neuron).items():
         value = getattr(layer, name)

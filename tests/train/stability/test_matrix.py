@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch.nn.utils import parametrize
 import lnm_codegen as lnm
 from lnm_codegen.analysis import Invariant, invariant
 from lnm_codegen.analysis.linear.affine import linear_part
-from lnm_codegen.errors import InternalError, LnmError, ModelError, UnsupportedError
+from lnm_codegen.errors import InternalError, ModelError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train.stability import layers as matrix
 from lnm_codegen.train.stability.layers import (
@@ -27,11 +26,9 @@ from lnm_codegen.train.stability.layers import (
     spectral_radius,
     state_matrix,
 )
-from lnm_codegen.train.stability.projection import R_MAX, certificate, project, require_projectable
-from tests.refusals import refused
+from lnm_codegen.train.stability.projection import certificate, project, require_projectable
+from tests.refusals import assert_refused, refused
 from tests.two_states import Matrix, matrices, matrix_neuron, rotation
-
-numbers = st.floats(-3, 3, width=32)
 
 
 def layer_of(
@@ -59,8 +56,8 @@ def radii(matrix: np.ndarray) -> np.ndarray:
     return found
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(numbers, numbers, numbers, numbers), min_size=1, max_size=20))
+@settings(max_examples=60)
+@given(st.lists(st.tuples(*[st.floats(-3, 3, width=32)] * 4), min_size=1, max_size=20))
 def test_the_radius_is_that_of_the_eigenvalues(rows: list[Matrix]) -> None:
     """Closed form against LAPACK; a double eigenvalue moves by the root of the rounding."""
     found = spectral_radius(torch.tensor(rows, dtype=torch.float64).T)
@@ -68,7 +65,7 @@ def test_the_radius_is_that_of_the_eigenvalues(rows: list[Matrix]) -> None:
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-7, atol=2e-7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(matrices(2.0), min_size=1, max_size=8),
     st.sampled_from([0.5, 0.9, 0.999, 1 - 2**-12]),
@@ -84,6 +81,8 @@ def test_a_matrix_outside_is_scaled_to_the_radius_and_one_inside_stays(
     assert project(layer, 1.0, r_max=r_max) == int((~inside).sum())
     after = matrices_of(layer)
     assert (radii(after) <= r_max * (1 + 1e-7)).all()
+    if dtype is torch.float32:
+        assert (radii(after[~inside]) >= r_max * (1 - 1e-5)).all()
     np.testing.assert_array_equal(after[inside], before[inside])
     assert project(layer, 1.0, r_max=r_max) == 0
     np.testing.assert_array_equal(matrices_of(layer), after)
@@ -93,44 +92,31 @@ def test_a_matrix_outside_is_scaled_to_the_radius_and_one_inside_stays(
         np.testing.assert_allclose(b, scale * a, rtol=rounding, atol=rounding * np.abs(a).max())
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.floats(1.0, 3.0), st.floats(0.05, 3.0))
-def test_a_projected_pole_pair_lies_at_the_radius_and_keeps_its_angle(
-    radius: float, angle: float
-) -> None:
-    layer = layer_of([rotation(radius, angle)])
-    assert project(layer, 1.0) == 1
-    (found,) = np.linalg.eigvals(matrices_of(layer))
-    assert np.abs(found) == pytest.approx([R_MAX] * 2, rel=1e-6)
-    assert np.abs(np.angle(found)) == pytest.approx([angle] * 2, abs=1e-5)
-
-
 def test_per_layer_per_neuron_and_mixed() -> None:
-    """Shared numbers are scaled by the least factor of all sets that share them."""
+    """Shared numbers are scaled by the least factor of all sets that share them.
+
+    Parameters stay leaves with their gradients, and modules that share them see the values.
+    """
     for per, rows in (("layer", 1), ("neuron", 6)):
         layer = NeuronLayer(matrix_neuron((1.5, 0, 0, 0.5), per=per), shape=(2, 3), backend="torch")
-        held = layer.theta_v
+        layer(torch.ones(5, 1, 2, 3)).sum().backward()
+        held, grad = layer.theta_v, layer.theta_v.grad
         assert project(layer, 1.0) == rows
         assert layer.theta_v is held
-        assert project(layer, 1.0) == 0
+        assert held.grad is grad
+        assert held.requires_grad
+        assert held.is_leaf
+        assert project(layer.requires_grad_(False), 1.0) == 0
     mixed = matrix_neuron((1.5, 0, 0, 0.5)).with_per({"theta_v": "channel"})
-    layer = NeuronLayer(mixed, channels=2, backend="torch")
-    with torch.no_grad():
-        layer.theta_v[1, 0] = 0.5
+    layer = NeuronLayer(mixed, channels=2, backend="torch").requires_grad_(False)
+    layer.theta_v[1, 0] = 0.5
     assert project(layer, 1.0, r_max=0.75) == 2
     np.testing.assert_allclose(matrices_of(layer)[:, 0, 0], [0.75, 0.25], rtol=1e-6)
     np.testing.assert_allclose(matrices_of(layer)[:, 1, 1], [0.25, 0.25], rtol=1e-6)
 
 
-def test_other_families_of_this_shape() -> None:
-    """`cuba_lif` is linear in its two decays; both are scaled."""
-    layer = NeuronLayer(lnm.get("cuba_lif", learnable=True), backend="torch")
-    with torch.no_grad():
-        layer.current_decay.fill_(1.25)
-        layer.voltage_decay.fill_(0.5)
-    assert project(layer, 1.0, r_max=0.75) == 1
-    assert layer.current_decay.item() == pytest.approx(0.75)
-    assert layer.voltage_decay.item() == pytest.approx(0.3)
+def of(neuron: lnm.Neuron) -> NeuronLayer:
+    return NeuronLayer(neuron, backend="torch")
 
 
 def bent(constant: bool = False) -> lnm.Neuron:
@@ -138,14 +124,14 @@ def bent(constant: bool = False) -> lnm.Neuron:
     v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
     a = lnm.param("theta_v", size=3, init=(1.5, 0.0, 0.25))
     b = lnm.param("theta_w", size=2, init=(0.0, 0.5))
-    c = lnm.param("theta_0", init=0.125)
-    rest = c if constant else 0.0
+    rest = lnm.param("theta_0", init=0.125) if constant else 0.0
     h = a[0] * v + a[1] * w + a[2] * v * w + rest + x
     return lnm.Neuron(charge={v: h, w: b[0] * v + b[1] * w}, fire=v - 1, name="bent")
 
 
-def test_of_a_polynomial_the_linear_part_alone_is_projected() -> None:
-    layer = NeuronLayer(bent(), backend="torch")
+def test_other_neurons_of_two_states() -> None:
+    """Of a polynomial the linear part alone is projected; `cuba_lif` is linear in its decays."""
+    layer = of(bent())
     require_projectable(layer, 1.0, -2.0)
     assert project(layer, 1.0, r_max=0.75) == 1
     assert layer.theta_v.tolist() == pytest.approx([0.75, 0.0, 0.25])
@@ -154,51 +140,44 @@ def test_of_a_polynomial_the_linear_part_alone_is_projected() -> None:
         part = linear_part(bent(constant))
         assert part is not None
         assert part.decides is not constant
-
-
-def test_a_nan_is_refused_and_nothing_is_changed() -> None:
-    layer = layer_of([rotation(0.9, 1), rotation(2.0, 1), rotation(2.0, 1)])
-    with torch.no_grad():
-        layer.theta_w[1, 0] = float("nan")
-    before = layer.theta_v.detach().clone()
-    problem = "the matrix of theta_v and theta_w of free is not finite in parameter set 1"
-    remedy = "Resume from the last training checkpoint."
-    with refused(ModelError, "project", problem, remedy=remedy):
-        project(layer, 1.0)
-    assert torch.equal(layer.theta_v, before)
+    layer = of(lnm.get("cuba_lif", learnable=True)).requires_grad_(False)
+    layer.current_decay.fill_(1.25)
+    layer.voltage_decay.fill_(0.5)
+    assert project(layer, 1.0, r_max=0.75) == 1
+    assert layer.current_decay.item() == pytest.approx(0.75)
+    assert layer.voltage_decay.item() == pytest.approx(0.3)
 
 
 class Shifted(nn.Module):
     """A parametrization with a parameter of its own, as of LoRA."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.d = nn.Parameter(torch.zeros(shape))
+        self.d = nn.Parameter(torch.zeros(2, 2))
 
     def forward(self, t: Tensor) -> Tensor:
         return t + self.d
 
 
-@pytest.mark.parametrize("names", [("theta_v",), ("theta_v", "theta_w")])
-def test_a_parametrized_matrix_is_refused_and_nothing_is_changed(names: tuple[str, ...]) -> None:
-    """The loop over factors was endless, and one row alone was scaled."""
+def test_a_matrix_that_cannot_be_projected_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a NaN, or computed: the loop over factors was endless, and one row alone was scaled."""
+    layer = layer_of([rotation(0.9, 1), rotation(2.0, 1), rotation(2.0, 1)])
+    with torch.no_grad():
+        layer.theta_w[1, 0] = float("nan")
+    before = layer.theta_v.detach().clone()
+    problem = "the matrix of theta_v and theta_w of free is not finite in parameter set 1"
+    with refused(ModelError, "project", problem, "", "Resume from the last training checkpoint."):
+        project(layer, 1.0)
+    assert torch.equal(layer.theta_v, before)
     layer = layer_of([rotation(1.2, 1), rotation(0.9, 1)])
-    for name in names:
-        parametrize.register_parametrization(layer, name, Shifted((2, 2)))
-    before = matrices_of(layer)
+    matrices = matrices_of(layer)
     problem = "'theta_v' of free is computed, as by torch.nn.utils.parametrize"
-    for call in (project, lambda layer, x: require_projectable(layer, x, -2.0)):
-        with refused(ModelError, "project", problem, "own", remedy="Remove the parametrization"):
-            call(layer, 1.0)
-    assert np.array_equal(matrices_of(layer), before)
-
-
-def test_a_frozen_matrix_is_projected() -> None:
-    layer = layer_of([rotation(1.2, 1)]).requires_grad_(False)
-    assert project(layer, 1.0) == 1
-
-
-def test_a_matrix_that_cannot_be_written_ends_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("theta_v", "theta_w"):
+        parametrize.register_parametrization(layer, name, Shifted())
+        for call in (project, lambda layer, x: require_projectable(layer, x, -2.0)):
+            with refused(ModelError, "project", problem, "own", "Remove the parametrization"):
+                call(layer, 1.0)
+        assert np.array_equal(matrices_of(layer), matrices)
     monkeypatch.setattr(matrix, "_write", lambda *_: None)
     with refused(InternalError, "project", "no factor brings a matrix of free to 0.95"):
         project(layer_of([rotation(1.2, 1)]), 1.0, r_max=0.95)
@@ -208,14 +187,8 @@ def pole() -> lnm.Neuron:
     v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
     r, phi = lnm.sigmoid(lnm.param("rho", init=3.0)), lnm.param("phi", init=0.8)
     c, s = r * lnm.cos(phi), r * lnm.sin(phi)
-    return lnm.Neuron(
-        charge={v: c * v - s * w + x, w: s * v + c * w}, fire=v - 1, reset=lnm.soft_reset(v, 1.0),
-        name="pole",
-    )  # fmt: skip
-
-
-def of(neuron: lnm.Neuron) -> NeuronLayer:
-    return NeuronLayer(neuron, backend="torch")
+    charge = {v: c * v - s * w + x, w: s * v + c * w}
+    return lnm.Neuron(charge, fire=v - 1, reset=lnm.soft_reset(v, 1.0), name="pole")
 
 
 def gained() -> lnm.Neuron:
@@ -226,31 +199,31 @@ def gained() -> lnm.Neuron:
     return lnm.Neuron(charge=charge, fire=v - 1, name="gained")
 
 
-REFUSALS: list[tuple[Callable[[], object], type[LnmError], str, str, str]] = [
-    (lambda: project(of(pole()), 1.0), UnsupportedError, "pole",
-     "not linear in learnable parameters", "'pole' is stable without a projection"),
-    (lambda: project(of(lnm.get("izhikevich", learnable=True)), 1.0), UnsupportedError,
-     "izhikevich", "not linear", "'free'"),
-    (lambda: project(of(gained()), 1.0, r_max=0.5), UnsupportedError, "gained",
-     "that occur only there", "'free'"),
-    (lambda: require_projectable(of(lnm.get("alif", form="lsnn")), 1.0, -2.0), UnsupportedError,
-     "alif", "not linear", "'free'"),
-    (lambda: project(of(matrix_neuron((1, 0, 0, 1))), 1.0, r_max=1.0), ModelError, "project",
-     "r_max is 1", "a number > 0 and < 1"),
-    (lambda: slope_penalty(of(matrix_neuron((1, 0, 0, 1))), allowed=0.0), ModelError, "slope",
-     "allowed is 0", "a number > 0"),
-]  # fmt: skip
+UNSUPPORTED = """
+pole
+    project(of(pole()), 1.0) >> not linear in learnable parameters
+        >> 'pole' is stable without a projection
+izhikevich >> 'free'
+    project(of(get("izhikevich", learnable=True)), 1.0) >> not linear
+gained >> 'free'
+    project(of(gained()), 1.0, r_max=0.5) >> that occur only there
+alif >> 'free'
+    require_projectable(of(get("alif", form="lsnn")), 1.0, -2.0) >> not linear
+"""
+REFUSED = """
+project
+    project(of(matrix_neuron((1, 0, 0, 1))), 1.0, r_max=1.0) >> r_max is 1 >> a number > 0 and < 1
+slope
+    slope_penalty(of(matrix_neuron((1, 0, 0, 1))), allowed=0.0) >> allowed is 0 >> a number > 0
+"""
 
 
-@pytest.mark.parametrize(("call", "kind", "where", "problem", "accepted"), REFUSALS)
-def test_refusals(
-    call: Callable[[], object], kind: type[LnmError], where: str, problem: str, accepted: str
-) -> None:
-    with refused(kind, where, problem, accepted):
-        call()
+def test_refusals() -> None:
+    assert_refused(UNSUPPORTED, {**globals(), "get": lnm.get}, UnsupportedError)
+    assert_refused(REFUSED, globals())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(matrices(2.0), min_size=1, max_size=6), st.sampled_from([0.75, 1.0, 1.05]))
 def test_the_penalty_is_0_inside_and_only_there(rows: list[Matrix], allowed: float) -> None:
     layer = layer_of(rows, dtype=torch.float64)
@@ -261,7 +234,7 @@ def test_the_penalty_is_0_inside_and_only_there(rows: list[Matrix], allowed: flo
         assert found > 0.0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(matrices(2.0), min_size=1, max_size=3), st.sampled_from([0.75, 1.0]))
 def test_gradients_are_those_of_finite_differences(rows: list[Matrix], allowed: float) -> None:
     """Of pairs that are not double: there the gradient has two sides."""
@@ -280,35 +253,30 @@ def test_gradients_are_those_of_finite_differences(rows: list[Matrix], allowed: 
             assert float(p.grad.view(-1)[k]) == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    "row", [(1.5, 1.0, 0.0, 1.5), (1.5, 0.0, 0.0, 1.5), (-1.5, 0.0, 1.0, -1.5)]
-)
-def test_at_a_double_eigenvalue_the_gradient_is_that_of_a_side(row: Matrix) -> None:
-    """Its part along the diagonal is 2 * 2 * (1.5 - 1) / 2 for either pole."""
-    layer = layer_of([row], dtype=torch.float64)
-    slope_penalty(layer, allowed=1.0).backward()
-    assert float(layer.theta_v.grad[0, 0]) == pytest.approx(math.copysign(1.0, row[0]))
-    assert float(layer.theta_w.grad[0, 1]) == pytest.approx(math.copysign(1.0, row[0]))
-    assert torch.isfinite(layer.theta_v.grad).all()
-    near = layer_of([(row[0], row[1], row[2] + 1e-14, row[3])], dtype=torch.float64)
-    slope_penalty(near, allowed=1.0).backward()
-    torch.testing.assert_close(near.theta_v.grad, layer.theta_v.grad, rtol=1e-6, atol=1e-6)
+def test_gradients_at_double_and_opposite_eigenvalues() -> None:
+    """The part along the diagonal is 2 * 2 * (1.5 - 1) / 2 for either pole of a double one.
 
+    At eigenvalues of 1.2 and -1.2 the gradient once jumped from 1.23 to 2.99.
+    """
 
-def test_the_gradient_does_not_jump_where_the_trace_changes_sign() -> None:
-    """At eigenvalues of 1.2 and -1.2 it once rose from 1.23 to 2.99."""
-    grads = []
-    for shift in (-1e-9, 1e-9):
-        layer = layer_of([(1.2 + shift, 0.0, 0.0, -1.2 + shift)], dtype=torch.float64)
+    def gradients(row: Matrix) -> tuple[Tensor, Tensor]:
+        layer = layer_of([row], dtype=torch.float64)
         slope_penalty(layer, allowed=1.0).backward()
-        grads.append(float(layer.theta_v.grad[0, 0]))
-    assert grads == pytest.approx([0.4, 0.4], abs=1e-6)
+        return layer.theta_v.grad[0], layer.theta_w.grad[0]
+
+    for a, b, c, d in ((1.5, 1.0, 0.0, 1.5), (1.5, 0.0, 0.0, 1.5), (-1.5, 0.0, 1.0, -1.5)):
+        of_v, of_w = gradients((a, b, c, d))
+        assert [float(of_v[0]), float(of_w[1])] == pytest.approx([math.copysign(1.0, a)] * 2)
+        near, _ = gradients((a, b, c + 1e-14, d))
+        torch.testing.assert_close(near, of_v, rtol=1e-6, atol=1e-6)
+    found = [float(gradients((1.2 + k, 0.0, 0.0, -1.2 + k))[0][0]) for k in (-1e-9, 1e-9)]
+    assert found == pytest.approx([0.4, 0.4], abs=1e-6)
 
 
 poles = st.floats(0.0, 2.0).flatmap(lambda r: st.sampled_from([r, -r]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40)
 @given(poles, poles, st.floats(1.0, 1.5), st.sampled_from([0.75, 1.0]))
 def test_the_penalty_never_falls_where_a_pole_moves_outwards(
     s: float, a: float, factor: float, allowed: float
@@ -337,64 +305,6 @@ def test_a_pole_outside_does_not_drive_another_outwards() -> None:
     slope_penalty(layer, allowed=0.9).backward()
     assert float(layer.tau_m.grad) == 0.0
     assert float(layer.tau_adp.grad) > 0.0
-
-
-def test_the_penalty_of_eigenvalues_s_and_0_is_that_of_a_slope() -> None:
-    layer = layer_of([(1.55, 0.3, 0.0, 0.0)])
-    penalty = slope_penalty(layer)
-    penalty.backward()
-    assert penalty.item() == pytest.approx(0.25, abs=1e-6)
-    assert float(layer.theta_v.grad[0, 0]) == pytest.approx(1.0, abs=1e-5)
-
-
-def test_steps_down_the_penalty_bring_the_radius_inside() -> None:
-    """A descent of the penalty alone ends within the allowed radius, from every kind of pair."""
-    layer = layer_of([rotation(1.4, 0.8), (1.5, 0.2, 0.1, -0.9), (-1.2, 1.0, 0.0, -1.2)])
-    optimiser = torch.optim.SGD(layer.parameters(), lr=0.2)
-    for _ in range(400):
-        optimiser.zero_grad()
-        slope_penalty(layer, allowed=0.95).backward()
-        optimiser.step()
-    assert (radii(matrices_of(layer)) < 0.96).all()
-
-
-def trained(projected: bool, steps: int = 12, time: int = 784) -> Tensor:
-    """Return the losses of an optimisation that rewards slow decay, over 784 time steps."""
-    layer = layer_of([rotation(0.99, 0.3), rotation(0.98, 0.05), rotation(0.97, 1.2)], "none")
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(time, 4, 3, generator=generator)
-    optimiser, losses = torch.optim.Adam(layer.parameters(), lr=0.02), []
-    for _ in range(steps):
-        optimiser.zero_grad()
-        _, state = layer(x, return_state=True)
-        loss = -torch.log1p(state["v"].square()).mean()
-        loss.backward()
-        losses.append(loss.detach())
-        optimiser.step()
-        if projected:
-            project(layer, 1.0)
-    return torch.stack([*losses, *(p.detach().abs().max() for p in layer.parameters())])
-
-
-@pytest.mark.slow
-def test_at_784_steps_a_free_matrix_diverges_and_a_projected_one_does_not() -> None:
-    """An eigenvalue leaves the circle in training; the projection holds it at 0.999."""
-    assert not bool(torch.isfinite(trained(projected=False)).all())
-    found = trained(projected=True)
-    assert bool(torch.isfinite(found).all())
-    assert float(found.abs().max()) < 20
-
-
-def test_the_projection_leaves_training_differentiable() -> None:
-    """Parameters stay leaves with their gradients, and modules that share them see the values."""
-    layer = layer_of([rotation(1.5, 1.0)])
-    whole = nn.Sequential(layer)
-    whole(torch.ones(5, 1, 1)).sum().backward()
-    grad = layer.theta_v.grad
-    assert project(layer, 1.0) == 1
-    assert layer.theta_v.grad is grad
-    assert layer.theta_v.requires_grad
-    assert layer.theta_v.is_leaf
 
 
 @pytest.mark.parametrize("reset", ["soft", "hard"])
