@@ -369,7 +369,7 @@ def start(code: str, **environment: str) -> subprocess.Popen[str]:
 
 
 def output(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 
@@ -411,6 +411,7 @@ CHECK = "import sys\nfrom lnm_codegen.cli import run\nsys.exit(run(['check', 'ln
 @pytest.mark.skipif(CLANG is None, reason="clang++ is not installed")
 @needs_cc
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("openmp", [True, False])
 def test_clang_builds_what_gcc_builds(tmp_path: Path, openmp: bool) -> None:
     """Outputs and gradients are bit-exact, and `lnm check` passes; one warning without libomp."""
