@@ -23,7 +23,6 @@ from lnm_codegen.train.trainer import Trainer
 from tests.refusals import refused
 
 T, N, F, C = 10, 6, 3, 4
-HAS_C = pytest.param("c", marks=pytest.mark.needs_cc)
 NETWORKS = {
     "feedforward": ("feedforward", {}),
     "max": ("feedforward", {"over": "max"}),
@@ -31,6 +30,16 @@ NETWORKS = {
     "layer": ("recurrent", {}),
     "down": ("recurrent", {"feedback": "down", "carry_limit": 100.0}),
 }
+
+CASES = pytest.mark.parametrize(
+    ("which", "backend"),
+    [
+        *((which, "torch") for which in NETWORKS),
+        *(pytest.param(w, "c", marks=[pytest.mark.needs_cc, pytest.mark.slow]) for w in NETWORKS
+          if w != "down"),
+        pytest.param("down", "c", marks=pytest.mark.needs_cc),
+    ],
+)  # fmt: skip
 
 
 def data(per_step: bool = False, steps: int = T) -> Any:
@@ -63,20 +72,14 @@ def step(config: TrainConfig, samples: Any, network: Any = None) -> tuple[Any, A
     return tested, found, torch.cat(grads)
 
 
-@pytest.mark.parametrize("backend", ["torch", HAS_C])
-@pytest.mark.parametrize("which", [*NETWORKS])
+@CASES
 def test_one_chunk_is_the_sequence_bit_for_bit(which: str, backend: str) -> None:
-    config = config_of(which, backend)
-    whole, same = (step(replace(config, tbptt=k), data()) for k in (None, T))
+    """States that are carried change nothing in a call that begins anew."""
+    config, samples = config_of(which, backend), data()
+    whole, same = (step(replace(config, tbptt=k), samples) for k in (None, T))
     assert whole[:2] == same[:2]
     assert torch.equal(whole[2], same[2])
-
-
-@pytest.mark.parametrize("backend", ["torch", HAS_C])
-@pytest.mark.parametrize("which", [*NETWORKS])
-def test_a_carried_chunk_that_is_the_sequence(which: str, backend: str) -> None:
-    """States that are carried change nothing in a call that begins anew."""
-    network, samples = network_of(config_of(which, backend), data()), data()
+    network = network_of(config, samples)
     x, _ = next(samples.batches(samples.train, N))
     want = network(x)
     with carrying(network):
@@ -85,31 +88,31 @@ def test_a_carried_chunk_that_is_the_sequence(which: str, backend: str) -> None:
     assert torch.equal(network(x), want)
 
 
-@pytest.mark.parametrize("backend", ["torch", HAS_C])
-@pytest.mark.parametrize("which", [*NETWORKS])
-@pytest.mark.parametrize("steps", [1, 4])
-@pytest.mark.parametrize(("per_step", "loss"), [(False, "mean"), (True, "mean"), (True, "tet")])
-def test_losses_of_chunks(which: str, backend: str, steps: int, per_step: bool, loss: str) -> None:
+@CASES
+@pytest.mark.parametrize("steps", [pytest.param(1, marks=pytest.mark.slow), 4])
+def test_losses_of_chunks(which: str, backend: str, steps: int) -> None:
     """With labels per step they sum to the loss of the sequence; tests are equal in all cases."""
-    if which in ("max", "last") and per_step:
-        pytest.skip("a network with labels per step reduces nothing")
-    config, samples = config_of(which, backend, loss=loss), data(per_step)
-    whole, cut = (step(replace(config, tbptt=k), samples) for k in (None, steps))
-    assert cut[0] == whole[0]
-    assert cut[1][1:] == whole[1][1:]
-    if per_step:
-        assert cut[1][0] == pytest.approx(whole[1][0], rel=1e-5)
-    assert not torch.allclose(cut[2], whole[2], rtol=1e-3)
+    for per_step, loss in ((False, "mean"), (True, "mean"), (True, "tet")):
+        if which in ("max", "last") and per_step:
+            continue  # a network with labels per step reduces nothing
+        config, samples = config_of(which, backend, loss=loss), data(per_step)
+        whole, cut = (step(replace(config, tbptt=k), samples) for k in (None, steps))
+        assert cut[0] == whole[0]
+        assert cut[1][1:] == whole[1][1:]
+        if per_step:
+            assert cut[1][0] == pytest.approx(whole[1][0], rel=1e-5)
+        assert not torch.allclose(cut[2], whole[2], rtol=1e-3)
 
 
 @pytest.mark.needs_cc
 @pytest.mark.parametrize("which", ["feedforward", "layer", "down"])
-@pytest.mark.parametrize("per_step", [False, True])
-def test_gradients_of_chunks_on_two_backends(which: str, per_step: bool) -> None:
+def test_gradients_of_chunks_on_two_backends(which: str) -> None:
     """The C loop takes the spikes of the chunk before; the other one is autograd over layers."""
-    found = [step(config_of(which, b, tbptt=3), data(per_step)) for b in ("torch", "c")]
-    assert found[0][1][0] == pytest.approx(found[1][1][0], rel=1e-5)
-    assert torch.allclose(found[0][2], found[1][2], rtol=1e-3, atol=1e-6)
+    for per_step in (False, True):
+        samples = data(per_step)
+        found = [step(config_of(which, b, tbptt=3), samples) for b in ("torch", "c")]
+        assert found[0][1][0] == pytest.approx(found[1][1][0], rel=1e-5)
+        assert torch.allclose(found[0][2], found[1][2], rtol=1e-3, atol=1e-6)
 
 
 def test_gradients_add_up_to_one_step() -> None:
@@ -130,6 +133,9 @@ def test_gradients_add_up_to_one_step() -> None:
     assert done == T
     assert found[0] == pytest.approx(float(total.detach()))
     assert torch.allclose(grads, want, rtol=1e-4, atol=1e-7)
+    unlabelled = torch.full((2, N), IGNORED)  # a chunk without labels adds nothing
+    logits = torch.randn(2, N, C, requires_grad=True)
+    assert float(chunk_loss("mean", logits, logits.mean(0), unlabelled, (0.2, 0.0)).detach()) == 0
 
 
 def test_a_readout_so_far_ends_as_that_of_the_sequence() -> None:
@@ -142,14 +148,7 @@ def test_a_readout_so_far_ends_as_that_of_the_sequence() -> None:
     assert torch.allclose(found[1], logits[:6].mean(0), atol=1e-6)
 
 
-def test_a_chunk_without_labels_adds_nothing() -> None:
-    logits, labels = torch.randn(2, N, C, requires_grad=True), torch.full((2, N), IGNORED)
-    found = chunk_loss("mean", logits, logits.mean(0), labels, (0.2, 0.0))
-    assert float(found.detach()) == 0
-
-
-@pytest.mark.parametrize("backend", ["torch", HAS_C])
-@pytest.mark.parametrize("which", ["feedforward", "layer", "down"])
+@CASES
 def test_memory_does_not_grow_with_the_sequence(which: str, backend: str) -> None:
     """Bytes that autograd saves at the same time, counted by storage, without the input's."""
 
@@ -228,25 +227,25 @@ def test_a_network_of_the_user(network: Any) -> None:
     assert cut[1] == pytest.approx(whole[1], rel=1e-5)
 
 
+class Twice(Plain):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + super().forward(x)
+
+
 @pytest.mark.filterwarnings("ignore:lnm.nn.reset")
-@pytest.mark.parametrize(
-    "network", [lambda: Steps(keeps=False), lambda: Steps(over=True), lambda: Steps(single=False)]
-)
-def test_memory_that_no_module_keeps_is_refused(network: Any) -> None:
-    """Feedback in a local, an output that is reduced, a layer that runs several times."""
-    if network().layer.step_mode == "m":
+def test_what_has_no_chunks_is_refused() -> None:
+    """Feedback in a local, an output that is reduced, a layer that runs several times.
 
-        class Twice(Plain):
-            def forward(self, x: Tensor) -> Tensor:
-                return super().forward(x) + super().forward(x)
-
-        network = Twice
+    Functions of the user may read the whole sequence.
+    """
     config = TrainConfig(batch=N, threads=1, backend="torch", tbptt=3, epochs=1)
-    with refused(ModelError, problem="are not those of the whole sequence", remedy="reset()"):
-        run(config, data=data(), network=network())
-
-
-def test_images_are_refused() -> None:
+    for network in (Steps(keeps=False), Steps(over=True), Twice()):
+        with refused(ModelError, problem="are not those of the whole sequence", remedy="reset()"):
+            run(config, data=data(), network=network)
+    for word in ("loss", "metric"):
+        function: Any = {word: lambda out, _: out.square().mean()}
+        with refused(ModelError, problem=f"with a {word} function of your own"):
+            run(config, data=data(), network=Plain(), **function)
     x, y = torch.rand(6, 1, 4, 4), torch.arange(6) % 2
     images = from_arrays(x, y, x, y, name="drawn", kind="image")
     config = TrainConfig(network_arguments={"channels": (2,)}, tbptt=2, batch=6, backend="torch")
@@ -254,29 +253,15 @@ def test_images_are_refused() -> None:
         run(config, data=images)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"ema": 0.9},
-        {"pack_spikes": True},
-        {"precision": "bfloat16"},
-        {"penalty": 1.0},
-        {"validation": 2},
-    ],
-)
-def test_a_run_in_chunks_resumes(options: Any, tmp_path: Path) -> None:
+def test_a_run_in_chunks_resumes(tmp_path: Path) -> None:
     """`tbptt` is part of the run, and its options apply."""
-    config = replace(config_of("layer", tbptt=4), batch=2, **options)
-    result = run(config, tmp_path / "run", data=data())
-    again = run(config, tmp_path / "run", data=data(), resume=True)
-    assert again.epochs == result.epochs
-    with refused(ModelError, problem="tbptt is 4"):
-        run(replace(config, tbptt=5), tmp_path / "run", data=data(), resume=True)
-
-
-def test_functions_of_the_user_are_refused() -> None:
-    config = TrainConfig(batch=N, threads=1, backend="torch", tbptt=3, epochs=1)
-    with refused(ModelError, problem="with a loss function of your own"):
-        run(config, data=data(), network=Plain(), loss=lambda out, _: out.square().mean())
-    with refused(ModelError, problem="with a metric function of your own"):
-        run(config, data=data(), network=Plain(), metric=lambda out, _: out.square().mean())
+    samples = data()
+    for k, options in enumerate((
+        {"ema": 0.9, "pack_spikes": True}, {"precision": "bfloat16"},
+        {"penalty": 1.0, "validation": 2},
+    )):  # fmt: skip
+        config, out = replace(config_of("layer", tbptt=4), batch=2, **options), tmp_path / str(k)
+        result = run(config, out, data=samples)
+        assert run(config, out, data=samples, resume=True).epochs == result.epochs
+        with refused(ModelError, problem="tbptt is 4"):
+            run(replace(config, tbptt=5), out, data=samples, resume=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,12 @@ from lnm_codegen.cli import app
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.insight.analysis import analyze_run
 from lnm_codegen.insight.energy.report import energy
-from lnm_codegen.train import TrainConfig, from_datasets, load_run, run
+from lnm_codegen.train import from_datasets, load_run, run
 from lnm_codegen.train.progress import epoch_text
-from tests.refusals import refused
+from tests.refusals import assert_refused, refused
+from tests.train.small import ROWS, metrics
 
-CONFIG = TrainConfig(
-    family="lif", network="feedforward", network_arguments={"hidden": [8]}, epochs=3, batch=5,
-    backend="torch",
-)  # fmt: skip
+CONFIG = replace(ROWS, network_arguments={"hidden": [8]}, epochs=3, batch=5, limit=None)
 GENERATOR = torch.Generator().manual_seed(0)
 X = torch.randn(24, 6, 3, generator=GENERATOR)
 
@@ -76,8 +73,7 @@ def test_numbers_are_learned_without_an_accuracy(tmp_path: Path) -> None:
     text = epoch_text(last, 20)
     assert f"test loss {last.test_loss:.4f}  test metric {last.test_metric:.4f}" in text
     assert "%" not in text.split("outside")[0]
-    with (tmp_path / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = metrics(tmp_path)
     assert (rows[-1]["train_accuracy"], rows[-1]["test_accuracy"]) == ("", "")
     assert float(rows[-1]["test_loss"]) == last.test_loss
     assert float(rows[-1]["train_metric"]) == last.train_metric
@@ -97,16 +93,15 @@ def test_runs_with_functions_are_read_and_resumed(tmp_path: Path) -> None:
         run(CONFIG, tmp_path, data=CLASSES, resume=True)
 
 
-@pytest.mark.parametrize("case", ["targets of steps", "targets of samples"])
-def test_forms_of_targets(case: str) -> None:
+def test_forms_of_targets() -> None:
     """A built-in network has an output as long as a target, at each step where a target has one."""
-    is_per_step = case == "targets of steps"
-    data = from_datasets(*CURVES) if is_per_step else from_datasets(*pair(X[:, 0, :2]))
-    assert (data.per_step, data.has_classes, data.classes) == (is_per_step, False, 2)
-    _, targets = next(data.batches(data.train, 4))
-    assert targets.shape == ((6, 4, 2) if is_per_step else (4, 2))
-    assert run(CONFIG, data=data, loss=mse_loss).epochs[-1].test_loss is not None
-    assert len(data.held_out(4).train) == 12
+    for given, is_per_step in ((CURVES, True), (pair(X[:, 0, :2]), False)):
+        data = from_datasets(*given)
+        assert (data.per_step, data.has_classes, data.classes) == (is_per_step, False, 2)
+        _, targets = next(data.batches(data.train, 4))
+        assert targets.shape == ((6, 4, 2) if is_per_step else (4, 2))
+        assert run(CONFIG, data=data, loss=mse_loss).epochs[-1].test_loss is not None
+        assert len(data.held_out(4).train) == 12
 
 
 def test_a_metric_takes_the_place_of_the_accuracy() -> None:
@@ -159,35 +154,31 @@ def test_functions_of_a_file(tmp_path: Path) -> None:
         assert "targets that are no classes" in str(found.exception)
 
 
-@pytest.mark.parametrize(
-    ("data", "loss", "metric", "words"),
-    [
-        (NUMBERS, None, None, ["are float32 of shape () and are no classes", "", "loss="]),
-        (NUMBERS, None, error, ["are no classes", "an integer for each sample", "loss="]),
-        (CURVES, lambda o, t: (o - t) ** 2, None, ["it returns torch.float32 of shape (6, 1, 2)"]),
-        (NUMBERS, lambda o, t: 3.0, None, ["it returns a float", "one number, the mean"]),
-        (NUMBERS, lambda o, t: t.mean(), None, ["without a gradient", "", "argmax"]),
-        (NUMBERS, lambda o, t: o[t], None, ["targets (1,) it raised IndexError"]),
-        (NUMBERS, squared, lambda o, t: "good", ["it returns str", "one number"]),
-        (NUMBERS, squared, lambda o, t: None, ["it returns NoneType", "one number"]),
-        (NUMBERS, "squared", None, ["loss is 'squared'", "a function (outputs, targets)"]),
-    ],
-)  # fmt: skip
-def test_functions_that_fail(
-    data: Any, loss: Any, metric: Any, words: list[str], tmp_path: Path
-) -> None:
-    """They fail before the run writes a file."""
-    with refused(ModelError, None, *words):
-        run(CONFIG, tmp_path / "run", data=data, loss=loss, metric=metric)
-    assert not (tmp_path / "run").exists()
+REFUSALS = """
+*
+    NUMBERS >> are float32 of shape () and are no classes >> >> loss=
+    NUMBERS, metric=error >> are no classes >> an integer for each sample >> loss=
+    CURVES, lambda o, t: (o - t) ** 2 >> it returns torch.float32 of shape (6, 1, 2)
+    NUMBERS, lambda o, t: 3.0 >> it returns a float >> one number, the mean
+    NUMBERS, lambda o, t: t.mean() >> without a gradient >> >> argmax
+    NUMBERS, lambda o, t: o[t] >> targets (1,) it raised IndexError
+    NUMBERS, squared, lambda o, t: "good" >> it returns str >> one number
+    NUMBERS, squared, lambda o, t: None >> it returns NoneType >> one number
+    NUMBERS, "squared" >> loss is 'squared' >> a function (outputs, targets)
+"""
 
 
-def test_two_losses_are_refused() -> None:
+def test_functions_that_fail(tmp_path: Path) -> None:
+    """They fail before the run writes a file; two losses are refused."""
+    out = tmp_path / "run"
+
+    def trained(data: Any, loss: Any = None, metric: Any = None) -> None:
+        run(CONFIG, out, data=data, loss=loss, metric=metric)
+
+    names = {**globals(), "trained": trained}
+    assert_refused(REFUSALS, {}, run=lambda text: eval(f"trained({text})", names))
+    assert not out.exists()
     with refused(ModelError, "run", "loss is a function, and the config names 'tet'"):
         run(replace(CONFIG, loss="tet"), data=CLASSES, loss=cross_entropy)
     with refused(ModelError, "train", "label_smoothing is 0.1"):
         run(replace(CONFIG, label_smoothing=0.1), data=CLASSES, loss=cross_entropy)
-    with refused(ModelError, "train", "loss is 'means'", "'mean', 'tet'", "Did you mean 'mean'?"):
-        TrainConfig(loss="means")
-    with refused(ModelError, "train", "metric is 'f1'", "file.py:function"):
-        TrainConfig(metric="f1")
