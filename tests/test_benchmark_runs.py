@@ -1,4 +1,4 @@
-"""Scripts of benchmarks/ that resume, and `make bench-gpu` on a machine without a GPU."""
+"""Scripts of benchmarks/ that resume, tables that pages have of them, and `make bench-gpu`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import tarfile
 import tomllib
 import venv
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -28,23 +29,25 @@ steps,what,ns,floor,layer,steady,steady_streams
 """
 
 
-def loaded(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def loaded(name: str, monkeypatch: pytest.MonkeyPatch, folder: Path | None = None) -> ModuleType:
     """Return a script of benchmarks/ as a module that writes its results to a folder."""
-    path = ROOT / "benchmarks" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"bench_{name}", path)
+    spec = importlib.util.spec_from_file_location(
+        f"bench_{name}", ROOT / "benchmarks" / f"{name}.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, f"bench_{name}", module)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "RESULTS", folder)
+    if folder is not None:
+        monkeypatch.setattr(module, "RESULTS", folder)
     return module
 
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script with three cases, results in a folder of the test."""
-    module = loaded("run", tmp_path, monkeypatch)
+    module = loaded("run", monkeypatch, tmp_path)
     cases = [
         module.Case("first", "first", (), "4", "2,3", loops=False),
         module.Case("second", "second", (), "4", "2,3"),
@@ -128,7 +131,7 @@ def test_training_steps_go_on_where_they_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row that failed or came too late is measured again; one with a time is not."""
-    script = loaded("sew_resnet", tmp_path, monkeypatch)
+    script = loaded("sew_resnet", monkeypatch, tmp_path)
     rows = [("ours, fused", "eager"), ("FlexSN", "eager"), ("ours, fused", "graph")]
     monkeypatch.setattr(script, "ROWS", tuple(rows))
     called, broken = [], {"FlexSN"}
@@ -173,11 +176,10 @@ def test_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         "bench_gpu: needs a GPU, and PyTorch finds none. Name an interpreter whose PyTorch finds"
         " one: GPU_PYTHON=...\n",
     )
-    for script in ("run.py", "sew_resnet.py"):
-        command = [sys.executable, str(ROOT / "benchmarks" / script), "--device", "cuda"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.startswith("--device cuda needs a GPU, and PyTorch finds none.")
+    for name in ("run", "sew_resnet"):
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", "--device", "cuda"])
+        with pytest.raises(SystemExit, match=r"^--device cuda needs a GPU, and PyTorch finds none"):
+            loaded(name, monkeypatch).main()
 
 
 def script_in(folder: Path, python: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -294,3 +296,45 @@ def test_every_test_of_a_gpu_is_run() -> None:
     required = [*project["dependencies"], *project["optional-dependencies"]["train"]]
     names = {re.split("[><=;~ ]", line)[0] for line in required}
     assert names - {"torch", "triton"} == {*words.split()}
+
+
+def test_the_page_of_circuits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of circuits.md, latencies and intervals of the forms, and how far seeds differ.
+
+    A dash stands for one cycle of an iCE40 that has multipliers in it, and for nothing else.
+    """
+    script = loaded("hardware", monkeypatch)
+    page = (ROOT / "docs/evidence/circuits.md").read_text(encoding="utf-8")
+    rows = script.read()
+    for device in ("25k", "up5k"):
+        assert f"\n\n{script.table(list(rows.values()), device)}\n\n" in page
+    row = rows["lnm 2", "comb", "up5k"]
+    assert script.cell(row).endswith(", -")
+    assert not script.cell(replace(row, dsp=0)).endswith("-")
+    for (neuron, form, device), row in rows.items():
+        core, seq = rows[neuron, "core", device], rows[neuron, "seq", device]
+        assert row.interval == (seq.interval if form == "seq" else 1)
+        offset = neuron == "lif" and "ports" in form
+        core_latency = core.latency + offset
+        known = {"comb": 1, "seq": seq.interval + 1, "array": core.latency + 3}
+        assert row.latency == known.get(form, core_latency)
+    timed = [row for row in rows.values() if script.is_timed(row)]
+    apart = [max(r.fmax - r.lowest, r.highest - r.fmax) / r.fmax for r in timed]
+    near = sum(one <= 0.1 for one in apart)
+    assert f"In {near} of {len(timed)} timed circuits" in page
+    assert f"at worst {100 * max(apart):.0f} %" in page
+
+
+def test_the_page_has_the_tables_of_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row of benchmarks/results/network.csv; each is within half a point of float."""
+    script = loaded("network", monkeypatch)
+    page = (ROOT / "docs/evidence/integer-networks.md").read_text(encoding="utf-8")
+    rows = list(script.read().values())
+    tables = [script.chip_table(rows, data) for data in ("mnist", "mnist1d")]
+    for table in (*tables, script.microcontroller_table(rows)):
+        assert f"\n\n{table}\n\n" in page
+    assert {row.network for row in rows} == script.RUNS.keys()
+    assert {script.DEVICES[row.device] for row in rows} == {"ECP5-25F"}
+    for row in rows:
+        assert row.real - row.integers <= 0.5
+        assert row.network.startswith("mnist1d") or row.integers >= 96

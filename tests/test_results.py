@@ -10,7 +10,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parent.parent
@@ -35,9 +34,7 @@ from lnm_codegen.train.comparison.significance import difference, half_width, ho
 from lnm_codegen.train.comparison.table import ComparisonRow, p_text, row_of  # noqa: E402
 from lnm_codegen.train.runs.config import neuron_of  # noqa: E402
 
-PLANS = sorted(path.stem for path in FOLDER.glob("*.toml"))
-PS = st.lists(st.floats(0, 1), min_size=1, max_size=8)
-VALUES = st.lists(st.integers(0, 1000).map(lambda k: k / 10), min_size=2, max_size=10)
+PAGE = ROOT / "docs" / "evidence" / "results.md"
 
 
 def words(svg: str) -> list[str]:
@@ -62,50 +59,39 @@ def test_the_pages_show_the_results(files: dict[Path, str]) -> None:
             kinds = re.findall(r"<!-- (\w+): ", shown)
             assert len(kinds) == shown.count("<!-- end -->"), name
             assert set(kinds) <= set(write.KINDS), name
-
-
-def test_no_figure_is_left_over(files: dict[Path, str]) -> None:
     drawn = {path for path in files if path.suffix == ".svg"}
-    assert set((ROOT / "docs" / "figures").glob("*.svg")) <= drawn
+    assert set((ROOT / "docs" / "figures").glob("*.svg")) <= drawn  # no figure is left over
 
 
-def test_every_task_has_a_section() -> None:
-    page = (ROOT / "docs" / "evidence" / "results.md").read_text(encoding="utf-8")
-    for task in TASKS:
-        section = page.partition(f"\n## {task.title}\n")[2].partition("\n## ")[0]
-        assert section.count(f"<!-- summary: {task.name} -->") == 1, task.name
+def test_tasks_name_rows_of_their_plans() -> None:
+    """Each task has a section of the page, with the published marks of its figure."""
+    page = PAGE.read_text(encoding="utf-8")
     assert page.count("<!-- summary: ") == len(TASKS)
-
-
-def pages_of_rows() -> str:
-    """Return the pages of all rows."""
-    return "".join(p.read_text(encoding="utf-8") for p in sorted((FOLDER / "tables").glob("*.md")))
-
-
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
-def test_tasks_name_rows_of_their_plans(task: Task) -> None:
-    sources = task.sources()
-    for plan, row in (source for found in sources.values() for source in found):
-        assert row in [r.name for r in places.read_plan(plan).rows]
-    assert set(task.references) <= set(sources)
-    if task.steps:
-        for plan in {plan for found in sources.values() for plan, _ in found}:
+    for task in TASKS:
+        sources = task.sources()
+        for plan, row in (source for found in sources.values() for source in found):
+            assert row in [r.name for r in places.read_plan(plan).rows]
+        assert set(task.references) <= set(sources)
+        for plan in {plan for found in sources.values() for plan, _ in found if task.steps}:
             rows = places.read_plan(plan).rows
             assert all("hidden" in row.config.network_arguments for row in rows)
+        section = page.partition(f"\n## {task.title}\n")[2].partition("\n## ")[0]
+        assert section.count(f"<!-- summary: {task.name} -->") == 1, task.name
+        published = " ".join(section.partition("Published, in %")[2].split())
+        for name, mark in task.published.items():
+            assert f"{name} {mark}" in published
 
 
-@pytest.mark.parametrize("name", PLANS)
-def test_rows_of_two_states_have_it_in_their_name(name: str) -> None:
-    for row in places.read_plan(name).rows:
-        assert (row.config.arguments.get("states") == 2) == ("two states" in row.name), row.name
-
-
-@pytest.mark.parametrize("path", sorted((FOLDER / "results").glob("*.csv")), ids=lambda p: p.name)
-def test_results_keep_their_columns(path: Path) -> None:
-    if path.stem.endswith((".energy", ".dynamics")):
-        return
-    with path.open(newline="", encoding="utf-8") as file:
-        assert tuple(csv.DictReader(file).fieldnames or ()) in (COLUMNS, COLUMNS[:-1])
+def test_plans_and_results_keep_their_form() -> None:
+    """Rows of two states have it in their name; results have the columns of a comparison."""
+    for plan in FOLDER.glob("*.toml"):
+        for row in places.read_plan(plan.stem).rows:
+            assert (row.config.arguments.get("states") == 2) == ("two states" in row.name), row.name
+    for path in (FOLDER / "results").glob("*.csv"):
+        if not path.stem.endswith((".energy", ".dynamics")):
+            with path.open(newline="", encoding="utf-8") as file:
+                columns = tuple(csv.DictReader(file).fieldnames or ())
+            assert columns in (COLUMNS, COLUMNS[:-1])
 
 
 def test_the_claim_of_the_readme_holds() -> None:
@@ -128,19 +114,16 @@ def test_the_claim_of_the_readme_holds() -> None:
         assert text in readme()
     (alt,) = re.findall(r"!\[(.*)\]\(docs/headline\.svg\)", readme())
     assert re.findall(r"\d+\.\d", alt) == [f"{row.mean:.1f}" for row in (*others, ours)]
+    # Both ratios of ResNet-18 are those of the summary of performance.md.
+    speeds = (ROOT / "docs/evidence/performance.md").read_text(encoding="utf-8")
+    found = re.findall(r"(\d\.\d+) times as fast", readme())
+    assert len(found) == 2
+    assert f"{found[0]} times as fast; {found[1]} times its compiled one" in speeds
 
 
 def readme() -> str:
     """Return the README, with every run of white space as one space."""
     return " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-
-
-def test_the_speeds_of_the_readme_are_those_of_the_page() -> None:
-    """Both ratios of ResNet-18 are those of the summary of performance.md."""
-    summary = (ROOT / "docs/evidence/performance.md").read_text(encoding="utf-8")
-    found = re.findall(r"(\d\.\d+) times as fast", readme())
-    assert len(found) == 2
-    assert f"{found[0]} times as fast; {found[1]} times its compiled one" in summary
 
 
 def row_in(plan: str, row: str) -> ComparisonRow:
@@ -194,7 +177,7 @@ def test_the_pages_have_the_differences_of_their_sentences() -> None:
 
 def by_hand() -> str:
     """Return the hand-written text of the page, with every run of white space as one space."""
-    page = (ROOT / "docs/evidence/results.md").read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
     return " ".join(re.sub(r"<!-- \w+: .*?<!-- end -->", "", page, flags=re.DOTALL).split())
 
 
@@ -257,14 +240,6 @@ def test_the_energies_of_the_page_are_those_of_the_tables() -> None:
     assert f"take {min(every):.1f} to {max(every):.1f} times the energy of LIF" in text
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
-def test_the_published_marks_of_a_figure_are_on_the_page(task: Task) -> None:
-    page = (ROOT / "docs/evidence/results.md").read_text(encoding="utf-8")
-    section = page.partition(f"\n## {task.title}\n")[2].partition("\n## ")[0]
-    for name, mark in task.published.items():
-        assert f"{name} {mark}" in " ".join(section.partition("Published, in %")[2].split())
-
-
 def in_words(mean: float, low: float, high: float) -> str:
     """Return a difference in points with its interval."""
     return f"{mean:.1f} points ({low:.1f} to {high:.1f})".replace("-0.0", "0.0")
@@ -272,8 +247,8 @@ def in_words(mean: float, low: float, high: float) -> str:
 
 def page_of_results() -> str:
     """Return the page and those of all rows, with every run of white space as one space."""
-    page = (ROOT / "docs/evidence/results.md").read_text(encoding="utf-8")
-    return " ".join((page + pages_of_rows()).split())
+    paths = (PAGE, *sorted((FOLDER / "tables").glob("*.md")))
+    return " ".join("".join(p.read_text(encoding="utf-8") for p in paths).split())
 
 
 def test_ranks_and_means_must_have_one_order(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,21 +275,15 @@ hidden = [10, 20]
 epochs = 2
 [final]
 seeds = [0, 1, 2]
-[[row]]
-name = "LIF"
-family = "lif"
-[[row]]
-name = "PLIF"
-family = "plif"
-[[row]]
-name = "LNM degree 1"
-family = "lnm"
-degree = 1
-[[row]]
-name = "LNM degree 2"
-family = "lnm"
-degree = 2
-"""
+""" + "".join(
+    f'[[row]]\nname = "{name}"\n{family}\n'
+    for name, family in (
+        ("LIF", 'family = "lif"'),
+        ("PLIF", 'family = "plif"'),
+        ("LNM degree 1", 'family = "lnm"\ndegree = 1'),
+        ("LNM degree 2", 'family = "lnm"\ndegree = 2'),
+    )
+)
 SMALL_TASK = Task(
     "small", "Small", "new", {"LIF": (("old", "LIF"),), "QIF": (("old", "PLIF"),)}, ("PLIF", "LIF"),
     {"GRU": 91}, steps=8,
@@ -376,13 +345,6 @@ def test_only_complete_rows_are_compared(folder: Path) -> None:
     assert [row.name for row in rows] == ["LNM degree 2", "LIF (A)", "LNM degree 1", "LIF (B)"]
 
 
-def test_final_runs_of_two_settings_are_not_mixed(folder: Path) -> None:
-    add("new", "LIF", [0.90, 0.91])
-    add_line("new", "LIF", {"accuracy": 0.9}, setting=1, seed=2)
-    with pytest.raises(ValueError, match="new: LIF: final runs of several settings"):
-        comparison.shown(SMALL_TASK)
-
-
 def test_the_earlier_row_leaves_the_table(folder: Path) -> None:
     """A row that all seeds ended, some without a result, is complete."""
     add("old", "LIF", [0.70, 0.71, 0.72])
@@ -397,6 +359,17 @@ def test_the_earlier_row_leaves_the_table(folder: Path) -> None:
     assert outcome.calls()[-1] == '| Small | LIF | `lnm.get("lif")` | lr = 0.01 |'
 
 
+def test_rows_that_are_not_recommended(folder: Path) -> None:
+    """Nothing is above the reference, which is no reason; settings of final runs are not mixed."""
+    add("new", "PLIF", [0.5, 0.51, 0.6])
+    add("new", "LIF", [0.5, 0.52, 0.6])
+    assert "| PLIF | 0 | 0 | 1 | none |  |  | GRU 91 |" in outcome.overview()[2]
+    assert len(outcome.calls()) == 2
+    add_line("new", "LIF", {"accuracy": 0.9}, setting=1, seed=2)
+    with pytest.raises(ValueError, match="new: LIF: final runs of several settings"):
+        comparison.shown(SMALL_TASK)
+
+
 def test_degrees_are_compared_with_degree_1(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = Task("small", "Small", "new", degrees=True, ranks=True)
     for module in (comparison, outcome):
@@ -408,14 +381,6 @@ def test_degrees_are_compared_with_degree_1(folder: Path, monkeypatch: pytest.Mo
     assert [row.name for row in comparison.shown(task)] == ["LIF", "LNM degree 1", "LNM degree 2"]
     said = "degree 1 of the same neuron | 1 | 0 | 0 | none |  |  |  |"
     assert outcome.overview()[2] == f"| [Small](#small) | {said}"
-
-
-def test_no_recommendation_without_a_difference_or_seeds(folder: Path) -> None:
-    """A reference with few seeds is not recommended because nothing is above it."""
-    add("new", "PLIF", [0.5, 0.51, 0.6])
-    add("new", "LIF", [0.5, 0.52, 0.6])
-    assert "| PLIF | 0 | 0 | 1 | none |  |  | GRU 91 |" in outcome.overview()[2]
-    assert len(outcome.calls()) == 2
 
 
 def test_limits_by_rates_and_clamps(folder: Path) -> None:
@@ -433,12 +398,13 @@ def test_limits_by_rates_and_clamps(folder: Path) -> None:
     assert summary.limits()[2].startswith("| Small | 2 | 1 * | 0 |")  # LIF is the reference now
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
-def test_the_neuron_to_use_can_be_made(task: Task) -> None:
+def test_the_neuron_to_use_can_be_made() -> None:
     """The call of the page is that of the experiment."""
-    rows = comparison.shown(task)
-    taken = comparison.taken_of(task, rows, comparison.differences(task, rows))
-    if taken is not None:
+    for task in TASKS:
+        rows = comparison.shown(task)
+        taken = comparison.taken_of(task, rows, comparison.differences(task, rows))
+        if taken is None:
+            continue
         call = outcome.call_of(taken)
         made, trained = eval(call, {"lnm": lnm}), neuron_of(taken.config)
         assert str(lnm.lower(made)) == str(lnm.lower(trained))

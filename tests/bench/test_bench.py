@@ -31,15 +31,9 @@ pytestmark = pytest.mark.needs_cc
 
 
 def case(**options):
-    neuron = lnm.get("lnm", degree=2)
-    values = {
-        "neuron": neuron,
-        "label": "lnm degree 2",
-        "shape": (3, 2, 4, 5),
-        "rounds": 1,
-        "blocks": 1,
-    }
-    return suite.Case(**(values | {"compile": False, "peers": False} | options))
+    given = {"neuron": lnm.get("lnm", degree=2), "label": "lnm degree 2", "shape": (3, 2, 4, 5)}
+    given |= {"rounds": 1, "blocks": 1, "compile": False, "peers": False}
+    return suite.Case(**given | options)
 
 
 @pytest.mark.slow
@@ -81,13 +75,6 @@ def test_the_floor_of_a_gpu_is_of_blocks(monkeypatch):
     assert [row.floor for row in rows] == [13 / 12, 3 / 2]
 
 
-def test_floor():
-    """Five streams: 20 bytes per neuron and step in float32, 10 in bfloat16, at any T."""
-    assert suite.floor_bytes(case()) == 20
-    assert suite.floor_bytes(case(shape=(100, 2, 4, 5))) == 20
-    assert suite.floor_bytes(case(dtype=torch.bfloat16)) == 10
-
-
 @pytest.mark.slow
 def test_loops_mean_what_the_layers_mean():
     """The hand-written loops are the same neurons, spikes and gradients."""
@@ -109,9 +96,9 @@ def test_loops_mean_what_the_layers_mean():
     torch.testing.assert_close(layer.theta.grad, learned.grad)
 
 
-@pytest.mark.parametrize(
-    ("family", "arguments", "has_loop"),
-    [
+def test_a_loop_is_that_of_the_neuron():
+    """Or there is none: a time of another neuron is no comparison."""
+    for family, arguments, has_loop in (
         ("lnm", {"degree": 2, "per": "channel", "decay": 0.3}, True),
         ("lnm", {"states": 2}, False),
         ("lnm", {"form": "B"}, False),
@@ -123,35 +110,28 @@ def test_loops_mean_what_the_layers_mean():
         ("lif", {"learn_tau": True}, False),
         ("lif", {"surrogate": lnm.surrogate.atan(alpha=3.0)}, False),
         ("plif", {}, False),
-    ],
-)
-def test_a_loop_is_that_of_the_neuron(family, arguments, has_loop):
-    """Or there is none: a time of another neuron is no comparison."""
-    assert (hand_loop(lnm.get(family, **arguments), "cpu") is not None) == has_loop
+    ):
+        assert (hand_loop(lnm.get(family, **arguments), "cpu") is not None) == has_loop
 
 
 @pytest.mark.peers
 def test_peers_fire_as_ours():
-    """Spikes of SpikingJelly's LIF; snnTorch's has other dynamics and only has to run."""
-    x = torch.randn(6, 2, 3, 4) + 0.5
+    """Spikes of SpikingJelly's LIF; snnTorch's has other dynamics and only has to run.
+
+    SpikingJelly accepts the core of FlexSN; on a CPU it is a loop.
+    """
+    x = torch.randn(6, 2, 3, 4, generator=torch.Generator().manual_seed(0)) + 0.5
     found = {p.name: p.run(x) for p in peers("cpu")}
     assert set(found) == {"SpikingJelly LIFNode", "snnTorch Leaky loop"}
     assert torch.equal(found["SpikingJelly LIFNode"], lif_loop(x))
     assert found["snnTorch Leaky loop"].shape == x.shape
-
-
-@pytest.mark.peers
-def test_flexsn_fires_as_the_loop():
-    """SpikingJelly accepts the core; on a CPU it is a loop."""
-    x = torch.randn(6, 2, 3, 4, generator=torch.Generator().manual_seed(0)) + 0.5
-    found = flexible_cubic("cpu")
-    out = found.run(x)
-    out.sum().backward()
+    core = flexible_cubic("cpu")
     theta = torch.tensor(THETA, requires_grad=True)
-    expected = lnm_loop(x, theta)
+    out, expected = core.run(x), lnm_loop(x, theta)
+    out.sum().backward()
     expected.sum().backward()
     assert torch.equal(out, expected)
-    torch.testing.assert_close(torch.stack([p.grad for p in found.parameters]), theta.grad)
+    torch.testing.assert_close(torch.stack([p.grad for p in core.parameters]), theta.grad)
 
 
 @pytest.mark.slow
@@ -182,12 +162,6 @@ def test_a_subject_that_fails_is_left_out(monkeypatch, capsys):
         suite.measure(case(loops=False))
 
 
-def test_no_kernel_runs(monkeypatch):
-    monkeypatch.setattr(suite, "layers", lambda *_: iter(()))
-    with refused(ToolError, "bench", "no kernel of lnm", remedy="lnm check"):
-        suite.measure(case(loops=False))
-
-
 def test_the_command_refuses_before_it_measures(tmp_path, monkeypatch, capsys):
     """A neuron of two inputs, a folder that cannot be written, and options of the other verb."""
     (tmp_path / "two.py").write_text(
@@ -203,15 +177,17 @@ def test_the_command_refuses_before_it_measures(tmp_path, monkeypatch, capsys):
     assert_line(capsys.readouterr().err, "bench: two has 2 inputs and 1 outputs", "one of each")
     assert command(["bench", "lif", "--out", f"{tmp_path}/two.py/out"]) == 2
     assert_line(capsys.readouterr().err, "bench: cannot write", "Not a directory")
-
-
-@pytest.mark.parametrize(("surrogate", "is_timed"), [("atan(alpha=3)", False), ("none", True)])
-def test_a_surrogate_has_no_start_in_another_process(surrogate, is_timed, monkeypatch):
-    """A cold start gets its neuron by name, with arguments as text."""
-    found = []
+    assert command(["bench", "lnm", "--neurons", "2"]) == 2
+    assert_line(capsys.readouterr().err, "bench: neurons is '2'", "N,C")
+    found = []  # a cold start gets its neuron by name, with arguments as text
     monkeypatch.setattr(suite, "measure_all", lambda cases: found.extend(cases) or [])
-    assert command(["bench", "lif", "--set", f"surrogate={surrogate}"]) == 0
-    assert [one.start is not None for one in found] == [is_timed] * 3
+    for surrogate, is_timed in (("atan(alpha=3)", False), ("none", True)):
+        found.clear()
+        assert command(["bench", "lif", "--set", f"surrogate={surrogate}"]) == 0
+        assert [one.start is not None for one in found] == [is_timed] * 3
+    monkeypatch.setattr(suite, "layers", lambda *_: iter(()))
+    with refused(ToolError, "bench", "no kernel of lnm", remedy="lnm check"):
+        suite.measure(case(loops=False))
 
 
 def test_the_name_in_a_figure_is_no_formula(tmp_path, monkeypatch):
@@ -250,18 +226,13 @@ def test_peers_under_compile_fire_as_without():
 
 @pytest.mark.slow
 def test_command(tmp_path):
-    """`lnm bench` writes its files; wrong sizes are one line."""
-    command = [sys.executable, "-m", "lnm_codegen.cli", "bench", "lnm", "--neurons"]
-    few = ["--steps", "2", "--rounds", "1", "--no-loops", "--no-peers", "--no-starts"]
-    whole = [*command, "2,3,4", *few, "--out", str(tmp_path)]
+    """`lnm bench` writes its files."""
+    few = "--steps 2 --rounds 1 --no-loops --no-peers --no-starts --neurons 2,3,4 --out"
+    whole = [sys.executable, "-m", "lnm_codegen.cli", "bench", "lnm", *few.split(), str(tmp_path)]
     done = subprocess.run(whole, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "lnm c, kernels alone" in done.stdout
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bench.csv", "bench.png"]
-    done = subprocess.run([*command, "2", *few], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: bench: neurons is '2'. Accepted: N,C")
-    assert done.stderr.count("\n") == 1
 
 
 def test_tuning(tmp_path, monkeypatch):

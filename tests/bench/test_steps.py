@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import subprocess
-import sys
 from contextlib import contextmanager
 
 import pytest
@@ -56,14 +54,14 @@ def test_rows(plain):
     assert len(report.load) == 2
 
 
-@pytest.mark.parametrize("name", ["resnet18", "sew_resnet18", "vgg11", "conv", "feedforward"])
-def test_designs(name):
+def test_designs():
     """Every network has a shape for its default sizes, and one T or more."""
-    design = DESIGNS[name]
-    for length in design.steps:
-        sample = design.sample(length, design.size)
-        assert sample[0] == (3 if design.kind == "image" else length)
-    assert (design.options.get("shortcut") == "sew") == (name == "sew_resnet18")
+    for name in ("resnet18", "sew_resnet18", "vgg11", "conv", "feedforward"):
+        design = DESIGNS[name]
+        for length in design.steps:
+            sample = design.sample(length, design.size)
+            assert sample[0] == (3 if design.kind == "image" else length)
+        assert (design.options.get("shortcut") == "sew") == (name == "sew_resnet18")
 
 
 def test_fused_and_packed_networks_are_found_by_name(monkeypatch):
@@ -132,14 +130,11 @@ def test_peers(plain):
     assert "torch.compile unrolls the loop over time" in long.left_out[0]
 
 
-@pytest.mark.parametrize(("neurons", "share"), [(1.0, 0.25), (4.0, 1.0), (9.0, 1.0)])
-def test_a_share_is_at_most_one(neurons, share):
+def test_a_share_is_at_most_one():
     """Also where another load made the neurons alone slower than the step."""
-
-    def timing(low):
-        return Timing(low, low, low, low, low)
-
-    assert steps.share_of(timing(neurons), timing(4.0)) == share
+    for neurons, share in ((1.0, 0.25), (4.0, 1.0), (9.0, 1.0)):
+        alone, step = (Timing(*[low] * 5) for low in (neurons, 4.0))
+        assert steps.share_of(alone, step) == share
 
 
 def test_neurons_alone_calls_every_layer_once():
@@ -159,9 +154,6 @@ def test_neurons_alone_calls_every_layer_once():
 def test_unknown_network():
     with refused(ModelError, "bench", "'resnet'", "resnet18", "Did you mean"):
         measure_steps(small("resnet"))
-
-
-COMMAND = [sys.executable, "-m", "lnm_codegen.cli"]
 
 
 @pytest.mark.parametrize(
@@ -186,38 +178,29 @@ def test_the_case_of_a_command(line, name, found, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_command(tmp_path):
+def test_command(tmp_path, capfd):
     """JSON on standard output and network.csv in the folder."""
-    few = ["bench-network", "feedforward", "--steps", "2", "--batch", "2", "--size", "4"]
-    few += ["--rounds", "1", "--no-peers"]
-    done = subprocess.run(
-        [*COMMAND, *few, "--json", "--out", str(tmp_path)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert report["rows"][0]["what"] == "lif layer"
-    assert 0 <= report["rows"][0]["share"] <= 1
+    few = "bench-network feedforward --steps 2 --batch 2 --size 4 --rounds 1 --no-peers --json"
+    assert command([*few.split(), "--out", str(tmp_path)]) == 0
+    rows = json.loads(capfd.readouterr().out)["rows"]
+    assert rows[0]["what"] == "lif layer"
+    assert 0 <= rows[0]["share"] <= 1
     with (tmp_path / "network.csv").open(newline="") as file:
-        assert [r["what"] for r in csv.DictReader(file)] == [r["what"] for r in report["rows"]]
+        assert [r["what"] for r in csv.DictReader(file)] == [r["what"] for r in rows]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["bench-network", "resnet"], "network 'resnet'"),
-        (["bench-network"], "lnm bench-network: Missing argument"),
-        (["bench-network", "conv", "--neurons", "2,3"], "No such option: --neurons"),
-        (["bench-network", "conv", "--dtype", "float64"], "No such option: --dtype"),
-        (["bench-network", "conv", "--steps", "0"], "steps is '0'"),
-        (["bench", "--batch", "3"], "No such option: --batch"),
-        (["bench", "--size", "3"], "No such option: --size"),
-        (["bench-network", "vgg11", "--size", "8"], "poolings of an image"),
-    ],
-)
-def test_wrong_options_are_one_line(options, message):
-    done = subprocess.run([*COMMAND, *options], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_wrong_options_are_one_line(capsys):
+    for line, message in (
+        ("bench-network resnet", "network 'resnet'"),
+        ("bench-network", "lnm bench-network: Missing argument"),
+        ("bench-network conv --neurons 2,3", "No such option: --neurons"),
+        ("bench-network conv --dtype float64", "No such option: --dtype"),
+        ("bench-network conv --steps 0", "steps is '0'"),
+        ("bench --batch 3", "No such option: --batch"),
+        ("bench --size 3", "No such option: --size"),
+        ("bench-network vgg11 --size 8", "poolings of an image"),
+    ):
+        assert command(line.split()) == 2
+        found = capsys.readouterr().err
+        assert message in found
+        assert found.count("\n") == 1

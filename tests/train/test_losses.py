@@ -1,17 +1,26 @@
-"""Losses against their formulas, accuracy against a count."""
+"""Losses against their formulas; loss functions and metrics of your own."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import cross_entropy, mse_loss
+from torch.utils.data import TensorDataset
+from typer.testing import CliRunner
 
-from lnm_codegen.errors import ModelError, ShapeError
-from lnm_codegen.train import losses
+from lnm_codegen.cli import app
+from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
+from lnm_codegen.insight.analysis import analyze_run
+from lnm_codegen.insight.energy.report import energy
+from lnm_codegen.train import from_datasets, load_run, losses, run
 from lnm_codegen.train.losses import (
     accuracy,
     count_correct,
@@ -21,7 +30,9 @@ from lnm_codegen.train.losses import (
     per_step,
     tet,
 )
-from tests.refusals import refused
+from lnm_codegen.train.progress import epoch_text
+from tests.refusals import assert_refused, refused
+from tests.train.small import ROWS, metrics
 
 T, N, C = 3, 5, 4
 
@@ -109,3 +120,165 @@ def test_steps_without_a_label_do_not_count() -> None:
     unlabelled = torch.full((3, 2), -100)
     assert bool(is_correct(twice, unlabelled).isnan().all())
     assert math.isnan(accuracy(twice, unlabelled))
+
+
+CONFIG = replace(ROWS, network_arguments={"hidden": [8]}, epochs=3, batch=5, limit=None)
+GENERATOR = torch.Generator().manual_seed(0)
+X = torch.randn(24, 6, 3, generator=GENERATOR)
+
+
+def pair(y: Tensor) -> tuple[TensorDataset, TensorDataset]:
+    return TensorDataset(X[:16], y[:16]), TensorDataset(X[16:], y[16:])
+
+
+CLASSES = pair(torch.arange(24) % 3)
+NUMBERS = pair(X.mean((1, 2)))
+CURVES = pair(X.cumsum(1)[..., :2])
+
+
+def squared(outputs: Tensor, targets: Tensor) -> Tensor:
+    return mse_loss(outputs.squeeze(-1), targets)
+
+
+def error(outputs: Tensor, targets: Tensor) -> float:
+    return float((outputs.squeeze(-1) - targets).abs().mean())
+
+
+def weights(network: torch.nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+def test_the_own_cross_entropy_is_the_built_in_one() -> None:
+    """Weights, losses and accuracies are equal; only the loss on test samples is new."""
+    want = run(CONFIG, data=CLASSES)
+    found = run(CONFIG, data=CLASSES, loss=cross_entropy)
+    assert torch.equal(weights(want.network), weights(found.network))
+    for one, other in zip(want.epochs, found.epochs, strict=True):
+        assert other.test_loss is not None
+        assert replace(other, seconds=0, test_loss=None) == replace(one, seconds=0)
+
+
+def test_numbers_are_learned_without_an_accuracy(tmp_path: Path) -> None:
+    result = run(replace(CONFIG, epochs=20), tmp_path, data=NUMBERS, loss=squared, metric=error)
+    first, last = result.epochs[0], result.epochs[-1]
+    assert (last.train_accuracy, last.test_accuracy) == (None, None)
+    assert last.loss < first.loss
+    data = from_datasets(*NUMBERS)
+    with torch.no_grad():
+        batches = list(data.batches(data.test, 5))
+        outputs = torch.cat([result.network(x) for x, _ in batches]).squeeze(-1)
+    targets = torch.cat([y for _, y in batches])
+    assert last.test_loss == pytest.approx(float(mse_loss(outputs, targets)), rel=1e-5)
+    assert last.test_metric == pytest.approx(error(outputs, targets), rel=1e-5)
+    text = epoch_text(last, 20)
+    assert f"test loss {last.test_loss:.4f}  test metric {last.test_metric:.4f}" in text
+    assert "%" not in text.split("outside")[0]
+    rows = metrics(tmp_path)
+    assert (rows[-1]["train_accuracy"], rows[-1]["test_accuracy"]) == ("", "")
+    assert float(rows[-1]["test_loss"]) == last.test_loss
+    assert float(rows[-1]["train_metric"]) == last.train_metric
+
+
+def test_runs_with_functions_are_read_and_resumed(tmp_path: Path) -> None:
+    run(CONFIG, tmp_path, data=NUMBERS, loss=squared)
+    saved = load_run(tmp_path, data=NUMBERS)
+    found = analyze_run(saved)
+    assert (found.accuracy, found.samples) == (None, 8)
+    assert energy(saved.network, saved.data).samples == 8
+    problem = "the loss of the run is a function that was given in Python"
+    with refused(ModelError, "train", problem, "", "Give loss= of run"):
+        run(saved.config, tmp_path, data=NUMBERS, resume=True)
+    assert len(run(CONFIG, tmp_path, data=NUMBERS, loss=squared, resume=True).epochs) == 3
+    with refused(ModelError, "train", "holds a run whose loss is 'function', not 'mean'"):
+        run(CONFIG, tmp_path, data=CLASSES, resume=True)
+
+
+def test_forms_of_targets() -> None:
+    """A built-in network has an output as long as a target, at each step where a target has one."""
+    for sets, is_per_step in ((CURVES, True), (pair(X[:, 0, :2]), False)):
+        data = from_datasets(*sets)
+        assert (data.per_step, data.has_classes, data.classes) == (is_per_step, False, 2)
+        _, targets = next(data.batches(data.train, 4))
+        assert targets.shape == ((6, 4, 2) if is_per_step else (4, 2))
+        assert run(CONFIG, data=data, loss=mse_loss).epochs[-1].test_loss is not None
+        assert len(data.held_out(4).train) == 12
+
+
+def test_a_metric_takes_the_place_of_the_accuracy() -> None:
+    def share(outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs.argmax(1) == targets).float().mean()
+
+    want, found = run(CONFIG, data=CLASSES), run(CONFIG, data=CLASSES, metric=share)
+    for one, other in zip(want.epochs, found.epochs, strict=True):
+        assert (other.train_accuracy, other.test_accuracy, other.test_loss) == (None, None, None)
+        assert other.train_metric == pytest.approx(one.train_accuracy)
+        assert other.test_metric == pytest.approx(one.test_accuracy)
+
+
+FILE = """
+import torch
+from torch.nn.functional import mse_loss
+from torch.utils.data import TensorDataset
+
+def data():
+    x = torch.linspace(-1, 1, 24 * 18).reshape(24, 6, 3)
+    y = x.mean((1, 2))
+    return TensorDataset(x[:16], y[:16]), TensorDataset(x[16:], y[16:])
+
+def squared(outputs, targets):
+    return mse_loss(outputs.squeeze(-1), targets)
+
+def largest(outputs, targets):
+    return (outputs.squeeze(-1) - targets).abs().max()
+"""
+
+
+def test_functions_of_a_file(tmp_path: Path) -> None:
+    """Every verb that reads a run works, or says that it needs classes."""
+    file, out = tmp_path / "mine.py", tmp_path / "run"
+    file.write_text(FILE)
+    command = ["train", "--family", "lif", "--network", "feedforward", "--net", "hidden=4"]
+    command += ["--data", f"{file}:data", "--train", f"loss={file}:squared", "--train"]
+    command += [f"metric={file}:largest", "--epochs", "2", "--out", str(out)]
+    found = CliRunner().invoke(app, command)
+    assert found.exit_code == 0, found.output
+    assert "test loss" in found.output
+    assert "test metric" in found.output
+    for verb in (["train", "--resume", "--out", str(out)], ["analyze", str(out)]):
+        found = CliRunner().invoke(app, verb)
+        assert found.exit_code == 0, found.output
+    assert "Accuracy: not reported, on 8 test samples" in found.output
+    for verb in (["emit", "--network", "--backend", "c", "--out", str(tmp_path / "c"), "--run"],):
+        found = CliRunner().invoke(app, [*verb, str(out)])
+        assert isinstance(found.exception, UnsupportedError)
+        assert "targets that are no classes" in str(found.exception)
+
+
+REFUSALS = """
+*
+    NUMBERS >> are float32 of shape () and are no classes >> >> loss=
+    NUMBERS, metric=error >> are no classes >> an integer for each sample >> loss=
+    CURVES, lambda o, t: (o - t) ** 2 >> it returns torch.float32 of shape (6, 1, 2)
+    NUMBERS, lambda o, t: 3.0 >> it returns a float >> one number, the mean
+    NUMBERS, lambda o, t: t.mean() >> without a gradient >> >> argmax
+    NUMBERS, lambda o, t: o[t] >> targets (1,) it raised IndexError
+    NUMBERS, squared, lambda o, t: "good" >> it returns str >> one number
+    NUMBERS, squared, lambda o, t: None >> it returns NoneType >> one number
+    NUMBERS, "squared" >> loss is 'squared' >> a function (outputs, targets)
+"""
+
+
+def test_functions_that_fail(tmp_path: Path) -> None:
+    """They fail before the run writes a file; two losses are refused."""
+    out = tmp_path / "run"
+
+    def trained(data: Any, loss: Any = None, metric: Any = None) -> None:
+        run(CONFIG, out, data=data, loss=loss, metric=metric)
+
+    names = {**globals(), "trained": trained}
+    assert_refused(REFUSALS, {}, run=lambda text: eval(f"trained({text})", names))
+    assert not out.exists()
+    with refused(ModelError, "run", "loss is a function, and the config names 'tet'"):
+        run(replace(CONFIG, loss="tet"), data=CLASSES, loss=cross_entropy)
+    with refused(ModelError, "train", "label_smoothing is 0.1"):
+        run(replace(CONFIG, label_smoothing=0.1), data=CLASSES, loss=cross_entropy)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lnm_codegen.train.data import DATASETS, Dataset, load
@@ -35,6 +35,7 @@ def augment_toy(inputs: torch.Tensor, chance: torch.Tensor) -> torch.Tensor:
     return inputs + chance.sum(1).view(-1, *(1 for _ in inputs.shape[1:])).float()
 
 
+@settings(max_examples=40)
 @given(
     count=st.integers(1, 40), size=st.integers(1, 15), world=st.integers(1, 4),
     seed=st.integers(0, 5), augment=st.booleans(), steps=st.sampled_from([None, 3]),
@@ -61,6 +62,7 @@ def test_ranks_partition_the_batch_of_one_process(
             assert sum(part[k][each].shape[axis] for part in parts) == len(rows)
 
 
+@settings(max_examples=40)
 @given(count=st.integers(1, 40), size=st.integers(1, 15), seed=st.integers(0, 99))
 def test_an_epoch_is_a_permutation_that_depends_on_the_generator(
     count: int, size: int, seed: int
@@ -78,6 +80,7 @@ def test_an_epoch_is_a_permutation_that_depends_on_the_generator(
     assert (order(again), order(again)) == (first, second)
 
 
+@settings(max_examples=40)
 @given(st.data())
 def test_held_out_is_a_stratified_partition(data: st.DataObject) -> None:
     """Each row is on one side; a class gives its share, rounded down or up."""
@@ -180,6 +183,7 @@ def test_refusals(tmp_path: Path, digits: Dataset) -> None:
     assert_refused(REFUSALS, names)
 
 
+@settings(max_examples=40)
 @given(
     st.floats(-(2.0**99), 2.0**99, width=32, allow_subnormal=False),
     st.integers(1, 5),

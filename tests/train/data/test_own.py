@@ -15,7 +15,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
@@ -64,6 +64,7 @@ def weights(network: torch.nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in network.parameters()])
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 20), st.integers(1, 3), st.booleans(), st.booleans(), st.integers(0, 99))
 def test_batches_are_those_of_arrays(
     size: int, world: int, is_shuffled: bool, is_last: bool, seed: int

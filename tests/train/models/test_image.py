@@ -40,7 +40,7 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet18 sew": ("resnet18", {"width": 2, "shortcut": "sew", "stem": "imagenet"}),
     "transformer": ("transformer", {"width": 8, "depth": 1, "expansion": 2}),
 }
-QUICK = ("conv", "resnet20", "resnet18 sew", "transformer")
+QUICK = ("conv", "resnet20")
 SOME = [pytest.param(w, marks=() if w in QUICK else pytest.mark.slow) for w in SMALL]
 
 

@@ -360,7 +360,6 @@ def test_a_chain_on_the_command_line(file: Path, capsys: pytest.CaptureFixture[s
         line = f"train --network mine.py:{name} {family} {words} --out {name}"
         assert command(line.split()) == 0, capsys.readouterr().err
         assert command(f"train --resume --out {name}".split()) == 0
-    assert command("analyze Chain".split()) == 0
     assert command("deploy Chain --backend c --out mcu".split()) == 0
     assert command("quantize Chain --samples 20 --lost 100 --out formats".split()) == 0
     assert "digits_rows_lif_and_li" in (Path("mcu") / "README.md").read_text()

@@ -310,9 +310,16 @@ def test_hooks_of_saved_tensors_may_change_layouts() -> None:
         torch.autograd.grad(network(x).sum(), weights, create_graph=True)
 
 
-@BACKENDS
-@pytest.mark.parametrize(("name", "options"), [("feedforward", {}), ("recurrent", {}),
-                                               ("recurrent", {"feedback": "down"})])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "options", "backend"),
+    [
+        ("feedforward", {}, "torch"),
+        ("recurrent", {"feedback": "down"}, "torch"),
+        pytest.param("recurrent", {}, "c", marks=pytest.mark.needs_cc),
+        *(pytest.param(n, o, "c", marks=[pytest.mark.needs_cc, pytest.mark.slow])
+          for n, o in (("feedforward", {}), ("recurrent", {"feedback": "down"}))),
+    ],
+)  # fmt: skip
 def test_autocast(name: str, options: dict[str, Any], backend: str) -> None:
     """Under bfloat16 autocast logits are bfloat16, and gradients float32 near those without it."""
     network, plain = (net(name, None, backend, readout="linear", **options) for _ in range(2))
