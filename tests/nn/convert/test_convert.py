@@ -105,12 +105,9 @@ def test_each_call_warns_once(make: Any, texts: list[str]) -> None:
             assert (one.category, one.filename) == (RuntimeWarning, __file__)
             assert str(one.message).startswith(texts[0])
             assert all(text in str(one.message) for text in begin)
-
-
-def test_a_conversion_of_all_layers_says_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        lnm.nn.convert(nn.Sequential(jelly.LIFNode()))
+        lnm.nn.convert(nn.Sequential(jelly.LIFNode()))  # nothing to say
 
 
 class OwnSurrogate(nn.Module):

@@ -103,7 +103,8 @@ def test_another_reader_gives_our_spikes(reader, neurons):
     assert torch.equal(reader(lnm.nn.to_nir(net, x, dt=STEP), x), ours)
 
 
-@pytest.mark.parametrize("reader", [norse, pytest.param(spikingjelly, marks=slow)])
+@slow
+@pytest.mark.parametrize("reader", [norse, spikingjelly])
 def test_ties_spike_alike(reader):
     """Sums of ones reach the threshold 3 exactly; a threshold of 3 in the file would differ."""
     net = nn.Sequential(

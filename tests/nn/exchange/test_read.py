@@ -268,12 +268,6 @@ def test_reading_draws_no_random_numbers_and_keeps_the_default_type():
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
-def test_a_call_with_other_features_is_refused():
-    network = read(chain(lif(3), shape=(3,)))
-    with refused(ShapeError, "NirNetwork", "(5, 2, 4)", "(T, N, 3)"):
-        network(sequence(4))
-
-
 def edited(**changes):
     graph = chain(nir.Affine(array(4, 3), array(4)), lif(4), shape=(3,), last=(4,))
     nodes = dict(graph.nodes) | changes.get("nodes", {})
@@ -408,8 +402,10 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
         lnm.nn.to_nir(model, torch.ones(2, 2, 2))
 
 
-def test_a_call_without_a_tensor_and_an_endless_delay():
+def test_wrong_calls_and_an_endless_delay():
     network = lnm.nn.from_nir(chain(lif(3), shape=(3,), last=(3,)))
+    with refused(ShapeError, "NirNetwork", "(5, 2, 4)", "(T, N, 3)"):
+        network(sequence(4))
     for x in (None, np.zeros((1, 1, 3))):
         with refused(ShapeError, "NirNetwork", f"type {type(x).__name__}", "a tensor (T, N, 3)"):
             network(x)

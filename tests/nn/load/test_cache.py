@@ -68,6 +68,7 @@ PATHS: dict[str, tuple[Callable[[Any, Tensor], Any], Callable[..., Any]]] = {
 }  # fmt: skip
 """Path -> how a layer runs, and the layer."""
 FIRST = ("layer", "norm", "integers")
+QUICK = (*FIRST, "packed", "exported")
 
 
 def results(path: str, backend: Any) -> list[Tensor]:
@@ -100,10 +101,13 @@ def agree_with_torch(*paths: str) -> list[str]:
 
 
 @needs_cc
-def test_auto_compiles_in_a_private_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("paths", [QUICK, pytest.param(tuple(PATHS), marks=pytest.mark.slow)])
+def test_auto_compiles_in_a_private_folder(
+    paths: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One warning for all paths; a backend that the user named stays an error."""
     problem, folder = unwritable(tmp_path, monkeypatch), private(tmp_path)
-    assert agree_with_torch(*PATHS) == [
+    assert agree_with_torch(*paths) == [
         f"c: {problem}. Kernels are compiled into {folder} instead, which may not last."
         " Set LNM_CACHE to a folder that can be written."
     ]
@@ -115,7 +119,9 @@ def test_auto_compiles_in_a_private_folder(tmp_path: Path, monkeypatch: pytest.M
             results(path, "c")
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "path", [*QUICK, "compiled", pytest.param("compiled norm", marks=pytest.mark.slow)]
+)
 def test_auto_runs_eager_pytorch_where_nothing_can_be_written(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
