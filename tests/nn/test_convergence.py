@@ -44,19 +44,12 @@ NEURONS = {
     ),
     "lnm-two-states": partial(lnm.get, "lnm", states=2, degree=1),
     "conv": partial(lnm.get, "lif"),
-    "conv-separate": partial(lnm.get, "lif"),
 }
-"""Network -> its neuron. `conv` fuses normalisation and neurons; `conv-separate` does not."""
-
-SEPARATE = "-separate"
-"""End of the name of a network whose reference is the fused one, in bfloat16 apart.
-
-In bfloat16 the fused network does not round what passes from the normalisation to the neuron.
-"""
+"""Network -> its neuron. `conv` fuses normalisation and neurons."""
 
 SEEDS = {
     "lif": (2, 1, 3), "plif": (0, 4, 2), "lnm": (4, 0, 2), "lnm-two-states": (4, 3, 5),
-    "conv": (7, 3, 4), "conv-separate": (7, 3, 4),
+    "conv": (7, 3, 4),
 }  # fmt: skip
 """Seeds of a network. float32 and float64 use the first one, which has the margin."""
 
@@ -120,9 +113,9 @@ class Trained(NamedTuple):
 def network_of(name: str, backend: str, **options: object) -> Network:
     """Return a network; `options` go to its neuron."""
     neuron = NEURONS[name](**options)
-    if name.startswith("conv"):
-        task, fused = Task(FRAMES, CLASSES, "sequence"), not name.endswith(SEPARATE)
-        return conv_net(neuron, task, backend=backend, channels=(4, 8), fused=fused)
+    if name == "conv":
+        task = Task(FRAMES, CLASSES, "sequence")
+        return conv_net(neuron, task, backend=backend, channels=(4, 8))
     task = Task(FEATURES, CLASSES, "sequence")
     widths = {"hidden": (16, 16), "readout": "linear", "gain": 2.0}
     return FeedForward(neuron, task, backend=backend, **widths)
@@ -131,7 +124,7 @@ def network_of(name: str, backend: str, **options: object) -> Network:
 def batches(name: str, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield inputs (T, N, *) around a random mean of each class, and labels (N,)."""
     generator = torch.Generator().manual_seed(seed)
-    steps, *features = FRAMES if name.startswith("conv") else FEATURES
+    steps, *features = FRAMES if name == "conv" else FEATURES
     means = torch.randn(CLASSES, *features, generator=generator)
     for _ in range(STEPS):
         labels = torch.randint(CLASSES, (BATCH,), generator=generator)
@@ -205,9 +198,8 @@ def difference(got: Trained, expected: Trained) -> Difference:
 def median_difference(name: str, variant: Variant, base: str, error: str = "") -> Difference:
     """Return the difference from the reference in type `base`, the median over the seeds."""
     seeds = SEEDS[name] if variant.dtype == "bfloat16" else SEEDS[name][:1]
-    whole = name if base == "bfloat16" else name.removesuffix(SEPARATE)
     found = [
-        difference(train(name, variant, seed, error), reference(whole, base, variant.device, seed))
+        difference(train(name, variant, seed, error), reference(name, base, variant.device, seed))
         for seed in seeds
     ]
     return Difference(
@@ -239,8 +231,7 @@ def cases() -> Iterator[object]:
         for backend in ("torch", "c", "triton", "cuda"):
             needs = {"cuda": "needs_cuda", "cpu": "needs_cc"}[device_type(backend)]
             for dtype in DTYPES:
-                is_separate = name.endswith(SEPARATE)
-                if backend == "torch" and dtype == "float64" and not is_separate:
+                if (backend, dtype) == ("torch", "float64"):
                     continue  # the reference itself
                 case = (name, backend, dtype)
                 marks = [getattr(pytest.mark, needs)] if backend != "torch" else []
