@@ -124,41 +124,30 @@ def run_jelly(node: Any, x: Tensor, calls: int = 2) -> Run:
     return finished(node, x, torch.cat(outs), (node.v, *states))
 
 
-def counts(most: int, **options: Any) -> Any:
-    return surrogates.MultiLevelSpikeCount(most, **options)
+def case(name: str, **options: Any) -> tuple[str, dict[str, Any]]:
+    return name, {**NAMES.get(name, {}), **options}
 
 
-JELLY: list[tuple[str, dict[str, Any]]] = [
-    ("IFNode", {"v_reset": None, "store_v_seq": True, "detach_reset": True}),
-    ("LIFNode", {"v_reset": -0.2, "detach_reset": True, **NAMES["LIFNode"]}),
-    ("ParametricLIFNode", {"decay_input": False, "v_threshold": 0.6, "init_tau": 3.0}),
-    ("KLIFNode", {"scale_reset": True, "v_reset": None, "store_v_seq": True, "tau": 3.0}),
-    ("CUBALIFNode", NAMES["CUBALIFNode"]),
-    ("IzhikevichNode", {"v_reset": None, "detach_reset": True, **NAMES["IzhikevichNode"]}),
-    ("QIFNode", NAMES["QIFNode"]), ("EIFNode", NAMES["EIFNode"]),
+WINDOW = surrogates.MultiLevelSpikeCount(3, grad_window=(-0.5, 2.5))
+JELLY = [
+    case("IFNode", v_reset=None, store_v_seq=True, detach_reset=True),
+    case("LIFNode", v_reset=-0.2, detach_reset=True),
+    case("ParametricLIFNode", decay_input=False, v_threshold=0.6),
+    case("KLIFNode", scale_reset=True, v_reset=None, store_v_seq=True),
+    case("CUBALIFNode"), case("QIFNode"), case("EIFNode"),
+    case("IzhikevichNode", v_reset=None, detach_reset=True),
     # Layers whose neuron is a family, or is made of one.
-    ("SimpleIFNode", {"v_reset": -0.2}),
-    ("SimpleLIFNode", {"tau": 2.5, "decay_input": False, "v_reset": 0.1, "detach_reset": True}),
-    ("TernaryIFNode", {"store_v_seq": True}),
-    (
-        "TernaryLIFNode",
-        {"tau": 1.5, "v_reset": 0.2, "v_threshold": 0.6, "surrogate_function": surrogates.ATan()},
-    ),
-    (
-        "TernaryLIFNode",
-        {"decay_input": False, "v_reset": None, "detach_reset": True, "store_v_seq": True},
-    ),
-    ("ComplementaryLIFNode", {"tau": 1.5}),
-    ("RAFNode", {"v_threshold": 0.5, "store_v_seq": True}),
-    ("RAFNode", {"v_reset": -0.3, "dt": 0.5, "v_threshold": 0.4}),
-    ("ILIFNode", {"store_v_seq": True}),
-    (
-        "ILIFNode",
-        {
-            "tau": 2.0, "v_threshold": 0.5, "detach_reset": True,
-            "surrogate_function": counts(3, grad_window=(-0.5, 2.5)),
-        },
-    ),
+    case("SimpleIFNode", v_reset=-0.2),
+    case("SimpleLIFNode", tau=2.5, decay_input=False, v_reset=0.1, detach_reset=True),
+    case("TernaryIFNode", store_v_seq=True),
+    case("TernaryLIFNode", tau=1.5, v_reset=0.2, v_threshold=0.6,
+         surrogate_function=surrogates.ATan()),
+    case("TernaryLIFNode", decay_input=False, v_reset=None, detach_reset=True, store_v_seq=True),
+    case("ComplementaryLIFNode", tau=1.5),
+    case("RAFNode", v_threshold=0.5, store_v_seq=True),
+    case("RAFNode", v_reset=-0.3, dt=0.5, v_threshold=0.4),
+    case("ILIFNode", store_v_seq=True),
+    case("ILIFNode", tau=2.0, v_threshold=0.5, detach_reset=True, surrogate_function=WINDOW),
 ]  # fmt: skip
 STEPS = list(enumerate(torch.rand(3, 5, 3)))
 OPTIONS = {
