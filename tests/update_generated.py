@@ -24,6 +24,7 @@ import lnm_codegen as lnm
 from lnm_codegen.backends import BACKENDS
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.files import write_whole
+from tests import variants
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "generated"
@@ -61,8 +62,8 @@ Files to read, by target. `lif` and `izhikevich` have their defaults; `lnm` has 
   coefficients as constants. Those of `lnm` are 0.02, 0.85, 0.11, -0.06, 0.013 up to its degree,
   and 0, 0.9 for degree 1.
 
-`digests.json` holds the SHA-256 of every other file: the remaining families, and the remaining
-files of the circuits.
+`digests.json` holds the SHA-256 of every other file: the remaining families, the remaining files of
+the circuits, and `variants/` of other types, granularities and options (`tests/variants.py`).
 
 The files stand alone: copy what you need, it is free to use. Do not edit them here. `make
 generated` writes them, and `tests/test_generated.py` compares them with what the compiler writes
@@ -97,6 +98,8 @@ def _every_file() -> dict[str, str]:
         for name, neuron in (circuits() if circuit else neurons()).items():
             source = lnm.emit(neuron, backend, name=name, **fixed)
             files |= {f"{backend}/{name}/{path}": text for path, text in source.files.items()}
+    for folder, others in variants.sources():
+        files |= {f"variants/{folder}/{path}": text for path, text in others.items()}
     return files
 
 
