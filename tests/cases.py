@@ -208,7 +208,7 @@ ZOO: dict[str, Callable[[], lnm.Neuron]] = {
     "synaptic": lambda: lnm.get("synaptic", reset="zero", learn_alpha=True, learn_beta=True),
     "fitzhugh_nagumo": lambda: lnm.get("fitzhugh_nagumo", v_threshold=0.25, learnable=True),
 }
-"""Further families, which slow runs alone compare; two of them are in `FEW_OF_ZOO`.
+"""Further families, which slow runs alone compare, but for `clif`.
 
 `hodgkin_huxley` and `izhikevich` in mV need other arguments: `tests/nn/check` compares them.
 """
@@ -219,20 +219,11 @@ BLOCKS: dict[str, Callable[[], lnm.Neuron]] = {
 }
 """Neurons with the normalisation before them, one with a shortcut; `tests/ptx` runs them."""
 
-FEW_OF_ZOO = ("clif", "leaky-at-once")
-"""Further families that quick runs compare too."""
-
 FEW = (
     "lif", "lif-learned", "plif", "izhikevich-learned", "li", "lnm-3", "lnm-4", "lnm-C",
     "lnm-matrix", "dendrite", "gate",
 )  # fmt: skip
-"""Cases that quick runs compile with warnings, and run in PyTorch in float32."""
-
-FEW_IN_C = ("lif", "lif-learned", "lnm-3", "lnm-4", "lnm-matrix", "dendrite", "gate")
-"""Cases whose float32 kernels quick runs build."""
-
-FEW_IN_FLOAT64 = ("lif",)
-"""Cases whose float64 kernels quick runs build."""
+"""Cases whose examples in C are run."""
 
 
 def fixed_zoo() -> list[str]:

@@ -18,7 +18,7 @@ from tests.backends.cuda.host import run_host
 from tests.ptx.cuda_launch import MISSING, compiled, compiler, reduced
 from tests.ptx.machine import Machine
 from tests.ptx.matrix import QUICK, SHAPES, TYPES, every, shapes, slow
-from tests.test_agree import BITWISE, check, neuron_of, reference
+from tests.test_agree import BITWISE, check, check_layouts, neuron_of, reference
 
 pytestmark = [
     pytest.mark.needs_cc,
@@ -91,20 +91,16 @@ def test_accesses_are_coalesced(case: str, dtype: str) -> None:
 
 
 CHECKS: tuple[tuple[Callable[..., None], tuple[Any, ...]], ...] = (
-    *((host.test_bits_of_c, (case,)) for case in ("lif", "lnm-3")),
-    (host.test_float64, ("lnm-4",)),
-    *((host.test_sixteen_bits, ("lnm-4", dtype)) for dtype in TYPES[2:]),
     *((host.test_every_sixteen_bit_number, (dtype,)) for dtype in TYPES[2:]),
-    (host.test_one_row_for_every_step, ()),
-    *((host.test_checkpoints_at_two_levels, (case,)) for case in ("lnm-3", "dendrite")),
+    *((check_layouts, ("cuda", case)) for case in ("lif", "lnm-3", "dendrite", "glif-steps")),
     (host.test_counts, ()),
-    (host.test_absent_ends, ()),
+    (host.test_absent_results, ()),
     (host.test_sums_of_coarser_parameters, ()),
-    *((host.test_sums_against_float64, (case,)) for case in ("lnm-3", "lnm-4")),
+    (host.test_sums_against_float64, ()),
     *((host.test_small_tiles_compute_the_same, (tile,)) for tile in host.TILES),
 )
 """Checks of the host, and their arguments."""
-QUICK_CHECKS = (host.test_counts, host.test_absent_ends)
+QUICK_CHECKS = (host.test_counts, host.test_absent_results)
 
 
 @pytest.mark.parametrize(
@@ -116,20 +112,6 @@ def test_checks(function: Callable[..., None], given: tuple[Any, ...]) -> None:
     """Layouts, edges, counts, tiles and the rest."""
     with compiled(Machine()):
         function(*given)
-
-
-@slow
-@pytest.mark.parametrize(("inner", "count"), [(600, 1), (100, 3), (50, 3), (1, 300), (2, 75)])
-@pytest.mark.parametrize("case", ["dendrite", "glif-steps"])
-def test_shared_numbers_of_a_further_input(case: str, inner: int, count: int) -> None:
-    """Bit-exact to the expanded input."""
-    neuron, a = neuron_of(case), host.drawn(case, (20, 2, 3, 100))
-    name = neuron.inputs[1].name
-    a.x_seq = (a.x_seq[0], host.shared(a.x_seq[1], inner, count))
-    with compiled(Machine()):
-        expected = run_host(neuron, a)
-        for shift in (0, 1):
-            host.same(run_host(neuron, a, shift=shift, sharing={name: (inner, count)}), expected)
 
 
 @slow

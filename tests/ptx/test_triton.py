@@ -21,9 +21,9 @@ from tests.ptx.triton_launch import compiled
 from tests.test_agree import BITWISE, check, neuron_of, reference
 
 CHECKS = (
-    "edges", "granularities", "small_types:bfloat16", "small_types:float16", "layouts",
-    "two_levels", "channels_last", "sharing:dendrite:4096", "sharing:dendrite:4",
-    "sharing:glif-steps:4096", "sharing:glif-steps:4", "counts", "non_finite", "function",
+    "edges", "granularities", "small_types:bfloat16", "small_types:float16", "layouts:lif",
+    "layouts:lnm-4", "layouts:dendrite", "layouts:glif-steps", "channels_last", "counts",
+    "non_finite", "function",
     "words:0", "words:3", "words:5", "random_neurons:30",
 )  # fmt: skip
 

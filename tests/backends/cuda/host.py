@@ -88,36 +88,44 @@ class HostKernels:
         )  # fmt: skip
 
 
+def compiled(model: Plan, lines: list[str], more: Mapping[str, str] = MappingProxyType({})) -> Any:
+    """Compile lines of C++ over `host.h` beside the files of a model, and load the library."""
+    folder = Path(tempfile.mkdtemp(prefix="lnm-cuda-host-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    Cuda().emit(model).write(folder)
+    for name, text in more.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    whole = "\n".join([f'#include "{HERE / "host.h"}"', *lines])
+    (folder / "host.cpp").write_text(whole, encoding="utf-8")
+    command = [compiler().path, *FLAGS, "-I.", "-o", "host.so", "host.cpp"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return ctypes.CDLL(str(folder / "host.so"))
+
+
+SIZES_OF = {
+    "checkpoints": "checkpoint_count(t, n)", "numbers": "backward_numbers(t, n, s)",
+    "tiles": "tiles(t, n)", "offset": "offset(t, n, s)", "kept": "kept(t, n, s)",
+    "spacing": "spacing(t)",
+}  # fmt: skip
+"""Functions of `<name>_layout.h`, as the library has them: host_<function>."""
+
+
 @cache
 def host_kernels(neuron: lnm.Neuron, dtype: str) -> HostKernels:
     """Compile the kernels of a neuron for the host."""
     model = model_in(neuron, dtype)
-    name = model.name
-    folder = Path(tempfile.mkdtemp(prefix="lnm-cuda-host-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    Cuda().emit(model).write(folder)
-    kernels = re.findall(r"(\w+_kernel)\(const (\w+) a, (?:const )?void", host_text(model))
-    wrapped = [f"HOST_KERNEL({kernel}, {arguments})" for kernel, arguments in kernels]
-    lines = [
-        f'#include "{HERE / "host.h"}"', f"#define {name.upper()}_FAR host::host_far",
-        host_text(model), *wrapped,
-        f'extern "C" int64_t host_checkpoints(int64_t t, int64_t n) {{'
-        f" return {name}_checkpoint_count(t, n); }}",
-        'extern "C" int64_t host_numbers(int64_t t, int64_t n, int64_t s) {'
-        f" return {name}_backward_numbers(t, n, s); }}",
-        f'extern "C" int64_t host_tiles(int64_t n, int64_t s) {{ return {name}_tiles(n, s); }}',
-        'extern "C" int64_t host_offset(int64_t t, int64_t stride, int64_t n) {'
-        f" return {name}_offset(t, stride, n); }}",
-        'extern "C" int64_t host_kept(int64_t k, int64_t s, int64_t n) {'
-        f" return {name}_kept(k, s, n); }}",
-        f'extern "C" int64_t host_spacing(int64_t t) {{ return {name}_spacing(t); }}',
-    ]  # fmt: skip
-    (folder / "host.cpp").write_text("\n".join(lines), encoding="utf-8")
-    command = [compiler().path, *FLAGS, "-o", "host.so", "host.cpp"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    library = ctypes.CDLL(str(folder / "host.so"))
-    for function in ("checkpoints", "numbers", "tiles", "offset", "kept", "spacing"):
+    text = host_text(model)
+    kernels = re.findall(r"(\w+_kernel)\(const (\w+) a, (?:const )?void", text)
+    lines = [f"#define {model.name.upper()}_FAR host::host_far", text]
+    lines += [f"HOST_KERNEL({kernel}, {arguments})" for kernel, arguments in kernels]
+    lines += [
+        f'extern "C" int64_t host_{name}(int64_t t, int64_t n, int64_t s) {{'
+        f" (void)n, (void)s; return {model.name}_{call}; }}"
+        for name, call in SIZES_OF.items()
+    ]
+    library = compiled(model, lines)
+    for function in SIZES_OF:
         getattr(library, f"host_{function}").restype = ctypes.c_int64
     return HostKernels(model, CudaPlan(model), library)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx.parser
 import onnxruntime
 
 import lnm_codegen as lnm
+from tests.cases import Results
 from tests.strategies import Arguments
 
 
@@ -20,6 +22,7 @@ def session(model: bytes) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+@cache
 def session_of(neuron: lnm.Neuron, dtype: str = "float32") -> Any:
     """Return a session of the emitted model, which is valid."""
     source = lnm.emit(neuron, "onnx", dtype=dtype)
@@ -34,9 +37,13 @@ def outputs(opened: Any, **feed: Any) -> dict[str, np.ndarray]:
     return dict(zip(names, opened.run(None, feed), strict=True))
 
 
-def run(opened: Any, neuron: lnm.Neuron, a: Arguments, dtype: str) -> dict[str, np.ndarray]:
-    """Run an emitted model on arguments."""
-    names = [s.name for s in neuron.inputs]
+def results(neuron: lnm.Neuron, a: Arguments, dtype: str = "float32") -> Results:
+    """Run the emitted model on arguments; it has no gradients."""
+    opened, names = session_of(neuron, dtype), [s.name for s in neuron.inputs]
     feed = {f"{n}_seq": x for n, x in zip(names, a.x_seq, strict=True)}
     feed |= {f"{n}_init": v for n, v in a.state.items()} | a.params
-    return outputs(opened, **{n: np.asarray(v, dtype) for n, v in feed.items()})
+    got = outputs(opened, **{n: np.asarray(v, dtype) for n, v in feed.items()})
+    made = {n.removesuffix("_seq"): x for n, x in got.items() if n.endswith("_seq")}
+    states = {n.removesuffix("_final"): x for n, x in got.items() if n.endswith("_final")}
+    assert len(made) + len(states) == len(got)
+    return Results(made, states, {})

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
@@ -24,20 +24,22 @@ from lnm_codegen.nn.arguments import recording
 from tests.backends.triton.runs import Built, build, run, sizes_of
 from tests.backends.words import neurons as named_neurons
 from tests.cases import arguments
-from tests.strategies import Arguments, neurons, shared
+from tests.strategies import Arguments
 from tests.test_agree import (
-    BITWISE,
-    EMPTY,
-    EPSILON,
-    SLACK,
-    Unsettled,
+    GRAMMAR,
+    Row,
     check,
+    check_every,
+    check_layouts,
+    check_random,
+    check_row,
+    drawn,
     neuron_of,
+    quick_rows,
     reference,
     settle,
 )
 
-SHAPES = ((1, 1, 1, 1), (5, 2, 3, 4), (17, 3, 1, 23), (33, 2, 3, 11), (4, 3, 37, 13))
 PERS = (
     "layer", "channel", "neuron",
     {"theta": "layer", "v_threshold": "channel"}, {"theta": "layer", "v_threshold": "neuron"},
@@ -59,26 +61,17 @@ def constants(built: Built, **values: int) -> Any:
     vars(built.module).update(before)
 
 
-def sequences(case: str, dtype: str) -> None:
-    """Outputs, final states and every gradient within their own bounds; chunks, tails, lanes."""
-    for shape in SHAPES:
-        a, b = reference(case, shape)
-        check(run(build(neuron_of(case), dtype), a), b, dtype)
+def pairs(dtype: str, case: str) -> None:
+    """The rows of a kernel in the pairwise covering array of `tests/test_agree.py`."""
+    rows = [row for row in quick_rows() if row[:3] == ("triton", dtype, case)]
+    assert rows
+    for row in rows:
+        check_row(row)
 
 
-def bits(case: str) -> None:
-    """Without exp and its kin, the bits of the float32 interpreter, but for sums of parameters."""
-    assert case in BITWISE
-    neuron = neuron_of(case)
-    for shape in SHAPES[1:4]:
-        a, _ = reference(case, shape)
-        got, expected = run(build(neuron), a), a.interpret(neuron, dtype="float32")
-        for name, array in got.outputs.items():
-            np.testing.assert_array_equal(array, expected.outputs[name], err_msg=name)
-        for name, array in got.states.items():
-            np.testing.assert_array_equal(array, expected.states[name], err_msg=name)
-        for name in [*(s.name for s in neuron.inputs), *got.states]:
-            np.testing.assert_array_equal(got.grads[name], expected.grads[name], err_msg=name)
+def product(dtype: str, case: str) -> None:
+    """Every row of a kernel."""
+    check_every("triton", dtype, case)
 
 
 def edges() -> None:
@@ -93,14 +86,6 @@ def edges() -> None:
             a = arguments(neuron, np.random.default_rng(steps), shape)
             a, b = settle(neuron, a, np.random.default_rng(1))
             check(run(built, a), b, "float32")
-    for case in ("lif-learned", "lnm-3", "lnm-4", "gate", "gated"):
-        for shape in EMPTY:
-            a = arguments(neuron_of(case), np.random.default_rng(0), shape)
-            got, expected = run(build(neuron_of(case)), a), a.interpret(neuron_of(case))
-            for name, array in got.states.items():
-                np.testing.assert_array_equal(array, expected.states[name])
-            for name, array in got.grads.items():
-                np.testing.assert_array_equal(array, expected.grads[name], err_msg=f"{name}{shape}")
 
 
 def words(rotation: str) -> None:
@@ -130,20 +115,6 @@ def granularities() -> None:
                 check(run(built, a), b, "float32")
 
 
-def sharing(case: str, level: str) -> None:
-    """Numbers of a further input that neurons share: bit-exact to the expanded input."""
-    neuron, shape = neuron_of(case), (17, 2, 3, 16)
-    name, built = neuron.inputs[1].name, build(neuron)
-    for inner, count in ((96, 1), (48, 2), (16, 3), (1, 48), (2, 8)):
-        a = arguments(neuron, np.random.default_rng(count), shape)
-        a = replace(a, x_seq=(a.x_seq[0], shared(a.x_seq[1], inner, count)))
-        with constants(built, _ONE_LEVEL=int(level)):
-            got, expected = run(built, a, sharing={name: (inner, count)}), run(built, a)
-        others = expected.arrays()
-        for word, array in got.arrays().items():
-            np.testing.assert_array_equal(array, others[word], err_msg=word)
-
-
 def narrowed(array: np.ndarray, dtype: str) -> np.ndarray:
     """Return numbers rounded to a type, as float64."""
     return torch.as_tensor(array).to(getattr(torch, dtype)).double().numpy()
@@ -156,124 +127,39 @@ def held(a: Arguments, dtype: str) -> Arguments:
 
 
 def small_types(dtype: str) -> None:
-    """Arguments that the type holds, arithmetic in float32, results rounded once.
-
-    The interpreter cuts off where it stores a bfloat16; the compiled kernels round to nearest even
-    (`test_compiled`).
-    """
-    kind = getattr(torch, dtype)
-    unit = float(torch.finfo(kind).eps) / (1 if dtype == "bfloat16" else 2)
-
+    """Arguments that the type holds, arithmetic in float32, results rounded once."""
     for case in ("lif", "lnm-4", "li", "dendrite"):
-        neuron = neuron_of(case)
-        shape = (17, 2, 3, 11)
-        for seed in range(20):
-            a = arguments(neuron, np.random.default_rng(seed), shape)
-            a = held(a, dtype)
-            a, b = settle(neuron, a, np.random.default_rng(seed))
-            if all((narrowed(x, dtype) == x).all() for x in a.x_seq):
-                break
-        built = build(neuron, dtype)
-        got = run(built, a)
-        for table, expected in ((got.outputs, b.outputs), (got.grads, b.grads)):
-            for name, array in table.items():
-                e = expected[name]
-                narrow = name not in {*b.states, *(p.name for p in neuron.params)}
-                room = (
-                    SLACK * EPSILON["float32"] * e.error
-                    + (1.01 * unit * abs(e.value) + 1e-7) * narrow
-                )
-                assert (np.abs(array - e.value) <= room + 1e-30).all(), (case, name)
-        for name, array in got.states.items():
-            e = b.states[name]
-            assert (np.abs(array - e.value) <= SLACK * EPSILON["float32"] * e.error + 1e-30).all()
+        check_row(Row("triton", dtype, case, (2, 3, 11), 17, "plain"))
 
 
 def non_finite() -> None:
     """Not finite where the interpreter's result is not; other neurons undisturbed."""
     for case in ("lif", "lnm-4", "dendrite", "plif", "qif-learned"):
-        neuron, shape = neuron_of(case), (18, 2, 3, 6)
-        built, (a, _) = build(neuron), reference(case, shape)
-        clean = run(built, a)
-        bad = replace(a, x_seq=tuple(x.copy() for x in a.x_seq))
-        lanes = np.ones(shape[1:], bool)
-        for t, n, i, value in ((3, 0, 0, np.inf), (5, 0, 1, -np.inf), (7, 1, 2, np.nan),
-                               (17, 1, 3, np.nan), (0, 0, 4, np.inf)):  # fmt: skip
-            lanes[n, :, i] = False
-            for x in bad.x_seq:
-                x[t, n, :, i] = value
-        got, expected = run(built, bad), bad.interpret(neuron, dtype="float32")
-        pairs = [(got.outputs[n], expected.outputs[n], clean.outputs[n]) for n in got.outputs]
-        pairs += [(got.states[n], expected.states[n], clean.states[n]) for n in got.states]
-        names = [s.name for s in neuron.inputs] + list(got.states)
-        pairs += [(got.grads[n], expected.grads[n], clean.grads[n]) for n in names]
-        for mine, theirs, before in pairs:
-            np.testing.assert_array_equal(np.isfinite(mine), np.isfinite(theirs), err_msg=case)
-            np.testing.assert_array_equal(mine[..., lanes], before[..., lanes], err_msg=case)
-        for p in neuron.params:
-            if p.learnable:
-                mine, theirs = got.grads[p.name], expected.grads[p.name]
-                np.testing.assert_array_equal(np.isfinite(mine), np.isfinite(theirs))
+        check_row(Row("triton", "float32", case, (2, 3, 6), 18, "poisoned"))
 
 
 def random_neurons(count: str) -> None:
     """Random neurons from the front end's grammar."""
 
-    @settings(max_examples=int(count), deadline=None, derandomize=True, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck))  # fmt: skip
-    @given(neurons(stops=True, binds=True), st.integers(0, 2**32 - 1))
+    @drawn(int(count))
+    @given(GRAMMAR, st.integers(0, 2**32 - 1))
     def every(neuron: lnm.Neuron, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        a = arguments(neuron, rng, (3, 2, 3, 5))
-        try:
-            a, b = settle(neuron, a, rng, EPSILON["float64"])
-        except Unsettled:
-            assume(False)  # a comparison of equals, whatever the numbers
-        check(run(build(neuron, "float64"), a), b, "float64")
+        check_random(neuron, seed, "triton", "float64")
 
     every()
 
 
-def layouts() -> None:
-    """Rows apart or repeated, one initial number, no final wanted, any block, any alignment."""
-    for case in ("lif", "lnm-4"):
-        neuron = neuron_of(case)
-        built, (a, _) = build(neuron), reference(case, (17, 3, 1, 23))
-        plain = run(built, a)
-        same(run(built, a, stretch=2), plain)
-        for block, num_warps in ((128, 1), (1024, 8)):
-            same(run(built, a, block=block, num_warps=num_warps), plain)
-        partly = run(built, a, wanted=False)
-        for name, array in partly.arrays().items():
-            np.testing.assert_array_equal(array, plain.arrays()[name], err_msg=name)
-        once = replace(a, x_seq=tuple(np.broadcast_to(x[:1], x.shape) for x in a.x_seq))
-        same(run(built, once, stretch=0), run(built, once))
-        first = {n: np.full(v.shape, v.flat[0]) for n, v in a.state.items()}
-        same(run(built, replace(a, state=first), scalar_state=True),
-             run(built, replace(a, state=first)))  # fmt: skip
-        none = {n: np.zeros(g.shape) for n, g in a.grad_state.items()}
-        same(run(built, replace(a, grad_state={})), run(built, replace(a, grad_state=none)))
-        wide, _ = reference(case, (5, 2, 2, 36))  # rows that begin at multiples of 16 bytes
-        same(run(built, wide, shift=1), run(built, wide))
-
-
-def two_levels() -> None:
-    """Checkpoints at every sqrt(chunks)-th chunk give the bits of checkpoints at every chunk."""
-    for case in ("lif", "izhikevich", "gate"):
-        neuron = neuron_of(case)
-        built = build(neuron)
-        for chunk in (4, 3) if case == "lif" else (4,):
-            for steps in (5, 40, 47):
-                a = arguments(neuron, np.random.default_rng(0), (steps, 2, 3, 5))
-                with constants(built, _CHUNK=chunk):
-                    plain = run(built, a)
-                    with constants(built, _ONE_LEVEL=4):
-                        same(run(built, a), plain)
-                        if steps == 40 and neuron.states:
-                            section, every = built.module._every(steps)
-                            assert (section, every) == {4: (4, 16), 3: (4, 12)}[chunk]
-                            held = built.module.checkpoints(steps, 30) / 30 / len(neuron.states)
-                            assert held == {4: 2, 3: 3}[chunk]
+def layouts(case: str) -> None:
+    """Memory of any layout; rows apart, any block."""
+    check_layouts("triton", case)
+    built, (a, _) = build(neuron_of(case)), reference(case, (17, 3, 1, 23))
+    plain = run(built, a)
+    for options in ({"stretch": 2}, {"block": 128, "num_warps": 1}, {"block": 1024}):
+        same(run(built, a, **options), plain)
+    a = arguments(built.neuron, np.random.default_rng(0), (40, 2, 3, 5))
+    with constants(built, _CHUNK=4, _ONE_LEVEL=4):
+        assert built.module._every(40) == (4, 16)
+        assert built.module.checkpoints(40, 30) == 2 * 30 * len(built.neuron.states)
 
 
 def counts() -> None:

@@ -1,12 +1,12 @@
-"""Print under how many keys Triton would compile the kernels for many shapes and views.
+"""The keys under which Triton would compile the kernels for many shapes and views.
 
-Run as a script, without Triton's interpreter and without a GPU: the key is what a launch computes
-from its arguments to find a compiled kernel.
+Without Triton's interpreter and without a GPU: the key is what a launch computes from its arguments
+to find a compiled kernel.
 """
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 import torch
 from triton.compiler import make_backend
@@ -19,12 +19,12 @@ from tests.backends.triton.runs import build
 CALLS = ((0, 1, 0), (1, 16, 0), (4, 1500, 0), (17, 7, 1), (4096, 2**20, 0), (65536, 2**40, 3))
 
 
-def main() -> None:
+def keys() -> dict[str, Any]:
     """Count the keys of every kernel of `lnm` over `CALLS`: time steps, a size, an offset."""
     built = build(lnm.get("lnm", degree=4))
     backend, memory = make_backend(TARGETS["sm_90"]), torch.zeros(64)
     names = ("_forward_kernel", "_backward_kernel", "_sums_kernel")
-    keys, calls, specialized, kinds = set(), 0, [], set()
+    found, calls, specialized, kinds = set(), 0, [], set()
     for name in names:
         kernel = getattr(built.module, name)
         bind = create_function_from_signature(kernel.signature, kernel.params, backend)
@@ -39,17 +39,9 @@ def main() -> None:
                 for p in run_time
             ]  # fmt: skip
             _, key, _ = bind(*values, **constants_of(built, name), num_warps=4)
-            keys.add((name, str(key)))
+            found.add((name, str(key)))
             calls += 1
-    print(
-        json.dumps(
-            {
-                "kernels": len(names), "calls": calls, "keys": len(keys),
-                "specialized": specialized, "sizes": sorted(kinds),
-            }
-        )
-    )  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
+    return {
+        "kernels": len(names), "calls": calls, "keys": len(found),
+        "specialized": specialized, "sizes": sorted(kinds),
+    }  # fmt: skip
