@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
+from collections.abc import Iterator
 from fractions import Fraction
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,279 +68,111 @@ def test_literals(pair):
     assert sign * value == integer
 
 
-NUMBERS = [
-    (
-        "a constant",
-        const(5),
-        ["8'sd5"],
-    ),
-    (
-        "the least number",
-        const(-128),
-        ["8'sh80"],
-    ),
-    (
-        "a name",
-        A,
-        ["a"],
-    ),
-    (
-        "shift",
-        fx.Shift(A, 3),
-        ["{a, 3'd0}"],
-    ),
-    (
-        "negate",
-        fx.Negate(A),
-        ["-{a[7], a}"],
-    ),
-    (
-        "negate a shift",
-        fx.Negate(fx.Shift(A, 2)),
-        ["wire signed [9:0] y_operand = {a, 2'd0};", "-{y_operand[9], y_operand}"],
-    ),
-    (
-        "add",
-        fx.Sum(SumOp.ADD, A, B),
-        ["{a[7], a} + {{3{b[5]}}, b}"],
-    ),
-    (
-        "subtract a constant",
-        fx.Sum(SumOp.SUB, B, const(3)),
-        ["{{3{b[5]}}, b} - 9'sd3"],
-    ),
-    (
-        "nested sums",
-        fx.Sum(SumOp.ADD, fx.Sum(SumOp.SUB, A, B), A),
-        [
-            "wire signed [8:0] y_sum = {a[7], a} - {{3{b[5]}}, b};",
-            "{y_sum[8], y_sum} + {{2{a[7]}}, a}",
-        ],
-    ),
-    (
-        "product",
-        fx.Product(A, B),
-        ["a * b"],
-    ),
-    (
-        "square",
-        fx.Product(A, A),
-        ["a * a"],
-    ),
-    (
-        "product with a coefficient",
-        fx.Product(K, A),
-        ["13'sd0"],
-    ),
-    (
-        "product with few digits",
-        fx.Product(const(7), A),
-        [
-            "wire signed [10:0] y_operand = {a, 3'd0};",
-            "{{5{y_operand[10]}}, y_operand} - {{8{a[7]}}, a}",
-        ],
-    ),
-    (
-        "product with zero",
-        fx.Product(const(0), A),
-        ["16'sd0"],
-    ),
-    (
-        "product of a shift",
-        fx.Product(fx.Shift(A, 1), B),
-        ["wire signed [8:0] y_operand = {a, 1'd0};", "y_operand * b"],
-    ),
-    (
-        "truncate",
-        fx.Round(A, 3, Rounding.TRUNCATE),
-        ["wire y_unused = &{1'b0, a[2:0]};", "a[7:3]"],
-    ),
-    (
-        "half up",
-        fx.Round(A, 3, Rounding.HALF_UP),
-        [
-            "wire signed [8:0] y_biased = {a[7], a} + 9'sd4;",
-            "wire y_unused = &{1'b0, y_biased[2:0]};",
-            "y_biased[8:3]",
-        ],
-    ),
-    (
-        "convergent",
-        fx.Round(A, 3, Rounding.CONVERGENT),
-        [
-            "wire signed [8:0] y_biased = {a[7], a} + 9'sd4;",
-            "{y_biased[8:4], y_biased[3] & (|y_biased[2:0])}",
-        ],
-    ),
-    (
-        "convergent, one place",
-        fx.Round(A, 1, Rounding.CONVERGENT),
-        [
-            "wire signed [8:0] y_biased = {a[7], a} + 9'sd1;",
-            "{y_biased[8:2], y_biased[1] & (|y_biased[0:0])}",
-        ],
-    ),
-    (
-        "half up, in the zeros of an addend",
-        fx.Round(fx.Sum(SumOp.ADD, fx.Product(A, B), fx.Shift(A, 4)), 4, Rounding.HALF_UP),
-        [
-            "wire signed [13:0] y_product = a * b;",
-            "wire signed [11:0] y_addend = {a, 4'd8};",
-            "wire signed [14:0] y_biased ="
-            " {y_product[13], y_product} + {{3{y_addend[11]}}, y_addend};",
-            "wire y_unused = &{1'b0, y_biased[3:0]};",
-            "{y_biased[14], y_biased[14:4]}",
-        ],
-    ),
-    (
-        "saturate",
-        fx.Saturate(fx.Sum(SumOp.ADD, A, B), 8),
-        [
-            "wire signed [8:0] y_sum = {a[7], a} + {{3{b[5]}}, b};",
-            "wire y_above = !y_sum[8] && |y_sum[7:7];",
-            "wire y_below = y_sum[8] && !(&y_sum[7:7]);",
-            "{y_sum[8], (y_sum[6:0] | {7{y_above}}) & ~{7{y_below}}}",
-        ],
-    ),
-    (
-        "saturate what is narrower",
-        fx.Saturate(B, 8),
-        ["{{2{b[5]}}, b}"],
-    ),
-    (
-        "saturate what fits",
-        fx.Saturate(fx.Sum(SumOp.ADD, N, N), 8),
-        [
-            "wire signed [8:0] y_sum = {n[7], n} + {n[7], n};",
-            "wire y_unused = &{1'b0, y_sum[8:8]};",
-            "y_sum[7:0]",
-        ],
-    ),
-    (
-        "select",
-        fx.Select(C, A, B),
-        ["c ? a : {{2{b[5]}}, b}"],
-    ),
-    (
-        "select by a condition",
-        fx.Select(fx.Not(fx.Both(C, at_least(A, B))), B, const(1)),
-        [
-            "wire signed [7:0] y_compared = {{2{b[5]}}, b};",
-            "!(c && (a >= y_compared)) ? {{2{b[5]}}, b} : 8'sd1",
-        ],
-    ),
-]
+NUMBERS = """
+    const(5) >> 8'sd5
+    const(-128) >> 8'sh80
+    A >> a
+    Shift(A, 3) >> {a, 3'd0}
+    Negate(A) >> -{a[7], a}
+    Negate(Shift(A, 2)) >> wire signed [9:0] y_operand = {a, 2'd0}; >> -{y_operand[9], y_operand}
+    Sum(ADD, A, B) >> {a[7], a} + {{3{b[5]}}, b}
+    Sum(SUB, B, const(3)) >> {{3{b[5]}}, b} - 9'sd3
+    Sum(ADD, Sum(SUB, A, B), A)
+        >> wire signed [8:0] y_sum = {a[7], a} - {{3{b[5]}}, b};
+        >> {y_sum[8], y_sum} + {{2{a[7]}}, a}
+    Product(A, B) >> a * b
+    Product(A, A) >> a * a
+    Product(K, A) >> 13'sd0
+    Product(const(7), A)
+        >> wire signed [10:0] y_operand = {a, 3'd0};
+        >> {{5{y_operand[10]}}, y_operand} - {{8{a[7]}}, a}
+    Product(const(0), A) >> 16'sd0
+    Product(Shift(A, 1), B) >> wire signed [8:0] y_operand = {a, 1'd0}; >> y_operand * b
+    Round(A, 3, TRUNCATE) >> wire y_unused = &{1'b0, a[2:0]}; >> a[7:3]
+    Round(A, 3, HALF_UP)
+        >> wire signed [8:0] y_biased = {a[7], a} + 9'sd4;
+        >> wire y_unused = &{1'b0, y_biased[2:0]};
+        >> y_biased[8:3]
+    Round(A, 3, CONVERGENT)
+        >> wire signed [8:0] y_biased = {a[7], a} + 9'sd4;
+        >> {y_biased[8:4], y_biased[3] & (|y_biased[2:0])}
+    Round(A, 1, CONVERGENT)
+        >> wire signed [8:0] y_biased = {a[7], a} + 9'sd1;
+        >> {y_biased[8:2], y_biased[1] & (|y_biased[0:0])}
+    Round(Sum(ADD, Product(A, B), Shift(A, 4)), 4, HALF_UP)
+        >> wire signed [13:0] y_product = a * b;
+        >> wire signed [11:0] y_addend = {a, 4'd8};
+        >> wire signed [14:0] y_biased = {y_product[13], y_product} + {{3{y_addend[11]}}, y_addend};
+        >> wire y_unused = &{1'b0, y_biased[3:0]};
+        >> {y_biased[14], y_biased[14:4]}
+    Saturate(Sum(ADD, A, B), 8)
+        >> wire signed [8:0] y_sum = {a[7], a} + {{3{b[5]}}, b};
+        >> wire y_above = !y_sum[8] && |y_sum[7:7];
+        >> wire y_below = y_sum[8] && !(&y_sum[7:7]);
+        >> {y_sum[8], (y_sum[6:0] | {7{y_above}}) & ~{7{y_below}}}
+    Saturate(B, 8) >> {{2{b[5]}}, b}
+    Saturate(Sum(ADD, N, N), 8)
+        >> wire signed [8:0] y_sum = {n[7], n} + {n[7], n};
+        >> wire y_unused = &{1'b0, y_sum[8:8]};
+        >> y_sum[7:0]
+    Select(C, A, B) >> c ? a : {{2{b[5]}}, b}
+    Select(Not(Both(C, at_least(A, B))), B, const(1))
+        >> wire signed [7:0] y_compared = {{2{b[5]}}, b};
+        >> !(c && (a >= y_compared)) ? {{2{b[5]}}, b} : 8'sd1
+"""
+"""Expressions of numbers, the lines of wires, and the text that defines one."""
+CONDITIONS = """
+    C >> c
+    Not(C) >> !c
+    Both(C, Not(C)) >> (c && !c)
+    Either(C, C) >> (c || c)
+    at_least(A, const(0)) >> (a >= 8'sd0)
+    Compare(LT, A, B) >> wire signed [7:0] y_compared = {{2{b[5]}}, b}; >> (a < y_compared)
+    Compare(LT, K, Const(-16, Bits(5, 2), Fraction(-4))) >> ({!k[4], k} < 6'd16)
+    Compare(GE, Shift(K, 1), const(-3))
+        >> wire signed [5:0] y_operand = {k, 1'd0};
+        >> wire signed [7:0] y_compared = {{2{y_operand[5]}}, y_operand};
+        >> ({!y_compared[7], y_compared} >= 9'd253)
+    Compare(LT, K, Const(3, Bits(5, 2), Fraction(3, 4))) >> (k < 5'sd3)
+    Compare(EQ, A, const(-3)) >> (a == -8'sd3)
+    at_least(A, const(16)) >> (!a[7] && |a[6:4])
+    at_least(A, const(64)) >> (!a[7] && |a[6:6])
+    at_least(B, const(64))
+        >> wire signed [7:0] y_compared = {{2{b[5]}}, b};
+        >> (y_compared >= 8'sd64)
+    at_least(Shift(B, 2), const(16)) >> wire y_unused = &{1'b0, b[1:0]}; >> (!b[5] && |b[4:2])
+    at_least(Sum(ADD, A, B), const(16))
+        >> wire signed [8:0] y_sum = {a[7], a} + {{3{b[5]}}, b};
+        >> wire y_unused = &{1'b0, y_sum[3:0]};
+        >> (!y_sum[8] && |y_sum[7:4])
+    Compare(NE, Shift(B, 2), A) >> wire signed [7:0] y_compared = {b, 2'd0}; >> (y_compared != a)
+"""
+"""Conditions likewise."""
 
 
-@pytest.mark.parametrize(("e", "expected"), [x[1:] for x in NUMBERS], ids=[x[0] for x in NUMBERS])
-def test_numbers(e, expected):
+def rows(table: str) -> Iterator[tuple[fx.Expr, list[str]]]:
+    """Yield expression and lines; a line that is indented further continues the one before."""
+    names = {**vars(fx), **{m.name: m for e in (SumOp, CompareOp, Rounding) for m in e}}
+    names |= {"A": A, "B": B, "C": C, "K": K, "N": N, "const": const, "at_least": at_least}
+    for line in re.sub(r"\n {5,}", " ", table).strip("\n").splitlines():
+        text, *lines = (part.strip() for part in line.split(" >> "))
+        yield eval(text, names | {"Fraction": Fraction, "Bits": Bits}), lines
+
+
+def test_numbers() -> None:
     """Wires of exact widths, then the text that defines a name."""
-    spans = {"a": (-128, 127), "b": (-32, 31), "n": (-3, 4)}
-    printer = Printer({}, {"k": 0}, 2, spans)
-    text = printer.definition(e, fx.bits_of(e).width, "y")
-    assert [*printer.lines, text] == expected
+    for e, expected in rows(NUMBERS):
+        printer = Printer({}, {"k": 0}, 2, {"a": (-128, 127), "b": (-32, 31), "n": (-3, 4)})
+        text = printer.definition(e, fx.bits_of(e).width, "y")
+        assert [*printer.lines, text] == expected
 
 
-CONDITIONS = [
-    (
-        "a name",
-        C,
-        ["c"],
-    ),
-    (
-        "not",
-        fx.Not(C),
-        ["!c"],
-    ),
-    (
-        "both",
-        fx.Both(C, fx.Not(C)),
-        ["(c && !c)"],
-    ),
-    (
-        "either",
-        fx.Either(C, C),
-        ["(c || c)"],
-    ),
-    (
-        "a sign",
-        at_least(A, const(0)),
-        ["(a >= 8'sd0)"],
-    ),
-    (
-        "of two widths",
-        fx.Compare(CompareOp.LT, A, B),
-        ["wire signed [7:0] y_compared = {{2{b[5]}}, b};", "(a < y_compared)"],
-    ),
-    (
-        "of few bits with a negative constant",
-        fx.Compare(CompareOp.LT, K, fx.Const(-16, Bits(5, 2), Fraction(-4))),
-        ["({!k[4], k} < 6'd16)"],
-    ),
-    (
-        "of few bits with a constant of more",
-        fx.Compare(CompareOp.GE, fx.Shift(K, 1), const(-3)),
-        [
-            "wire signed [5:0] y_operand = {k, 1'd0};",
-            "wire signed [7:0] y_compared = {{2{y_operand[5]}}, y_operand};",
-            "({!y_compared[7], y_compared} >= 9'd253)",
-        ],
-    ),
-    (
-        "of few bits with a positive constant",
-        fx.Compare(CompareOp.LT, K, fx.Const(3, Bits(5, 2), Fraction(3, 4))),
-        ["(k < 5'sd3)"],
-    ),
-    (
-        "equal",
-        fx.Compare(CompareOp.EQ, A, const(-3)),
-        ["(a == -8'sd3)"],
-    ),
-    (
-        "at least a power of two",
-        at_least(A, const(16)),
-        ["(!a[7] && |a[6:4])"],
-    ),
-    (
-        "its highest bit",
-        at_least(A, const(64)),
-        ["(!a[7] && |a[6:6])"],
-    ),
-    (
-        "more than it holds",
-        at_least(B, const(64)),
-        ["wire signed [7:0] y_compared = {{2{b[5]}}, b};", "(y_compared >= 8'sd64)"],
-    ),
-    (
-        "a shift against a power of two",
-        at_least(fx.Shift(B, 2), const(16)),
-        ["wire y_unused = &{1'b0, b[1:0]};", "(!b[5] && |b[4:2])"],
-    ),
-    (
-        "a sum against a power of two",
-        at_least(fx.Sum(SumOp.ADD, A, B), const(16)),
-        [
-            "wire signed [8:0] y_sum = {a[7], a} + {{3{b[5]}}, b};",
-            "wire y_unused = &{1'b0, y_sum[3:0]};",
-            "(!y_sum[8] && |y_sum[7:4])",
-        ],
-    ),
-    (
-        "a shift",
-        fx.Compare(CompareOp.NE, fx.Shift(B, 2), A),
-        ["wire signed [7:0] y_compared = {b, 2'd0};", "(y_compared != a)"],
-    ),
-]
-
-
-@pytest.mark.parametrize(
-    ("e", "expected"), [x[1:] for x in CONDITIONS], ids=[x[0] for x in CONDITIONS]
-)
-def test_conditions(e, expected):
+def test_conditions() -> None:
     """Operands; of a name that is read whole elsewhere, no bit need be said to be unused."""
-    printer = Printer({}, {}, 2, {}, whole=frozenset("a"))
-    text = printer.condition(e, "y")
-    assert [*printer.lines, text] == expected
+    for e, expected in rows(CONDITIONS):
+        printer = Printer({}, {}, 2, {}, whole=frozenset("a"))
+        text = printer.condition(e, "y")
+        assert [*printer.lines, text] == expected
 
 
 def test_names():
