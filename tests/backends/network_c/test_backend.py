@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import lnm_codegen as lnm
 from lnm_codegen.compiler.fixed import neuron_stage
@@ -23,6 +21,7 @@ from lnm_codegen.ir.network.verify import require_network
 from lnm_codegen.ir.types import Bits
 from tests.backends.network_c.runs import FLAGS, c_results, emitted
 from tests.networks import (
+    Draw,
     extreme_network,
     lively_seed,
     random_network,
@@ -30,35 +29,28 @@ from tests.networks import (
     random_weights,
 )
 
+slow = pytest.mark.slow
 
-@settings(max_examples=12, deadline=None)
-@given(st.integers(0, 1 << 30), st.sampled_from(["events", "dense"]))
-def test_c_is_numpy(seed: int, accumulation: str) -> None:
-    rng = np.random.default_rng(lively_seed(seed, random_network, 5))
-    network = random_network(rng)
-    samples = random_samples(rng, network, 5)
+
+def assert_equal_to_numpy(network: IntegerNetwork, samples: np.ndarray, *given: Any) -> None:
+    """Scores and labels of the compiled network are those of NumPy."""
     expected = interpret_network(network, samples)
-    with tempfile.TemporaryDirectory() as folder:
-        scores, labels = c_results(network, samples, Path(folder), accumulation)
+    scores, labels = c_results(network, samples, *given)
     np.testing.assert_array_equal(scores, expected.scores)
     np.testing.assert_array_equal(labels, expected.labels)
 
 
-@settings(max_examples=6, deadline=None)
-@given(st.integers(0, 1 << 30), st.sampled_from(["events", "dense"]))
-def test_extreme_numbers(seed: int, accumulation: str) -> None:
-    """Weights and biases at their ends, sums that saturate, shifts to the left."""
-    rng = np.random.default_rng(lively_seed(seed, extreme_network, 5))
-    network = extreme_network(rng)
-    samples = random_samples(rng, network, 5)
-    expected = interpret_network(network, samples)
-    with tempfile.TemporaryDirectory() as folder:
-        scores, labels = c_results(network, samples, Path(folder), accumulation)
-    np.testing.assert_array_equal(scores, expected.scores)
-    np.testing.assert_array_equal(labels, expected.labels)
+@pytest.mark.parametrize("accumulation", ["events", "dense"])
+@pytest.mark.parametrize("drawn", [random_network, extreme_network])
+@pytest.mark.parametrize("seed", [3, *(pytest.param(k, marks=slow) for k in range(100, 112))])
+def test_c_is_numpy(seed: int, drawn: Draw, accumulation: str, tmp_path: Path) -> None:
+    """Random ones; weights and biases at their ends, sums that saturate, shifts to the left."""
+    rng = np.random.default_rng(lively_seed(1000 * seed, drawn, 5))
+    network = drawn(rng)
+    assert_equal_to_numpy(network, random_samples(rng, network, 5), tmp_path, accumulation)
 
 
-@pytest.mark.slow
+@slow
 @pytest.mark.parametrize("accumulation", ["events", "dense"])
 def test_no_undefined_behaviour(tmp_path: Path, accumulation: str) -> None:
     """The example of many networks, with samples at the ends of the input too."""
@@ -73,17 +65,11 @@ def test_no_undefined_behaviour(tmp_path: Path, accumulation: str) -> None:
         folder = tmp_path / str(seed)
         emitted(network, samples, accumulation).source.write(folder)
         build = ["gcc", *FLAGS, "-g", "-fsanitize=undefined,address", "-fno-sanitize-recover=all"]
-        files = [folder / f"{network.name}.c", folder / "main.c"]
-        done = subprocess.run(
-            [*build, "-o", folder / "net", *files], capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        done = subprocess.run([folder / "net"], capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "0 of 6 samples differ" in done.stdout
+        build += ["-o", "net", f"{network.name}.c", "main.c"]
+        assert "0 of 6 samples differ" in ran(folder, build, ["./net"])
 
 
-@pytest.mark.slow
+@slow
 def test_many_networks_on_the_emulated_cortex_m4(tmp_path: Path) -> None:
     if problem := missing("arm-none-eabi-gcc", "qemu-system-arm"):
         pytest.skip(problem)
@@ -92,9 +78,13 @@ def test_many_networks_on_the_emulated_cortex_m4(tmp_path: Path) -> None:
         network = random_network(rng)
         folder = tmp_path / str(seed)
         emitted(network, random_samples(rng, network, 8)).source.write(folder)
-        done = subprocess.run(["make", "-C", folder, "qemu"], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert "0 of 8 samples differ" in done.stdout
+        assert "0 of 8 samples differ" in ran(folder, ["make", "qemu"])
+
+
+def of_stages(name: str, *stages: Any) -> IntegerNetwork:
+    """Return a network of three time steps, from spikes."""
+    shape = (stages[0].weight.shape[1],)
+    return require_network(IntegerNetwork(name, 3, False, shape, SPIKES, stages, "mean"))
 
 
 def test_neurons_without_memory(tmp_path: Path) -> None:
@@ -103,11 +93,8 @@ def test_neurons_without_memory(tmp_path: Path) -> None:
     v, x = lnm.state("v"), lnm.input("x")
     neuron = lnm.Neuron(charge={v: 0.5 * x}, fire=v - 0.25, reset={v: 0.0}, name="memoryless")
     weights = [random_weights(rng, f"w{k}", (6,), SPIKES, spec.bits, 6) for k in range(2)]
-    stages = (weights[0], neuron_stage("n", neuron, spec, (6,)), weights[1])
-    network = require_network(IntegerNetwork("net", 3, False, (6,), SPIKES, stages, "mean"))
-    samples = random_samples(rng, network, 5)
-    scores, _ = c_results(network, samples, tmp_path)
-    np.testing.assert_array_equal(scores, interpret_network(network, samples).scores)
+    network = of_stages("net", weights[0], neuron_stage("n", neuron, spec, (6,)), weights[1])
+    assert_equal_to_numpy(network, random_samples(rng, network, 5), tmp_path)
     text = (tmp_path / "net.c").read_text()
     assert "    (void)v;\n" in text
     assert "#if INT_MAX < 2147483647\n#error " in text
@@ -118,22 +105,16 @@ NAMES = """result_1 INT_MAX INT64_C FIXED_POINT_FUNCTION FIXED_HALF_UP_32 FIXED_
     int32_t result neuron_1 x stage_1 scores own_run own_input""".split()
 
 
-@pytest.mark.parametrize("first", range(len(NAMES)))
+@pytest.mark.parametrize("first", [0, *(pytest.param(k, marks=slow) for k in range(1, len(NAMES)))])
 def test_names_of_a_neuron_that_the_code_has(first: int, tmp_path: Path) -> None:
     """gcc refused result_<k> and the macros of the network as names of a state or an output."""
     rng, spec = np.random.default_rng(2), lnm.Fixed(12, 8)
     state, x, output = (NAMES[first - k] for k in range(3))
     v = lnm.state(state)
-    charge = {v: 0.5 * v + lnm.input(x)}
-    neuron = lnm.Neuron(charge=charge, output={output: v}, name="plain")
-    stages = (
-        random_weights(rng, "w0", (6,), SPIKES, spec.bits, 6),
-        neuron_stage("n", neuron, spec, (6,)),
-    )
-    network = require_network(IntegerNetwork("own", 3, False, (6,), SPIKES, stages, "mean"))
-    samples = random_samples(rng, network, 5)
-    scores, _ = c_results(network, samples, tmp_path)
-    np.testing.assert_array_equal(scores, interpret_network(network, samples).scores)
+    neuron = lnm.Neuron({v: 0.5 * v + lnm.input(x)}, output={output: v}, name="plain")
+    weights = random_weights(rng, "w0", (6,), SPIKES, spec.bits, 6)
+    network = of_stages("own", weights, neuron_stage("n", neuron, spec, (6,)))
+    assert_equal_to_numpy(network, random_samples(rng, network, 5), tmp_path)
     headers = (path.read_text() for path in tmp_path.glob("*.[ch]"))
     macros = {m for text in headers for m in re.findall(r"^ *#define (\w+)", text, re.M)}
     assert macros - {"COUNT_TICKS"} <= {*NAMES}
@@ -149,13 +130,18 @@ def test_truncation_of_more_bits_than_an_int(tmp_path: Path) -> None:
     spec = lnm.FixedSpec(lnm.Fixed(16, 11, "truncate"), forms)
     rng = np.random.default_rng(1)
     weights = random_weights(rng, "dense", (2,), SPIKES, Bits(16, 11), 2)
-    stages = (weights, neuron_stage("slow", neuron, spec, (2,)))
-    network = require_network(IntegerNetwork("tiny", 3, False, (2,), SPIKES, stages, "mean"))
-    samples = random_samples(rng, network, 8)
-    scores, _ = c_results(network, samples, tmp_path)
+    network = of_stages("tiny", weights, neuron_stage("slow", neuron, spec, (2,)))
+    assert_equal_to_numpy(network, random_samples(rng, network, 8), tmp_path)
     text = (tmp_path / "tiny.c").read_text()
     assert re.search(r"fixed_truncate_64\(214748 .* \* w,\s+32\)", text)
-    np.testing.assert_array_equal(scores, interpret_network(network, samples).scores)
+
+
+def ran(folder: Path, *commands: Any) -> str:
+    """Run commands, the last of which prints."""
+    for command in commands:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize("shift", [(-31, 20), (-31,)])
@@ -170,10 +156,7 @@ def test_a_left_shift_of_a_sum_that_is_zero(shift: tuple[int, ...], tmp_path: Pa
     samples = np.ones((2, 1, 2), int)
     emitted(require_network(network), samples).source.write(tmp_path)
     build = ["gcc", *FLAGS, "-fsanitize=undefined", "-fno-sanitize-recover=all", "-o", "net"]
-    for command in ([*build, "net.c", "main.c"], ["./net"]):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    assert "0 of 1 samples differ" in done.stdout
+    assert "0 of 1 samples differ" in ran(tmp_path, [*build, "net.c", "main.c"], ["./net"])
 
 
 def test_the_ticks_of_all_samples_are_added(tmp_path: Path) -> None:
@@ -185,11 +168,8 @@ def test_the_ticks_of_all_samples_are_added(tmp_path: Path) -> None:
         "#include <stdint.h>\nuint32_t ticks(void);\nuint32_t ticks(void) {\n"
         "    static uint32_t calls = 0;\n    return ++calls / 2 * 3000000000u;\n}\n"
     )
-    files = [f"{network.name}.c", "main.c", "ticks.c"]
-    for command in (["gcc", *FLAGS, "-DCOUNT_TICKS", "-o", "net", *files], ["./net"]):
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    assert "120000000000 instructions a sample" in done.stdout
+    build = ["gcc", *FLAGS, "-DCOUNT_TICKS", "-o", "net", f"{network.name}.c", "main.c", "ticks.c"]
+    assert "120000000000 instructions a sample" in ran(tmp_path, build, ["./net"])
 
 
 def test_files_depend_on_the_network_alone() -> None:
@@ -218,9 +198,7 @@ def test_two_networks_in_one_program(tmp_path: Path) -> None:
     )
     sources = [program, *(f / f"{f.name}.c" for f in folders)]
     command = ["gcc", *FLAGS, *(f"-I{f}" for f in folders), "-o", tmp_path / "both", *sources]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert subprocess.run([tmp_path / "both"]).returncode == 0
+    ran(tmp_path, command, ["./both"])
     assert "must not be a null pointer" in (folders[0] / "first.h").read_text()
 
 

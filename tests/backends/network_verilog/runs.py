@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from lnm_codegen.ir.network.nodes import IntegerNetwork
 from tests.networks import Draw, random_network, random_samples
 
 
+@cache
 def random_circuit(
     seed: int, count: int = 4, loadable: bool = False, drawn: Draw = random_network
 ) -> tuple[IntegerNetwork, np.ndarray, NetworkCircuit]:
