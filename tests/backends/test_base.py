@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import lnm_codegen as lnm
 from lnm_codegen.backends.base import Source, write_over_earlier
 from lnm_codegen.errors import ModelError
 from lnm_codegen.files import packed_arrays
-from lnm_codegen.options import VERSION, DtypeName, TargetName
+from lnm_codegen.options import VERSION, TargetName
 from tests.backends.network_c.runs import emitted
 from tests.backends.network_verilog.runs import random_circuit
 from tests.networks import random_network, random_samples
@@ -25,41 +27,66 @@ HEAD = 8
 """Lines at the begin of a file that may hold its head."""
 
 
-def quad() -> lnm.Neuron:
-    return lnm.get("lnm", degree=2, theta=(0.1, 0.5, -0.1))
+NEURONS = {
+    "quad": lambda: lnm.get("lnm", degree=2, theta=(0.1, 0.5, -0.1)),
+    "lif": lambda: lnm.get("lif"),
+    "norm": lambda: lnm.normalised(lnm.get("lif"), "batch"),
+}
+Q4_12 = lnm.Fixed(16, 12)
 
 
-def circuit(**options: object) -> Source:
-    rtl = lnm.Rtl(**options)  # type: ignore[arg-type]
-    return lnm.emit(quad(), "verilog", spec=lnm.Fixed(16, 12), rtl=rtl)
+@cache
+def made(neuron: str, backend: Any, name: str | None = None, **options: Any) -> Source:
+    """Emit a neuron of NEURONS."""
+    return lnm.emit(NEURONS[neuron](), backend, name=name, **options)
 
 
-def network_in_c(accumulation: str) -> Source:
+@cache
+def network_in_c(accumulation: str = "events") -> Source:
     rng = np.random.default_rng(2)
     network = random_network(rng)
     return emitted(network, random_samples(rng, network, 2), accumulation).source
+
+
+@cache
+def circuit(seed: int = 4, loadable: bool = False) -> Source:
+    """Return the circuit of a network."""
+    return random_circuit(seed, 2, loadable)[2].source
+
+
+def rtl(*forms: Any, **options: Any) -> Source:
+    options = {
+        "vectors": 64,
+        "neurons": 2,
+        "forms": forms or ("comb", "core", "seq", "array"),
+    } | options
+    return made("quad", "verilog", spec=Q4_12, rtl=lnm.Rtl(**options))
+
+
+@cache
+def package(neuron: str, backend: Any, name: str | None = None) -> Source:
+    return lnm.package(NEURONS[neuron](), backend, name=name)
 
 
 def names_in(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
-FORMS = ("comb", "core", "seq", "array")
 SOURCES: dict[str, Callable[[], Source]] = {
-    **{b: lambda b=b: lnm.emit(quad(), b) for b in ("torch", "c", "triton", "cuda", "onnx")},  # type: ignore[misc]
-    "passes": lambda: lnm.emit(lnm.normalised(lnm.get("lif"), "batch"), "c"),
-    "float16": lambda: lnm.emit(quad(), "cuda", dtype="float16"),
-    "integers": lambda: lnm.emit(quad(), "c", spec=lnm.Fixed(16, 12)),
-    "circuit": lambda: circuit(forms=FORMS),
-    "ecp5": lambda: circuit(forms=FORMS, multiplier="ecp5"),
-    "ports": lambda: circuit(forms=FORMS[1:2], coefficients="port"),
-    "memory": lambda: circuit(forms=("array",), coefficients="memory"),
-    **{f"package {b}": lambda b=b: lnm.package(quad(), b) for b in ("c", "triton", "cuda")},  # type: ignore[misc]
-    "network events": lambda: network_in_c("events"),
+    **{b: lambda b=b: made("quad", b) for b in ("torch", "c", "triton", "cuda", "onnx")},  # type: ignore[misc]
+    "passes": lambda: made("norm", "c"),
+    "float16": lambda: made("quad", "cuda", dtype="float16"),
+    "integers": lambda: made("quad", "c", spec=Q4_12),
+    "circuit": rtl,
+    "ecp5": lambda: rtl(multiplier="ecp5"),
+    "ports": lambda: rtl("core", coefficients="port"),
+    "memory": lambda: rtl("array", coefficients="memory"),
+    **{f"package {b}": lambda b=b: package("quad", b) for b in ("c", "triton", "cuda")},  # type: ignore[misc]
+    "network events": network_in_c,
     "network dense": lambda: network_in_c("dense"),
-    "network circuit": lambda: random_circuit(4)[2].source,
-    "network load port": lambda: random_circuit(5, loadable=True)[2].source,
-}
+    "network circuit": circuit,
+    "network load port": lambda: circuit(5, True),
+}  # fmt: skip
 
 
 def missing_heads(files: dict[str, str]) -> list[str]:
@@ -101,7 +128,7 @@ def test_every_file_has_its_head(name: str, tmp_path: Path) -> None:
 
 def test_a_missing_head_is_noticed() -> None:
     """Of each file of a network's circuit, without its first or its second line."""
-    files = random_circuit(4)[2].source.files
+    files = circuit().files
     for path, text in files.items():
         if PurePath(path).suffix in WITHOUT_COMMENTS:
             continue
@@ -172,21 +199,23 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize("name", MARKED)
-def test_a_generated_file_is_replaced(name: str, tmp_path: Path) -> None:
+def test_a_generated_file_is_replaced(tmp_path: Path) -> None:
     """Version 0.1.0 has no licence in its heads; the data of a network have a comment."""
-    write_over_earlier("emit", tmp_path, {Path(name): MARKED[name]}, "")
-    write_over_earlier("emit", tmp_path, {Path(name): "new"}, "")
-    assert (tmp_path / name).read_text() == "new"
+    for name, text in MARKED.items():
+        write_over_earlier("emit", tmp_path, {Path(name): text}, "")
+        write_over_earlier("emit", tmp_path, {Path(name): "new"}, "")
+        assert (tmp_path / name).read_text() == "new"
+        (tmp_path / name).unlink()
 
 
-@pytest.mark.parametrize("name", FOREIGN)
-def test_a_file_that_mentions_a_mark_is_not_overwritten(name: str, tmp_path: Path) -> None:
+def test_a_file_that_mentions_a_mark_is_not_overwritten(tmp_path: Path) -> None:
     """A mark once counted anywhere in a text, and for all data beside one such text."""
-    write_over_earlier("emit", tmp_path, {Path("a.h"): OLD, Path(name): FOREIGN[name]}, "")
-    with refused(ModelError, "emit", f"would overwrite {tmp_path}/{name}, which lnm_codegen did"):
-        write_over_earlier("emit", tmp_path, {Path("a.h"): NEW, Path(name): b"new"}, "")
-    assert (tmp_path / "a.h").read_text() == OLD
+    for k, (name, text) in enumerate(FOREIGN.items()):
+        folder = tmp_path / str(k)
+        write_over_earlier("emit", folder, {Path("a.h"): OLD, Path(name): text}, "")
+        with refused(ModelError, "emit", f"would overwrite {folder}/{name}, which lnm_codegen did"):
+            write_over_earlier("emit", folder, {Path("a.h"): NEW, Path(name): b"new"}, "")
+        assert (folder / "a.h").read_text() == OLD
 
 
 def test_data_of_an_earlier_circuit_are_removed(tmp_path: Path) -> None:
@@ -202,180 +231,126 @@ def test_data_of_an_earlier_circuit_are_removed(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["manifest.json"]
 
 
-def test_another_source_replaces_a_circuit(tmp_path: Path) -> None:
-    """A network in C over one in Verilog once left rtl/, tb/ and manifest.json of the other."""
-    random_circuit(4)[2].source.write(tmp_path)
-    (tmp_path / "notes.md").write_text("mine")
-    beside, source = lnm.emit(quad(), "c"), network_in_c("events")
-    beside.write(tmp_path / "c")
-    assert (tmp_path / "manifest.json").is_file()
-    source.write(tmp_path)
-    others = {"notes.md", *(f"c/{name}" for name in beside.files)}
-    assert names_in(tmp_path) == {*source.files, *others}
+def both(neuron: str, backend: Any, other: Any, **options: Any) -> tuple[Source, Source]:
+    """Return the sources of two backends with the name k."""
+    return made(neuron, backend, "k", **options), made(neuron, other, "k", **options)
 
 
-def test_an_example_of_another_type_is_removed(tmp_path: Path) -> None:
-    """It once stayed beside 16-bit source, built against its header and printed wrong numbers."""
-    first, other = lnm.emit(lnm.get("lif"), "c"), lnm.emit(quad(), "c", name="lif_b")
-    narrow = lnm.emit(lnm.get("lif"), "c", dtype="float16")
-    first.write(tmp_path)
-    narrow.write(tmp_path)
-    assert names_in(tmp_path) == {*narrow.files}
-    other.write(tmp_path)
-    narrow.write(tmp_path)
-    assert names_in(tmp_path) == {*narrow.files, *other.files}
-    (tmp_path / "example.c").write_text('#include "lif.h"\n')
-    (tmp_path / "lif_lif_fast.h").write_text(narrow.files["lif.h"])
-    narrow.write(tmp_path)
-    assert {"example.c", "lif_lif_fast.h"} <= names_in(tmp_path)
+Stays = tuple[list[Source], list[Source], Source]
+STAYS: dict[str, Callable[[], Stays]] = {
+    "a network in C over a circuit": lambda: ([circuit()], [], network_in_c()),
+    "a circuit over another": lambda: ([circuit(1)], [], circuit(3)),
+    "a circuit over a network in C": lambda: ([network_in_c()], [], circuit()),
+    "a source beside it": lambda: ([], [made("lif", "c"), made("quad", "c", "lif_b")],
+                                   made("norm", "triton")),
+    "longer names": lambda: ([], [made("lif", "c", n) for n in ("k_launch", "k_layout")],
+                             made("quad", "c", "k")),
+    "float16 over float32": lambda: ([made("lif", "c")], [], made("lif", "c", dtype="float16")),
+    **{f"passes of {b}": lambda b=b: ([made("norm", b, "a")], [made("norm", b, "a_b")],  # type: ignore[misc]
+                                      made("lif", b, "a")) for b in ("c", "triton", "cuda")},
+    **{f"{b} and {a} share": lambda a=a, b=b, n=n, d=d: ([], [made(n, a, "k")],  # type: ignore[misc]
+                                                         made(n, b, "k", dtype=d))
+       for a, b in (("c", "cuda"), ("cuda", "c"))
+       for n, d in (("lif", "float32"), ("norm", "float32"))},
+    **{f"{n} in {a} and {b} replaced": lambda n=n, a=a, b=b: (  # type: ignore[misc]
+        [*both(n, a, b)],
+        [made("lif", "c", "k_launch_b"), made("lif", "cuda", "k_b"), made(n, "triton", "k")],
+        made("quad", b, "k"))
+       for n in ("lif", "norm") for a in ("c", "cuda") for b in ("c", "cuda")},
+}  # fmt: skip
+"""Sources that are replaced, those that stay beside the last one, and that one."""
 
 
-@pytest.mark.parametrize("backend", ["c", "triton", "cuda"])
-def test_passes_of_a_normalised_neuron_are_removed(backend: TargetName, tmp_path: Path) -> None:
-    """Those of another neuron in the folder stay."""
-    norm = lnm.normalised(lnm.get("lif"), "batch")
-    plain = lnm.emit(lnm.get("lif"), backend, name="a")
-    beside = lnm.emit(norm, backend, name="a_b")
-    for source in (lnm.emit(norm, backend, name="a"), beside, plain):
-        source.write(tmp_path)
-    assert names_in(tmp_path) == {*beside.files, *plain.files}
+@pytest.mark.parametrize("key", STAYS)
+def test_only_files_of_the_replaced_source_are_removed(key: str, tmp_path: Path) -> None:
+    """Files of a circuit, of passes, of an example, of a step header once stayed; others once went.
 
-
-@pytest.mark.parametrize("norm", [False, True], ids=["plain", "norm"])
-@pytest.mark.parametrize(
-    "dtypes", [("float32", "float32"), ("float64", "float64"), ("float16", "float32")]
-)
-def test_c_and_cuda_of_one_neuron_share_a_folder(
-    dtypes: tuple[DtypeName, DtypeName], norm: bool, tmp_path: Path
-) -> None:
-    """With one step header, which NVRTC can read. Passes of the other once were removed."""
-    neuron = lnm.normalised(lnm.get("lif"), "batch") if norm else lnm.get("lif")
-    first, second = (
-        lnm.emit(neuron, backend, name="k", dtype=dtype)
-        for backend, dtype in zip(("c", "cuda"), dtypes, strict=True)
-    )
-    for source in (first, second, first, second):
-        source.write(tmp_path)
-        assert {*source.files} <= names_in(tmp_path)
-    assert names_in(tmp_path) == {*first.files, *second.files}
-    assert all(first.files[name] == second.files[name] for name in {*first.files} & {*second.files})
-
-
-@pytest.mark.parametrize("old", ["c", "cuda"])
-@pytest.mark.parametrize("new", ["c", "cuda"])
-@pytest.mark.parametrize("norm", [False, True], ids=["plain", "norm"])
-def test_another_arithmetic_replaces_c_and_cuda(
-    old: TargetName, new: TargetName, norm: bool, tmp_path: Path
-) -> None:
-    """The step header was once that of the new neuron, and the rest of the old source stayed.
-
-    Source of other names, your own files and other languages stay.
+    Your own files, and source of other names or in other folders, stay.
     """
-    neuron = lnm.normalised(lnm.get("lif"), "batch") if norm else lnm.get("lif")
-    before = [lnm.emit(neuron, backend, name="k") for backend in (old, new)]
-    beside = [
-        lnm.emit(lnm.get("lif"), "c", name="k_launch_b"),
-        lnm.emit(lnm.get("lif"), "cuda", name="k_b"),
-        lnm.emit(neuron, "triton", name="k"),
-    ]
-    source = lnm.emit(quad(), new, name="k")
-    for one in (*before, *beside):
-        one.write(tmp_path)
-    own = f"k.{'cu' if new == 'c' else 'cpp'}"
-    (tmp_path / own).write_text("mine")
-    (tmp_path / "k_step.hpp").write_text(before[0].files["k_step.h"])
-    source.write(tmp_path)
-    kept = {name for one in (source, *beside) for name in one.files} | {own, "k_step.hpp"}
-    examples = {"example.c", "example.cpp"}
-    assert names_in(tmp_path) - examples == kept - examples
-    assert (tmp_path / "k_step.h").read_text() == source.files["k_step.h"]
-
-
-def test_source_of_a_longer_name_is_not_replaced(tmp_path: Path) -> None:
-    """`k_launch.h` of a neuron `k_launch` in C is no file of `k` in CUDA."""
-    names = ("k", "k_launch", "k_layout")
-    sources = [lnm.emit(lnm.get("lif"), "c", name=name) for name in names]
-    other = lnm.emit(quad(), "c", name="k")
-    for source in (*sources, other):
+    earlier, beside, new = STAYS[key]()
+    inner = made("lif", "c")
+    for source in (*earlier, *beside):
         source.write(tmp_path)
-    assert names_in(tmp_path) == {name for one in sources for name in one.files}
+    inner.write(tmp_path / "c")
+    mine = {"notes.md", "k_step.hpp", "tb/own.v", "k_step2.h"}
+    for name in mine:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(inner.files["lif_step.h"] if "k_step" in name else "mine")
+    new.write(tmp_path)
+    kept = {name for source in (new, *beside) for name in source.files} | mine
+    kept |= {f"c/{name}" for name in inner.files}
+    examples = {"example.c", "example.cpp"} if beside else set()
+    assert names_in(tmp_path) - examples == kept - examples
+    for name, text in new.files.items():
+        assert (tmp_path / name).read_text() == text
 
 
 def test_the_example_of_a_replaced_source_is_removed(tmp_path: Path) -> None:
-    """It includes a header that is removed."""
-    c, cuda = (lnm.emit(lnm.get("lif"), b, name="k") for b in ("c", "cuda"))
-    other_c, other_cuda = (lnm.emit(quad(), b, name="k") for b in ("c", "cuda"))
+    """It includes a header that is removed. One of your own stays."""
+    (c, cuda), (other_c, other_cuda) = (both(n, "c", "cuda") for n in ("lif", "quad"))
     for source in (c, other_cuda, c, cuda, other_c, cuda, other_cuda):
         source.write(tmp_path)
         if source not in (cuda, c):
             assert names_in(tmp_path) == {*source.files}
+    (tmp_path / "example.cpp").write_text('#include "lif.h"\n')
+    c.write(tmp_path)
+    assert "example.cpp" in names_in(tmp_path)
 
 
-INTEGERS = lnm.Fixed(16, 12)
 SHARED = [
     (("lif", "c", None), ("lif_step", "c", None), "lif_step.h"),
     (("lif", "cuda", None), ("lif_step", "c", None), "lif_step.h"),
     (("lif", "c", None), ("lif_step", "cuda", None), ""),
     (("lif", "cuda", None), ("lif_launch", "c", None), "lif_launch."),
     (("lif", "cuda", None), ("lif_layout", "c", None), "lif_layout.h"),
-    (("lif", "c", INTEGERS), ("lif_model", "c", None), "lif_model"),
+    (("lif", "c", Q4_12), ("lif_model", "c", None), "lif_model"),
     (("lif", "cuda", None), ("lif_launch", "cuda", None), ""),
-    (("lif", "c", INTEGERS), ("lif_step", "c", None), ""),
+    (("lif", "c", Q4_12), ("lif_step", "c", None), ""),
 ]
 """Name, backend and format of two sources, and the begin of a file that both have."""
 
 
-@pytest.mark.parametrize("swapped", [False, True])
 @pytest.mark.parametrize(("one", "other", "shared"), SHARED)
 def test_a_file_of_another_name_is_not_overwritten(
     one: tuple[str, TargetName, lnm.Fixed | None],
     other: tuple[str, TargetName, lnm.Fixed | None],
     shared: str,
-    swapped: bool,
     tmp_path: Path,
 ) -> None:
     """The interface of `lif_step` once overwrote the arithmetic of `lif`. Nothing is written."""
-    if swapped:
-        one, other = other, one
-    first, second = (lnm.emit(quad(), b, name=name, spec=f) for name, b, f in (one, other))
-    first.write(tmp_path)
-    before = {name: (tmp_path / name).read_text() for name in names_in(tmp_path)}
-    if not shared:
-        second.write(tmp_path)
-        assert names_in(tmp_path) == {*first.files, *second.files}
-        return
-    problem = f"would overwrite {tmp_path}/{shared}"
-    with refused(ModelError, "emit", problem, remedy="Give another name") as caught:
-        second.write(tmp_path)
-    assert f"of the source {one[0]!r} with a file of {other[0]!r}" in caught.value.problem
-    assert {name: (tmp_path / name).read_text() for name in names_in(tmp_path)} == before
-    assert first.write(tmp_path)
+    for k, pair in enumerate(((one, other), (other, one))):
+        folder = tmp_path / str(k)
+        first, second = (made("quad", b, name, spec=f) for name, b, f in pair)
+        first.write(folder)
+        before = {name: (folder / name).read_text() for name in names_in(folder)}
+        if not shared:
+            second.write(folder)
+            assert names_in(folder) == {*first.files, *second.files}
+            continue
+        problem = f"would overwrite {folder}/{shared}"
+        with refused(ModelError, "emit", problem, remedy="Give another name") as caught:
+            second.write(folder)
+        words = f"of the source {pair[0][0]!r} with a file of {pair[1][0]!r}"
+        assert words in caught.value.problem
+        assert {name: (folder / name).read_text() for name in names_in(folder)} == before
+        assert first.write(folder)
 
 
 def test_another_package_is_replaced(tmp_path: Path) -> None:
     """Its test once stayed, and failed with the reference of the new package."""
-    first, second = lnm.package(lnm.get("lif"), "c"), lnm.package(quad(), "triton", name="b")
+    first, second = (
+        lnm.package(NEURONS["lif"](), "c"),
+        lnm.package(NEURONS["quad"](), "triton", name="b"),
+    )
     first.write(tmp_path)
     copy = "lif_c/my_layer.py"
     (tmp_path / copy).write_text((tmp_path / "lif_c/layer.py").read_text())
     for name in ("lif_c/notes.md", "tests/test_own.py"):
         (tmp_path / name).write_text("mine")
-    lnm.emit(lnm.get("lif"), "c").write(tmp_path / "c" / "lif")
-    lnm.emit(lnm.get("lif"), "c").write(tmp_path / "lif_c")
+    for folder in ("c/lif", "lif_c"):
+        made("lif", "c").write(tmp_path / folder)
     assert {*first.files} <= names_in(tmp_path)
     second.write(tmp_path)
-    beside = {f"c/lif/{name}" for name in lnm.emit(lnm.get("lif"), "c").files}
+    beside = {f"c/lif/{name}" for name in made("lif", "c").files}
     own = {copy, "lif_c/notes.md", "tests/test_own.py"}
     assert names_in(tmp_path) == {*second.files, *beside, *own}
-
-
-def test_another_network_is_replaced(tmp_path: Path) -> None:
-    """Its C once stayed, also below a circuit."""
-    network_in_c("events").write(tmp_path)
-    (tmp_path / "cortex_m4" / "own.c").write_text("mine")
-    (tmp_path / "app.c").write_text((tmp_path / "main.c").read_text())
-    lnm.emit(quad(), "c").write(tmp_path / "cortex_m4")
-    circuit = random_circuit(4)[2].source
-    circuit.write(tmp_path)
-    beside = {f"cortex_m4/{name}" for name in (*lnm.emit(quad(), "c").files, "own.c")} | {"app.c"}
-    assert names_in(tmp_path) == {*circuit.files, *beside}

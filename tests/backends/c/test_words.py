@@ -12,10 +12,13 @@ import pytest
 import torch
 
 import lnm_codegen as lnm
+from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.c.expr import c_meaning, cuda_meaning
 from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.nn.load.c import compiler
+from lnm_codegen.options import TargetName
 from tests.backends.cuda.host import host_text, run_host
+from tests.backends.words import neuron_named
 from tests.refusals import refused
 
 C23 = """alignas alignof auto bool break case char const constexpr continue default do double else
@@ -54,79 +57,58 @@ FREE = """
 """.split()
 """Words that look reserved, and functions and types of libraries."""
 
-FIXED: dict[str, Any] = {"spec": lnm.Fixed(16, 12)}
+TARGETS: dict[str, tuple[TargetName, dict[str, Any]]] = {
+    "c": ("c", {}), "integer c": ("c", {"spec": lnm.Fixed(16, 12)}), "cuda": ("cuda", {})
+}  # fmt: skip
+slow = pytest.mark.slow
 
 
-def neuron_with(word: str) -> lnm.Neuron:
-    """Return a neuron whose parameter has this name."""
-    v, x, p = lnm.state("v"), lnm.input("x"), lnm.param(word, init=0.5)
-    return lnm.Neuron(charge={v: p * v + x}, fire=v - 1, reset=lnm.hard_reset(v), name="own")
-
-
-TARGETS = {
-    "c": ("c", {}),
-    "integer c": ("c", FIXED),
-    "cuda": ("cuda", {}),
-}
-
-
-@pytest.mark.parametrize(
-    "target", [pytest.param(t, marks=() if t == "c" else pytest.mark.slow) for t in TARGETS]
-)
-@pytest.mark.parametrize(
-    ("words", "meaning"),
-    [(C23, "a keyword of C"), (CPP20, "a keyword of C"), (MACROS, "a macro of C")],
-    ids=["C", "C++", "macros"],
-)
-def test_every_reserved_word_is_refused(target: str, words: list[str], meaning: str) -> None:
-    """By the declaration if Python reserves it too, else by the target, with the language."""
-    backend, options = TARGETS[target]
-    for word in words:
-        try:
-            neuron = neuron_with(word)
-        except lnm.ModelError:
-            continue
-        with refused(lnm.UnsupportedError, f"{backend}: own", f"{word!r} is {meaning}", "", "Rena"):
-            lnm.emit(neuron, backend, **options)  # type: ignore[arg-type]
-
-
-def test_every_word_of_cuda_is_refused() -> None:
-    """Those with a leading `_` by the declaration."""
-    for word in CUDA:
-        try:
-            neuron = neuron_with(word)
-        except lnm.ModelError:
-            assert word.startswith("_")
-            continue
-        problem = f"{word!r} is a variable of CUDA"
-        with refused(lnm.UnsupportedError, "cuda: own", problem, remedy="Rename the state"):
-            lnm.emit(neuron, "cuda")
-
-
-@pytest.mark.parametrize("role", ["state", "input", "output", "vector"])
-def test_in_every_role(role: str) -> None:
-    """The name of a state, an input, an output or a vector; the name of a spike is free."""
-    names = {"state": "v", "input": "x", "output": "y", "vector": "w"}
-    names[role] = "constexpr"
-    v, x = lnm.state(names["state"]), lnm.input(names["input"])
-    w, s = lnm.param(names["vector"], size=2), lnm.spike_named("nullptr")
-    neuron = lnm.Neuron(
-        charge={v: w[0] * v + w[1] * x}, fire={s: v - 1}, reset={v: v - s},
-        output={names["output"]: s + v}, name="own",
+def neuron_with(word: str, role: str = "p") -> lnm.Neuron:
+    """Return a neuron whose state, input, output, vector or parameter has this name."""
+    names = {n: n for n in "vxywp"} | {role: word}
+    v, x, p = lnm.state(names["v"]), lnm.input(names["x"]), lnm.param(names["p"], init=0.5)
+    w, s = lnm.param(names["w"], size=2), lnm.spike_named("nullptr")  # a spike's name is free
+    return lnm.Neuron(
+        charge={v: p * v + w[0] * x + w[1]}, fire={s: v - 1}, reset={v: v - s},
+        output={names["y"]: s + v}, name="own",
     )  # fmt: skip
-    for backend in ("c", "cuda"):
-        with refused(lnm.UnsupportedError, f"{backend}: own", "'constexpr' is a keyword of C"):
-            lnm.emit(neuron, backend)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("word", ["int64_t", "NEURON_FUNCTION"])
-def test_a_parameter_named_as_a_type_or_a_macro(word: str) -> None:
-    """Its field in the struct of arguments would not compile, if its numbers have names."""
-    v, x, w = lnm.state("v"), lnm.input("x"), lnm.param(word, size=2)
-    neuron = lnm.Neuron({v: w[0] * v + w[1] * x}, v - 1, reset=lnm.hard_reset(v), name="own")
-    for backend in ("c", "cuda"):
-        with refused(lnm.UnsupportedError, f"{backend}: own", f"the name {word!r}"):
-            lnm.emit(neuron, backend)  # type: ignore[arg-type]
+def emitted(word: str, target: str, role: str = "p") -> Source:
+    backend, options = TARGETS[target]
+    return lnm.emit(neuron_with(word, role), backend, **options)
+
+
+def test_every_reserved_word_has_a_meaning() -> None:
+    """By language; CUDA has more. A word with a leading `_` is refused by the declaration."""
+    for words, meaning in ((C23, "a keyword of C"), (CPP20, "a keyword of C"), (MACROS, "a macro")):
+        for word in words:
+            assert c_meaning(word).startswith(meaning) or word.startswith("_"), word
+            assert cuda_meaning(word) == c_meaning(word)
+    assert {cuda_meaning(w) for w in CUDA if w[0] != "_"} == {"a variable of CUDA"}
+    assert not any(map(cuda_meaning, FREE))
+    for word in CUDA[:2]:
+        with refused(lnm.ModelError, None, ""):
+            neuron_with(word)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_reserved_word_is_refused_in_every_role(target: str) -> None:
+    """In one line, with the language; other words are free."""
+    backend, remedy = TARGETS[target][0], "Rename the state, input, output, parameter"
+    for word, meaning in (("constexpr", "a keyword of C"), ("NAN", "a macro of C")):
+        for role in "vxyp" if word == "constexpr" else "p":
+            problem = f"{word!r} is {meaning}"
+            with refused(lnm.UnsupportedError, f"{backend}: own", problem, "", remedy):
+                emitted(word, target, role)
+    for word in ("constexpr", "int64_t", "NEURON_FUNCTION") if target != "integer c" else ():
+        with refused(lnm.UnsupportedError, f"{backend}: own", f"{word!r}"):
+            emitted(word, target, "w")  # a type or a macro: its field would not compile
+    if target == "cuda":
+        with refused(lnm.UnsupportedError, "cuda: own", "'gridDim' is a variable of CUDA"):
+            emitted("gridDim", target)
+    for word in FREE[::9]:
+        assert emitted(word, target).files
 
 
 @pytest.mark.needs_cc
@@ -134,10 +116,8 @@ def test_no_file_hides_a_header(tmp_path: Path) -> None:
     """Every header that the emitted C++ reads outside a subfolder is refused as a name."""
     included = [f"#include <{name}>" for name in ("math.h", "stdint.h", "string.h", "vector")]
     (tmp_path / "all.cpp").write_text("\n".join(included), encoding="utf-8")
-    read = subprocess.run(
-        [compiler().path, "-M", "all.cpp"], cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout.split()
-    names = {p.stem for p in map(Path, read) if p.suffix == ".h" and p.parent.name == "include"}
+    read = map(Path, ran(compiler().path, "-M", "all.cpp", folder=tmp_path).split())
+    names = {p.stem for p in read if p.suffix == ".h" and p.parent.name == "include"}
     assert names >= {"math", "stdint", "string"}
     for name in filter(str.isidentifier, names):
         problem = f"the file {name}.h would hide the header of C with this name"
@@ -148,15 +128,6 @@ def test_no_file_hides_a_header(tmp_path: Path) -> None:
     layer = lnm.nn.NeuronLayer(own, backend="c")  # here no other file searches the folder
     assert layer(torch.full((2, 1, 1), 1.5)).tolist() == [[[1.0]], [[1.0]]]
     assert lnm.emit(own, "c", name="other").files
-
-
-def test_other_words_are_free() -> None:
-    """Only whole words count, and functions and types do not."""
-    for word in FREE:
-        assert not cuda_meaning(word), word
-        assert lnm.emit(neuron_with(word), "c").files
-        assert lnm.emit(neuron_with(word), "c", **FIXED).files
-        assert lnm.emit(neuron_with(word), "cuda").files
 
 
 # ---- with compilers ----
@@ -186,14 +157,13 @@ def commands(cuda: bool) -> Iterator[list[str]]:
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize(
-    "backend", ["c", *(pytest.param(b, marks=pytest.mark.slow) for b in ("integer c", "cuda"))]
-)
+@slow
+@pytest.mark.parametrize("backend", TARGETS)
 def test_macros_of_the_included_headers(backend: str, tmp_path: Path) -> None:
     """Every macro that replaces a word, and that a name could be, is refused."""
     target, options = TARGETS[backend]
     meaning = cuda_meaning if target == "cuda" else c_meaning
-    files = lnm.emit(lnm.get("lif"), target, **options).files.values()  # type: ignore[arg-type]
+    files = lnm.emit(lnm.get("lif"), target, **options).files.values()
     lines = {line for text in files for line in text.splitlines() if line.startswith("#include <")}
     lines |= {"#include <omp.h>", "#include <time.h>", "#include <limits.h>"}
     c_headers = {line for line in lines if line.endswith(".h>")}
@@ -216,23 +186,16 @@ def test_free_words_compile(backend: str, tmp_path: Path) -> None:
     """Kernels and examples, in C++17 and C++20; the example of C in C99."""
     target, options = TARGETS[backend]
     for k in range(0, len(FREE) - 6, 7):
-        words = FREE[k : k + 7]
-        v, u, x = lnm.state(words[0]), lnm.state(words[1]), lnm.input(words[2])
-        a, b = lnm.param(words[3], init=0.5), lnm.param(words[4], size=2, per="channel")
-        neuron = lnm.Neuron(
-            charge={v: a * v + b[0] * x, u: lnm.param(words[5]) * u + b[1] * x},
-            fire=v - 1, reset={v: lnm.where(lnm.spike, 0, v)},
-            output={words[6]: lnm.spike + u}, name="own",
-        )  # fmt: skip
-        source = lnm.emit(neuron, target, **options)  # type: ignore[arg-type]
+        neuron = neuron_named(FREE[k : k + 7], "channel")
+        source = lnm.emit(neuron, target, **options)
         source.write(tmp_path)
         cpp = [compiler().path, "-fopenmp", "-fsyntax-only"]
         if target == "cuda":
             for path in includes():
-                ran(*cpp, "-std=c++17", *path, "example.cpp", "own_launch.cpp", folder=tmp_path)
+                ran(*cpp, "-std=c++17", *path, "example.cpp", "mine_launch.cpp", folder=tmp_path)
             host = Path(run_host.__code__.co_filename).with_name("host.h")
-            (tmp_path / "own.cu").write_text(host_text(plan_of(neuron)))
-            ran(*cpp, "-std=c++17", "-include", str(host), "-x", "c++", "own.cu", folder=tmp_path)
+            (tmp_path / "mine.cu").write_text(host_text(plan_of(neuron)))
+            ran(*cpp, "-std=c++17", "-include", str(host), "-x", "c++", "mine.cu", folder=tmp_path)
             continue
         for standard in ("-std=c++17", "-std=gnu++20"):
             ran(*cpp, standard, source.entry, folder=tmp_path)
