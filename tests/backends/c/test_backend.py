@@ -141,33 +141,6 @@ def test_the_commands_in_the_example_work(tmp_path: Path) -> None:
     assert check_output(["sh", "-ec", script], tmp_path).startswith("sum of spike ")
 
 
-def test_the_header_says_what_a_caller_needs() -> None:
-    """Types, initial values, the surrogate, the size of a gradient and of saved states.
-
-    Two emissions with different surrogates once differed in no heading.
-    """
-    v, x, g = lnm.state("v", init=0.25), lnm.input("x"), lnm.input("g")
-    theta = lnm.param("theta", size=2, init=[0.5, 2.0])
-    neuron = lnm.Neuron(
-        charge={v: theta[0] * v + theta[1] * x * g},
-        fire=v - 1,
-        reset={v: v * (1 - lnm.spike)},
-        surrogate=lnm.surrogate.sigmoid(8.0),
-        detach_reset=True,
-    )
-    text = lnm.emit(neuron, "c", dtype="float16").files["neuron.h"]
-    for part in (
-        " * Sequences are float16, as the bits in a uint16_t.\n",
-        " * Initial values of the definition: v 0.25, theta (0.5, 2.0).\n",
-        " *     slope   d spike/dz = 8*(1 - sigmoid(8*z))*sigmoid(8*z)  (sigmoid(alpha=8))\n"
-        " *     reset   spikes inside it have no derivative (detach_reset)\n",
-        "*grad_g_seq; /* (time_steps, neurons), whatever g_count is; null: skipped */\n",
-        "Up to 4096 steps they are the states before every\n * 16-th step but the first; beyond",
-        "Element k of value r of a vector parameter is at r * size + k.",
-    ):
-        assert part in text, part
-
-
 def test_the_name_of_a_surrogate_is_no_text_of_a_file() -> None:
     """Any text is a name; one with the end of a comment would add code."""
     slope = lnm.surrogate.from_slope(lambda z: 1 / (1 + z**2), "*/ evil")

@@ -155,15 +155,6 @@ def test_counts() -> None:
         same(run_host(counting, a, grid=1), got)
 
 
-def test_the_text_of_counts() -> None:
-    """One launch, whose sums the launcher clears."""
-    plan = plan_of(lnm.get("lif").with_counts(fired=lnm.spike, many=3 * lnm.spike))
-    launches = CudaPlan(plan).launches.forward_launches(1500, 1)
-    assert [x.kernel for x in launches] == ["lif_forward_kernel"]
-    launcher = Cuda().emit(plan).files["lif_launch.cpp"]
-    assert "double *const counts[] = {a->fired_sum, a->many_sum};" in launcher
-
-
 def test_what_a_layer_counts_is_whole() -> None:
     """0 or 1 in a step, which double adds up exactly: the order of the blocks changes no bit."""
     rng = np.random.default_rng(0)
@@ -204,29 +195,7 @@ def test_sums_against_float64() -> None:
         assert (off <= 1e-6 * np.abs(terms).sum(axes)).all(), per
 
 
-# ---- bytes, offsets, sizes ----
-
-
-@slow
-@needs_cc
-@pytest.mark.parametrize(("dtype", "bytes_"), [("float32", 20), ("bfloat16", 10), ("float64", 40)])
-def test_bytes_of_an_element_step(dtype: str, bytes_: int) -> None:
-    """Loads and stores, counted as they run: 2 streams forward, 3 backward; S/K more beyond K.
-
-    Both directions load the initial states.
-    """
-    neuron = lnm.get("lnm", degree=4)
-    kernels = host_kernels(neuron, dtype)
-    chunk, neurons = kernels.cuda.chunk, 4096
-    for steps in (1, 4, chunk, 2 * chunk, 5 * chunk):
-        a = arguments(neuron, np.random.default_rng(0), (steps, 4, 8, 128))
-        for name in ("loaded", "stored"):
-            kernels.counter(name).value = 0
-        run_host(neuron, a, dtype, ends=False)
-        moved = kernels.counter("loaded").value + kernels.counter("stored").value
-        real = 8 if dtype == "float64" else 4
-        states = 2 * real * neurons * max(1, steps // chunk)
-        assert moved == bytes_ * neurons * steps + states
+# ---- offsets and sizes; `tests/resources` has bytes, registers and spills ----
 
 
 SIZES_OF_CALLS = (
@@ -470,18 +439,6 @@ def test_no_spills(options: dict[str, Any], dtype: str, arch: str, tmp_path: Pat
 
 @slow
 @needs_nvcc
-def test_spills_show(tmp_path: Path) -> None:
-    """The negative control: chunks of 32 steps are more than registers hold."""
-    Cuda().emit(plan_of(lnm.get("lnm", degree=4))).write(tmp_path)
-    layout = tmp_path / "lnm_layout.h"
-    layout.write_text(layout.read_text().replace("#define LNM_CHUNK 16", "#define LNM_CHUNK 32"))
-    used, spilled = built(tmp_path, "lnm", "sm_90")["lnm_backward_kernel"]
-    assert used == 255
-    assert spilled > 100
-
-
-@slow
-@needs_nvcc
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("case", CASES)
 def test_every_case_builds(case: str, dtype: str, tmp_path: Path) -> None:
@@ -490,22 +447,6 @@ def test_every_case_builds(case: str, dtype: str, tmp_path: Path) -> None:
     Cuda().emit(model).write(tmp_path)
     for arch in ("sm_80", "sm_90"):
         assert f"{model.name}_backward_kernel" in built(tmp_path, model.name, arch)
-
-
-@slow
-@needs_nvcc
-def test_accesses_are_whole(tmp_path: Path) -> None:
-    """In PTX a step moves 16 bytes a thread at once, forward and backward."""
-    Cuda().emit(plan_of(lnm.get("lif"))).write(tmp_path)
-    said("nvcc", *FLAGS, "-arch=sm_90", "-ptx", "lif.cu", folder=tmp_path)
-    ptx = (tmp_path / "lif.ptx").read_text()
-    forward, backward = (ptx.split(f".entry lif_{w}_kernel")[1] for w in ("forward", "backward"))
-    forward = forward.split(".entry")[0]
-    assert len(re.findall(r"ld\.global\.v4\.f32", forward)) >= 4
-    assert len(re.findall(r"st\.global\.wb\.v4\.f32", forward)) >= 4
-    assert len(re.findall(r"ld\.global\.v4\.f32", backward)) >= 16 + 16
-    assert len(re.findall(r"st\.global\.wb\.v4\.f32", backward)) >= 16
-    assert not re.search(r"\b(ld|st)\.(local|v4|f32)", ptx)  # nor through generic addresses
 
 
 @slow

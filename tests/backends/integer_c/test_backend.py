@@ -344,43 +344,6 @@ def emitted(neuron, spec=lnm.Fixed(16, 12), **given):  # noqa: B008
     return lnm.emit(neuron, "c", spec=spec, values=given or None).files
 
 
-def test_the_step():
-    """One step reads as the IR does; `generated/verilog` has the model of `lnm_3`, in 32 bits."""
-    step = emitted(lnm.get("lif", v_reset=None), lnm.Fixed(18, 12, "convergent"))
-    assert LIF_STEP in step["lif_model_step.h"]
-
-
-LIF_STEP = """\
-    // charge
-    const int32_t h = fixed_saturate_64(fixed_convergent_64((int64_t)inv_tau * x + (int64_t)p0 * v,
-        12), 18);  // Q6.12
-    // fire
-    const int32_t z = h - v_threshold;  // Q7.12
-    const int fired = z >= 0;
-    // output
-    const int spike = fired;
-    // reset
-    const int32_t v_next = fixed_saturate_32(h - (spike ? v_threshold : 0), 18);  // Q6.12
-"""
-
-
-def test_coefficients():
-    """One value, or one for each channel, with the numbers they were rounded from."""
-    text = emitted(lnm.get("lif", tau=3.0))["lif_model_coefficients.h"]
-    assert "static const int32_t lif_inv_tau[1] = {  // Q4.12, 1 / tau\n    1365,  // 0.333" in text
-    assert "static const int32_t lif_v_init = 0;  // 0 in Q4.12\n" in text
-    rows = emitted(lnm.get("lnm", degree=1, per="channel"), theta=[[0, 0.5], [0.25, -0.1]])
-    assert LNM_ROWS in rows["lnm_model_coefficients.h"]
-
-
-LNM_ROWS = """\
-static const int32_t lnm_theta_1[2] = {  // Q4.12
-    2048,  // [0] 0.5
-    -410,  // [1] -0.1
-};
-"""
-
-
 def test_files():
     """Four files; the first three know no value."""
     neuron = lnm.get("lnm", degree=2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -601,18 +600,6 @@ def test_a_layer_has_learned_initial_states(
         function["_start"]("v_init", torch.arange(4.0), torch.zeros(2, 3, 4, 5, 4))
     words = " ".join(source.files["README.md"].split())
     assert "The layer begins `v` with `v_start`. The function takes it as `v_init`" in words
-
-
-def test_a_header_names_learned_initial_states() -> None:
-    """A caller of a kernel passes them as states; no heading once said so."""
-    for backend in TARGETS:
-        files = lnm.emit(learned_start(), backend).files
-        words = re.sub(r"\s+(?:\* )?", " ", "".join(files.values()))
-        assert (
-            "State v begins with the parameter v_start, one per channel: v_init has its value for"
-            " each neuron. The gradient of v_start is grad_v_init, summed over the neurons of a"
-            " value."
-        ) in words
 
 
 @pytest.mark.parametrize("layer", [lnm.nn.NeuronLayer, lnm.nn.NormNeuron])

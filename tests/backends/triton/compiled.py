@@ -1,13 +1,16 @@
 """Compile generated Triton kernels ahead of time, for GPUs that are not here.
 
-It must not share a process with Triton's interpreter.
+As a script it reads jobs (JSON) from the command line and prints what became of each. It must not
+share a process with Triton's interpreter.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -129,3 +132,7 @@ def outcome(job: dict[str, Any]) -> dict[str, Any]:
         said["narrowed"] = sorted(set(re.findall(r"cvt[.\w]*\.bf16[.\w]*\.f32", ptx)))
         said["approximate"] = sorted(set(re.findall(r"\w+\.approx[.\w]*|div\.full\S*", ptx)))
     return job | said
+
+
+if __name__ == "__main__":
+    print(json.dumps([outcome(job) for job in json.loads(sys.argv[1])]))

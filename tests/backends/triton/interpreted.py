@@ -50,17 +50,6 @@ def traffic() -> None:
     assert bytes_per_step("lif", "bfloat16") == 10
 
 
-def more_traffic() -> None:
-    """Of other neurons, and beyond a chunk, where states are saved."""
-    assert bytes_per_step("lnm-B", "float32") == 20
-    assert bytes_per_step("lif", "float64") == 40
-    for case, states in (("lnm-3", 1), ("lnm-matrix", 2)):
-        chunk = build(neuron_of(case)).module._CHUNK
-        assert bytes_per_step(case, "float32", chunk // 2, chunk) == 20
-        saved = states * 2 * 4 / chunk
-        assert bytes_per_step(case, "float32", 3 * chunk, 4 * chunk) == 20 + saved
-
-
 def bytes_per_step(case: str, dtype: str, fewer: int = 4, more: int = 16) -> float:
     """Return what one more step moves per neuron: loads and stores of active lanes."""
     moved = []
