@@ -160,8 +160,10 @@ def check_every(backend: str, dtype: str, case: str) -> None:
         row = Row(backend, dtype, case, tuple(shape), steps, mode)
         if 0 in shape[1:] and {p.per for p in neuron_of(case).params} != {"layer"}:
             continue
-        if (case, mode, steps) == ("tc_lif", "plain", 257):
-            continue  # nothing damps its oscillation: bounds of 257 steps are too wide
+        if case == "tc_lif" and mode == "plain" and steps > 33:
+            continue  # nothing damps its oscillation: bounds of more steps are too wide
+        if dtype in NARROW and mode == "poisoned":
+            continue  # the interpreter has no such type
         if backend == "onnx" and (0 in (steps, *shape) or len(shape) < 3):
             continue
         check_row(row)
@@ -518,8 +520,8 @@ def drawn(count: int) -> settings:
 
 GRAMMAR = neurons(stops=True, binds=True)
 RANDOM = {
-    "torch": ("torch", 12, GRAMMAR),
-    "onnx": ("onnx", 6, GRAMMAR),
+    "torch": ("torch", 8, GRAMMAR),
+    "onnx": ("onnx", 4, GRAMMAR),
     "many in torch": ("torch", 60, GRAMMAR),
     "many in onnx": ("onnx", 300, GRAMMAR),
     "many in c": ("c", 60, GRAMMAR),

@@ -259,9 +259,14 @@ STAYS: dict[str, Callable[[], Stays]] = {
        for n in ("lif", "norm") for a in ("c", "cuda") for b in ("c", "cuda")},
 }  # fmt: skip
 """Sources that are replaced, those that stay beside the last one, and that one."""
+SLOW = {"a circuit over another", "passes of cuda", "passes of triton"}
+SLOW |= {f"norm in {pair} replaced" for pair in ("c and cuda", "cuda and c", "cuda and cuda")}
+assert SLOW < {*STAYS}
 
 
-@pytest.mark.parametrize("key", STAYS)
+@pytest.mark.parametrize(
+    "key", [pytest.param(k, marks=[pytest.mark.slow] * (k in SLOW)) for k in STAYS]
+)
 def test_only_files_of_the_replaced_source_are_removed(key: str, tmp_path: Path) -> None:
     """Files of a circuit, of passes, of an example, of a step header once stayed; others once went.
 

@@ -32,6 +32,7 @@ from tests.cases import CASES, Results, arguments, run
 from tests.refusals import refused
 from tests.strategies import Arguments
 from tests.test_agree import neuron_of
+from tests.variants import mixture
 
 slow = pytest.mark.slow
 needs_cc = pytest.mark.needs_cc
@@ -68,20 +69,6 @@ def near(
 
 
 # ---- the kernels on the host, beyond the rows of `tests/test_agree.py` ----
-
-
-def mixture() -> lnm.Neuron:
-    """Every pair of granularities meets in a prepared parameter."""
-    v, x = lnm.state("v"), lnm.input("x")
-    w, b = lnm.param("w", init=0.7), lnm.param("b", size=2, init=(0.2, -0.1))
-    tau = lnm.param("tau", init=2.5, per="channel")
-    gain = lnm.param("gain", init=0.8, per="neuron")
-    return lnm.Neuron(
-        charge={v: v * (w / tau) + x * (gain * w) + b[0] * b[1] + x * (gain / tau) + w * b[0]},
-        fire=v - 1 / tau,
-        reset=lnm.soft_reset(v, gain * b[1] + 1),
-        name="mixture",
-    )
 
 
 @slow

@@ -116,7 +116,7 @@ def test_the_testbench_waits_for_a_whole_sample() -> None:
 @needs_verilator
 @pytest.mark.parametrize("seed", [1, pytest.param(0, marks=slow), pytest.param(2, marks=slow)])
 def test_no_warning(seed: int, tmp_path: Path) -> None:
-    network, _, circuit = random_circuit(seed, 1, loadable=seed == 1)
+    network, _, circuit = random_circuit(seed, loadable=seed == 1)
     circuit.source.write(tmp_path)
     command = ["verilator", "--lint-only", "-Wall", "--language", "1364-2005", "--top-module"]
     done = subprocess.run(
@@ -318,7 +318,7 @@ def test_other_layers_are_refused() -> None:
 
 
 def test_files_depend_on_the_network_alone() -> None:
-    assert random_circuit(5)[2].source == random_circuit.__wrapped__(5)[2].source
+    assert random_circuit(3)[2].source == random_circuit.__wrapped__(3)[2].source
 
 
 def test_equal_layers_share_an_array() -> None:

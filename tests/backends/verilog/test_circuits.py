@@ -202,7 +202,11 @@ def quick() -> list[FixedModel]:
         circuit(lnm.get("lnm", degree=3, theta=(0, 0, 0, 0)), "zero", spec=lnm.Fixed(6, 0)),
         circuit(poly(2, theta=(0, 0.5, 0.5), v_threshold=0.5), "narrow", spec=lnm.Fixed(2, 1)),
         circuit(several(), "several", "array", spec=MIXED, neurons=6, coefficients="port"),
+        circuit(poly(v_reset=None), "soft", "seq", spec=lnm.Fixed(16, 12, "truncate")),
+        circuit(lnm.get("izhikevich", tau=3.0, a=0.3, b=0.2), "iz", "seq", coefficients="port"),
+        circuit(lnm.get("lnm", states=2, degree=3, v_reset=0.0), "two", "seq", spec=MIXED.default),
         channels(3, 6),
+        channels(2, 2),
     ]  # fmt: skip
 
 
