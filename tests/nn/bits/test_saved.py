@@ -64,10 +64,9 @@ def lif(**options: Any) -> NeuronLayer:
     return NeuronLayer(lnm.get("lif"), **{"backend": "c", **options})
 
 
-def over_frames(layer: nn.Module, x_seq: Tensor) -> Tensor:
+def over_frames(layer: nn.Module, x_seq: Tensor) -> Any:
     """Apply a layer to T*N frames."""
-    out: Tensor = layer(x_seq.flatten(0, 1))
-    return out.unflatten(0, x_seq.shape[:2])
+    return layer(x_seq.flatten(0, 1)).unflatten(0, x_seq.shape[:2])
 
 
 class Net(nn.Module):
@@ -85,12 +84,11 @@ class Net(nn.Module):
         self.last = NeuronLayer(lnm.get("plif"), **like)
         self.readout = nn.LazyLinear(4, dtype=dtype)
 
-    def forward(self, x_seq: Tensor) -> Tensor:
+    def forward(self, x_seq: Tensor) -> Any:
         spikes = self.first(x_seq)
         spikes = self.block(over_frames(self.conv, spikes), spikes)
         current = over_frames(self.strided, spikes) + over_frames(self.pool, spikes)
-        out: Tensor = self.readout(self.last(4 * current).flatten(2))
-        return out
+        return self.readout(self.last(4 * current).flatten(2))
 
 
 def gradients(net: nn.Module, x: Tensor, *contexts: Any, run: Any = None) -> list[Tensor]:
@@ -157,10 +155,9 @@ def test_gradients_of_a_compiled_network(place: str) -> None:
     net(torch.zeros(1, 1, 3, 6, 6))
     packed = pack_spikes(copy.deepcopy(net)) if place == "hooks" else net
 
-    def inside(given: Tensor) -> Tensor:
+    def inside(given: Tensor) -> Any:
         with pack_spikes():
-            out: Tensor = net(given)
-        return out
+            return net(given)
 
     is_around, kind = place in ("around", "inductor"), {}
     if place == "inductor":
@@ -323,8 +320,7 @@ def bytes_kept(body: Callable[[Tensor], Tensor], c: Tensor, context: Any) -> flo
     """Return the bytes that autograd keeps for each element of c, small storages apart."""
     counter = Counter()
     with counter.count(), context:
-        out = body(c)
-    assert out.requires_grad
+        assert body(c).requires_grad
     return counter.bytes(least=c.numel() // 8) / c.numel()
 
 
@@ -403,31 +399,23 @@ def test_spikes_changed_after_a_layer() -> None:
     net = nn.ModuleList([nn.Linear(8, 3), nn.Linear(8, 3)])
     x, counter = torch.rand(4, 2, 8) * 3, Counter()
 
-    def changed(given: Tensor) -> Tensor:
-        spikes = lif()(given)
-        out: Tensor = net[0](spikes)
-        spikes.neg_().add_(1)
-        return out + net[1](spikes)
+    def run(change: Callable[[Tensor], Any], second: Callable[[Tensor], Any]) -> Any:
+        def forward(given: Tensor) -> Any:
+            spikes = lif()(given)
+            out = net[0](spikes)
+            change(spikes)
+            return out + second(spikes)
 
-    def apart(given: Tensor) -> Tensor:
-        spikes = lif()(given)
-        out: Tensor = net[0](spikes) + net[1](1 - spikes)
-        return out
+        return forward
 
-    found = gradients(net, x, counter.count(), pack_spikes(), run=changed)
+    negated, apart = run(lambda s: s.neg_().add_(1), net[1]), run(len, lambda s: net[1](1 - s))
+    found = gradients(net, x, counter.count(), pack_spikes(), run=negated)
     assert len(counter.bits) == 1  # the second layer does not share those of the first
     assert_equal(found, gradients(net, x, run=apart))
-
-    def after(given: Tensor) -> Tensor:
-        spikes = lif()(given)
-        out: Tensor = net[0](spikes)
-        spikes.detach().mul_(0.5)
-        return out
-
-    found = gradients(net, x, pack_spikes(), run=after)
-    assert_equal(found, gradients(net, x, run=lambda given: net[0](lif()(given))))
+    halved, kept = run(lambda s: s.detach().mul_(0.5), lambda s: 0), run(len, lambda s: 0)
+    assert_equal(gradients(net, x, pack_spikes(), run=halved), gradients(net, x, run=kept))
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        gradients(net, x, run=after)
+        gradients(net, x, run=halved)
 
 
 def test_other_tensors_that_change() -> None:
@@ -485,8 +473,7 @@ class Guarded(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         with pytest.raises(ValueError, match="refused"):
             self.part(x)
-        out: Tensor = self.readout(self.neurons(x))
-        return out
+        return self.readout(self.neurons(x))
 
 
 def test_errors_in_a_context() -> None:
@@ -548,30 +535,23 @@ def test_the_graph_is_freed() -> None:
 def test_threads() -> None:
     """A decorated forward packs in every thread, as those of DataParallel; others do not."""
 
-    class Packed(Net):
-        forward = pack_spikes()(Net.forward)
+    class Packed(nn.Sequential):
+        forward = pack_spikes()(nn.Sequential.forward)
 
-    x = torch.randn(4, 3, 3, 6, 6) + 0.8
-    net, plain = Packed("torch"), Net("torch")
-    net(x), plain(x)
-    plain.load_state_dict(net.state_dict())
-    expected, counts, found = gradients(plain, x), [], []
+    plain, x, found = linear_net(), torch.randn(4, 5, 8) * 3, []
+    expected = gradients(plain, x)
 
     def work(net: nn.Module) -> None:
         counter = Counter()
-        with counter.count():
-            out = net(x)
-        (grad,) = torch.autograd.grad(out.square().sum(), [net.readout.weight])  # type: ignore[list-item, union-attr]
-        counts.append(len(counter.bits))
-        found.append(grad)
+        found.append((gradients(net, x, counter.count()), len(counter.bits)))
 
     with pack_spikes():
-        for one in (net, net, plain):
-            thread = threading.Thread(target=work, args=(one,))
+        for net in (Packed(*plain), Packed(*plain), plain):
+            thread = threading.Thread(target=work, args=(net,))
             thread.start()
             thread.join()
-    assert counts == [3, 3, 0]
-    assert all(torch.equal(grad, expected[-2]) for grad in found)
+    assert [count for _, count in found] == [1, 1, 0]
+    assert_equal([grads for grads, _ in found], [expected] * 3)
 
 
 @pytest.mark.parametrize("traced", [False, slow(True)])

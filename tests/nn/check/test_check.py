@@ -161,7 +161,7 @@ def in_millivolts(case):
     return lnm.get(case.partition("-")[0], **MILLIVOLTS[case])
 
 
-@pytest.mark.parametrize("name", [*QUIET, *(slow(n) for n in FAMILIES if n not in QUIET)])
+@pytest.mark.parametrize("name", [*QUIET[1:], *(slow(n) for n in FAMILIES if n not in QUIET[1:])])
 def test_every_family_agrees_at_its_defaults(name):
     """It spikes, and at most a tenth of the neurons is left out."""
     found = compare.compare_backends(lnm.get(name))
@@ -203,8 +203,8 @@ def off(factor, index):
 @pytest.mark.parametrize(
     ("case", "name", "change"),
     [
-        *(("lnm", n, off(1.001, 0)) for n in ("spike", "final v", "grad x", "grad theta")),
-        ("lnm", "grad theta", off(np.nan, 0)),
+        *(("lnm", n, off(1.001, 0)) for n in ("spike", "grad x")),
+        ("lnm", "final v", off(np.nan, 0)),
         ("izhikevich", "grad d", off(1.001, None)),
         slow("izhikevich", "final u", off(1.001, None)),
         slow("hodgkin_huxley-learned", "grad g_na", off(1.001, None)),
