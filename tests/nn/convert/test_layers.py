@@ -216,6 +216,7 @@ SNN: list[tuple[str, dict[str, Any]]] = [
     ("Lapicque", {"R": False, "C": False, "beta": 0.8, "reset_mechanism": "zero"}),
     ("Alpha", {"learn_beta": True, "learn_threshold": True}),
     ("Alpha", {"reset_mechanism": "subtract", "init_hidden": True, "output": True}),
+    ("Alpha", {"reset_mechanism": "none"}),
 ]
 
 

@@ -101,7 +101,9 @@ def agree_with_torch(*paths: str) -> list[str]:
 
 
 @needs_cc
-@pytest.mark.parametrize("paths", [QUICK, pytest.param(tuple(PATHS), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "paths", [(*QUICK, "compiled norm"), pytest.param(tuple(PATHS), marks=pytest.mark.slow)]
+)
 def test_auto_compiles_in_a_private_folder(
     paths: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
