@@ -195,7 +195,8 @@ def test_a_run_applies_limit_and_validation_and_names_the_samples(tmp_path: Path
     found = analyze_run(load_run(out, data=mine))
     assert (found.split, found.samples) == ("test", 4)
     again = run(CONFIG, out, data=mine, resume=True)
-    assert len(again.epochs) == 1
+    same = run(CONFIG, data=mine.first(10).held_out(3))  # limit and validation apply to it no more
+    assert [e.loss for e in again.epochs] == [e.loss for e in same.epochs]
 
 
 def test_own_samples_with_the_name_of_a_set_are_own(tmp_path: Path) -> None:

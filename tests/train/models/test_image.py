@@ -138,7 +138,9 @@ def test_images_and_event_frames(which: str) -> None:
 
 
 @pytest.mark.needs_cc
-@pytest.mark.parametrize("which", SOME)
+@pytest.mark.parametrize(
+    "which", [pytest.param(w, marks=() if w == "conv" else pytest.mark.slow) for w in SMALL]
+)
 def test_backends_agree(which: str) -> None:
     """Where no potential is within rounding of the threshold: spikes, then all gradients."""
     x = frames(which, N)

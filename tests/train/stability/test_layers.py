@@ -148,6 +148,9 @@ def test_a_run_shows_the_history_of_any_learned_parameter() -> None:
     assert list(line.get_ydata()) == pytest.approx([0.5, 1.5, 2.5])
     ends = band.get_paths()[0].get_extents()
     assert (ends.y0, ends.y1) == pytest.approx((0.1, 2.9))
+    del history["1.b_offset"]  # a layer may lack a parameter
+    below = run_figure("run", network, history).axes[2:]
+    assert [axis.axison for axis in below] == [True, True, True, False]
 
 
 def test_a_run_draws_six_parameters_at_most_and_none_that_is_not_learned() -> None:

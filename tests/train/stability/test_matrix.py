@@ -56,7 +56,7 @@ def radii(matrix: np.ndarray) -> np.ndarray:
     return found
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(*[st.floats(-3, 3, width=32)] * 4), min_size=1, max_size=20))
 def test_the_radius_is_that_of_the_eigenvalues(rows: list[Matrix]) -> None:
     """Closed form against LAPACK; a double eigenvalue moves by the root of the rounding."""
@@ -65,7 +65,7 @@ def test_the_radius_is_that_of_the_eigenvalues(rows: list[Matrix]) -> None:
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-7, atol=2e-7)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(
     st.lists(matrices(2.0), min_size=1, max_size=8),
     st.sampled_from([0.5, 0.9, 0.999, 1 - 2**-12]),
@@ -223,7 +223,7 @@ def test_refusals() -> None:
     assert_refused(REFUSED, globals())
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.lists(matrices(2.0), min_size=1, max_size=6), st.sampled_from([0.75, 1.0, 1.05]))
 def test_the_penalty_is_0_inside_and_only_there(rows: list[Matrix], allowed: float) -> None:
     layer = layer_of(rows, dtype=torch.float64)
@@ -276,7 +276,7 @@ def test_gradients_at_double_and_opposite_eigenvalues() -> None:
 poles = st.floats(0.0, 2.0).flatmap(lambda r: st.sampled_from([r, -r]))
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(poles, poles, st.floats(1.0, 1.5), st.sampled_from([0.75, 1.0]))
 def test_the_penalty_never_falls_where_a_pole_moves_outwards(
     s: float, a: float, factor: float, allowed: float

@@ -54,7 +54,7 @@ def are_inside(layer: NeuronLayer, x_max: float, v_min: float = -2.0) -> list[bo
     ]
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(1, 5),
