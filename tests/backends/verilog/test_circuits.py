@@ -476,14 +476,6 @@ def test_cycles_of_a_step_on_one_multiplier() -> None:
             assert (form["interval"], form["latency"]) == (interval, interval + 1)
 
 
-def test_in_ready_depends_on_registers_and_rst_only() -> None:
-    text = emitted(seq(poly()))[0]["rtl/neuron_seq.v"]
-    assert "wire _free  = _idle && !(_pending && out_valid);" in text
-    assert "assign in_ready = _free && !rst;" in text
-    driven = [line for line in text.splitlines() if "out_ready" in line and "//" not in line]
-    assert len(driven) == 2  # the port, and the register out_valid
-
-
 def test_the_manifest_of_an_array() -> None:
     """The latency is the core's and three cycles; a tick lasts as long as pipeline or neurons."""
     found = {}
