@@ -105,6 +105,10 @@ def test_what_is_copied(name: str, rows: bool, copied: bool) -> None:
         shown_again = x[:1].expand(SHAPE)
         assert layout_of(shown_again, rows) == layout
         assert layout.sequence(shown_again) is shown_again
+    one = sequence(5, 1, 3)
+    odd, plain = one.as_strided(one.shape, (3, 7, 1)), layout_of(one, rows)
+    assert plain is not None
+    assert plain.sequence(odd) is odd  # an axis of length 1 has any stride
 
 
 @pytest.mark.parametrize(
