@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -108,86 +109,74 @@ def test_a_path_that_is_not_a_circuit_folder(tmp_path, capsys, verb):
     """One line on standard error, status 2, and nothing is written."""
     (tmp_path / "file").write_text("", encoding="utf-8")
     (tmp_path / "empty").mkdir()
-    cases = {
-        "none": f"error: {verb}: {tmp_path}/none: no such folder. {EMIT}\n",
-        "file": f"error: {verb}: {tmp_path}/file: it is a file. Accepted: a folder with"
-        f" manifest.json. {EMIT}\n",
-        "empty": f"error: {verb}: {tmp_path}/empty: there is no manifest.json in it. {EMIT}\n",
-    }
     before = listed(tmp_path)
-    for name, message in cases.items():
+    for name, message in {
+        "none": "no such folder.",
+        "file": "it is a file. Accepted: a folder with manifest.json.",
+        "empty": "there is no manifest.json in it.",
+    }.items():
         assert run([verb, str(tmp_path / name)]) == 2
         shown = capsys.readouterr()
-        assert (shown.out, shown.err) == ("", message)
+        line = f"error: {verb}: {tmp_path}/{name}: {message} {EMIT}\n"
+        assert (shown.out, shown.err) == ("", line)
     assert listed(tmp_path) == before
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ("{", "manifest.json: not JSON: "),
-        ("[]", "manifest.json: the content is []. Accepted: an object."),
-        ("[" * 100_000, "manifest.json: not JSON: nested too deep"),
-        ({"manifest": 2}, "manifest.json: manifest is 2. Accepted: 1, the version that this lnm"),
-        ({"format": "Q5.11"}, "format is 'Q5.11'. Accepted: 'Q4.12', as program.json says."),
-        ({"rounding": "floor"}, "rounding is 'floor'. Accepted: 'half_up', as program.json"),
-        ({"formats": {"h": "Q5.11"}}, "Accepted: {}, as program.json says. Write the folder"),
-        ({"coefficients": []}, "coefficients is []. Accepted: [['theta_0', 'Q4.12'],"),
-        ({"name": "x; exec rm"}, "manifest.json: name is 'x; exec rm'. Accepted: up to 128"),
-        ({"forms": {}}, "manifest.json: forms is {}. Accepted: an object by form."),
-        ({"top": "$x"}, "forms.core.top is '$x'. Accepted: up to 128 letters, digits and _."),
-        ({"files": []}, "manifest.json: forms.core.files is []. Accepted: a list of files."),
-        (
-            {"files": ["rtl/../x.v"]},
-            "forms.core.files is 'rtl/../x.v'. Accepted: a file of this folder,",
-        ),
-        ({"files": ["/etc/passwd"]}, "forms.core.files is '/etc/passwd'. Accepted: a file of"),
-        (
-            {"files": ["rtl/gone.v"]},
-            "forms.core.files: rtl/gone.v does not exist. Write the folder",
-        ),
-        ({"testbench": 3}, "forms.core.testbench is 3. Accepted: a file of this folder,"),
-        ({"latency": -1}, "forms.core.latency is -1. Accepted: an integer from 0 to 4294967295."),
-        ({"multipliers": True}, "forms.core.multipliers is True. Accepted: an integer from 0 to"),
-        ({"latency": float("nan")}, "manifest.json: not JSON: it holds NaN."),
-        ({"top": "other"}, "forms.core.top is 'other'. Accepted: unit_core, as name says."),
-        ({"name": "other"}, "forms.comb.top is 'unit_comb'. Accepted: other_comb, as name says."),
-        ({"coefficients": None}, "manifest.json: coefficients is None. Accepted: a list of"),
-        ({"coefficients": ["x"]}, "manifest.json: coefficients[0] is 'x'. Accepted: an object."),
-        ({"coefficients": [{}]}, "coefficients[0].name is None. Accepted: up to 128 letters,"),
-        (
-            {"coefficients": [{"name": "theta_0", "integers": [1.5]}]},
-            "coefficients[0].integers is [1.5]. Accepted: a list of integers of 32 bits.",
-        ),
-        (
-            {"coefficients": [{"name": "theta_0", "integers": [1 << 40]}]},
-            "coefficients[0].integers is [1099511627776]. Accepted: a list of integers of 32 bits.",
-        ),
-        (
-            {"coefficients": [{"name": "theta_0", "integers": []}]},
-            "coefficients[0].integers is []. Accepted: a list of integers of 32 bits.",
-        ),
-    ],
-)
-def test_a_damaged_manifest(tmp_path, change, message):
+DAMAGED = """
+{"manifest": 2} >> manifest is 2. Accepted: 1, the version that this lnm
+{"format": "Q5.11"} >> format is 'Q5.11'. Accepted: 'Q4.12', as program.json says.
+{"rounding": "floor"} >> rounding is 'floor'. Accepted: 'half_up', as program.json
+{"formats": {"h": "Q5.11"}} >> Accepted: {}, as program.json says. Write the folder
+{"coefficients": []} >> coefficients is []. Accepted: [['theta_0', 'Q4.12'],
+{"name": "x; exec rm"} >> name is 'x; exec rm'. Accepted: up to 128
+{"forms": {}} >> forms is {}. Accepted: an object by form.
+{"top": "$x"} >> forms.core.top is '$x'. Accepted: up to 128 letters, digits and _.
+{"files": []} >> forms.core.files is []. Accepted: a list of files.
+{"files": ["rtl/../x.v"]} >> forms.core.files is 'rtl/../x.v'. Accepted: a file of this folder,
+{"files": ["/etc/passwd"]} >> forms.core.files is '/etc/passwd'. Accepted: a file of
+{"files": ["rtl/gone.v"]} >> forms.core.files: rtl/gone.v does not exist. Write the folder
+{"testbench": 3} >> forms.core.testbench is 3. Accepted: a file of this folder,
+{"latency": -1} >> forms.core.latency is -1. Accepted: an integer from 0 to 4294967295.
+{"multipliers": true} >> forms.core.multipliers is True. Accepted: an integer from 0 to
+{"latency": NaN} >> not JSON: it holds NaN.
+{"top": "other"} >> forms.core.top is 'other'. Accepted: unit_core, as name says.
+{"name": "other"} >> forms.comb.top is 'unit_comb'. Accepted: other_comb, as name says.
+{"coefficients": null} >> coefficients is None. Accepted: a list of
+{"coefficients": ["x"]} >> coefficients[0] is 'x'. Accepted: an object.
+{"coefficients": [{}]} >> coefficients[0].name is None. Accepted: up to 128 letters,
+{"coefficients": [{"name": "theta_0", "integers": [1.5]}]} >> coefficients[0].integers is [1.5].
+{"coefficients": [{"name": "theta_0", "integers": [1099511627776]}]} >> [1099511627776]. Accepted:
+{"coefficients": [{"name": "theta_0", "integers": []}]} >> is []. Accepted: a list of integers of 32
+{ >> not JSON:
+[] >> the content is []. Accepted: an object.
+"""
+"""Text of a manifest, or keys of it or of its form `core` with other values >> the error."""
+
+
+def test_a_damaged_manifest(good, tmp_path):
     """Words that would reach a command or a script, and files outside the folder, are refused."""
-    write(tmp_path)
-    path = tmp_path / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(change, str):
-        text = change
-    else:
-        whole = change.keys() & manifest.keys()
-        place = manifest if whole else manifest["forms"]["core"]
-        place.update(change)
-        text = json.dumps(manifest)
-    path.write_text(text, encoding="utf-8")
-    before = listed(tmp_path)
-    with refused(ModelError) as caught:
-        read_circuit(tmp_path, "verify")
-    assert message in str(caught.value)
-    assert str(caught.value).startswith(f"verify: {tmp_path / 'manifest.json'}: ")
-    assert listed(tmp_path) == before
+    shutil.copytree(good, tmp_path, dirs_exist_ok=True)
+    path, before = tmp_path / "manifest.json", listed(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    rows = [line.split(" >> ") for line in DAMAGED.strip().splitlines()]
+    for change, message in [
+        *rows,
+        ("[" * 100_000, "not JSON: nested too deep"),
+        (b"\xff", "not UTF"),
+    ]:
+        manifest = json.loads(text)
+        if change[:2] == '{"':
+            keys = json.loads(change)
+            place = manifest if keys.keys() & manifest.keys() else manifest["forms"]["core"]
+            place.update(keys)
+            change = json.dumps(manifest)
+        path.write_bytes(change if isinstance(change, bytes) else change.encode())
+        with refused(ModelError) as caught:
+            read_circuit(tmp_path, "verify")
+        line = str(caught.value)
+        assert message in line, line
+        assert line.startswith(f"verify: {path}: "), line
+        assert listed(tmp_path) == before
 
 
 @pytest.mark.parametrize(("name", "state"), [("n" * 124, "v"), ("unit", "n" * 129)])
@@ -201,10 +190,3 @@ def test_names_that_no_folder_may_have_are_not_emitted(tmp_path, name, state):
 
 def test_the_longest_name_is_read(tmp_path):
     assert write(tmp_path, forms=("core",), name="n" * 123).name == "n" * 123
-
-
-def test_bytes_that_are_no_text(tmp_path):
-    write(tmp_path)
-    (tmp_path / "manifest.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(ModelError, match=r"manifest\.json: not UTF-8 text \(byte 0\)\.$"):
-        read_circuit(tmp_path, "synth")

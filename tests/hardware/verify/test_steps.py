@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 
@@ -13,8 +14,9 @@ from lnm_codegen.hardware.tools import missing, temporary_folder
 from lnm_codegen.hardware.verify import mutation as verify_mutation
 from lnm_codegen.hardware.verify.mutation import Equivalence
 from lnm_codegen.hardware.verify.steps import STEPS
-from tests.hardware.circuits import replace, write, write_neuron
-from tests.hardware.verify.test_verify import failures, one
+from tests.hardware import circuits
+from tests.hardware.circuits import MANY, replace
+from tests.hardware.verify.test_verify import failures, one, only
 
 ALL = ("g++", "make", "iverilog", "verilator", "yosys", "yosys-smtbmc", "sby", "boolector")
 pytestmark = [
@@ -22,6 +24,8 @@ pytestmark = [
     pytest.mark.skipif(missing(*ALL) is not None, reason=str(missing(*ALL))),
 ]
 FORMS = ("comb", "core", "seq", "array")
+write = partial(circuits.write, vectors=MANY)
+write_neuron = partial(circuits.write_neuron, vectors=MANY)
 
 
 @pytest.mark.timeout(900)
@@ -112,9 +116,7 @@ def test_each_proof_refuses_a_fault_in_the_circuit(tmp_path, file, old, new, ref
     circuit = write(tmp_path, degree=2, forms=FORMS)
     replace(tmp_path / "rtl" / f"unit_{file}.v", old, new)
     stem = refuted.partition(":")[0]
-    for path in (tmp_path / "formal").glob("*.sby"):
-        if path.stem != stem:
-            path.unlink()
+    only(circuit, stem.removeprefix("unit_"))
     why = failures(one(circuit, "formal"))[refuted]
     induction = "not proven: the induction does not hold"
     by_induction = stem in ("unit_seq", "unit_array") and "rst" not in old

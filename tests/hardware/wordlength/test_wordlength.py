@@ -32,7 +32,7 @@ from lnm_codegen.hardware.wordlength.select import (
 from lnm_codegen.ir.fixed.quantize import quantize
 from lnm_codegen.ir.interpret import trace
 from lnm_codegen.ir.types import FixedSpec
-from tests.refusals import refused
+from tests.refusals import assert_refused, refused
 
 THETA = (0.02, 0.85, 0.11, -0.06)
 
@@ -72,7 +72,7 @@ def test_short_sequences_begin_from_later_states(steps):
     assert (sample.states["v"] != 0).sum() == 3 * (steps - window)
 
 
-@pytest.mark.parametrize("steps", [2, 4, 40])
+@pytest.mark.parametrize("steps", [4, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 40))])
 def test_recorded_ranges_hold_every_step(steps):
     """Ranges of nodes on data cover all steps, as the interpreter has them.
 
@@ -138,8 +138,19 @@ def test_saturation_is_counted():
     assert found.saturated["x"] == pytest.approx(wanted, abs=1e-3)
 
 
-@pytest.mark.parametrize("target", [PrecisionTarget(error=0.01), PrecisionTarget(mismatch=2e-3)])
-@pytest.mark.parametrize("name", ["lnm", "lif", "cuba_lif"])
+ERROR, MISMATCH = PrecisionTarget(error=0.01), PrecisionTarget(mismatch=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("lnm", ERROR),
+        ("lif", MISMATCH),
+        *(pytest.param(name, target, marks=pytest.mark.slow)
+          for name, target in (("lif", ERROR), ("cuba_lif", ERROR), ("lnm", MISMATCH),
+                               ("cuba_lif", MISMATCH))),
+    ],
+)  # fmt: skip
 def test_the_selection_is_least(name, target):
     """The target holds, and no node of the result can lose a fraction bit."""
     neuron = cubic(v_min=-2) if name == "lnm" else lnm.get(name)
@@ -167,9 +178,9 @@ def test_the_selection_is_least(name, target):
     ("name", "arguments", "x"),
     [
         ("plif", {"tau": 5, "v_reset": None}, 2.0),
-        ("alif", {}, 8.0),
-        ("lif", {}, 2.0),
-        ("lnm", {"degree": 3}, 2.0),
+        pytest.param("alif", {}, 8.0, marks=pytest.mark.slow),
+        pytest.param("lif", {}, 2.0, marks=pytest.mark.slow),
+        pytest.param("lnm", {"degree": 3}, 2.0, marks=pytest.mark.slow),
     ],
 )
 def test_the_reported_mismatch_reaches_the_target(name, arguments, x):
@@ -204,7 +215,9 @@ TWO_STATES = {
 }
 
 
-@pytest.mark.parametrize("name", TWO_STATES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "rf")) for n in TWO_STATES]
+)
 def test_two_states_in_a_polygon_have_proven_words(name):
     """No box holds a rotation, but a polygon does: ranges and errors are proven for |x| <= 2.
 
@@ -381,13 +394,15 @@ def test_what_runs_away_is_refused():
         select_for_intervals(wild, {"x": (-3, 3)}, PrecisionTarget(error=0.01))
 
 
-@pytest.mark.parametrize("name", ["if", "lif", "qif", "cuba_lif", "ternary", "lnm", "li"])
-def test_a_neuron_that_spikes_keeps_the_interval_of_2(name):
-    neuron = lnm.get(name)
-    assert spiking_inputs(neuron) == {s.name: (-2.0, 2.0) for s in neuron.inputs}
+def test_a_neuron_that_spikes_keeps_the_interval_of_2():
+    for name in ("if", "lif", "qif", "cuba_lif", "ternary", "lnm", "li"):
+        neuron = lnm.get(name)
+        assert spiking_inputs(neuron) == {s.name: (-2.0, 2.0) for s in neuron.inputs}
 
 
-@pytest.mark.parametrize("name", ["rf", "adlif", pytest.param("brf", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["rf", *(pytest.param(n, marks=pytest.mark.slow) for n in ("adlif", "brf"))]
+)
 def test_slow_neurons_spike_in_the_default_interval(name):
     """With |x| <= 2 none spiked: no format had a mismatch, and 2 bits for each node sufficed.
 
@@ -467,24 +482,21 @@ def test_an_unbounded_error_is_no_proven_one(capsys):
     assert found["observed_error"] == pytest.approx(0.00244, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "problem", "accepted"),
-    [
-        ({}, "error and mismatch are both None", "one of them"),
-        ({"error": 1.0, "mismatch": 0.1}, "error and mismatch are both given", "one of them"),
-        ({"error": float("nan")}, "error is nan", "a number >= 0 and < 1e+09"),
-        ({"error": -1.0}, "error is -1.0", "a number >= 0 and < 1e+09"),
-        ({"mismatch": 1.0}, "mismatch is 1.0", "a number >= 0 and < 1"),
-    ],
-)
-def test_invalid_targets(arguments, problem, accepted):
-    with refused(ModelError, "quantize", problem, accepted):
-        PrecisionTarget(**arguments)
-
-
-@pytest.mark.parametrize("word", ["error", "mismatch"])
-def test_a_target_of_0_is_accepted(word):
-    assert getattr(PrecisionTarget(**{word: 0}), word) == 0
+def test_targets():
+    """A target of 0 is accepted."""
+    for word in ("error", "mismatch"):
+        assert getattr(PrecisionTarget(**{word: 0}), word) == 0
+    assert_refused(
+        """
+quantize >> one of them
+    PrecisionTarget() >> error and mismatch are both None
+    PrecisionTarget(error=1.0, mismatch=0.1) >> error and mismatch are both given
+    PrecisionTarget(error=float("nan")) >> error is nan >> a number >= 0 and < 1e+09
+    PrecisionTarget(error=-1.0) >> error is -1.0 >> a number >= 0 and < 1e+09
+    PrecisionTarget(mismatch=1.0) >> mismatch is 1.0 >> a number >= 0 and < 1
+""",
+        globals(),
+    )
 
 
 def test_no_format_reaches_it():
@@ -492,20 +504,6 @@ def test_no_format_reaches_it():
     problem = "no format of at most 16 bits reaches error of a state after a step <= 1e-09"
     with refused(ModelError, "lnm", problem, remedy="Allow more bits, or narrow the range"):
         select_for_data(cubic(), drive(), target=target, options=options)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("2,1", "error: --x '2,1': not an interval. Accepted: a number X >= 0 for -X,X, or"),
-        ("y=1,2", "error: --x 'y=1,2': no 'y'. Accepted: x."),
-    ],
-)
-def test_the_command_reads_intervals_as_analyze_does(text, said, capsys):
-    assert run(["quantize", "lif", "--x", text]) == 2
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    assert err.startswith(said)
 
 
 def test_a_candidate_with_too_wide_a_product_is_none_that_reaches_it(tmp_path, capsys):
