@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,6 @@ from tests.refusals import refused
 Q4_12 = lnm.Fixed(16, 12)
 NEURON = lnm.get("lnm", degree=3, theta=(0.02, 0.85, 0.11, -0.06))
 
-needs_iverilog = pytest.mark.skipif(missing("iverilog") is not None, reason="no iverilog")
-
 
 def array_of(network: Small, spec: lnm.Fixed = Q4_12) -> LayerArray:
     (found,) = arrays_of(network, specs_for(network, spec), images())
@@ -45,10 +44,26 @@ def per_channel() -> Small:
     return network
 
 
-@pytest.mark.parametrize("make", [lambda: small(NEURON), per_channel])
-def test_golden_vectors_are_the_networks_data(make: object) -> None:
+def require_testbench(array: LayerArray, folder: Path) -> None:
+    """Simulate in Icarus, which detects one wrong bit of the last word."""
+    if missing("iverilog") is not None:
+        return
+    array.source.write(folder)
+    circuit = read_circuit(folder, "test")
+    assert simulate(circuit, circuit.forms["array"]).status == "passed"
+    path = folder / "tb/neuron_array.hex"
+    lines = path.read_text().split()
+    lines[-1] = f"{int(lines[-1], 16) ^ 1:0{len(lines[-1])}x}"
+    path.write_text("\n".join(lines) + "\n")
+    assert simulate(circuit, circuit.forms["array"]).status == "failed"
+
+
+@pytest.mark.parametrize(
+    "make", [pytest.param(lambda: small(NEURON), marks=pytest.mark.slow), per_channel]
+)
+def test_golden_vectors_are_the_networks_data(make: Callable[[], Small], tmp_path: Path) -> None:
     """Each word: x as it reached the layer, rounded; the potential and the spike it leaves with."""
-    network = make()  # type: ignore[operator]
+    network = make()
     array = array_of(network)
     assert (array.neurons, array.copies, array.time_steps, array.images) == (48, 1, 3, 4)
     words = [int(w, 16) for w in words_of(array.source.files["tb/neuron_array.hex"])]
@@ -61,6 +76,7 @@ def test_golden_vectors_are_the_networks_data(make: object) -> None:
     assert [word >> 24 for word in words] == wanted.tolist()
     assert [(word >> 16) & 1 for word in words] == out.long().tolist()
     assert 0 < out.mean() < 1
+    require_testbench(array, tmp_path)
 
 
 def test_the_manifest_of_an_array() -> None:
@@ -76,38 +92,15 @@ def test_the_manifest_of_an_array() -> None:
     assert (manifest_of(several)["coefficients_on"], several.channels) == ("memory", 3)
 
 
-@needs_iverilog
-@pytest.mark.parametrize("parametrisation", ["free", "pole"])
+@pytest.mark.parametrize("parametrisation", [pytest.param("free", marks=pytest.mark.slow), "pole"])
 def test_a_layer_of_two_states(parametrisation: str, tmp_path: Path) -> None:
-    """Coefficients per channel; the testbench detects a wrong bit of w, the last one of a word."""
+    """Coefficients per channel; the last bit of a word is one of w."""
     neuron = lnm.get(
         "lnm", states=2, degree=1, parametrisation=parametrisation, per="channel", v_threshold=0.5
     )
     array = array_of(small(neuron))
     assert (manifest_of(array)["coefficients_on"], array.channels) == ("memory", 3)
-    array.source.write(tmp_path)
-    circuit = read_circuit(tmp_path, "test")
-    assert simulate(circuit, circuit.forms["array"]).status == "passed"
-    path = tmp_path / "tb/neuron_array.hex"
-    lines = path.read_text().split()
-    lines[-1] = f"{int(lines[-1], 16) ^ 1:0{len(lines[-1])}x}"
-    path.write_text("\n".join(lines) + "\n")
-    assert simulate(circuit, circuit.forms["array"]).status == "failed"
-
-
-@needs_iverilog
-@pytest.mark.parametrize("make", [lambda: small(NEURON), per_channel])
-def test_the_testbench_applies_them(make: object, tmp_path: Path) -> None:
-    """In Icarus, which detects one wrong bit of one word."""
-    array = array_of(make())  # type: ignore[operator]
-    array.source.write(tmp_path)
-    circuit = read_circuit(tmp_path, "test")
-    assert simulate(circuit, circuit.forms["array"]).status == "passed"
-    path = tmp_path / "tb/neuron_array.hex"
-    lines = path.read_text().split()
-    lines[-1] = f"{int(lines[-1], 16) ^ 1:010x}"
-    path.write_text("\n".join(lines) + "\n")
-    assert simulate(circuit, circuit.forms["array"]).status == "failed"
+    require_testbench(array, tmp_path)
 
 
 def test_a_layer_larger_than_an_array_is_folded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ from lnm_codegen.ir.network.nodes import (
 from lnm_codegen.ir.types import Bits, FixedSpec
 from lnm_codegen.nn.norm.deferred import DeferredNorm
 from tests.deploy.integers.runs import built, chained, images, layer, real
-from tests.refusals import refused
+from tests.refusals import assert_refused, refused
 
 WIDE = WeightFormat(16, "channel", multiplier=True)
 
@@ -56,30 +56,27 @@ def scores(network, formats, x):
     return expected, found.scores / 2.0**made.scores.frac / count
 
 
-@pytest.mark.parametrize("over", ["mean", "last", "max"])
-@pytest.mark.parametrize("pool", [nn.AvgPool2d(2), nn.MaxPool2d(2), nn.AvgPool2d(3)])
+@pytest.mark.parametrize(
+    ("over", "pool"),
+    [("mean", nn.AvgPool2d(2)), ("last", nn.MaxPool2d(2)), ("max", nn.AvgPool2d(2)),
+     ("mean", nn.AvgPool2d(3))],
+)  # fmt: skip
 def test_wide_formats_are_the_network(over: str, pool: nn.Module) -> None:
-    """With wide formats the scores are those in float: folded norms, averages and biases too."""
+    """With wide formats the scores are those in float: folded norms, averages and biases too.
+
+    The average of 9 values divides the next weights by 9.
+    """
+    own = chained(over, pool)
     if pool.kernel_size == 3:
-        return test_scores_of_a_window_of_three()
-    network, x = real(chained(over, pool)), images()
+        torch.manual_seed(0)
+        own.down = nn.Conv2d(4, 5, 2)
+        with torch.no_grad():
+            own.down.weight *= 8
+    network, x = real(own), images()
     formats = default_formats(network, x, WIDE, width=24, input_width=20)
     expected, found = scores(network, formats, x)
     assert np.mean(np.abs(expected - found) < 2e-3) > 0.95
     assert np.ptp(expected) > 0.1
-
-
-def test_scores_of_a_window_of_three() -> None:
-    """The average of 9 values divides the next weights by 9."""
-    torch.manual_seed(0)
-    network = chained("mean", nn.AvgPool2d(3))
-    network.down = nn.Conv2d(4, 5, 2)
-    with torch.no_grad():
-        network.down.weight *= 8
-    whole = real(network)
-    formats = default_formats(whole, images(), WIDE, width=24, input_width=20)
-    expected, found = scores(whole, formats, images())
-    assert np.mean(np.abs(expected - found) < 2e-3) > 0.95
 
 
 @pytest.mark.parametrize(
@@ -91,9 +88,10 @@ def test_scores_of_a_window_of_three() -> None:
         ("feedforward", "sequence", (6, 2, 2, 2), {"hidden": (8,), "over": "last"}),
         ("conv", "image", (2, 6, 6), {"channels": (3, 4), "time_steps": 3}),
         ("conv", "sequence", (4, 2, 6, 6), {"channels": (3,), "fused": False}),
-        ("vggsnn", "image", (1, 16, 16), {"width": 1, "time_steps": 2}),
+        pytest.param("vggsnn", "image", (1, 16, 16), {"width": 1, "time_steps": 2},
+                     marks=pytest.mark.slow),
     ],
-)
+)  # fmt: skip
 def test_networks_of_the_package(name: str, kind: str, sample: tuple, options: dict) -> None:
     network = built(name, kind, sample, **options)
     if name == "vggsnn":  # no spike of its eight layers reached the readout
@@ -109,39 +107,38 @@ def test_networks_of_the_package(name: str, kind: str, sample: tuple, options: d
     assert np.ptp(expected, axis=0).max() > 0.1  # scores differ from sample to sample
 
 
-@pytest.mark.parametrize("name", ["recurrent", "resnet20"])
-def test_networks_that_are_no_chain(name: str) -> None:
-    sample = (4, 3) if name == "recurrent" else (1, 8, 8)
-    network = built(name, "sequence" if name == "recurrent" else "image", sample)
-    with refused(UnsupportedError, None, "it is no chain of layers", "feedforward, conv"):
-        network.chain()
-
-
-def test_layer_norm_is_named() -> None:
+def test_networks_without_a_form_in_integers() -> None:
+    for name, kind, sample in (("recurrent", "sequence", (4, 3)), ("resnet20", "image", (1, 8, 8))):
+        with refused(UnsupportedError, None, "it is no chain of layers", "feedforward, conv"):
+            built(name, kind, sample).chain()
     network = built("feedforward", "sequence", (6, 3), hidden=(4,), norm="layer")
     with refused(UnsupportedError, "network: layers.0.norm", "LayerNorm", "batch normalisations"):
         real_network("net", network, network.chain(), (6, 3))
 
 
-@pytest.mark.parametrize(
-    ("module", "problem"),
-    [
-        (nn.Conv2d(2, 4, 3, padding=1, groups=2), "a convolution"),
-        (nn.Conv2d(2, 4, 3, padding=1, dilation=2), "a convolution"),
-        (nn.Conv2d(2, 4, 3, padding="same"), "a convolution"),
-        (nn.ConvTranspose2d(2, 4, 3), "ConvTranspose2d"),
-        (nn.AvgPool2d(2, 1), "a pooling"),
-        (nn.AvgPool2d(2, ceil_mode=True), "with ceil_mode=True"),
-        (nn.AvgPool2d(2, divisor_override=3), "with divisor_override=3"),
-        (nn.BatchNorm2d(2), "a normalisation without weights before"),
-        (layer(lnm.get("lif"), 2, 6, 6), "neurons without weights before"),
-    ],
-)
-def test_refused_modules(module: nn.Module, problem: str) -> None:
+def converted(module: nn.Module) -> object:
     network = chained()
     network.conv = module.eval()
-    with refused(UnsupportedError, "network: conv", problem):
-        real(network)
+    return real(network)
+
+
+def test_refused_modules() -> None:
+    assert_refused(
+        """
+network: conv
+    converted(Conv2d(2, 4, 3, padding=1, groups=2)) >> a convolution
+    converted(Conv2d(2, 4, 3, padding=1, dilation=2)) >> a convolution
+    converted(Conv2d(2, 4, 3, padding="same")) >> a convolution
+    converted(ConvTranspose2d(2, 4, 3)) >> ConvTranspose2d
+    converted(AvgPool2d(2, 1)) >> a pooling
+    converted(AvgPool2d(2, ceil_mode=True)) >> with ceil_mode=True
+    converted(AvgPool2d(2, divisor_override=3)) >> with divisor_override=3
+    converted(BatchNorm2d(2)) >> a normalisation without weights before
+    converted(layer(lnm.get("lif"), 2, 6, 6)) >> neurons without weights before
+""",
+        {**vars(nn), **globals()},
+        UnsupportedError,
+    )
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8, 16])

@@ -74,8 +74,18 @@ POLYNOMIALS = {
 }
 
 
-@pytest.mark.parametrize("scale", [1.0, 8.0])
-@pytest.mark.parametrize("name", POLYNOMIALS)
+QUICK = [("cubic", 1.0), ("quadratic", 8.0), ("falling cubic", 8.0), ("clipped", 8.0)]
+QUICK += [("large threshold", 8.0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [
+        pytest.param(name, scale, marks=[pytest.mark.slow] * ((name, scale) not in QUICK))
+        for name in POLYNOMIALS
+        for scale in (1.0, 8.0)
+    ],
+)
 def test_integers_have_the_spikes_of_float(name: str, scale: float) -> None:
     """Potentials that diverge led to Q16.0: the fractions of a polynomial became 0, with a note."""
     expected, found, notes = spikes(*network_of(POLYNOMIALS[name], scale))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 import lnm_codegen as lnm
 from lnm_codegen.deploy import emit_network
 from lnm_codegen.deploy.integers.convert import integer_samples
-from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedError
+from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.network.interpret import interpret_network
@@ -21,7 +22,7 @@ from lnm_codegen.nn import NeuronLayer, NormNeuron
 from lnm_codegen.nn.chain import Chain
 from tests.deploy.integers.runs import chained, images, layer
 from tests.deploy.integers.test_emit import scores_of
-from tests.refusals import refused
+from tests.refusals import assert_refused, refused
 
 LIF = lnm.get("lif", tau=2.0, v_threshold=0.3)
 
@@ -45,12 +46,12 @@ def convolution() -> nn.Sequential:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("over", ["mean", "last", "max"])
 @pytest.mark.parametrize(
-    ("module", "x"), [(dense(), x_seq(4, 12, 2, 3)), (convolution(), x_seq(4, 12, 2, 6, 6))]
+    ("make", "over"), [(dense, "mean"), (convolution, "last"), (convolution, "max")]
 )
-def test_a_sequential_network(module: nn.Module, x: torch.Tensor, over: str, tmp_path) -> None:
+def test_a_sequential_network(make: Callable[[], nn.Module], over: str, tmp_path: Path) -> None:
     """The folder's network has the scores of the module, and its example those of the network."""
+    module, x = make(), x_seq(4, 12, 2, *((3,) if make is dense else (6, 6)))
     module.train()
     module(x)  # running statistics
     made = emit_network(module, x, over=over, weights=16, vectors=3)
@@ -77,15 +78,10 @@ def test_a_module_with_a_chain(tmp_path: Path) -> None:
         emit_network(chained(), images(), over="last")
 
 
-def test_a_sequential_network_as_a_circuit() -> None:
-    made = emit_network(of(nn.Linear(6, 2)), x_seq(2, 3, 6), "verilog", vectors=1, lanes=1)
-    files = made.files()
-    assert {"rtl/network_network.v", "tb/samples.npz", "network.json"} <= files.keys()
-
-
 def test_the_circuit_of_a_neuron_replaces_that_of_a_network(tmp_path: Path) -> None:
     """network.json, its arrays and the samples stayed, and no reader accepted the folder."""
-    made = emit_network(of(nn.Linear(6, 2)), x_seq(2, 3, 6), "verilog", vectors=1)
+    made = emit_network(of(nn.Linear(6, 2)), x_seq(2, 3, 6), "verilog", vectors=1, lanes=1)
+    assert {"rtl/network_network.v", "tb/samples.npz", "network.json"} <= made.files().keys()
     made.write(tmp_path)
     listed = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))["emitted"]
     assert listed == sorted(made.files())
@@ -119,77 +115,74 @@ def changed() -> nn.Sequential:
     return made
 
 
-@pytest.mark.parametrize(
-    ("module", "kind", "where", "problem"),
-    [
-        (nn.Linear(6, 3), UnsupportedError, "emit_network", "the module is a Linear"),
-        ("net", ModelError, "emit_network", "module is 'net'"),
-        (of(nn.Linear(6, 3), nn.ReLU()), UnsupportedError, "emit_network: 1", "ReLU() on (T, N,"),
-        (of(nn.Linear(6, 3), nn.Flatten()), UnsupportedError, "emit_network: 1", "Flatten(start"),
-        (of(nn.BatchNorm1d(6)), UnsupportedError, "emit_network: 0", "BatchNorm1d(6, eps"),
-        (
-            of(nn.Flatten(0, 1), nn.Linear(6, 3), nn.Unflatten(0, (5, 4))),
-            UnsupportedError,
-            "emit_network: 2",
-            "Unflatten(dim=0, unflattened_size=(5, 4)) on (T*N, *)",
-        ),
-        (
-            of(nn.Linear(6, 3), nn.Flatten(0, 1)),
-            UnsupportedError,
-            "emit_network: 2",
-            "on (T*N, *)",
-        ),
-        (
-            nn.Sequential(nn.Flatten(0, 1), nn.Linear(6, 3)),
-            UnsupportedError,
-            "emit_network",
-            "the outputs are (T*N, *)",
-        ),
-        (
-            nn.Sequential(nn.Linear(6, 3), Doubled(LIF, backend="torch")),
-            UnsupportedError,
-            "emit_network: 1",
-            "a Doubled has a forward of its own",
-        ),
-        (
-            nn.Sequential(nn.Linear(6, 3), NeuronLayer(LIF, carry_state=True)),
-            UnsupportedError,
-            "emit_network: 1",
-            "the layer keeps its states",
-        ),
-        (hooked(), UnsupportedError, "emit_network: 0", "the Linear has a forward hook"),
-        (changed(), UnsupportedError, "emit_network: 0", "a Linear has a forward of its own"),
-        (nn.Sequential(), UnsupportedError, "network", "no linear layer and no convolution"),
-        (nn.Sequential(nn.Flatten(2)), UnsupportedError, "network", "no linear layer and no"),
-        (of(nn.Linear(5, 3)), ShapeError, "emit_network", "the module does not run on samples (4,"),
-    ],
-)
-def test_other_modules_are_refused(
-    module: nn.Module, kind: type[LnmError], where: str, problem: str
-) -> None:
-    with refused(kind, where, problem):
-        emit_network(module, x_seq(4, 5, 6))
+def seq(*modules: nn.Module) -> nn.Sequential:
+    return nn.Sequential(*modules)
 
 
-@pytest.mark.parametrize(
-    ("options", "kind", "problem"),
-    [
-        ({"backend": "cuda"}, ModelError, "backend is 'cuda'"),
-        ({"weights": 17}, ModelError, "weights is 17"),
-        ({"vectors": 13}, ModelError, "vectors is 13"),
-        ({"over": "sum"}, ModelError, "over is 'sum'"),
-        ({"lanes": 2}, ModelError, "lanes with backend c"),
-        ({"samples": x_seq(4, 12)}, ShapeError, "samples have shape (4, 12)"),
-        ({"samples": x_seq(4, 0, 6)}, ShapeError, "samples have shape (4, 0, 6)"),
-        ({"samples": x_seq(4, 12, 2, 3) > 0}, ShapeError, "samples are torch.bool"),
-        ({"samples": x_seq(4, 12, 2, 3).bfloat16()}, ShapeError, "samples are torch.bfloat16"),
-        ({"samples": x_seq(4, 12, 2, 3).double()}, ShapeError, "the module does not run on"),
-        ({"load_port": "no", "backend": "verilog"}, ModelError, "load_port is 'no'"),
-    ],
-)
-def test_other_arguments_are_refused(options, kind, problem) -> None:
-    with refused(kind, "emit_network", problem):
-        emit_network(dense(), **{"samples": x_seq(4, 12, 2, 3)} | options)
+def made(module: object, **options: object) -> object:
+    return emit_network(module, x_seq(4, 5, 6), **options)
+
+
+def test_other_modules_are_refused() -> None:
+    names = {**vars(nn), **globals()}
+    assert_refused(
+        """
+emit_network
+    made(Linear(6, 3)) >> the module is a Linear
+    made(seq(Flatten(0, 1), Linear(6, 3))) >> the outputs are (T*N, *)
+emit_network: 0
+    made(of(BatchNorm1d(6))) >> BatchNorm1d(6, eps
+    made(hooked()) >> the Linear has a forward hook
+    made(changed()) >> a Linear has a forward of its own
+emit_network: 1
+    made(of(Linear(6, 3), ReLU())) >> ReLU() on (T, N,
+    made(of(Linear(6, 3), Flatten())) >> Flatten(start
+    made(seq(Linear(6, 3), Doubled(LIF, backend="torch"))) >> a Doubled has a forward of its own
+    made(seq(Linear(6, 3), NeuronLayer(LIF, carry_state=True))) >> the layer keeps its states
+emit_network: 2
+    made(of(Flatten(0, 1), Linear(6, 3), Unflatten(0, (5, 4)))) >>
+        Unflatten(dim=0, unflattened_size=(5, 4)) on (T*N, *)
+    made(of(Linear(6, 3), Flatten(0, 1))) >> on (T*N, *)
+network
+    made(seq()) >> no linear layer and no convolution
+    made(seq(Flatten(2))) >> no linear layer and no
+network: 4 >> its
+    emit_network(of(Flatten(0, 1), Conv2d(2, 3, 3), MaxPool2d(2), Unflatten(0, (-1, 5))),
+        x_seq(4, 5, 2, 6, 6)) >> a pooling between weights and neurons
+""",
+        names,
+        UnsupportedError,
+    )
+    assert_refused(
+        """
+emit_network
+    made(of(Linear(5, 3))) >> the module does not run on samples (4,
+    emit_network(dense(), x_seq(4, 12)) >> samples have shape (4, 12)
+    emit_network(dense(), x_seq(4, 0, 6)) >> samples have shape (4, 0, 6)
+    emit_network(dense(), x_seq(4, 12, 2, 3) > 0) >> samples are torch.bool
+    emit_network(dense(), x_seq(4, 12, 2, 3).bfloat16()) >> samples are torch.bfloat16
+    emit_network(dense(), x_seq(4, 12, 2, 3).double()) >> the module does not run on
+""",
+        names,
+        ShapeError,
+    )
+    assert_refused(
+        """
+emit_network
+    made("net") >> module is 'net'
+    made(one(), backend="cuda") >> backend is 'cuda'
+    made(one(), weights=17) >> weights is 17
+    made(one(), vectors=13) >> vectors is 13
+    made(one(), over="sum") >> over is 'sum'
+    made(one(), lanes=2) >> lanes with backend c
+    made(one(), load_port="no", backend="verilog") >> load_port is 'no'
+""",
+        names,
+    )
+
+
+def one() -> nn.Sequential:
+    return of(nn.Linear(6, 3))
 
 
 class Own(nn.Module):
@@ -222,44 +215,32 @@ def own_with_hook() -> Own:
     return made
 
 
-@pytest.mark.parametrize(
-    ("module", "kind", "where", "problem"),
-    [
-        (own_with_hook(), UnsupportedError, "emit_network: fc", "the Linear has a forward hook"),
-        (Own(Doubled(LIF)), UnsupportedError, "emit_network: act", "a Doubled has a forward of"),
-        (own(carry_state=True), UnsupportedError, "emit_network: act", "keeps its states"),
-        (
-            own(arithmetic=lnm.Fixed(8, 4)),
-            UnsupportedError,
-            "emit_network: act",
-            "computes in integers",
-        ),
-        (
-            Own(layer(LIF, 3), names="fc b"),
-            ModelError,
-            "emit_network: chain()",
-            "'b' is not the path of its NeuronLayer",
-        ),
-        (Own(layer(LIF, 3), "sum"), ModelError, "emit_network: chain()", "over is 'sum'"),
-        (Own(layer(LIF, 3), "max"), ModelError, "emit_network", "chain() and the module differ"),
-        (Squared(layer(LIF, 3)), ModelError, "emit_network", "chain() and the module differ"),
-    ],
-)
-def test_chains_that_are_not_the_module_are_refused(
-    module: nn.Module, kind: type[LnmError], where: str, problem: str
-) -> None:
+def test_chains_that_are_not_the_module_are_refused() -> None:
     """Integers of the chain were written, whatever the module computes."""
-    assert emit_network(own(), x_seq(4, 5, 6))
-    with refused(kind, where, problem):
-        emit_network(module, x_seq(4, 5, 6))
-
-
-def test_a_pooling_before_the_neurons_is_named() -> None:
-    """The error was that the neurons have no weights before them."""
-    convolution_, pooling = nn.Conv2d(2, 3, 3), nn.MaxPool2d(2)
-    module = of(nn.Flatten(0, 1), convolution_, pooling, nn.Unflatten(0, (-1, 5)))
-    with refused(UnsupportedError, "network: 4", "a pooling between weights and neurons", "its"):
-        emit_network(module, x_seq(4, 5, 2, 6, 6))
+    assert made(own())
+    assert_refused(
+        """
+emit_network: fc
+    made(own_with_hook()) >> the Linear has a forward hook
+emit_network: act
+    made(Own(Doubled(LIF))) >> a Doubled has a forward of
+    made(own(carry_state=True)) >> keeps its states
+    made(own(arithmetic=lnm.Fixed(8, 4))) >> computes in integers
+""",
+        globals(),
+        UnsupportedError,
+    )
+    assert_refused(
+        """
+emit_network: chain()
+    made(Own(layer(LIF, 3), names="fc b")) >> 'b' is not the path of its NeuronLayer
+    made(Own(layer(LIF, 3), "sum")) >> over is 'sum'
+emit_network
+    made(Own(layer(LIF, 3), "max")) >> chain() and the module differ
+    made(Squared(layer(LIF, 3))) >> chain() and the module differ
+""",
+        globals(),
+    )
 
 
 def small(places: int, neuron: lnm.Neuron = LIF) -> tuple[nn.Sequential, torch.Tensor]:
@@ -272,7 +253,9 @@ def small(places: int, neuron: lnm.Neuron = LIF) -> tuple[nn.Sequential, torch.T
     return module, x_seq(5, 64, 6) * 2.0**-places
 
 
-@pytest.mark.parametrize("places", [1, 3, 17, 50])
+@pytest.mark.parametrize(
+    "places", [17, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3, 50))]
+)
 def test_small_samples_keep_their_integers(places: int, tmp_path: Path) -> None:
     """The fraction ended at 11 bits, so that samples of 1e-5 were all 0, without a word."""
     module, x = small(0)
@@ -328,25 +311,19 @@ def with_number(path: str, value: float) -> nn.Sequential:
     return module
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize(
-    "path",
-    """1.weight 1.bias 2.weight 2.bias 2.running_mean 2.running_var 8.weight 8.bias""".split(),
-)
-def test_numbers_that_are_not_finite_are_refused(path: str, value: float) -> None:
-    """They became the least integer, with a warning of NumPy."""
-    place, _, word = path.partition(".")
-    with refused(ModelError, f"network: {place}", f"{word} holds {value:g}", "finite numbers"):
-        emit_network(with_number(path, value), x_seq(4, 12, 2, 6, 6))
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_samples_that_are_not_finite_are_refused(value: float) -> None:
-    """An infinite sample needed 33 integer bits."""
+def test_numbers_that_are_not_finite_are_refused() -> None:
+    """They became the least integer, with a warning of NumPy; a sample needed 33 integer bits."""
     x = x_seq(4, 12, 2, 6, 6)
-    x[1, 2, 0, 0, 0] = value
-    with refused(ModelError, "emit_network", f"samples hold {value:g}", "finite numbers"):
-        emit_network(convolution(), x)
+    paths = "1.weight 1.bias 2.weight 2.bias 2.running_mean 2.running_var 8.weight 8.bias".split()
+    for value in (float("nan"), float("inf"), -float("inf")):
+        for path in paths:
+            place, _, word = path.partition(".")
+            with refused(ModelError, f"network: {place}", f"{word} holds {value:g}", "finite num"):
+                emit_network(with_number(path, value), x)
+        x[1, 2, 0, 0, 0] = value
+        with refused(ModelError, "emit_network", f"samples hold {value:g}", "finite numbers"):
+            emit_network(convolution(), x)
+        x[1, 2, 0, 0, 0] = 0
 
 
 @pytest.mark.parametrize(

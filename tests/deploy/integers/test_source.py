@@ -23,7 +23,7 @@ from lnm_codegen.deploy.integers.source import (
 )
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.network.exchange import network_files, read_network
-from lnm_codegen.ir.network.nodes import IntegerNetwork, NeuronStage
+from lnm_codegen.ir.network.nodes import NeuronStage
 from lnm_codegen.ir.types import FixedSpec
 from tests.deploy.integers.runs import chained, images, layer, real
 from tests.refusals import refused
@@ -54,25 +54,30 @@ OTHERS = {
 }
 
 
-def written(folder: Path, network: nn.Module) -> Path:
-    """Write the network in integers of a run, as `lnm quantize` does."""
-    run = real(network)
+@pytest.fixture(scope="module")
+def files() -> dict[str, bytes]:
+    """The network in integers of a run, as `lnm quantize` writes it."""
+    run = real(chained())
     made = integer_network(run, default_formats(run, images()))
-    for name, data in (network_files(made) | {FILE: run_file(run.network)}).items():
-        (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
-    return folder
+    found = network_files(made) | {FILE: run_file(run.network)}
+    return {n: data if isinstance(data, bytes) else data.encode() for n, data in found.items()}
 
 
-def test_the_network_of_a_run_is_accepted(tmp_path: Path) -> None:
-    folder = written(tmp_path, chained())
+@pytest.fixture
+def folder(files: dict[str, bytes], tmp_path: Path) -> Path:
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    return tmp_path
+
+
+def test_the_network_of_a_run_is_accepted(folder: Path) -> None:
     assert require_run(folder, read_network(folder), real(chained()))
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_layers_are_refused(name: str, tmp_path: Path) -> None:
+def test_other_layers_are_refused(name: str, folder: Path) -> None:
     """Sizes, poolings and the steps of neurons; without run.json too."""
     changed, problem = OTHERS[name]
-    folder = written(tmp_path, chained())
     (folder / FILE).unlink()
     other = chained()
     for word, module in changed.items():
@@ -81,9 +86,8 @@ def test_other_layers_are_refused(name: str, tmp_path: Path) -> None:
         require_run(folder, read_network(folder), real(other))
 
 
-def test_input_time_and_scores_are_compared() -> None:
-    run = real(chained())
-    made = integer_network(run, default_formats(run, images()))
+def test_input_time_and_scores_are_compared(folder: Path) -> None:
+    run, made = real(chained()), read_network(folder)
     assert layer_difference(made, run) == ""
     assert layer_difference(replace(made, time_steps=4), run).startswith(
         "it has input (2, 6, 6) over 4 time steps, repeated, and the run has input (2, 6, 6) over 3"
@@ -95,9 +99,8 @@ def test_input_time_and_scores_are_compared() -> None:
     assert "scores by mean, and the run has readout with `li`" in layer_difference(fewer, run)
 
 
-def test_other_weights_are_refused(tmp_path: Path) -> None:
+def test_other_weights_are_refused(folder: Path) -> None:
     """One number of one tensor is enough: a parameter of a neuron, or a running statistic."""
-    folder = written(tmp_path, chained())
     found = read_network(folder)
     for word in ("dense.weight", "norm.running_var", "first.v_threshold"):
         other = chained()
@@ -110,12 +113,12 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
     assert not require_run(folder, found, real(other))
 
 
-def test_edited_formats_are_refused(tmp_path: Path) -> None:
+def test_edited_formats_are_refused(folder: Path) -> None:
     """The network in network.json decides; a change of a TOML file beside it was ignored."""
-    folder = written(tmp_path, chained())
     found = read_network(folder)
     require_formats(folder, found)
-    spec = spec_in(found, "second")
+    (stage,) = (s for s in found.stages if isinstance(s, NeuronStage) and s.name == "second")
+    spec = stage.program.spec
     file = folder / "second.toml"
     named = FixedSpec(spec.default, {"v": spec.default})
     for same in (spec, named):
@@ -133,12 +136,6 @@ def test_edited_formats_are_refused(tmp_path: Path) -> None:
             require_formats(folder, found)
 
 
-def spec_in(network: IntegerNetwork, name: str) -> FixedSpec:
-    """Return the formats of a layer of neurons."""
-    (found,) = (s for s in network.stages if isinstance(s, NeuronStage) and s.name == name)
-    return found.program.spec
-
-
 def test_the_digest_names_its_tensors() -> None:
     """Equal numbers under another name or of another shape have another digest."""
     one, two = nn.Linear(2, 3, bias=False), nn.Linear(3, 2, bias=False)
@@ -150,21 +147,19 @@ def test_the_digest_names_its_tensors() -> None:
     assert len(digests) == 4
 
 
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
+def test_a_damaged_file_is_named(folder: Path) -> None:
+    found, own, file = read_network(folder), real(chained()), folder / FILE
+    content = json.loads(file.read_text())
+    for text, problem in (
         ("{", "not JSON"),
         ("[]", "the value is []"),
-        ('{"format": "lnm_codegen.network_run", "version": 1}', "the key 'weights' is missing"),
-        ("version", "version is 2"),
-        ("format", "format is 'x'"),
-    ],
-)
-def test_a_damaged_file_is_named(text: str, problem: str, tmp_path: Path) -> None:
-    folder = written(tmp_path, chained())
-    if text in ("version", "format"):
-        content = json.loads((folder / FILE).read_text())
-        text = json.dumps(content | {text: 2 if text == "version" else "x"})
-    (folder / FILE).write_text(text)
-    with refused(ModelError, str(folder / FILE), problem):
-        require_run(folder, read_network(folder), real(chained()))
+        (json.dumps(content | {"version": 2}), "version is 2"),
+        (json.dumps(content | {"format": "x"}), "format is 'x'"),
+        (
+            json.dumps({k: v for k, v in content.items() if k != "weights"}),
+            "the key 'weights' is missing",
+        ),
+    ):
+        file.write_text(text)
+        with refused(ModelError, str(file), problem):
+            require_run(folder, found, own)

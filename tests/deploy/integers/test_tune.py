@@ -17,9 +17,19 @@ from lnm_codegen.ir.network.exchange import network_files
 from lnm_codegen.ir.network.interpret import interpret_network
 from tests.deploy.integers.runs import chained, images, real
 
+ONE, TWO = WeightFormat(8), WeightFormat(4, "channel", True)
 
-@pytest.mark.parametrize("over", ["mean", "last", "max"])
-@pytest.mark.parametrize("form", [WeightFormat(8), WeightFormat(4, "channel", True)])
+
+@pytest.mark.parametrize(
+    ("over", "form"),
+    [
+        ("mean", TWO),
+        ("last", ONE),
+        ("max", ONE),
+        *(pytest.param(*given, marks=pytest.mark.slow)
+          for given in (("mean", ONE), ("last", TWO), ("max", TWO))),
+    ],
+)  # fmt: skip
 def test_the_twin_is_the_network(over: str, form: WeightFormat) -> None:
     """Scores are equal where sums are exact in float32; a multiplier is rounded to 15 bits."""
     network, x = real(chained(over)), images()
