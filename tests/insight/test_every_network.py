@@ -21,14 +21,10 @@ WIDTHS: dict[str, dict[str, Any]] = {
     "transformer": {"width": 8, "depth": 1, "expansion": 2},
 }
 """Options that keep the networks small; the others take a width alone."""
-QUICK = ("feedforward", "recurrent", "vgg11")
-CASES = [
-    pytest.param(name, WIDTHS.get(name, {"width": 2}),
-                 marks=() if name in QUICK else pytest.mark.slow)
-    for name in MODELS
-] + [("recurrent", {"hidden": 6})]  # fmt: skip
+CASES = [(name, WIDTHS.get(name, {"width": 2})) for name in MODELS] + [("recurrent", {"hidden": 6})]
 
 
+@pytest.mark.slow
 @pytest.mark.needs_cc
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_every_network_is_analysed(name: str, options: dict[str, Any], tmp_path: Path) -> None:

@@ -36,16 +36,22 @@ from lnm_codegen.train.stability.projection import Certificate
 from tests.refusals import refused
 
 SMALL = TrainConfig(
-    arguments={"degree": 2, "per": "channel"}, network_arguments={"channels": (3, 4)}, epochs=1,
-    batch=16, limit=48, backend="torch", threads=1,
+    arguments={"degree": 2, "per": "channel"}, epochs=1, batch=16, limit=24, backend="torch",
+    network_arguments={"channels": (3, 4), "time_steps": 2}, threads=1,
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("insight") / "run"
-    run(SMALL, path, data=load("digits", limit=48))
+    run(SMALL, path, data=load("digits", limit=24))
     return path
+
+
+@pytest.fixture(scope="module")
+def some(folder: Path) -> RunAnalysis:
+    """The analysis on some samples and rows."""
+    return analyze_run(load_run(folder), limit=16, rows=2)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +61,7 @@ def found_lif(tmp_path_factory: pytest.TempPathFactory) -> RunAnalysis:
     config = replace(
         SMALL, family="lif", arguments={}, network="feedforward", network_arguments={"hidden": (4,)}
     )
-    run(config, path, data=load("digits", limit=48))
+    run(config, path, data=load("digits", limit=24))
     return analyze_run(load_run(path), limit=4)
 
 
@@ -271,7 +277,7 @@ def _exponential() -> lnm.Neuron:
 
 def test_a_run_is_analyzed_whole(folder: Path) -> None:
     found = analyze_run(load_run(folder))
-    assert found.samples == 48
+    assert found.samples == 24
     metrics = (folder / "metrics.csv").read_text().splitlines()
     last = dict(zip(metrics[0].split(","), metrics[-1].split(","), strict=True))
     assert found.accuracy == pytest.approx(float(last["test_accuracy"]))
@@ -381,15 +387,16 @@ def test_one_class_is_said_to_be_one(folder: Path) -> None:
     )
 
 
-def test_the_page_has_every_layer(folder: Path) -> None:
-    """Tables, figures, the equations and the energies are in it."""
-    found = analyze_run(load_run(folder), limit=16, rows=2)
+def test_the_page_has_every_layer(some: RunAnalysis) -> None:
+    """Tables, figures, the equations, the energies and a clamp are in it."""
+    found = some
     text = run_page(found, ("beside <another>",))
     assert text.startswith("<!DOCTYPE html>")
     assert text.count("<table>") == text.count("</table>") == 3 + 2 * len(found.layers)
     assert text.count("<svg ") == sum(len(panels(layer)) for layer in found.layers) == 10
     for word in ("blocks.1.neuron", "theta_0", "neuron operations", "beside &lt;another&gt;",
-                 "2 of 4 rows are analysed, evenly spaced."):  # fmt: skip
+                 "2 of 4 rows are analysed, evenly spaced.",
+                 "<tr><td>v_min</td><td>-2.0</td></tr>"):  # fmt: skip
         assert word in text
     assert "The table lists" not in text
     first = 'aria-label="Charged potential after a step without input, of 2 rows: '
@@ -434,10 +441,9 @@ def test_recurrent_networks_are_watched_on_whole_sequences(family: str) -> None:
     assert sum(seen.charged.trimmed()[1]) == 9 * 2 * 5
 
 
-def test_a_layer_whose_surrogate_is_too_narrow_says_so(folder: Path) -> None:
+def test_a_layer_whose_surrogate_is_too_narrow_says_so(some: RunAnalysis) -> None:
     """The largest factor of the rows; the page has the advice as a note."""
-    loaded = load_run(folder)
-    found = analyze_run(loaded, limit=2)
+    found = some
     assert found.layers[0].threshold.gain == pytest.approx(1, abs=1e-4)
     assert found.layers[0].advice == ""
     wide = replace(found.layers[0], threshold=ThresholdGradient(15.0, -14.0, 1.0))
@@ -478,14 +484,10 @@ def test_one_layer_and_one_row_are_singular(found_lif: RunAnalysis) -> None:
     assert certificate_line(layer) == "proven for 0 of 1 row, |x| <= 1; it grows"
 
 
-def test_the_settings_have_no_clamp_that_the_neuron_lacks(
-    folder: Path, found_lif: RunAnalysis
-) -> None:
+def test_the_settings_have_no_clamp_that_the_neuron_lacks(found_lif: RunAnalysis) -> None:
     """LIF has no clamp: no v_min in the settings, and null in JSON."""
     assert as_dict(found_lif)["config"]["v_min"] is None
     assert "v_min" not in run_page(found_lif)
-    with_clamp = analyze_run(load_run(folder), limit=2)
-    assert "<tr><td>v_min</td><td>-2.0</td></tr>" in run_page(with_clamp)
 
 
 def test_the_history_has_our_colours() -> None:

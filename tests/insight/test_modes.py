@@ -58,16 +58,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("modes")
     (base / "free.py").write_text(FAMILY)
     config = TrainConfig(
-        family=f"{base}/free.py:free", network_arguments={"channels": (3, 4)}, epochs=2, batch=16,
-        limit=32, backend="torch", threads=1, lr_neuron=0.1,
+        family=f"{base}/free.py:free", epochs=2, batch=16, limit=16, backend="torch", threads=1,
+        network_arguments={"channels": (3, 4), "time_steps": 2}, lr_neuron=0.1,
     )  # fmt: skip
-    run(config, base / "run", data=load("digits", limit=32))
+    run(config, base / "run", data=load("digits", limit=16))
     return base / "run"
 
 
 @pytest.fixture(scope="module")
 def found(folder: Path) -> RunAnalysis:
     return analyze_run(load_run(folder), limit=8)
+
+
+@pytest.fixture(scope="module")
+def page(found: RunAnalysis) -> str:
+    return run_page(found)
 
 
 def test_a_row_has_its_own_poles(found: RunAnalysis) -> None:
@@ -109,7 +114,7 @@ def test_learned_numbers_have_quartiles_and_signs() -> None:
     assert spreads(NeuronLayer(free(), channels=5)) == {}  # one row
 
 
-def test_json_and_page_have_the_poles(found: RunAnalysis) -> None:
+def test_json_and_page_have_the_poles(found: RunAnalysis, page: str) -> None:
     data = as_dict(found)["layers"][0]
     row = data["dynamics"][0]
     assert row["place"] == "channel 0"
@@ -119,7 +124,7 @@ def test_json_and_page_have_the_poles(found: RunAnalysis) -> None:
     assert data["movement"]["epochs"] == [0, 1, 2]
     assert as_dict(found)["thresholds"]["slow_pole"] == 0.1
     json.dumps(data)
-    text = run_page(found)
+    text = page
     assert "eigenvalues" in text
     for word in ('aria-label="Eigenvalues in the complex plane with the unit circle, of 3 rows: ',
                  "those off the real axis"):  # fmt: skip
@@ -128,7 +133,7 @@ def test_json_and_page_have_the_poles(found: RunAnalysis) -> None:
         assert word not in text
 
 
-def test_the_typical_row_has_responses(found: RunAnalysis) -> None:
+def test_the_typical_row_has_responses(found: RunAnalysis, page: str) -> None:
     """Text and JSON: A**t B of that row, and the sums of it, as `lnm analyze FAMILY` has them."""
     layer = found.layers[1]
     assert layer.modes is not None
@@ -147,7 +152,7 @@ def test_the_typical_row_has_responses(found: RunAnalysis) -> None:
     row = f"linear step of the typical row, channel {layer.typical} ({layer.labels[layer.typical]})"
     assert first.startswith(f"{row}: v after an impulse of 1: 1, {round(a[0, 0], 3):g}, ")
     assert second.startswith(f"{row}: v after a step of 1: 1, {round(1 + a[0, 0], 3):g}, ")
-    assert html.escape(first) in run_page(found)
+    assert html.escape(first) in page
 
 
 def test_the_page_says_which_rows_it_shows(found: RunAnalysis) -> None:
@@ -281,6 +286,7 @@ def test_the_figure_of_a_run_has_its_legend_beside_the_disc(folder: Path) -> Non
         _assert_readable_ticks(axis)
 
 
+@pytest.mark.slow
 def test_the_text_has_classes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -345,7 +345,7 @@ class Joined(nn.Module):
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:lnm.nn.reset")  # `Joined` keeps its spikes for the test
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2))])
 def test_spikes_beside_an_average_count_once(join: Any, spikes: Any, seed: int) -> None:
     """Each spike that is joined with an average of q was counted q times. None: numbers."""
     x = 2 * torch.rand(5, 6, 4, generator=torch.Generator().manual_seed(seed))
@@ -536,10 +536,10 @@ def test_the_network_is_left_as_it_was() -> None:
 
 def test_a_table_of_runs(tmp_path: Path) -> None:
     """A row for the baseline, whose overhead is 0, and one for each run, with the same columns."""
-    data = load("digits", limit=24)
+    data = load("digits", limit=12)
     base = TrainConfig(
-        family="lif", arguments={"decay_input": False}, network_arguments={"channels": (2,)},
-        epochs=1, limit=24, backend="torch", threads=1,
+        family="lif", arguments={"decay_input": False}, epochs=1,
+        network_arguments={"channels": (2,), "time_steps": 2}, limit=12, backend="torch", threads=1,
     )  # fmt: skip
     lnm2 = replace(base, family="lnm", arguments={"degree": 2})
     two = replace(base, family="lnm", arguments={"degree": 1, "states": 2})

@@ -6,7 +6,6 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -88,9 +87,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = base / HOSTILE / "script>.py"
     file.parent.mkdir()
     file.write_text(FAMILY)
-    data = load("digits", limit=32)
-    common = {"epochs": 2, "batch": 16, "limit": 32, "backend": "torch", "threads": 1}
-    small = TrainConfig(**common, network_arguments={"channels": (3, 4)})  # type: ignore[arg-type]
+    data = load("digits", limit=16)
+    common = {"epochs": 2, "batch": 16, "limit": 16, "backend": "torch", "threads": 1}
+    small = TrainConfig(**common, network_arguments={"channels": (2, 3), "time_steps": 2})  # type: ignore[arg-type]
     two = replace(small, family=f"{file}:two")
     run(two, base / HOSTILE / "<img src=x onerror=alert(2)> $\\frac{$", data=data)
     run(replace(small, arguments={"degree": 2}), base / "lnm", data=data)
@@ -100,17 +99,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def hostile_run(runs: Path) -> Path:
     return runs / HOSTILE / "<img src=x onerror=alert(2)> $\\frac{$"
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    def call_(*words: object) -> Any:
-        status = command([str(word) for word in words])
-        shown = capsys.readouterr()
-        assert status == 0, shown.err
-        return json.loads(shown.out)
-
-    return call_
 
 
 @pytest.fixture(scope="module")
