@@ -1,37 +1,27 @@
 """`lnm analyze`: text, JSON, figure, and errors."""
 
+from __future__ import annotations
+
 import json
 import math
+from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import lnm_codegen as lnm
-from lnm_codegen.analysis.report import analyze
-from lnm_codegen.cli import run
 from lnm_codegen.cli.options import parse_format, parse_intervals
 from lnm_codegen.errors import ModelError
-from lnm_codegen.plot.family import family_figure
-from tests.analysis.linear.matrices import free
-from tests.refusals import assert_line
+from tests.cli.conftest import Call
 
 CUBIC = ("lnm", "--set", "theta=0.02,0.85,0.11,-0.06")
 RUNAWAY = ("lnm", "--set", "theta=.05,.6,-.1,.15", "--x", ".35")
 
 
-@pytest.fixture
-def call(capsys):
-    def call_(*arguments: object) -> tuple[int, str, str]:
-        status = run(["analyze", *map(str, arguments)])
-        shown = capsys.readouterr()
-        return status, shown.out, shown.err
-
-    return call_
-
-
-def test_a_neuron_that_stays(call):
-    status, out, _ = call(*CUBIC)
+def test_a_neuron_that_stays(call: Call) -> None:
+    status, out, _ = call("analyze", *CUBIC)
     assert status == 0
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "v in [-1.8135, 1]: never left (proven)" in lines
@@ -41,21 +31,22 @@ def test_a_neuron_that_stays(call):
     assert "v_next [-1.8135, 1] exact" in lines
 
 
-def test_a_neuron_that_runs_away(call):
+def test_a_neuron_that_runs_away(call: Call) -> None:
     """The inputs that drive it out are printed, and no ranges, as none are known."""
-    status, out, _ = call(*RUNAWAY)
+    status, out, _ = call("analyze", *RUNAWAY)
     assert status == 0
     assert "  v is driven past 100: -552.787 after 13 steps\n    x = 13 times -0.35\n" in out
     assert "none: no interval of the states is known" in out
 
 
-def test_bound_values(call):
+@pytest.mark.slow
+def test_bound_values(call: Call) -> None:
     """A Runge-Kutta step has its eigenvalues, and the reason why no interval is known.
 
     It was refused: "its range exceeds 1.84467e+19". At a fixed point of ds/dt = g(s), a sub-step of
     length h takes an eigenvalue z/h of g's Jacobian to 1 + z + z**2/2 + z**3/6 + z**4/24.
     """
-    status, out, _ = call("tests/cases.py:fitzhugh", "--json")
+    status, out, _ = call("analyze", "tests/cases.py:fitzhugh", "--json")
     assert status == 0
     shown = json.loads(out)
     assert shown["invariant"]["verdict"] == "undecided"
@@ -70,19 +61,19 @@ def test_bound_values(call):
     assert sorted(found, key=lambda p: p.imag) == pytest.approx(wanted, abs=1e-9)
 
 
-def test_errors_in_a_format(call):
-    status, out, _ = call(*CUBIC, "--state", "v=-2,2", "--format", "16.12")
+def test_errors_in_a_format(call: Call) -> None:
+    status, out, _ = call("analyze", *CUBIC, "--state", "v=-2,2", "--format", "16.12")
     assert status == 0
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "h_3 [-0.813503, 1.68] Q4.12 Q2.12 3.500 ulp 2.960 ulp 0.00158" in lines
     assert any("bound if fired" in line for line in lines)
-    status, out, _ = call(*CUBIC, "--state", "v=-9,9", "--format", "Q4.12")
+    status, out, _ = call("analyze", *CUBIC, "--state", "v=-9,9", "--format", "Q4.12")
     assert "range of its format, [-8, 7.99976]" in out
     assert "SATURATES" in out
 
 
-def test_json_is_complete_and_strict(call):
-    _, out, _ = call(*CUBIC, "--format", "16.12", "--json")
+def test_json_is_complete_and_strict(call: Call) -> None:
+    _, out, _ = call("analyze", *CUBIC, "--format", "16.12", "--json")
     found = json.loads(out, parse_constant=lambda word: pytest.fail(word))
     assert found["invariant"]["verdict"] == "invariant"
     assert found["fixed"]["nodes"]["h_3"]["integer_bits"] == 1
@@ -90,7 +81,7 @@ def test_json_is_complete_and_strict(call):
     low, high = found["invariant"]["rational"]["v"]
     assert math.isclose(float(Fraction(low)), found["states"]["v"]["low"])
     assert high == "1"
-    _, out, _ = call(*RUNAWAY, "--json")
+    _, out, _ = call("analyze", *RUNAWAY, "--json")
     found = json.loads(out)
     assert found["invariant"]["steps"] == 13
     assert found["ranges"] is None
@@ -109,10 +100,10 @@ def free(a: tuple[float, ...] = (0.5, -0.6, 0.6, 0.5)) -> lnm.Neuron:
 """
 
 
-def test_two_states_have_poles_responses_and_points(call, tmp_path):
+def test_two_states_have_poles_responses_and_points(call: Call, tmp_path: Path) -> None:
     (tmp_path / "free.py").write_text(MATRIX)
     subject = (f"{tmp_path}/free.py:free", "--x", "0.5")
-    status, out, _ = call(*subject)
+    status, out, _ = call("analyze", *subject)
     assert status == 0
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert (
@@ -122,7 +113,7 @@ def test_two_states_have_poles_responses_and_points(call, tmp_path):
     assert any(x.startswith("v after an impulse of 1: 1, 0.5, -0.11, -0.415,") for x in lines)
     assert any(x.startswith("v after a step of 1: 1, 1.5, 1.39, 0.975,") for x in lines)
     assert "x = 0.5 0.409836 0.491803 0.5 + 0.6i, 0.5 - 0.6i stable" in lines
-    _, out, _ = call(*subject, "--json")
+    _, out, _ = call("analyze", *subject, "--json")
     found = json.loads(out, parse_constant=lambda word: pytest.fail(word))["linear"]
     assert found["class"] == "oscillator"
     assert found["matrix"] == [[0.5, -0.6], [0.6, 0.5]]
@@ -138,107 +129,78 @@ def test_two_states_have_poles_responses_and_points(call, tmp_path):
     assert (found["at"], found["fixed_point"], found["fires"]) == ({"v": 0, "w": 0}, True, False)
 
 
-def test_a_reset_that_holds_free_runs_is_no_proof(call):
+def test_a_reset_that_holds_free_runs_is_no_proof(call: Call) -> None:
     """With inputs the states grow without bound; both lines are printed and do not contradict."""
-    status, out, _ = call("lnm", "--set", "states=2", "--degree", 1, "--set", "radius=1.02",
-                          "--set", "angle=.3")  # fmt: skip
+    words = "analyze lnm --set states=2 --degree 1 --set angle=.3 --set radius={}"
+    status, out, _ = call(*words.format(1.02).split())
     assert status == 0
     assert "for any input" in out
     assert out.count("unstable but reset") == 2
     assert '"unstable but reset" describes runs without input from states near the point' in out
-    _, out, _ = call("lnm", "--set", "states=2", "--degree", 1, "--set", "radius=1", "--set",
-                     "angle=.3")  # fmt: skip
+    out = call(*words.format(1).split())[1]
     assert "0.955336 + 0.29552i 1 0.0477465 inf" in " ".join(out.split())
     assert "describes runs" not in out
 
 
-def test_other_neurons_of_several_states_are_analysed(call):
-    """The same code serves built-in families, polynomial or not."""
-    for family, label in (("izhikevich", "real poles"), ("alif", "integrator")):
-        status, out, _ = call(family, "--x", "0.1", "--json")
-        assert status == 0
-        assert json.loads(out)["linear"]["class"] == label
-    _, out, _ = call("alif", "--x", "0.1")
-    assert "without a spike the input does not reach b, s_prev: the class is of the others" in out
+@pytest.mark.parametrize(
+    ("family", "label"),
+    [pytest.param("izhikevich", "real poles", marks=pytest.mark.slow), ("alif", "integrator")],
+)
+def test_other_neurons_of_several_states(
+    family: str, label: str, call: Call, tmp_path: Path
+) -> None:
+    """The same code serves built-in families, polynomial or not; each has its figure."""
+    figure = tmp_path / "a.png"
+    status, out, _ = call("analyze", family, "--x", "0.1", "--json")
+    assert status == 0
+    assert json.loads(out)["linear"]["class"] == label
+    status, out, _ = call("analyze", family, "--x", "0.1", "--figure", figure)
+    assert status == 0
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    note = "without a spike the input does not reach b, s_prev: the class is of the others"
+    assert (note in out) == (family == "alif")
 
 
-def test_a_figure_is_drawn_whole_or_not_at_all(call, tmp_path):
+def test_a_figure_is_drawn_whole_or_not_at_all(call: Call, tmp_path: Path) -> None:
     path = tmp_path / "charge.png"
-    assert call(*CUBIC, "--figure", path)[0] == 0
+    assert call("analyze", "lif", "--figure", path)[0] == 0
     assert path.read_bytes().startswith(b"\x89PNG")
-    two, three = tmp_path / "two.png", tmp_path / "three.png"
-    assert call("izhikevich", "--x", "0.1", "--figure", two)[0] == 0
-    assert call("alif", "--x", "0.1", "--figure", three)[0] == 0
-    status, _, err = call(*CUBIC, "--figure", tmp_path / "none" / "charge.png")
+    status, _, err = call("analyze", "lif", "--figure", tmp_path / "none" / "charge.png")
     assert status == 2
     assert "none/charge.png: No such file or directory. " in err
     assert "another file with --figure" in err
-    assert {p.name for p in tmp_path.iterdir()} == {"charge.png", "two.png", "three.png"}
+    assert [p.name for p in tmp_path.iterdir()] == ["charge.png"]
 
 
-def test_the_figure_shows_curve_diagonal_threshold_and_points():
-    found = analyze(
-        lnm.get("lnm", degree=3, theta=(0.05, 0.6, -0.1, 0.15), v_min=-2.0), {"x": (-1, 1)}
-    )
-    axis = family_figure(found).axes[0]
-    _, labels = axis.get_legend_handles_labels()
-    assert labels == [
-        "h for x in [-1, 1]", "diagonal, h = v", "h without input", "threshold",
-        "invariant [-2, 1]", "stable fixed point", "unstable fixed point",
-    ]  # fmt: skip
-    curve = next(line for line in axis.lines if line.get_label() == "h without input")
-    v, h = curve.get_data()
-    expected = (0.05 + 0.6 * v - 0.1 * v**2 + 0.15 * v**3).clip(min=-2)
-    assert abs(h - expected).max() < 1e-12
-
-
-def test_the_figure_of_two_states_has_five_panels():
-    """Poles, both responses, f-I curve over the given inputs, and phase plane."""
-    axes = family_figure(analyze(free(), {"x": (-2, 2)})).axes
-    titles = [axis.get_title() for axis in axes]
-    assert titles == [
-        "poles", "step response: x = 0.7", "impulse response: x = 0.7 in the first step",
-        "firing rate", "phase plane without input",
-    ]  # fmt: skip
-    assert axes[3].lines[0].get_xdata()[[0, -1]].tolist() == [-2, 2]
-    assert all(axis.get_xlabel() and axis.get_ylabel() for axis in axes)
-
-
-def test_an_impulse_names_its_input_among_several(call, tmp_path):
+def test_an_impulse_names_its_input_among_several(call: Call, tmp_path: Path) -> None:
     path = tmp_path / "two.toml"
     path.write_text(
         'name = "two"\ninputs = ["a", "b"]\nfire = "v - 1"\n[states.v]\n[states.w]\n'
         '[charge]\nv = "0.5*v + a"\nw = "0.5*w + v + b"\n'
     )
-    _, out, _ = call(path)
-    assert "v after an impulse of 1 in a: 1, 0.5," in out
-    _, out, _ = call("rf")
-    assert "v after an impulse of 1: " in out
+    assert "v after an impulse of 1 in a: 1, 0.5," in call("analyze", path)[1]
+    assert "v after an impulse of 1: " in call("analyze", "rf")[1]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "parts"),
-    [
-        (("lif", "--x", "1,-1"), ("--x '1,-1': not an interval", "LOW,HIGH with LOW <= HIGH")),
-        (("lif", "--x", "1e999"), ("--x '1e999': not an interval", "finite")),
-        (("lif", "--x", "y=1"), ("--x 'y=1': no 'y'", "x")),
-        (("lif", "--x", "1", "--x", "2"), ("--x '2': x is given twice",)),
-        (("lif", "--state", "v=1"), ("--state 'v=1': not an interval", "LOW,HIGH with LOW <=")),
-        (("lif", "--format", "16"), ("--format", "'16': not a format", "16.12, or Q4.12")),
-        (("lif", "--format", "4.12"), ("--format", "'4.12': frac is 12", "0 to 3")),
-        ((*RUNAWAY, "--format", "16.12"), ("lnm: no interval of the states", "--state v=-2,1")),
-        (("lif", "--set", "v_threshold=9", "--format", "16.12"),
-         ("lif: parameter 'v_threshold' is 9", "-8 to 7.99976", "more integer bits")),
-        (("lif", "--figure", "h.pdf"), ("analyze: --figure", "'h.pdf'", "a file", ".png")),
-        (("lif", "--rounding", "truncate"), ("analyze: --rounding is for fixed point", "--format")),
-        (("lif", "--scheme", "bogus"), ("", "'bogus'", "'horner', 'estrin'")),
-        (("lif", "--set", "tao=2"), ("lif", "tao", "'tau'")),
-    ],
-)  # fmt: skip
-def test_mistakes_are_one_line(call, arguments, parts):
-    status, out, err = call(*arguments)
-    assert (status, out) == (2, "")
-    assert_line(err, *parts)
+def test_mistakes(refuses: Callable[[str], None]) -> None:
+    refuses("""
+analyze lnm --set theta=.05,.6,-.1,.15 --x .35
+    --format 16.12 >> lnm: no interval of the states >> --state v=-2,1
+analyze lif
+    --x 1,-1 >> --x '1,-1': not an interval >> LOW,HIGH with LOW <= HIGH
+    --x 1e999 >> --x '1e999': not an interval >> finite
+    --x y=1 >> --x 'y=1': no 'y' >> x
+    --x 1 --x 2 >> --x '2': x is given twice
+    --state v=1 >> --state 'v=1': not an interval >> LOW,HIGH with LOW <=
+    --format 16 >> --format >> '16': not a format >> 16.12, or Q4.12
+    --format 4.12 >> --format >> '4.12': frac is 12 >> 0 to 3
+    --set v_threshold=9 --format 16.12 >> lif: parameter 'v_threshold' is 9 >> -8 to 7.99976 >>
+        more integer bits
+    --figure h.pdf >> analyze: --figure >> 'h.pdf' >> a file >> .png
+    --rounding truncate >> analyze: --rounding is for fixed point >> --format
+    --scheme bogus >> >> 'bogus' >> 'horner', 'estrin'
+    --set tao=2 >> lif >> tao >> 'tau'
+""")
 
 
 def test_formats_and_intervals_are_read():
@@ -249,12 +211,12 @@ def test_formats_and_intervals_are_read():
         parse_intervals("--x", ["-1"], ["x"], symmetric=True)
 
 
-def test_a_surrogate_too_narrow_for_the_scale_is_reported(call):
+def test_a_surrogate_too_narrow_for_the_scale_is_reported(call: Call) -> None:
     """In mV; not at a threshold of 1. The charge halves gradients, the reset multiplies by -14."""
-    _, out, _ = call("lif", "--set", "v_threshold=15")
+    _, out, _ = call("analyze", "lif", "--set", "v_threshold=15")
     (line,) = (x for x in out.splitlines() if "detach_reset=True" in x)
     assert line.startswith("Near the threshold, each step multiplies gradients by -7, ")
-    assert "detach_reset" not in call("lif")[1]
-    _, out, _ = call("lif", "--set", "v_threshold=15", "--json")
+    assert "detach_reset" not in call("analyze", "lif")[1]
+    _, out, _ = call("analyze", "lif", "--set", "v_threshold=15", "--json")
     assert json.loads(out)["reset_gain"] == pytest.approx(15, rel=1e-4)
     assert json.loads(out)["threshold_factor"] == pytest.approx(-7, rel=1e-4)
