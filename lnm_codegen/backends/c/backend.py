@@ -180,7 +180,7 @@ def _header(plan: Plan, backend: C) -> str:
 TILE, BLOCK = 1024, 128
 """Neurons of a tile, and of a block."""
 
-_VALUES = {per: values_text(per, "a.channels", "a.sample") for per in GRANULARITIES}
+VALUES = {per: values_text(per, "a.channels", "a.sample") for per in GRANULARITIES}
 
 
 def loops_source(plan: Plan, chunk: int, far: int) -> str:
@@ -204,29 +204,29 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
         uniform=uniform,
         io=c_type(plan.dtype),
         source="from" if plan.is_narrow else "row",
-        values=_VALUES,
-        prepared_loop=prepared_lines(plan, _indices(plan), _indices(plan), indent=8),
+        values=VALUES,
+        prepared_loop=prepared_lines(plan, indices(plan), indices(plan), indent=8),
         forward_locals=result_variables(plan.forward, indent=12),
         forward_call=step_call(plan, plan.forward, now, indent=12),
         advance_locals=result_variables(plan.advance, indent=12),
         advance_call=step_call(plan, plan.advance, saved, indent=12),
         backward_locals=result_variables(plan.backward, indent=12),
         backward_call=step_call(plan, plan.backward, saved, indent=12),
-        gradient_loop=_gradient_loop(plan),
+        gradient_loop=gradient_loop(plan),
         **conditions(plan, "saved_numbers(a->time_steps, a->neurons)"),
     )
     return render("c/kernel.cpp.j2", view)
 
 
-def _indices(plan: Plan) -> Indices:
+def indices(plan: Plan) -> Indices:
     """Return the index of each granularity, where `row` counts the values of the finest."""
     rows: dict[Granularity, str] = {"layer": "0", "channel": "row / a.inner % a.channels"}
     return {**rows, **({} if plan.finest == "layer" else {plan.finest: "row"})}
 
 
-def _gradient_loop(plan: Plan) -> tuple[str, ...]:
+def gradient_loop(plan: Plan) -> tuple[str, ...]:
     """Return the call of the adjoint of prepare, and the sums over the values of a parameter."""
-    kernel, raw, rows = plan.prepare_backward, raw_values(plan, _indices(plan)), _indices(plan)
+    kernel, raw, rows = plan.prepare_backward, raw_values(plan, indices(plan)), indices(plan)
     if not kernel.results:
         return ()
     words = [
