@@ -9,6 +9,7 @@ from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.memory import empty_cache, keep_pages
 from lnm_codegen.nn.norm.layer import NormNeuron
 from lnm_codegen.nn.onnx import onnx_table
+from lnm_codegen.nn.recurrent import RecurrentLayer
 from lnm_codegen.nn.registration import register
 from lnm_codegen.nn.states import reset
 
@@ -17,6 +18,7 @@ __all__ = [
     "FuseReport",
     "NeuronLayer",
     "NormNeuron",
+    "RecurrentLayer",
     "conversion_report",
     "convert",
     "empty_cache",

@@ -123,6 +123,7 @@ class StatefulModule(NeuronModule):
     _state: dict[str, Tensor]
     _state_names: frozenset[str] = frozenset()
     _fixed: frozenset[str] = frozenset()  # arguments of the family that a layer does not have
+    _own_states: tuple[str, ...] = ()  # beside those of the neuron
     _checkpoint_remedy = "Give state= and return_state=True."
 
     @property
@@ -141,7 +142,7 @@ class StatefulModule(NeuronModule):
 
     @state.setter
     def state(self, given: States) -> None:
-        states = require_states(self.neuron, given)
+        states = require_states(self.neuron, given, self._own_states)
         if states and not self._keeps_states():
             problem = f"state {next(iter(states))!r} is set, but the layer keeps no states"
             remedy = "Give state= to the call, or set carry_state=True."
@@ -166,7 +167,7 @@ class StatefulModule(NeuronModule):
     def _initial(self, given: States | None) -> States:
         """Return the states with which a call begins: those given to it, or those kept."""
         if given is not None or not self._keeps_states():
-            return {} if given is None else require_states(self.neuron, given)
+            return {} if given is None else require_states(self.neuron, given, self._own_states)
         if not torch.compiler.is_compiling() and self.__dict__.get("_is_replica", False):
             problem = "states that a replica of torch.nn.DataParallel keeps are lost after the call"
             remedy = "Use DistributedDataParallel, or give state= and return_state=True."
@@ -240,9 +241,12 @@ class StatefulModule(NeuronModule):
 _NEW_SIZE = "Call reset() before a new batch size. A set state is a number or has this shape."
 
 
-def require_states(neuron: Neuron, given: Any) -> dict[str, Any]:
-    """Return the `state` argument of a call as a dict, or raise ShapeError."""
-    states = [s.name for s in neuron.states]
+def require_states(neuron: Neuron, given: Any, own: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the `state` argument of a call as a dict, or raise ShapeError.
+
+    `own` are names of states that the layer has beside those of its neuron.
+    """
+    states = [*(s.name for s in neuron.states), *own]
     if given is not None and not isinstance(given, Mapping):
         accepted = f"a dict with names among {', '.join(states) or 'none'}"
         raise ShapeError(neuron.name, f"state is a {type(given).__name__}", accepted)

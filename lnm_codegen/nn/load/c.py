@@ -77,16 +77,16 @@ class CKernels(Kernels):
         """Run the forward kernel."""
         function, pack = self._forward
         if problem := function(pack(*sizes, get_num_threads(), *addresses(arguments))):
-            raise _error(problem)
+            raise kernel_error(problem)
 
     def backward(self, sizes: Sequence[int], arguments: Arguments) -> None:
         """Run the backward kernel."""
         function, pack = self._backward
         if problem := function(pack(*sizes, get_num_threads(), *addresses(arguments))):
-            raise _error(problem)
+            raise kernel_error(problem)
 
 
-def _error(problem: int) -> ToolError | InternalError:
+def kernel_error(problem: int) -> ToolError | InternalError:
     if problem == 1:
         return ToolError("c", "the kernel runs out of memory", remedy="Use a smaller batch.")
     return InternalError("c", f"the kernel refuses its arguments with error {problem}")
