@@ -347,7 +347,8 @@ class RecurrentLayer(NeuronLayer):
                     step[place] = (step[place].to(u.dtype) + product).to(c.dtype)
             if bound is not None:
                 step[place] = bound.hooked(step[place])
-            run = dispatch.run(backend, tuple(x[None] for x in step), states, params, True)
+            carried = [bound.hooked(v) for v in states] if bound is not None and t else states
+            run = dispatch.run(backend, tuple(x[None] for x in step), carried, params, True)
             outputs, final, counts, _ = run
             outputs = tuple(o[0] for o in outputs)
             later = [final[n] for n in names]
@@ -355,8 +356,6 @@ class RecurrentLayer(NeuronLayer):
                 live = (t < ends)[:, None]
                 outputs = tuple(torch.where(live, o, 0) for o in outputs)
                 later = [torch.where(live, new, old) for new, old in zip(later, states, strict=True)]
-            if bound is not None:
-                later = [bound.hooked(v) for v in later]
             states = later
             results.append(outputs)
             totals.append(counts)
