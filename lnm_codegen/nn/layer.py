@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -240,12 +241,23 @@ class NeuronLayer(StatefulModule):
         outputs = with_bits(neuron, outputs)
         if is_single_step:
             outputs = tuple(o.squeeze(0) for o in outputs)
+        return self._returned(outputs, final, counts, return_state)
+
+    def _returned(
+        self,
+        outputs: tuple[Tensor, ...],
+        final: dict[str, Tensor],
+        counts: Sequence[Any],
+        returns_states: bool,
+    ) -> Any:
+        """Keep the states and records of a call; return what `forward` returns."""
+        neuron = self.neuron
         count = len(neuron.output)
-        out = outputs[0] if count == 1 else dispatch.named(outputs[:count])
+        out = outputs[0] if count == 1 else self._dispatch.named(outputs[:count])
         records = recorded(neuron, self._record, outputs[count:], counts) if self._record else {}
-        if keeps or records:
+        if records or self._keeps_states():
             self._keep(final, records)
-        extras: list[Any] = [dict(final)] if return_state else []
+        extras: list[Any] = [dict(final)] if returns_states else []
         extras += [records] if records and self.return_recorded else []
         return (out, *extras) if extras else out
 

@@ -17,7 +17,6 @@ from lnm_codegen.backends.c.backend import (
     indices,
     step_view,
 )
-from lnm_codegen.backends.c.expr import c_type
 from lnm_codegen.backends.loops import StepAccess, prepared_lines, result_variables, step_call
 from lnm_codegen.backends.plan import Field, Plan
 from lnm_codegen.backends.render import render
@@ -55,7 +54,9 @@ class Recurrent:
         plan = self.plan
         return (
             *_SIZES,
-            Field("_feedback", "real", nullable=True, note="(delay, samples, sample), oldest first"),
+            Field(
+                "_feedback", "real", nullable=True, note="(delay, samples, sample), oldest first"
+            ),
             Field(f"{self.into}_seq", "real", note="c"),
             Field(f"{self.into}_stride", "int64_t", note="of a step"),
             *self._shared,

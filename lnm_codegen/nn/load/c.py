@@ -87,6 +87,7 @@ class CKernels(Kernels):
 
 
 def kernel_error(problem: int) -> ToolError | InternalError:
+    """Return the error for what a kernel returned."""
     if problem == 1:
         return ToolError("c", "the kernel runs out of memory", remedy="Use a smaller batch.")
     return InternalError("c", f"the kernel refuses its arguments with error {problem}")

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.nn.arguments import REAL
+from lnm_codegen.nn.arguments import REAL, parameters_as
 from lnm_codegen.nn.call import start_states
+from lnm_codegen.nn.feedback import Feedback
 from lnm_codegen.nn.function import (
     Kernels,
     backward_arguments,
@@ -87,7 +88,12 @@ def run_stages(
             raise UnsupportedError(stage.neuron.neuron.name, problem, accepted, remedy)
     start: list[dict[str, Any]] = [stage.neuron.state for stage in stages]
     last = dict(memory or {}) if carries and all(start) else {}
-    run = _run_kernels if all(_uses_c(s.neuron, current_seq) for s in stages) else _run_layers
+    if not all(_uses_c(s.neuron, current_seq) for s in stages):
+        run = _run_layers
+    elif len(stages) == 1 and current_seq.dtype is REAL[current_seq.dtype]:
+        run = _run_fused
+    else:
+        run = _run_kernels
     spikes, currents = run(stages, current_seq, carry_limit, last)
     if carries and memory is not None and len(current_seq):
         memory.update((k, own[-1].detach()) for k, own in enumerate(spikes))
@@ -176,6 +182,29 @@ class _GradientBound:
             value = value.view_as(value)
             value.register_hook(self._clamp)  # type: ignore[no-untyped-call]
         return value
+
+
+def _run_fused(
+    stages: Sequence[Stage], current_seq: Tensor, carry_limit: float | None, last: Memory
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Run one stage, whose own spikes it receives, in one kernel; return spikes and currents."""
+    (stage,) = stages
+    layer, before, back = stage.neuron, last.get(0), stage.back
+    assert back is not None
+    (fed, _), *_ = layer.neuron.output
+    feedback = Feedback(layer._dispatch, fed, layer.neuron.inputs[0].name, 1, carry_limit)
+    params = parameters_as(layer.neuron, layer._shapes, layer._values(), current_seq)
+    start = layer._dispatch.start(current_seq, layer.state, layer.state, params)
+    u, before = back.weight.to(current_seq.dtype), None if before is None else before[None]
+    outputs, final, *_ = feedback.run("c", (current_seq,), start, params, u, before)
+    if layer.carry_state and len(current_seq):
+        layer.state = {name: value.detach() for name, value in final.items()}
+    spikes = outputs[0]
+    if not (_is_hooked(layer) or layer.record):
+        return [spikes], []
+    with torch.no_grad():
+        first = torch.zeros_like(spikes[:1]) if before is None else before
+        return [spikes], [current_seq + linear(torch.cat([first, spikes[:-1]])[: len(spikes)], u)]
 
 
 def _run_kernels(

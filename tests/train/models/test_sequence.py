@@ -306,7 +306,7 @@ def test_hooks_of_saved_tensors_may_change_layouts() -> None:
         found.append(torch.autograd.grad(loss, weights))
     for mine, expected in zip(*found, strict=True):
         torch.testing.assert_close(mine, expected)
-    with refused(UnsupportedError, "Recurrent", "double backward", remedy="backend='torch'"):
+    with refused(UnsupportedError, "RecurrentLayer", "double backward", remedy="backend='torch'"):
         torch.autograd.grad(network(x).sum(), weights, create_graph=True)
 
 

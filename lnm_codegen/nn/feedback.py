@@ -1,0 +1,339 @@
+"""Neurons whose output of earlier time steps is added to an input: their runs over time.
+
+    x[t] = c[t] + U s[t - delay]        s[t] = neuron(x[t])
+
+On a CPU, all time steps are one call of C++ in each direction. Elsewhere a loop calls the step of
+the neuron's backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from lnm_codegen.backends.c.recurrent import Recurrent
+from lnm_codegen.compiler.emit import plan_of
+from lnm_codegen.nn.arguments import REAL, TYPES, require_plain_memory
+from lnm_codegen.nn.dispatch import READER, Dispatch
+from lnm_codegen.nn.function import LayerResults, needs_backward, save_call, saved_tensors
+from lnm_codegen.nn.load.cache import anywhere
+from lnm_codegen.nn.load.recurrent import RecurrentKernels, load_recurrent
+from lnm_codegen.nn.memory import empty
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """How an output of a neuron feeds one of its inputs.
+
+    Attributes:
+        dispatch: Runner of the neuron.
+        fed: Output that U multiplies.
+        into: Input to which the product is added.
+        delay: Time steps from an output to its effect, >= 1.
+        carry_limit: Bound of the gradients that a step carries back, in units of the largest
+            gradient of an output or a final state; None for no bound.
+    """
+
+    dispatch: Dispatch
+    fed: str
+    into: str
+    delay: int = 1
+    carry_limit: float | None = None
+
+    @property
+    def place(self) -> int:
+        """Index of `into` among the inputs."""
+        return [s.name for s in self.dispatch.neuron.inputs].index(self.into)
+
+    @property
+    def fed_place(self) -> int:
+        """Index of `fed` among the outputs."""
+        return [name for name, _ in self.dispatch.neuron.output].index(self.fed)
+
+    def run(
+        self,
+        backend: str,
+        inputs: tuple[Tensor, ...],
+        start: Sequence[Tensor],
+        params: Sequence[Tensor],
+        u: Tensor,
+        before: Tensor | None = None,
+        ends: Tensor | None = None,
+        *,
+        is_own: bool = False,
+    ) -> LayerResults:
+        """Return the results of a call, with final states.
+
+        Args:
+            backend: The selected one.
+            inputs: (T, N, H) each; that of `into` is c.
+            start: Initial states, (N, H) or (1,).
+            params: Parameters of the neuron, in order.
+            u: U, (H, H), [to][from], or (H,) where it is diagonal.
+            before: Outputs before the start, (delay, N, H), oldest first; None for 0.
+            ends: Time step from which on a sample is padding, (N,); None for T.
+            is_own: The memory of c may be overwritten.
+        """
+        c = inputs[self.place]
+        if backend == "c" and self.is_fused(c):
+            return self._run_fused(inputs, start, params, u, before, ends, is_own)
+        return self._run_steps(backend, inputs, start, params, u, before, ends)
+
+    def is_fused(self, c: Tensor) -> bool:
+        """Report whether backend "c" runs all time steps of a call on c in one kernel."""
+        if torch.compiler.is_compiling() or self.dispatch.arithmetic is not None:
+            return False
+        return c.dtype is REAL[c.dtype] and c.dim() == 3
+
+    def after(self, before: Tensor | None, s: Tensor, ends: Tensor | None) -> Tensor:
+        """Return the last `delay` outputs of each sample, (delay, N, H), oldest first."""
+        if before is None:
+            before = s.new_zeros(self.delay, *s.shape[1:])
+        whole = torch.cat([before, s])
+        if ends is None:
+            return whole[len(whole) - self.delay :].clone()
+        at = ends + torch.arange(self.delay, device=s.device)[:, None]
+        return whole.gather(0, at[:, :, None].expand(-1, -1, s.shape[2]))
+
+    def _run_steps(
+        self,
+        backend: str,
+        inputs: tuple[Tensor, ...],
+        start: Sequence[Tensor],
+        params: Sequence[Tensor],
+        u: Tensor,
+        before: Tensor | None,
+        ends: Tensor | None,
+    ) -> LayerResults:
+        """Run the loop over time through the neuron's backend."""
+        place, dispatch = self.place, self.dispatch
+        c, names = inputs[place], [s.name for s in dispatch.neuron.states]
+        bound = None if self.carry_limit is None else GradientBound(self.carry_limit)
+        fed = [] if before is None else list(before.unbind(0))
+        late = self.delay if before is None else 0
+        states = [v.expand(c.shape[1:]) if ends is not None else v for v in start]
+        results: list[tuple[Tensor, ...]] = []
+        totals: list[Any] = []
+        for t in range(len(c)):
+            step = [x[t] for x in inputs]
+            if t >= late:
+                s = fed[t - late]
+                with torch.autocast(c.device.type, enabled=False):
+                    s = s.to(u.dtype)
+                    product = s * u if u.dim() == 1 else linear(s, u)
+                    step[place] = (step[place].to(u.dtype) + product).to(c.dtype)
+            if bound is not None:
+                step[place] = bound.hooked(step[place])
+            carried = [bound.hooked(v) for v in states] if bound is not None and t else states
+            run = dispatch.run(backend, tuple(x[None] for x in step), carried, params, True)
+            outputs, final, counts, _ = run
+            outputs = tuple(o[0] for o in outputs)
+            later = [final[n] for n in names]
+            if ends is not None:
+                live = (t < ends)[:, None]
+                outputs = tuple(torch.where(live, o, 0) for o in outputs)
+                later = [
+                    torch.where(live, new, old) for new, old in zip(later, states, strict=True)
+                ]
+            states = later
+            results.append(outputs)
+            totals.append(counts)
+            fed.append(outputs[self.fed_place])
+        count = len(dispatch.neuron.output)
+        if results:
+            found = tuple(map(torch.stack, zip(*results, strict=True)))
+        else:
+            found = tuple(torch.empty_like(c) for _ in range(count))
+            states = [v.expand(c.shape[1:]).clone() for v in states]
+        if bound is not None:
+            for value in (*found, *states):
+                if value.requires_grad:
+                    value.register_hook(bound.measure)  # type: ignore[no-untyped-call]
+        sums = [sum(one) for one in zip(*totals, strict=True)]
+        return found, dict(zip(names, states, strict=True)), sums, ()
+
+    def _run_fused(
+        self,
+        inputs: tuple[Tensor, ...],
+        start: Sequence[Tensor],
+        params: Sequence[Tensor],
+        u: Tensor,
+        before: Tensor | None,
+        ends: Tensor | None,
+        is_own: bool,
+    ) -> LayerResults:
+        """Run the kernels of the CPU."""
+        c, neuron = inputs[self.place], self.dispatch.neuron
+        others = (*inputs[: self.place], *inputs[self.place + 1 :])
+        read = [p for p, q in zip(params, neuron.params, strict=True) if q in neuron.step_params]
+        tensors = (c, u, *others, *start, *read)
+        require_plain_memory(self.dispatch.name, READER["c"], tensors)
+        plan = plan_of(neuron, dtype=TYPES[c.dtype])
+        model = Recurrent(plan, self.fed, self.into)
+        load = (
+            partial(anywhere, load_recurrent) if self.dispatch.backend == "auto" else load_recurrent
+        )
+        call = _Call(load(model), self.delay, self.carry_limit, is_own, needs_backward(tensors), [])
+        found = Fused.apply(call, ends, before, *tensors)  # type: ignore[no-untyped-call]
+        count, states = len(plan.outputs), plan.states
+        final = dict(zip(states, found[count:], strict=True))
+        return found[:count], final, call.counts, ()
+
+
+class GradientBound:
+    """Clamp of gradients to a multiple of the largest gradient of an output or a final state."""
+
+    def __init__(self, carry_limit: float) -> None:
+        self._carry_limit, self._limit = carry_limit, 0.0
+
+    def measure(self, grad: Tensor) -> None:
+        """Raise the bound to that of a gradient; each of these exists before any other."""
+        if grad.numel():
+            self._limit = max(self._limit, self._carry_limit * float(grad.abs().max()))
+
+    def _clamp(self, grad: Tensor) -> Tensor:
+        return grad.clamp(-self._limit, self._limit)
+
+    def hooked(self, value: Tensor) -> Tensor:
+        """Return a value whose gradient is clamped."""
+        if value.requires_grad:
+            value = value.view_as(value)
+            value.register_hook(self._clamp)  # type: ignore[no-untyped-call]
+        return value
+
+
+class _Call(NamedTuple):
+    """Arguments of a forward other than tensors; the kernel's counts are added to `counts`."""
+
+    kernels: RecurrentKernels
+    delay: int
+    carry_limit: float | None
+    is_own: bool
+    saves: bool
+    counts: list[float]
+
+
+class Fused(torch.autograd.Function):
+    """Forward and backward of all time steps, one call of C++ each.
+
+    Takes a `_Call`, `lengths` or None, the outputs before the start or None, then c, U, the
+    further inputs, the initial states and the parameters. Returns outputs and final states.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, call: _Call, ends: Tensor | None, before: Tensor | None, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Run the forward kernel."""
+        model, (c, u, *rest) = call.kernels.model, tensors
+        plan, (steps, batch, size) = model.plan, c.shape
+        if c.stride()[1:] != (size, 1):
+            c = c.contiguous()
+        owns = call.is_own and (steps < 2 or c.stride(0) == batch * size)
+        sequence = (steps, batch, size), (batch * size, size, 1)
+        x = c if owns else empty(c, *sequence)
+        outputs = [empty(c, *sequence) for _ in plan.outputs]
+        finals = [c.new_empty(batch, size) for _ in plan.states]
+        rows = model.saved_rows(steps) if call.saves else 0
+        saved = empty(c, (rows, batch, size), (batch * size, size, 1)) if rows else None
+        ends = None if ends is None else ends.to(torch.int32).contiguous()
+        before = None if before is None else before.contiguous()
+        shared = _shared(call, x, u, ends, rest)
+        sums = torch.zeros(len(plan.counts), dtype=torch.float64)
+        call.kernels.forward(
+            shared
+            | {"_feedback": before, f"{model.into}_seq": c, f"{model.into}_stride": c.stride(0)}
+            | {f"{o}_seq": v for o, v in zip(plan.outputs, outputs, strict=True)}
+            | {f"{s}_final": v for s, v in zip(plan.states, finals, strict=True)}
+            | {f"{q}_sum": sums[k : k + 1] for k, q in enumerate(plan.counts)}
+            | {"_saved": saved}
+        )
+        call.counts.extend(sums.tolist())
+        if call.saves:
+            fed = outputs[plan.outputs.index(model.fed)]
+            save_call(ctx, call, ends, before, x, u, *rest, fed, saved)
+        return (*outputs, *finals)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Run the backward kernel; the gradient of U is one product after it."""
+        call, model = ctx.call, ctx.call.kernels.model
+        ends, *found = saved_tensors(ctx, grads, "RecurrentLayer")
+        before, x, u, *rest, fed, saved = found  # hooks may have changed their strides
+        x, fed = x.contiguous(), fed.contiguous()
+        before = None if before is None else before.contiguous()
+        saved = None if saved is None else saved.contiguous()
+        plan, (_, batch, size) = model.plan, x.shape
+        needs_before, needs_c, needs_u, *needed = ctx.needs_input_grad[2:]
+        count, others, states = len(plan.outputs), len(model.others), len(plan.states)
+        words = _shared(call, x, u, ends, rest) | {"_saved": saved}
+        limit = None
+        if call.carry_limit is not None:
+            largest = [float(g.abs().max()) for g in grads if g is not None and g.numel()]
+            limit = torch.tensor(
+                [call.carry_limit * max(largest, default=0.0)], dtype=torch.float64
+            )
+        words["_limit"] = limit
+        kept = []  # keeps copies alive
+        for name, grad in zip(plan.outputs, grads[:count], strict=True):
+            if grad is not None:
+                grad = grad if grad.stride()[1:] == (size, 1) else grad.contiguous()
+                kept.append(grad)
+                words |= {f"grad_{name}_seq": grad, f"grad_{name}_stride": grad.stride(0)}
+        for name, grad in zip(plan.states, grads[count:], strict=True):
+            words[f"grad_{name}_final"] = None if grad is None else grad.contiguous()
+        e = empty(x, x.shape, (batch * size, size, 1))
+        words[f"grad_{model.into}_seq"] = e
+        results: list[Tensor | None] = [None] * len(rest)
+        names = [f"grad_{z}_seq" for z in model.others] + [f"grad_{s}_init" for s in plan.states]
+        names += [f"grad_{p.name}" if p.learnable else "" for p in plan.params]
+        for k, (name, needs) in enumerate(zip(names, needed, strict=True)):
+            if name and needs:
+                if k < others:
+                    results[k] = torch.empty_like(e)
+                elif k < others + states:
+                    results[k] = e.new_empty(batch, size)
+                else:
+                    results[k] = torch.empty_like(rest[k], memory_format=torch.contiguous_format)
+                words[name] = results[k]
+        grad_before = e.new_empty(call.delay, batch, size) if needs_before else None
+        words["_grad_feedback"] = grad_before
+        call.kernels.backward(words)
+        grad_u = _grad_of_u(u, e, fed, before, call.delay) if needs_u else None
+        return None, None, grad_before, e if needs_c else None, grad_u, *results
+
+
+def _shared(
+    call: _Call, x: Tensor, u: Tensor, ends: Tensor | None, rest: Sequence[Tensor]
+) -> dict[str, Any]:
+    """Return the words of both kernels; `rest` are further inputs, initial states, parameters."""
+    model, (steps, batch, size) = call.kernels.model, x.shape
+    plan, others = model.plan, len(model.others)
+    words: dict[str, Any] = {
+        "time_steps": steps, "samples": batch, "sample": size, "channels": size, "inner": 1,
+        "_delay": call.delay, "_threads": torch.get_num_threads(), "_diagonal": int(u.dim() == 1),
+        "_u": u.contiguous(), "_lengths": ends, "_x": x,
+    }  # fmt: skip
+    for z, value in zip(model.others, rest, strict=False):
+        words |= {f"{z}_seq": value, f"{z}_stride": value.stride(0)}
+        words |= {f"_{z}_sample": value.stride(1), f"_{z}_neuron": value.stride(2)}
+    for s, value in zip(plan.states, rest[others:], strict=False):
+        words |= {f"{s}_init": value.contiguous(), f"{s}_init_stride": int(value.numel() > 1)}
+    values = rest[others + len(plan.states) :]
+    return words | {p.name: v.contiguous() for p, v in zip(plan.params, values, strict=True)}
+
+
+def _grad_of_u(u: Tensor, e: Tensor, s: Tensor, before: Tensor | None, delay: int) -> Tensor:
+    """Return the gradient of U: the sum over steps of e[t] s[t - delay]^T."""
+    pairs = [(e[delay:], s[: max(len(s) - delay, 0)])]
+    if before is not None:
+        pairs.append((e[:delay], before[: len(e)]))
+    if u.dim() == 1:
+        return sum((a * b).sum((0, 1)) for a, b in pairs)  # type: ignore[return-value]
+    return sum(a.flatten(0, 1).t() @ b.flatten(0, 1) for a, b in pairs)  # type: ignore[return-value]
