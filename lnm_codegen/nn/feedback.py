@@ -179,11 +179,13 @@ class Feedback:
         load = (
             partial(anywhere, load_recurrent) if self.dispatch.backend == "auto" else load_recurrent
         )
-        call = _Call(load(model), self.delay, self.carry_limit, is_own, needs_backward(tensors), [])
-        found = Fused.apply(call, ends, before, *tensors)  # type: ignore[no-untyped-call]
-        count, states = len(plan.outputs), plan.states
-        final = dict(zip(states, found[count:], strict=True))
-        return found[:count], final, call.counts, ()
+        call = FeedbackCall(load(model), self.delay, self.carry_limit, ends)
+        counts: list[float] = []
+        found = Fused.apply(  # type: ignore[no-untyped-call]
+            call, is_own, needs_backward(tensors), counts, before, *tensors
+        )
+        count = len(plan.outputs)
+        return found[:count], dict(zip(plan.states, found[count:], strict=True)), counts, ()
 
 
 class GradientBound:
@@ -208,125 +210,174 @@ class GradientBound:
         return value
 
 
-class _Call(NamedTuple):
-    """Arguments of a forward other than tensors; the kernel's counts are added to `counts`."""
+class Forward(NamedTuple):
+    """Results of a forward: outputs, final states, x, saved states, counts."""
+
+    outputs: list[Tensor]
+    finals: list[Tensor]
+    x: Tensor
+    saved: Tensor | None
+    counts: Tensor
+
+
+class FeedbackCall(NamedTuple):
+    """Arguments of a forward and of its backward other than tensors with gradients.
+
+    `tensors` of its methods are c, U, the further inputs, the initial states and the parameters.
+    In a backward x has the place of c.
+    """
 
     kernels: RecurrentKernels
     delay: int
     carry_limit: float | None
-    is_own: bool
-    saves: bool
-    counts: list[float]
+    ends: Tensor | None = None
 
+    def empty(self, c: Tensor, saves: bool, into: Tensor | None = None) -> Forward:
+        """Return uninitialised results; x is `into`."""
+        model, (steps, batch, size) = self.kernels.model, c.shape
+        plan, strides = model.plan, (batch * size, size, 1)
+        rows = model.saved_rows(steps) if saves else 0
+        return Forward(
+            [empty(c, c.shape, strides) for _ in plan.outputs],
+            [c.new_empty(batch, size) for _ in plan.states],
+            empty(c, c.shape, strides) if into is None else into,
+            empty(c, (rows, batch, size), strides) if rows else None,
+            torch.zeros(len(plan.counts), dtype=torch.float64),
+        )
 
-class Fused(torch.autograd.Function):
-    """Forward and backward of all time steps, one call of C++ each.
-
-    Takes a `_Call`, `lengths` or None, the outputs before the start or None, then c, U, the
-    further inputs, the initial states and the parameters. Returns outputs and final states.
-    """
-
-    @staticmethod
     def forward(
-        ctx: Any, call: _Call, ends: Tensor | None, before: Tensor | None, *tensors: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Run the forward kernel."""
-        model, (c, u, *rest) = call.kernels.model, tensors
+        self, tensors: Sequence[Tensor], before: Tensor | None, saves: bool, is_own: bool = False
+    ) -> Forward:
+        """Run the forward kernel. With `is_own`, x may take the memory of c."""
+        model, (c, u, *rest) = self.kernels.model, tensors
         plan, (steps, batch, size) = model.plan, c.shape
         if c.stride()[1:] != (size, 1):
             c = c.contiguous()
-        owns = call.is_own and (steps < 2 or c.stride(0) == batch * size)
-        sequence = (steps, batch, size), (batch * size, size, 1)
-        x = c if owns else empty(c, *sequence)
-        outputs = [empty(c, *sequence) for _ in plan.outputs]
-        finals = [c.new_empty(batch, size) for _ in plan.states]
-        rows = model.saved_rows(steps) if call.saves else 0
-        saved = empty(c, (rows, batch, size), (batch * size, size, 1)) if rows else None
-        ends = None if ends is None else ends.to(torch.int32).contiguous()
-        before = None if before is None else before.contiguous()
-        shared = _shared(call, x, u, ends, rest)
-        sums = torch.zeros(len(plan.counts), dtype=torch.float64)
-        call.kernels.forward(
-            shared
-            | {"_feedback": before, f"{model.into}_seq": c, f"{model.into}_stride": c.stride(0)}
-            | {f"{o}_seq": v for o, v in zip(plan.outputs, outputs, strict=True)}
-            | {f"{s}_final": v for s, v in zip(plan.states, finals, strict=True)}
-            | {f"{q}_sum": sums[k : k + 1] for k, q in enumerate(plan.counts)}
-            | {"_saved": saved}
+        owns = is_own and (steps < 2 or c.stride(0) == batch * size)
+        found = self.empty(c, saves, c if owns else None)
+        self.kernels.forward(
+            self._shared(found.x, u, rest)
+            | {"_feedback": None if before is None else before.contiguous()}
+            | {f"{model.into}_seq": c, f"{model.into}_stride": c.stride(0)}
+            | {f"{o}_seq": v for o, v in zip(plan.outputs, found.outputs, strict=True)}
+            | {f"{s}_final": v for s, v in zip(plan.states, found.finals, strict=True)}
+            | {f"{q}_sum": found.counts[k : k + 1] for k, q in enumerate(plan.counts)}
+            | {"_saved": found.saved}
         )
-        call.counts.extend(sums.tolist())
-        if call.saves:
-            fed = outputs[plan.outputs.index(model.fed)]
-            save_call(ctx, call, ends, before, x, u, *rest, fed, saved)
-        return (*outputs, *finals)
+        return found
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Run the backward kernel; the gradient of U is one product after it."""
-        call, model = ctx.call, ctx.call.kernels.model
-        ends, *found = saved_tensors(ctx, grads, "RecurrentLayer")
-        before, x, u, *rest, fed, saved = found  # hooks may have changed their strides
-        x, fed = x.contiguous(), fed.contiguous()
-        before = None if before is None else before.contiguous()
-        saved = None if saved is None else saved.contiguous()
+    def backward(
+        self,
+        tensors: Sequence[Tensor],
+        before: Tensor | None,
+        fed: Tensor,
+        saved: Tensor | None,
+        grads: Sequence[Tensor | None],
+        needed: Sequence[bool],
+    ) -> list[Tensor | None]:
+        """Run the backward kernel; return the gradients of `before` and of the forward's tensors.
+
+        Args:
+            tensors: x, and those of the forward but the first.
+            before: That of the forward.
+            fed: The output that U multiplies.
+            saved: The saved states.
+            grads: Gradients of the outputs and of the final states.
+            needed: Whether each gradient is needed, of `before` first.
+        """
+        model, (x, u, *rest) = self.kernels.model, tensors
         plan, (_, batch, size) = model.plan, x.shape
-        needs_before, needs_c, needs_u, *needed = ctx.needs_input_grad[2:]
+        x, fed = x.contiguous(), fed.contiguous()  # hooks of saved tensors may change strides
         count, others, states = len(plan.outputs), len(model.others), len(plan.states)
-        words = _shared(call, x, u, ends, rest) | {"_saved": saved}
-        limit = None
-        if call.carry_limit is not None:
-            largest = [float(g.abs().max()) for g in grads if g is not None and g.numel()]
-            limit = torch.tensor(
-                [call.carry_limit * max(largest, default=0.0)], dtype=torch.float64
-            )
-        words["_limit"] = limit
-        kept = []  # keeps copies alive
+        words = self._shared(x, u, rest) | {"_limit": self._limit(grads)}
+        words["_saved"] = None if saved is None else saved.contiguous()
         for name, grad in zip(plan.outputs, grads[:count], strict=True):
             if grad is not None:
                 grad = grad if grad.stride()[1:] == (size, 1) else grad.contiguous()
-                kept.append(grad)
                 words |= {f"grad_{name}_seq": grad, f"grad_{name}_stride": grad.stride(0)}
         for name, grad in zip(plan.states, grads[count:], strict=True):
             words[f"grad_{name}_final"] = None if grad is None else grad.contiguous()
-        e = empty(x, x.shape, (batch * size, size, 1))
-        words[f"grad_{model.into}_seq"] = e
+        needs_before, needs_c, needs_u, *needs = needed
+        e = words[f"grad_{model.into}_seq"] = empty(x, x.shape, (batch * size, size, 1))
         results: list[Tensor | None] = [None] * len(rest)
         names = [f"grad_{z}_seq" for z in model.others] + [f"grad_{s}_init" for s in plan.states]
         names += [f"grad_{p.name}" if p.learnable else "" for p in plan.params]
-        for k, (name, needs) in enumerate(zip(names, needed, strict=True)):
-            if name and needs:
+        for k, (name, value) in enumerate(zip(names, rest, strict=True)):
+            if name and needs[k]:
                 if k < others:
                     results[k] = torch.empty_like(e)
                 elif k < others + states:
                     results[k] = e.new_empty(batch, size)
                 else:
-                    results[k] = torch.empty_like(rest[k], memory_format=torch.contiguous_format)
+                    kept = torch.contiguous_format
+                    results[k] = torch.empty_like(value, memory_format=kept)
                 words[name] = results[k]
-        grad_before = e.new_empty(call.delay, batch, size) if needs_before else None
+        grad_before = e.new_empty(self.delay, batch, size) if needs_before else None
         words["_grad_feedback"] = grad_before
-        call.kernels.backward(words)
-        grad_u = _grad_of_u(u, e, fed, before, call.delay) if needs_u else None
-        return None, None, grad_before, e if needs_c else None, grad_u, *results
+        self.kernels.backward(words)
+        grad_u = _grad_of_u(u, e, fed, before, self.delay) if needs_u else None
+        return [grad_before, e if needs_c else None, grad_u, *results]
+
+    def _limit(self, grads: Sequence[Tensor | None]) -> Tensor | None:
+        if self.carry_limit is None:
+            return None
+        largest = [float(g.abs().max()) for g in grads if g is not None and g.numel()]
+        return torch.tensor([self.carry_limit * max(largest, default=0.0)], dtype=torch.float64)
+
+    def _shared(self, x: Tensor, u: Tensor, rest: Sequence[Tensor]) -> dict[str, Any]:
+        """Return the words of both kernels; `rest` are the tensors after U."""
+        model, (steps, batch, size) = self.kernels.model, x.shape
+        plan, others = model.plan, len(model.others)
+        words: dict[str, Any] = {
+            "time_steps": steps, "samples": batch, "sample": size, "channels": size, "inner": 1,
+            "_delay": self.delay, "_threads": torch.get_num_threads(),
+            "_diagonal": int(u.dim() == 1), "_u": u.contiguous(), "_x": x,
+            "_lengths": None if self.ends is None else self.ends.to(torch.int32).contiguous(),
+        }  # fmt: skip
+        for z, value in zip(model.others, rest, strict=False):
+            words |= {f"{z}_seq": value, f"{z}_stride": value.stride(0)}
+            words |= {f"_{z}_sample": value.stride(1), f"_{z}_neuron": value.stride(2)}
+        for s, value in zip(plan.states, rest[others:], strict=False):
+            words |= {f"{s}_init": value.contiguous(), f"{s}_init_stride": int(value.numel() > 1)}
+        values = rest[others + len(plan.states) :]
+        return words | {p.name: v.contiguous() for p, v in zip(plan.params, values, strict=True)}
 
 
-def _shared(
-    call: _Call, x: Tensor, u: Tensor, ends: Tensor | None, rest: Sequence[Tensor]
-) -> dict[str, Any]:
-    """Return the words of both kernels; `rest` are further inputs, initial states, parameters."""
-    model, (steps, batch, size) = call.kernels.model, x.shape
-    plan, others = model.plan, len(model.others)
-    words: dict[str, Any] = {
-        "time_steps": steps, "samples": batch, "sample": size, "channels": size, "inner": 1,
-        "_delay": call.delay, "_threads": torch.get_num_threads(), "_diagonal": int(u.dim() == 1),
-        "_u": u.contiguous(), "_lengths": ends, "_x": x,
-    }  # fmt: skip
-    for z, value in zip(model.others, rest, strict=False):
-        words |= {f"{z}_seq": value, f"{z}_stride": value.stride(0)}
-        words |= {f"_{z}_sample": value.stride(1), f"_{z}_neuron": value.stride(2)}
-    for s, value in zip(plan.states, rest[others:], strict=False):
-        words |= {f"{s}_init": value.contiguous(), f"{s}_init_stride": int(value.numel() > 1)}
-    values = rest[others + len(plan.states) :]
-    return words | {p.name: v.contiguous() for p, v in zip(plan.params, values, strict=True)}
+class Fused(torch.autograd.Function):
+    """Forward and backward of all time steps, one call of C++ each.
+
+    Takes a `FeedbackCall`, whether c is the call's own, whether a backward follows, a list for the
+    counts, the outputs before the start or None, then the tensors of `FeedbackCall`. Returns
+    outputs and final states.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        call: FeedbackCall,
+        is_own: bool,
+        saves: bool,
+        counts: list[float],
+        before: Tensor | None,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Run the forward kernel."""
+        outputs, finals, x, saved, sums = call.forward(tensors, before, saves, is_own)
+        counts.extend(sums.tolist())
+        if saves:
+            fed = outputs[call.kernels.model.plan.outputs.index(call.kernels.model.fed)]
+            save_call(ctx, call, before, fed, saved, x, *tensors[1:])
+        return (*outputs, *finals)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Run the backward kernel; the gradient of U is one product after it."""
+        before, fed, saved, *tensors = saved_tensors(ctx, grads, "RecurrentLayer")
+        needed = ctx.needs_input_grad[4:]
+        return (
+            *[None] * 4,
+            *ctx.call.backward(tensors, before, fed, saved, grads, needed),
+        )
 
 
 def _grad_of_u(u: Tensor, e: Tensor, s: Tensor, before: Tensor | None, delay: int) -> Tensor:
