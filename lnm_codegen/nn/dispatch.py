@@ -317,6 +317,15 @@ class Dispatch:
         """
         return getattr(self, method)(*arguments)
 
+    def feedback_operator(self, fed: str, into: str, dtype: torch.dtype) -> str:
+        """Return the name of the operator of a recurrent layer of this neuron; see `feedback`."""
+        return self._constant(self._key, "_feedback_name", fed, into, dtype)  # type: ignore[no-any-return]
+
+    def _feedback_name(self, fed: str, into: str, dtype: torch.dtype) -> str:
+        from lnm_codegen.nn import feedback
+
+        return feedback.feedback_operator(feedback.model_of(self.neuron, fed, into, dtype)).name
+
     def _module_name(self) -> str:
         return eager_module(self.neuron).__name__
 

@@ -8,10 +8,11 @@ the neuron's backend.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -19,12 +20,20 @@ from torch.nn.functional import linear
 
 from lnm_codegen.backends.c.recurrent import Recurrent
 from lnm_codegen.compiler.emit import plan_of
+from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL, TYPES, require_plain_memory
 from lnm_codegen.nn.dispatch import READER, Dispatch
-from lnm_codegen.nn.function import LayerResults, needs_backward, save_call, saved_tensors
+from lnm_codegen.nn.function import (
+    LayerResults,
+    needs_backward,
+    refuse_double_backward,
+    save_call,
+    saved_tensors,
+)
 from lnm_codegen.nn.load.cache import anywhere
 from lnm_codegen.nn.load.recurrent import RecurrentKernels, load_recurrent
 from lnm_codegen.nn.memory import empty
+from lnm_codegen.nn.operators import NAMESPACE, define, nothing, operator_name
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,7 @@ class Feedback:
 
     def is_fused(self, c: Tensor) -> bool:
         """Report whether backend "c" runs all time steps of a call on c in one kernel."""
-        if torch.compiler.is_compiling() or self.dispatch.arithmetic is not None:
+        if self.dispatch.arithmetic is not None:
             return False
         return c.dtype is REAL[c.dtype] and c.dim() == 3
 
@@ -173,19 +182,38 @@ class Feedback:
         others = (*inputs[: self.place], *inputs[self.place + 1 :])
         read = [p for p, q in zip(params, neuron.params, strict=True) if q in neuron.step_params]
         tensors = (c, u, *others, *start, *read)
+        count, states = len(neuron.output), [s.name for s in neuron.states]
+        saves = needs_backward((*tensors, *([] if before is None else [before])))
+        if torch.compiler.is_compiling():
+            name = self.dispatch.feedback_operator(self.fed, self.into, c.dtype)
+            operator = getattr(torch.ops.lnm, name)
+            found = operator(*tensors, before, ends, self.delay, self.carry_limit, saves)
+            sums = found[-1]
+            final = dict(zip(states, found[count:], strict=False))
+            return found[:count], final, sums.unbind() if sums.shape[0] else (), ()
         require_plain_memory(self.dispatch.name, READER["c"], tensors)
-        plan = plan_of(neuron, dtype=TYPES[c.dtype])
-        model = Recurrent(plan, self.fed, self.into)
-        load = (
-            partial(anywhere, load_recurrent) if self.dispatch.backend == "auto" else load_recurrent
-        )
-        call = FeedbackCall(load(model), self.delay, self.carry_limit, ends)
+        model = model_of(neuron, self.fed, self.into, c.dtype)
+        kernels = kernels_of(model, self.dispatch.backend == "auto")
+        call = FeedbackCall(kernels, self.delay, self.carry_limit, ends)
         counts: list[float] = []
-        found = Fused.apply(  # type: ignore[no-untyped-call]
-            call, is_own, needs_backward(tensors), counts, before, *tensors
-        )
-        count = len(plan.outputs)
-        return found[:count], dict(zip(plan.states, found[count:], strict=True)), counts, ()
+        found = Fused.apply(call, is_own, saves, counts, before, *tensors)  # type: ignore[no-untyped-call]
+        return found[:count], dict(zip(states, found[count:], strict=True)), counts, ()
+
+
+def model_of(neuron: Neuron, fed: str, into: str, dtype: torch.dtype) -> Recurrent:
+    """Return what the kernels are emitted from, for a type of sequences."""
+    return Recurrent(plan_of(neuron, dtype=TYPES[dtype]), fed, into)
+
+
+def kernels_of(model: Recurrent, is_auto: bool) -> RecurrentKernels:
+    """Return the kernels of a model; the first call compiles them.
+
+    With `is_auto`, they are compiled in a private folder where the cache folder cannot be used.
+
+    Raises:
+        ToolError: They cannot be compiled, written or loaded.
+    """
+    return anywhere(load_recurrent, model) if is_auto else load_recurrent(model)
 
 
 class GradientBound:
@@ -378,6 +406,112 @@ class Fused(torch.autograd.Function):
             *[None] * 4,
             *ctx.call.backward(tensors, before, fed, saved, grads, needed),
         )
+
+
+class FeedbackOperator:
+    """The kernels of a recurrent layer as `torch.library` operators, for `torch.compile`.
+
+        lnm::<name>(Tensor c, Tensor u, ..., Tensor? before, Tensor? ends, int delay,
+                    float? carry_limit, bool saves)
+            -> (outputs, final states, Tensor x, Tensor saved, Tensor counts)
+
+    Results that are not requested have no elements.
+    """
+
+    def __init__(self, name: str, model: Recurrent, load: Callable[[], RecurrentKernels]) -> None:
+        plan = self._plan = model.plan
+        self.name, self._model, self._load = name, model, load
+        self._tensors = 2 + len(model.others) + len(plan.states) + len(plan.params)
+        self._results = len(plan.outputs) + len(plan.states)
+        self._library = torch.library.Library(NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
+        taken = "".join(f"Tensor t{k}, " for k in range(self._tensors))
+        call = "Tensor? before, Tensor? ends, int delay, float? carry_limit"
+        given = ", ".join(["Tensor"] * (self._results + 3))
+        schema = f"({taken}{call}, bool saves) -> ({given})"
+        define(self._library, name, schema, self._run, self._fake)
+        grads = "".join(f", Tensor? g{k}" for k in range(self._results))
+        given = ", ".join(["Tensor"] * (self._tensors + 1))
+        schema = f"({taken}{call}, Tensor fed, Tensor saved{grads}, bool[] needed) -> ({given})"
+        self._adjoint = define(
+            self._library, f"{name}_backward", schema, self._run_adjoint, self._fake_adjoint
+        )
+        torch.library.register_autograd(
+            f"{NAMESPACE}::{name}", self._gradients, setup_context=self._keep, lib=self._library
+        )
+
+        def refuse(*_: Any) -> NoReturn:
+            refuse_double_backward("RecurrentLayer")
+
+        adjoint = f"{NAMESPACE}::{name}_backward"
+        torch.library.register_autograd(adjoint, refuse, lib=self._library)
+
+    def _call(self, arguments: Sequence[Any]) -> tuple[FeedbackCall, Tensor | None]:
+        before, ends, delay, carry_limit = arguments[self._tensors : self._tensors + 4]
+        return FeedbackCall(self._load(), delay, carry_limit, ends), before
+
+    def _run(self, *arguments: Any) -> tuple[Tensor, ...]:
+        call, before = self._call(arguments)
+        tensors = [t.contiguous() if k else t for k, t in enumerate(arguments[: self._tensors])]
+        return self._flat(call.forward(tensors, before, arguments[-1]))
+
+    def _fake(self, *arguments: Any) -> tuple[Tensor, ...]:
+        call, _ = self._call(arguments)
+        return self._flat(call.empty(arguments[0], arguments[-1]))
+
+    def _flat(self, found: Forward) -> tuple[Tensor, ...]:
+        saved = nothing(found.x) if found.saved is None else found.saved
+        return (*found.outputs, *found.finals, found.x, saved, found.counts)
+
+    def _run_adjoint(self, *arguments: Any) -> tuple[Tensor, ...]:
+        call, before = self._call(arguments)
+        fed, saved, *grads, needed = arguments[self._tensors + 4 :]
+        tensors, saved = arguments[: self._tensors], saved if saved.numel() else None
+        found = call.backward(tensors, before, fed, saved, grads, needed)
+        return tuple(nothing(tensors[0]) if g is None else g for g in found)
+
+    def _fake_adjoint(self, *arguments: Any) -> tuple[Tensor, ...]:
+        (x, u, *rest), before = arguments[: self._tensors], arguments[self._tensors]
+        others, needed = len(self._model.others), arguments[-1]
+        learns = [p.learnable for p in self._plan.params]
+        learns = [True] * (3 + others + len(self._plan.states)) + learns
+        like: list[Any] = [x if before is None else before, x, u]
+        like += [x] * others + [x[0]] * len(self._plan.states)
+        like += rest[others + len(self._plan.states) :]
+        return tuple(
+            torch.empty_like(value, memory_format=torch.contiguous_format)
+            if needs and own
+            else nothing(x)
+            for value, needs, own in zip(like, needed, learns, strict=True)
+        )
+
+    def _keep(self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        before, ends, *options, _ = inputs[self._tensors :]
+        fed = output[self._plan.outputs.index(self._model.fed)]
+        x, saved, _ = output[self._results :]
+        save_call(ctx, options, x, *inputs[1 : self._tensors], before, ends, fed, saved)
+
+    def _gradients(self, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        *tensors, before, ends, fed, saved = ctx.saved_tensors
+        needed = list(ctx.needs_input_grad[: self._tensors])
+        needed.insert(0, ctx.needs_input_grad[self._tensors])
+        given = (*tensors, before, ends, *ctx.call, fed, saved)
+        found = self._adjoint(*given, *grads[: self._results], needed)
+        first, *own = (g if need else None for g, need in zip(found, needed, strict=True))
+        return (*own, first, None, None, None, None)
+
+
+_DEFINED: dict[str, FeedbackOperator] = {}
+_LOCK = threading.Lock()
+
+
+def feedback_operator(model: Recurrent) -> FeedbackOperator:
+    """Return the operator of a model; equal models share one."""
+    plan, load = model.plan, partial(kernels_of, model, True)
+    name = f"{operator_name(plan, 'c')}_{plan.dtype}_{model.fed}_{model.into}_recurrent"
+    with _LOCK:
+        if name not in _DEFINED:
+            _DEFINED[name] = FeedbackOperator(name, model, load)
+        return _DEFINED[name]
 
 
 def _grad_of_u(u: Tensor, e: Tensor, s: Tensor, before: Tensor | None, delay: int) -> Tensor:

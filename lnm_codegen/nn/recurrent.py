@@ -23,6 +23,7 @@ from lnm_codegen.nn.arguments import (
 from lnm_codegen.nn.call import States, typed_call
 from lnm_codegen.nn.feedback import Feedback
 from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn.parameters import LAZY
 from lnm_codegen.validation import (
     require_bool,
     require_integer,
@@ -161,17 +162,23 @@ class RecurrentLayer(NeuronLayer):
 
     @torch.no_grad()
     def _reset_weights(self) -> None:
-        fan = self.size
-        if self.weight is not None and not nn.parameter.is_lazy(self.weight):
-            nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-            fan = self.weight.shape[1]
-        if self.bias is not None:
-            nn.init.uniform_(self.bias, -1 / math.sqrt(fan), 1 / math.sqrt(fan))
+        self._reset_input()
         if self.form == "diagonal":
             nn.init.uniform_(self.recurrent, -self._gain, self._gain)
         else:
             for block in self.recurrent if self.form == "blocks" else (self.recurrent,):
                 nn.init.orthogonal_(block, self._gain)
+
+    @torch.no_grad()
+    def _reset_input(self) -> None:
+        """Set W and b as `nn.Linear` does; without W, b as a linear layer of `size` inputs."""
+        if self.inputs == "lazy":
+            return
+        if self.weight is not None:
+            nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            bound = (self.inputs or self.size) ** -0.5
+            nn.init.uniform_(self.bias, -bound, bound)
 
     @typed_call
     def forward(
@@ -227,8 +234,8 @@ class RecurrentLayer(NeuronLayer):
             return c, c is not x_seq
         if not isinstance(x_seq, Tensor):
             return x_seq, False
-        if nn.parameter.is_lazy(self.weight):
-            self._materialise_weight(x_seq)
+        if self.inputs == "lazy":
+            self._materialise_weight(x_seq.shape[-1])
         inputs = self.weight.shape[1]
         if x_seq.shape[-1:] != (inputs,):
             axes = "T, N" if self.step_mode == "m" else "N"
@@ -238,13 +245,21 @@ class RecurrentLayer(NeuronLayer):
         c = linear(x_seq, self.weight, self.bias)
         return (c.to(self.weight.dtype) if is_cast else c), True
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _materialise_weight(self, x_seq: Tensor) -> None:
-        assert isinstance(self.weight, nn.UninitializedParameter)
+    @torch.compiler.disable(reason=LAZY)  # type: ignore[untyped-decorator, no-untyped-call]
+    def _materialise_weight(self, inputs: int) -> None:
+        self._require_no_transform()
         with torch.inference_mode(False), torch.no_grad():
-            self.weight.materialize((self.size, x_seq.shape[-1]))
-        self.inputs = x_seq.shape[-1]
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+            if isinstance(self.weight, nn.UninitializedParameter):
+                self.weight.materialize((self.size, inputs))
+            self.inputs = inputs
+            self._reset_input()
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        """Load the parameters as `nn.Module` does; a lazy W first takes the loaded shape."""
+        loaded = state_dict.get(f"{prefix}weight")
+        if self.inputs == "lazy" and isinstance(loaded, Tensor) and loaded.dim() == 2:
+            self._materialise_weight(loaded.shape[1])
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def _sequences(self, c: Any, more: Sequence[Any]) -> tuple[Tensor, ...]:
         """Return the inputs of a call as sequences (T, N, size), in the order of the neuron."""
