@@ -28,6 +28,7 @@ from lnm_codegen.validation import (
     require_interval,
     require_known,
     require_one_of,
+    shown,
     wrong,
 )
 
@@ -252,6 +253,28 @@ def require_inputs(
             (found, accepted), remedy = misfit(x.shape, shape, axes == 2), AXES_REMEDY
         raise ShapeError(layer, f"input {name!r} {found}", accepted, remedy)
     return tuple(expanded)
+
+
+def lengths_of(layer: str, lengths: Any, x: Tensor) -> Tensor:
+    """Return the lengths of the samples of x, (T, N, *), as int64 on its device.
+
+    Raises:
+        ShapeError: They are not N integers from 1 to T.
+    """
+    steps, batch = x.shape[:2]
+    try:
+        found = torch.as_tensor(lengths)
+    except (TypeError, ValueError, RuntimeError):
+        raise ShapeError(layer, f"lengths is {shown(lengths)}", f"integers, ({batch},)") from None
+    if found.shape != (batch,) or found.is_floating_point() or found.dtype is torch.bool:
+        problem = f"lengths is {found.dtype} of shape {tuple(found.shape)}"
+        raise ShapeError(layer, problem, f"integers, ({batch},)")
+    if not torch.compiler.is_compiling() and batch:
+        least, most = int(found.min()), int(found.max())
+        if least < 1 or most > steps:
+            problem = f"lengths are from {least} to {most}"
+            raise ShapeError(layer, problem, f"1 to {steps}, the steps of x_seq")
+    return found.to(device=x.device, dtype=torch.int64)
 
 
 def is_recomputed() -> bool:

@@ -38,6 +38,7 @@ class LayerCall(Protocol):
         *more_inputs: Tensor,
         state: States | None = None,
         return_state: Literal[False] = False,
+        lengths: Tensor | None = None,
     ) -> Tensor: ...
 
     @overload
@@ -47,6 +48,7 @@ class LayerCall(Protocol):
         *more_inputs: Tensor,
         state: States | None = None,
         return_state: Literal[True],
+        lengths: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]: ...
 
     def __call__(
@@ -55,6 +57,7 @@ class LayerCall(Protocol):
         *more_inputs: Tensor,
         state: States | None = None,
         return_state: bool = False,
+        lengths: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Run the layer."""
 

@@ -18,6 +18,7 @@ from lnm_codegen.nn.arguments import (
     TYPES,
     Sizes,
     default_dtype,
+    lengths_of,
     parameters_as,
     recorded,
     recording,
@@ -207,6 +208,7 @@ class NeuronLayer(StatefulModule):
         *more_inputs: Tensor,
         state: States | None = None,
         return_state: bool = False,
+        lengths: Tensor | None = None,
     ) -> Any:
         """Run the layer.
 
@@ -219,6 +221,8 @@ class NeuronLayer(StatefulModule):
             state: State -> initial value: a number, or any shape that broadcasts to (N, *). A state
                 that is not given begins with its initial value, not with a kept one.
             return_state: Return the final states too.
+            lengths: Lengths of the samples, N integers in 1..T. From step lengths[n] on, outputs
+                and gradients of sample n are 0, its states stay, and no record counts it.
 
         Returns:
             out, (out, state), (out, recorded) or (out, state, recorded); state and recorded are
@@ -236,7 +240,12 @@ class NeuronLayer(StatefulModule):
                 self._require_first(backend, inputs, given)
             self._require_axes(x.shape)
         params = parameters_as(neuron, self._shapes, self._values(), x)
-        found = self._run(backend, inputs, given, params, keeps or return_state)
+        returns = keeps or return_state
+        if lengths is None:
+            found = self._run(backend, inputs, given, params, returns)
+        else:
+            ends = lengths_of(neuron.name, lengths, x)
+            found = self._run_padded(backend, inputs, given, params, returns, ends)
         outputs, final, counts, _ = found
         outputs = with_bits(neuron, outputs)
         if is_single_step:
@@ -280,6 +289,48 @@ class NeuronLayer(StatefulModule):
         """Return the results of a call; `given` are initial states."""
         start = self._dispatch.start(inputs[0], given, self._state, params)
         return self._dispatch.run(backend, inputs, start, params, returns_states, self.inplace)
+
+    @torch.compiler.disable(reason="the lengths of samples are data")  # type: ignore[untyped-decorator, no-untyped-call]
+    def _run_padded(
+        self,
+        backend: str,
+        inputs: tuple[Tensor, ...],
+        given: States,
+        params: list[Tensor],
+        returns_states: bool,
+        ends: Tensor,
+    ) -> LayerResults:
+        """Return the results of a call whose samples end at different steps.
+
+        The samples are sorted, the longest first. A run takes those that have not ended from one
+        end to the next, so that no step of padding runs.
+        """
+        x, names = inputs[0], [s.name for s in self.neuron.states]
+        order = ends.argsort(descending=True, stable=True)
+        start = self._dispatch.start(x, given, self._state, params)
+        states: dict[str, Any] = {
+            n: v[order] if v.shape == x.shape[1:] else v for n, v in zip(names, start, strict=True)
+        }
+        inputs = tuple(one[:, order] for one in inputs)
+        stops, runs = ends.unique().tolist(), []
+        ended: list[dict[str, Tensor]] = []
+        for begin, stop in zip([0, *stops], stops, strict=False):
+            live, later = int((ends > begin).sum()), int((ends > stop).sum())
+            part = tuple(one[begin:stop, :live] for one in inputs)
+            run = self._run(backend, part, states, params, True)
+            runs.append(run)
+            ended.append({n: v[later:] for n, v in run[1].items()})
+            states = {n: v[:later] for n, v in run[1].items()}
+        back = order.argsort()
+        rest = len(x) - (stops[-1] if stops else 0)
+        outputs = []
+        for one in zip(*(outputs for outputs, *_ in runs), strict=True):
+            rows = [_with_samples(o, x.shape[1]) for o in one]
+            rows += [rows[0].new_zeros(rest, *x.shape[1:])] if rest else []
+            outputs.append(torch.cat(rows)[:, back])
+        final = {n: torch.cat([e[n] for e in reversed(ended)])[back] for n in names}
+        counts = [sum(one) for one in zip(*(run[2] for run in runs), strict=True)]
+        return tuple(outputs), final if returns_states else {}, counts, ()
 
     def explain(self, x_seq: Tensor, *more_inputs: Tensor) -> Explanation:
         """Return the backend, schedule and memory traffic of `forward`, without running it.
@@ -327,3 +378,11 @@ class NeuronLayer(StatefulModule):
         if self._sizes is not None:
             self._sizes.require(self.neuron.name, inputs[0], self.step_mode)
         return tuple(x.unsqueeze(0) for x in inputs) if self.step_mode == "s" else inputs
+
+
+def _with_samples(x: Tensor, count: int) -> Tensor:
+    """Return (T, N, *) with zeros for further samples up to `count`."""
+    missing = count - x.shape[1]
+    if not missing:
+        return x
+    return torch.cat([x, x.new_zeros(x.shape[0], missing, *x.shape[2:])], 1)

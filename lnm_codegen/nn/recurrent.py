@@ -16,6 +16,7 @@ from lnm_codegen.nn.arguments import (
     REAL,
     default_dtype,
     is_autocast,
+    lengths_of,
     parameters_as,
     require_inputs,
     widened,
@@ -211,7 +212,7 @@ class RecurrentLayer(NeuronLayer):
         params = parameters_as(neuron, self._shapes, self._values(), c)
         start = feedback.dispatch.start(c, given, self._state, params)
         before = self._before(given.get("feedback"), c)
-        ends = None if lengths is None else _lengths_of(lengths, c)
+        ends = None if lengths is None else lengths_of(self.neuron.name, lengths, c)
         found = feedback.run(
             backend, inputs, start, params, self._matrix(c), before, ends, is_own=is_own
         )
@@ -347,16 +348,3 @@ def _into_of(neuron: Neuron, into: str | None) -> str:
         require_known(_WHERE, "into", into, names)
         return into
     return names[0]
-
-
-def _lengths_of(lengths: Any, c: Tensor) -> Tensor:
-    """Return the lengths of samples as int64 on the device of c, or raise ShapeError."""
-    steps, batch, _ = c.shape
-    found = torch.as_tensor(lengths)
-    if found.shape != (batch,) or found.is_floating_point() or found.dtype is torch.bool:
-        problem = f"lengths is {found.dtype} of shape {tuple(found.shape)}"
-        raise ShapeError(_WHERE, problem, f"integers, ({batch},)")
-    if batch and not (1 <= int(found.min()) and int(found.max()) <= steps):
-        problem = f"lengths are from {int(found.min())} to {int(found.max())}"
-        raise ShapeError(_WHERE, problem, f"1 to T = {steps}")
-    return found.to(device=c.device, dtype=torch.int64)

@@ -280,6 +280,10 @@ class NormNeuron(NeuronLayer):
         track(norm, results[-1][0], elements(c) if group is None else None)
         return results
 
+    def _run_padded(self, *_: Any) -> LayerResults:
+        problem = "a normalised neuron takes no lengths: its statistics would count the padding"
+        raise UnsupportedError(self.neuron.name, problem, remedy="Use BatchNorm and a NeuronLayer.")
+
     def _run_reference(
         self,
         x: Tensor,
