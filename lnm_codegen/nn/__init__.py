@@ -2,6 +2,7 @@
 
 from lnm_codegen.nn.bits import pack_spikes
 from lnm_codegen.nn.convert.convert import ConversionReport, conversion_report, convert
+from lnm_codegen.nn.delay import Delay
 from lnm_codegen.nn.exchange.read import from_nir
 from lnm_codegen.nn.exchange.write import to_nir
 from lnm_codegen.nn.fusion.fuse import FuseReport, fuse
@@ -15,6 +16,7 @@ from lnm_codegen.nn.states import reset
 
 __all__ = [
     "ConversionReport",
+    "Delay",
     "FuseReport",
     "NeuronLayer",
     "NormNeuron",

@@ -74,6 +74,7 @@ class Feedback:
         u: Tensor,
         before: Tensor | None = None,
         ends: Tensor | None = None,
+        taps: Tensor | None = None,
         *,
         is_own: bool = False,
     ) -> LayerResults:
@@ -87,12 +88,13 @@ class Feedback:
             u: U, (H, H), [to][from], or (H,) where it is diagonal.
             before: Outputs before the start, (delay, N, H), oldest first; None for 0.
             ends: Time step from which on a sample is padding, (N,); None for T.
+            taps: Factors of s[t-1], s[t-2], ... of each neuron, (delay, H), in place of s[t-delay].
             is_own: The memory of c may be overwritten.
         """
         c = inputs[self.place]
         if backend == "c" and self.is_fused(c):
-            return self._run_fused(inputs, start, params, u, before, ends, is_own)
-        return self._run_steps(backend, inputs, start, params, u, before, ends)
+            return self._run_fused(inputs, start, params, u, before, ends, taps, is_own)
+        return self._run_steps(backend, inputs, start, params, u, before, ends, taps)
 
     def is_fused(self, c: Tensor) -> bool:
         """Report whether backend "c" runs all time steps of a call on c in one kernel."""
@@ -119,20 +121,21 @@ class Feedback:
         u: Tensor,
         before: Tensor | None,
         ends: Tensor | None,
+        taps: Tensor | None,
     ) -> LayerResults:
         """Run the loop over time through the neuron's backend."""
         place, dispatch = self.place, self.dispatch
         c, names = inputs[place], [s.name for s in dispatch.neuron.states]
         bound = None if self.carry_limit is None else GradientBound(self.carry_limit)
         fed = [] if before is None else list(before.unbind(0))
-        late = self.delay if before is None else 0
+        first = 0 if before is None else self.delay  # place in `fed` of the output of step 0
         states = [v.expand(c.shape[1:]) if ends is not None else v for v in start]
         results: list[tuple[Tensor, ...]] = []
         totals: list[Any] = []
         for t in range(len(c)):
             step = [x[t] for x in inputs]
-            if t >= late:
-                s = fed[t - late]
+            s = self._fed_at(fed, first + t, taps)
+            if s is not None:
                 with torch.autocast(c.device.type, enabled=False):
                     s = s.to(u.dtype)
                     product = s * u if u.dim() == 1 else linear(s, u)
@@ -167,6 +170,16 @@ class Feedback:
         sums = [sum(one) for one in zip(*totals, strict=True)]
         return found, dict(zip(names, states, strict=True)), sums, ()
 
+    def _fed_at(self, fed: list[Tensor], at: int, taps: Tensor | None) -> Tensor | None:
+        """Return what U multiplies at a step, whose own output is `fed[at]`; None for 0."""
+        if taps is None:
+            return fed[at - self.delay] if at >= self.delay else None
+        found = None
+        for i, tap in enumerate(taps[:at]):
+            part = tap * fed[at - 1 - i]
+            found = part if found is None else found + part
+        return found
+
     def _run_fused(
         self,
         inputs: tuple[Tensor, ...],
@@ -175,6 +188,7 @@ class Feedback:
         u: Tensor,
         before: Tensor | None,
         ends: Tensor | None,
+        taps: Tensor | None,
         is_own: bool,
     ) -> LayerResults:
         """Run the kernels of the CPU."""
@@ -183,11 +197,11 @@ class Feedback:
         read = [p for p, q in zip(params, neuron.params, strict=True) if q in neuron.step_params]
         tensors = (c, u, *others, *start, *read)
         count, states = len(neuron.output), [s.name for s in neuron.states]
-        saves = needs_backward((*tensors, *([] if before is None else [before])))
+        saves = needs_backward([t for t in (*tensors, before, taps) if t is not None])
         if torch.compiler.is_compiling():
             name = self.dispatch.feedback_operator(self.fed, self.into, c.dtype)
             operator = getattr(torch.ops.lnm, name)
-            found = operator(*tensors, before, ends, self.delay, self.carry_limit, saves)
+            found = operator(*tensors, before, taps, ends, self.delay, self.carry_limit, saves)
             sums = found[-1]
             final = dict(zip(states, found[count:], strict=False))
             return found[:count], final, sums.unbind() if sums.shape[0] else (), ()
@@ -196,7 +210,7 @@ class Feedback:
         kernels = kernels_of(model, self.dispatch.backend == "auto")
         call = FeedbackCall(kernels, self.delay, self.carry_limit, ends)
         counts: list[float] = []
-        found = Fused.apply(call, is_own, saves, counts, before, *tensors)  # type: ignore[no-untyped-call]
+        found = Fused.apply(call, is_own, saves, counts, before, taps, *tensors)  # type: ignore[no-untyped-call]
         return found[:count], dict(zip(states, found[count:], strict=True)), counts, ()
 
 
@@ -274,7 +288,12 @@ class FeedbackCall(NamedTuple):
         )
 
     def forward(
-        self, tensors: Sequence[Tensor], before: Tensor | None, saves: bool, is_own: bool = False
+        self,
+        tensors: Sequence[Tensor],
+        before: Tensor | None,
+        taps: Tensor | None,
+        saves: bool,
+        is_own: bool = False,
     ) -> Forward:
         """Run the forward kernel. With `is_own`, x may take the memory of c."""
         model, (c, u, *rest) = self.kernels.model, tensors
@@ -284,8 +303,7 @@ class FeedbackCall(NamedTuple):
         owns = is_own and (steps < 2 or c.stride(0) == batch * size)
         found = self.empty(c, saves, c if owns else None)
         self.kernels.forward(
-            self._shared(found.x, u, rest)
-            | {"_feedback": None if before is None else before.contiguous()}
+            self._shared(found.x, u, rest, before, taps)
             | {f"{model.into}_seq": c, f"{model.into}_stride": c.stride(0)}
             | {f"{o}_seq": v for o, v in zip(plan.outputs, found.outputs, strict=True)}
             | {f"{s}_final": v for s, v in zip(plan.states, found.finals, strict=True)}
@@ -298,26 +316,28 @@ class FeedbackCall(NamedTuple):
         self,
         tensors: Sequence[Tensor],
         before: Tensor | None,
+        taps: Tensor | None,
         fed: Tensor,
         saved: Tensor | None,
         grads: Sequence[Tensor | None],
         needed: Sequence[bool],
     ) -> list[Tensor | None]:
-        """Run the backward kernel; return the gradients of `before` and of the forward's tensors.
+        """Run the backward; return the gradients of `before`, `taps` and the forward's tensors.
 
         Args:
             tensors: x, and those of the forward but the first.
             before: That of the forward.
+            taps: Those of the forward.
             fed: The output that U multiplies.
             saved: The saved states.
             grads: Gradients of the outputs and of the final states.
-            needed: Whether each gradient is needed, of `before` first.
+            needed: Whether each gradient is needed.
         """
         model, (x, u, *rest) = self.kernels.model, tensors
         plan, (_, batch, size) = model.plan, x.shape
         x, fed = x.contiguous(), fed.contiguous()  # hooks of saved tensors may change strides
         count, others, states = len(plan.outputs), len(model.others), len(plan.states)
-        words = self._shared(x, u, rest) | {"_limit": self._limit(grads)}
+        words = self._shared(x, u, rest, before, taps) | {"_limit": self._limit(grads)}
         words["_saved"] = None if saved is None else saved.contiguous()
         for name, grad in zip(plan.outputs, grads[:count], strict=True):
             if grad is not None:
@@ -325,7 +345,7 @@ class FeedbackCall(NamedTuple):
                 words |= {f"grad_{name}_seq": grad, f"grad_{name}_stride": grad.stride(0)}
         for name, grad in zip(plan.states, grads[count:], strict=True):
             words[f"grad_{name}_final"] = None if grad is None else grad.contiguous()
-        needs_before, needs_c, needs_u, *needs = needed
+        needs_before, needs_taps, needs_c, needs_u, *needs = needed
         e = words[f"grad_{model.into}_seq"] = empty(x, x.shape, (batch * size, size, 1))
         results: list[Tensor | None] = [None] * len(rest)
         names = [f"grad_{z}_seq" for z in model.others] + [f"grad_{s}_init" for s in plan.states]
@@ -342,9 +362,15 @@ class FeedbackCall(NamedTuple):
                 words[name] = results[k]
         grad_before = e.new_empty(self.delay, batch, size) if needs_before else None
         words["_grad_feedback"] = grad_before
+        grad_taps, delay, s = None, self.delay, fed
+        if taps is not None:
+            words |= {"_s": s, "_fed": torch.empty_like(e), "_grad_fed": torch.empty_like(e)}
         self.kernels.backward(words)
-        grad_u = _grad_of_u(u, e, fed, before, self.delay) if needs_u else None
-        return [grad_before, e if needs_c else None, grad_u, *results]
+        if taps is not None:
+            grad_taps = _grad_of_taps(words["_grad_fed"], s, before, delay) if needs_taps else None
+            before, fed, delay = None, words["_fed"], 0
+        grad_u = _grad_of_u(u, e, fed, before, delay) if needs_u else None
+        return [grad_before, grad_taps, e if needs_c else None, grad_u, *results]
 
     def _limit(self, grads: Sequence[Tensor | None]) -> Tensor | None:
         if self.carry_limit is None:
@@ -352,7 +378,14 @@ class FeedbackCall(NamedTuple):
         largest = [float(g.abs().max()) for g in grads if g is not None and g.numel()]
         return torch.tensor([self.carry_limit * max(largest, default=0.0)], dtype=torch.float64)
 
-    def _shared(self, x: Tensor, u: Tensor, rest: Sequence[Tensor]) -> dict[str, Any]:
+    def _shared(
+        self,
+        x: Tensor,
+        u: Tensor,
+        rest: Sequence[Tensor],
+        before: Tensor | None,
+        taps: Tensor | None,
+    ) -> dict[str, Any]:
         """Return the words of both kernels; `rest` are the tensors after U."""
         model, (steps, batch, size) = self.kernels.model, x.shape
         plan, others = model.plan, len(model.others)
@@ -360,6 +393,8 @@ class FeedbackCall(NamedTuple):
             "time_steps": steps, "samples": batch, "sample": size, "channels": size, "inner": 1,
             "_delay": self.delay, "_threads": torch.get_num_threads(),
             "_diagonal": int(u.dim() == 1), "_u": u.contiguous(), "_x": x,
+            "_feedback": None if before is None else before.contiguous(),
+            "_taps": None if taps is None else taps.contiguous(),
             "_lengths": None if self.ends is None else self.ends.to(torch.int32).contiguous(),
         }  # fmt: skip
         for z, value in zip(model.others, rest, strict=False):
@@ -375,8 +410,8 @@ class Fused(torch.autograd.Function):
     """Forward and backward of all time steps, one call of C++ each.
 
     Takes a `FeedbackCall`, whether c is the call's own, whether a backward follows, a list for the
-    counts, the outputs before the start or None, then the tensors of `FeedbackCall`. Returns
-    outputs and final states.
+    counts, `before` and `taps` or None, then the tensors of `FeedbackCall`. Returns outputs and
+    final states.
     """
 
     @staticmethod
@@ -387,32 +422,31 @@ class Fused(torch.autograd.Function):
         saves: bool,
         counts: list[float],
         before: Tensor | None,
+        taps: Tensor | None,
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         """Run the forward kernel."""
-        outputs, finals, x, saved, sums = call.forward(tensors, before, saves, is_own)
+        outputs, finals, x, saved, sums = call.forward(tensors, before, taps, saves, is_own)
         counts.extend(sums.tolist())
         if saves:
             fed = outputs[call.kernels.model.plan.outputs.index(call.kernels.model.fed)]
-            save_call(ctx, call, before, fed, saved, x, *tensors[1:])
+            save_call(ctx, call, before, taps, fed, saved, x, *tensors[1:])
         return (*outputs, *finals)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the backward kernel; the gradient of U is one product after it."""
-        before, fed, saved, *tensors = saved_tensors(ctx, grads, "RecurrentLayer")
+        before, taps, fed, saved, *tensors = saved_tensors(ctx, grads, "RecurrentLayer")
         needed = ctx.needs_input_grad[4:]
-        return (
-            *[None] * 4,
-            *ctx.call.backward(tensors, before, fed, saved, grads, needed),
-        )
+        found = ctx.call.backward(tensors, before, taps, fed, saved, grads, needed)
+        return (None, None, None, None, *found)
 
 
 class FeedbackOperator:
     """The kernels of a recurrent layer as `torch.library` operators, for `torch.compile`.
 
-        lnm::<name>(Tensor c, Tensor u, ..., Tensor? before, Tensor? ends, int delay,
-                    float? carry_limit, bool saves)
+        lnm::<name>(Tensor c, Tensor u, ..., Tensor? before, Tensor? taps, Tensor? ends,
+                    int delay, float? carry_limit, bool saves)
             -> (outputs, final states, Tensor x, Tensor saved, Tensor counts)
 
     Results that are not requested have no elements.
@@ -425,12 +459,12 @@ class FeedbackOperator:
         self._results = len(plan.outputs) + len(plan.states)
         self._library = torch.library.Library(NAMESPACE, "FRAGMENT")  # type: ignore[no-untyped-call]
         taken = "".join(f"Tensor t{k}, " for k in range(self._tensors))
-        call = "Tensor? before, Tensor? ends, int delay, float? carry_limit"
+        call = "Tensor? before, Tensor? taps, Tensor? ends, int delay, float? carry_limit"
         given = ", ".join(["Tensor"] * (self._results + 3))
         schema = f"({taken}{call}, bool saves) -> ({given})"
         define(self._library, name, schema, self._run, self._fake)
         grads = "".join(f", Tensor? g{k}" for k in range(self._results))
-        given = ", ".join(["Tensor"] * (self._tensors + 1))
+        given = ", ".join(["Tensor"] * (self._tensors + 2))
         schema = f"({taken}{call}, Tensor fed, Tensor saved{grads}, bool[] needed) -> ({given})"
         self._adjoint = define(
             self._library, f"{name}_backward", schema, self._run_adjoint, self._fake_adjoint
@@ -445,17 +479,17 @@ class FeedbackOperator:
         adjoint = f"{NAMESPACE}::{name}_backward"
         torch.library.register_autograd(adjoint, refuse, lib=self._library)
 
-    def _call(self, arguments: Sequence[Any]) -> tuple[FeedbackCall, Tensor | None]:
-        before, ends, delay, carry_limit = arguments[self._tensors : self._tensors + 4]
-        return FeedbackCall(self._load(), delay, carry_limit, ends), before
+    def _call(self, arguments: Sequence[Any]) -> tuple[FeedbackCall, Any, Any]:
+        before, taps, ends, delay, carry_limit = arguments[self._tensors : self._tensors + 5]
+        return FeedbackCall(self._load(), delay, carry_limit, ends), before, taps
 
     def _run(self, *arguments: Any) -> tuple[Tensor, ...]:
-        call, before = self._call(arguments)
+        call, before, taps = self._call(arguments)
         tensors = [t.contiguous() if k else t for k, t in enumerate(arguments[: self._tensors])]
-        return self._flat(call.forward(tensors, before, arguments[-1]))
+        return self._flat(call.forward(tensors, before, taps, arguments[-1]))
 
     def _fake(self, *arguments: Any) -> tuple[Tensor, ...]:
-        call, _ = self._call(arguments)
+        call, *_ = self._call(arguments)
         return self._flat(call.empty(arguments[0], arguments[-1]))
 
     def _flat(self, found: Forward) -> tuple[Tensor, ...]:
@@ -463,18 +497,19 @@ class FeedbackOperator:
         return (*found.outputs, *found.finals, found.x, saved, found.counts)
 
     def _run_adjoint(self, *arguments: Any) -> tuple[Tensor, ...]:
-        call, before = self._call(arguments)
-        fed, saved, *grads, needed = arguments[self._tensors + 4 :]
+        call, before, taps = self._call(arguments)
+        fed, saved, *grads, needed = arguments[self._tensors + 5 :]
         tensors, saved = arguments[: self._tensors], saved if saved.numel() else None
-        found = call.backward(tensors, before, fed, saved, grads, needed)
+        found = call.backward(tensors, before, taps, fed, saved, grads, needed)
         return tuple(nothing(tensors[0]) if g is None else g for g in found)
 
     def _fake_adjoint(self, *arguments: Any) -> tuple[Tensor, ...]:
-        (x, u, *rest), before = arguments[: self._tensors], arguments[self._tensors]
+        x, u, *rest = arguments[: self._tensors]
+        before, taps = arguments[self._tensors : self._tensors + 2]
         others, needed = len(self._model.others), arguments[-1]
         learns = [p.learnable for p in self._plan.params]
-        learns = [True] * (3 + others + len(self._plan.states)) + learns
-        like: list[Any] = [x if before is None else before, x, u]
+        learns = [True] * (4 + others + len(self._plan.states)) + learns
+        like: list[Any] = [x if v is None else v for v in (before, taps)] + [x, u]
         like += [x] * others + [x[0]] * len(self._plan.states)
         like += rest[others + len(self._plan.states) :]
         return tuple(
@@ -485,19 +520,19 @@ class FeedbackOperator:
         )
 
     def _keep(self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        before, ends, *options, _ = inputs[self._tensors :]
+        before, taps, ends, *options, _ = inputs[self._tensors :]
         fed = output[self._plan.outputs.index(self._model.fed)]
         x, saved, _ = output[self._results :]
-        save_call(ctx, options, x, *inputs[1 : self._tensors], before, ends, fed, saved)
+        save_call(ctx, options, x, *inputs[1 : self._tensors], before, taps, ends, fed, saved)
 
     def _gradients(self, ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        *tensors, before, ends, fed, saved = ctx.saved_tensors
-        needed = list(ctx.needs_input_grad[: self._tensors])
-        needed.insert(0, ctx.needs_input_grad[self._tensors])
-        given = (*tensors, before, ends, *ctx.call, fed, saved)
+        *tensors, before, taps, ends, fed, saved = ctx.saved_tensors
+        end = self._tensors
+        needed = [*ctx.needs_input_grad[end : end + 2], *ctx.needs_input_grad[:end]]
+        given = (*tensors, before, taps, ends, *ctx.call, fed, saved)
         found = self._adjoint(*given, *grads[: self._results], needed)
-        first, *own = (g if need else None for g, need in zip(found, needed, strict=True))
-        return (*own, first, None, None, None, None)
+        own = [g if need else None for g, need in zip(found, needed, strict=True)]
+        return (*own[2:], *own[:2], None, None, None, None)
 
 
 _DEFINED: dict[str, FeedbackOperator] = {}
@@ -512,6 +547,16 @@ def feedback_operator(model: Recurrent) -> FeedbackOperator:
         if name not in _DEFINED:
             _DEFINED[name] = FeedbackOperator(name, model, load)
         return _DEFINED[name]
+
+
+def _grad_of_taps(r: Tensor, s: Tensor, before: Tensor | None, delay: int) -> Tensor:
+    """Return the gradient of taps, (delay, H), from that of what U multiplies."""
+    steps = len(r)
+    if before is None:
+        before = s.new_zeros(delay, *s.shape[1:])
+    whole = torch.cat([before, s])
+    rows = [(r * whole[delay - 1 - i : delay - 1 - i + steps]).sum((0, 1)) for i in range(delay)]
+    return torch.stack(rows)
 
 
 def _grad_of_u(u: Tensor, e: Tensor, s: Tensor, before: Tensor | None, delay: int) -> Tensor:

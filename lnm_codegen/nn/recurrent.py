@@ -22,6 +22,7 @@ from lnm_codegen.nn.arguments import (
     widened,
 )
 from lnm_codegen.nn.call import States, typed_call
+from lnm_codegen.nn.delay import Delay
 from lnm_codegen.nn.feedback import Feedback
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.parameters import LAZY
@@ -60,7 +61,8 @@ class RecurrentLayer(NeuronLayer):
         bias: Add b; by default where there is a W.
         recurrent_gain: Factor of the initial U.
         autapses: Whether a neuron receives its own output. False masks the diagonal of U.
-        delay: Time steps from an output to its effect, >= 1.
+        delay: Time steps from an output to its effect, >= 1; or an `lnm.nn.Delay` of `size`
+            channels with `least` of 1 or more, whose delays are learned.
         carry_limit: Bound of the gradients that are carried back in time, as a multiple of the
             largest gradient of an output or a final state of the call; None for no bound.
         feedback: Output that U reads; by default the first spike.
@@ -92,6 +94,7 @@ class RecurrentLayer(NeuronLayer):
     weight: Tensor | None
     bias: Tensor | None
     recurrent: Tensor
+    delays: Delay | None
     mask: Tensor | None
 
     def __init__(
@@ -105,7 +108,7 @@ class RecurrentLayer(NeuronLayer):
         bias: bool | None = None,
         recurrent_gain: float = 1.0,
         autapses: bool = True,
-        delay: int = 1,
+        delay: int | Delay = 1,
         carry_limit: float | None = None,
         feedback: str | None = None,
         into: str | None = None,
@@ -115,7 +118,13 @@ class RecurrentLayer(NeuronLayer):
         if inputs != "lazy" and inputs is not None:
             require_integer(_WHERE, "inputs", inputs)
         self.inputs = inputs
-        self.delay = require_integer(_WHERE, "delay", delay)
+        if not isinstance(delay, Delay):
+            require_integer(_WHERE, "delay", delay)
+        elif delay.size != size or delay.least < 1:
+            problem = f"the delay is of size {delay.size} and from {delay.least} on"
+            raise ModelError(_WHERE, problem, f"Delay({size}, largest, least=1)")
+        learned = delay if isinstance(delay, Delay) else None
+        self.delay = delay.largest if isinstance(delay, Delay) else delay
         self.autapses = require_bool(_WHERE, "autapses", autapses)
         self._gain = require_number(_WHERE, "recurrent_gain", recurrent_gain)
         self.carry_limit: float | None = require_number(
@@ -128,6 +137,7 @@ class RecurrentLayer(NeuronLayer):
         self.fed = _fed_of(neuron, feedback)
         self.into = _into_of(neuron, into)
         super().__init__(neuron, shape=(self.size,), **options)
+        self.delays = learned
         self._sizes = None  # the layer looks at the sizes itself
         named = {p.name for p in neuron.params} | {s.name for s in neuron.states}
         for name in named & _OWN:
@@ -213,8 +223,9 @@ class RecurrentLayer(NeuronLayer):
         start = feedback.dispatch.start(c, given, self._state, params)
         before = self._before(given.get("feedback"), c)
         ends = None if lengths is None else lengths_of(self.neuron.name, lengths, c)
+        taps = None if self.delays is None else self.delays.taps()[1:].to(REAL[c.dtype])
         found = feedback.run(
-            backend, inputs, start, params, self._matrix(c), before, ends, is_own=is_own
+            backend, inputs, start, params, self._matrix(c), before, ends, taps, is_own=is_own
         )
         outputs, final, counts, _ = found
         if keeps or return_state:

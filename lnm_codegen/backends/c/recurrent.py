@@ -54,9 +54,6 @@ class Recurrent:
         plan = self.plan
         return (
             *_SIZES,
-            Field(
-                "_feedback", "real", nullable=True, note="(delay, samples, sample), oldest first"
-            ),
             Field(f"{self.into}_seq", "real", note="c"),
             Field(f"{self.into}_stride", "int64_t", note="of a step"),
             *self._shared,
@@ -72,6 +69,8 @@ class Recurrent:
         """Words of the backward's argument."""
         plan, fields = self.plan, [*_SIZES, *self._shared]
         fields += [Field("_x", "real"), Field("_saved", "real", nullable=True)]
+        fields += [Field("_s", "real", nullable=True, note="with taps: the fed output")]
+        fields += [Field(n, "real", written=True, nullable=True) for n in ("_fed", "_grad_fed")]
         fields += [Field("_limit", "double", nullable=True, note="bound of carried gradients")]
         for o in (self.fed, *self.graded):
             fields += [Field(f"grad_{o}_seq", "real", nullable=True)]
@@ -145,4 +144,6 @@ _SIZES = (
     *(Field(n, "int64_t") for n in ("_delay", "_threads", "_diagonal")),
     Field("_u", "real", note="(sample, sample), [to][from], or (sample) on the diagonal"),
     Field("_lengths", "int32_t", nullable=True, note="(samples)"),
+    Field("_feedback", "real", nullable=True, note="(delay, samples, sample), oldest first"),
+    Field("_taps", "real", nullable=True, note="(delay, sample): factors of s[t-1], s[t-2], ..."),
 )
