@@ -143,16 +143,17 @@ class Feedback:
             if bound is not None:
                 step[place] = bound.hooked(step[place])
             carried = [bound.hooked(v) for v in states] if bound is not None and t else states
+            rows = None if ends is None else _live(ends, t)
+            if rows is not None:
+                step, carried = [x[rows] for x in step], [v[rows] for v in carried]
             run = dispatch.run(backend, tuple(x[None] for x in step), carried, params, True)
             outputs, final, counts, _ = run
             outputs = tuple(o[0] for o in outputs)
             later = [final[n] for n in names]
-            if ends is not None:
-                live = (t < ends)[:, None]
-                outputs = tuple(torch.where(live, o, 0) for o in outputs)
-                later = [
-                    torch.where(live, new, old) for new, old in zip(later, states, strict=True)
-                ]
+            if rows is not None:
+                outputs = tuple(torch.zeros_like(c[t]).index_copy(0, rows, o) for o in outputs)
+                pairs = zip(states, later, strict=True)
+                later = [old.index_copy(0, rows, new) for old, new in pairs]
             states = later
             results.append(outputs)
             totals.append(counts)
@@ -212,6 +213,11 @@ class Feedback:
         counts: list[float] = []
         found = Fused.apply(call, is_own, saves, counts, before, taps, *tensors)  # type: ignore[no-untyped-call]
         return found[:count], dict(zip(states, found[count:], strict=True)), counts, ()
+
+
+def _live(ends: Tensor, t: int) -> Tensor:
+    """Return the samples that have a step t. Padding does not run: it could diverge."""
+    return (t < ends).nonzero().squeeze(1)
 
 
 def model_of(neuron: Neuron, fed: str, into: str, dtype: torch.dtype) -> Recurrent:

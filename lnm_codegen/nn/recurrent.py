@@ -137,6 +137,7 @@ class RecurrentLayer(NeuronLayer):
         self.fed = _fed_of(neuron, feedback)
         self.into = _into_of(neuron, into)
         super().__init__(neuron, shape=(self.size,), **options)
+        self._fixed -= _OWN  # a family may have an argument `bias`
         self.delays = learned
         self._sizes = None  # the layer looks at the sizes itself
         named = {p.name for p in neuron.params} | {s.name for s in neuron.states}

@@ -1,0 +1,357 @@
+"""`RecurrentLayer`, `Delay` and lengths, beside a plain loop over single steps.
+
+Weights are multiples of 2^-6, whose sums are exact: another order of a sum would flip spikes.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.func import functional_call
+
+import lnm_codegen as lnm
+from lnm_codegen.nn import Delay, NeuronLayer, NormNeuron, RecurrentLayer
+from tests.cases import CASES
+from tests.layers import needs_cc
+from tests.refusals import assert_refused
+
+LIF = lnm.get("lif")
+TWO = lnm.get("lnm", states=2, degree=1, per="channel")
+DENDRITE = CASES["dendrite"]()  # two inputs, three states, three outputs
+IZHIKEVICH = lnm.get("izhikevich")
+
+
+def exact(layer: RecurrentLayer) -> RecurrentLayer:
+    """Round the weights and delays of a layer, so that sums are exact; return the layer."""
+    with torch.no_grad():
+        for p in (layer.weight, layer.bias, layer.recurrent):
+            if p is not None:
+                p.copy_(torch.round(p * 64) / 64)
+        if layer.delays is not None:
+            layer.delays.delay.copy_(torch.round(layer.delays.delay * 4) / 4)
+    return layer
+
+
+def drawn(layer, steps, batch, dtype=torch.float32, seed=0):
+    """Return x_seq, further inputs and states for a layer, on a grid of 1/64."""
+    g = torch.Generator().manual_seed(seed)
+
+    def grid(*shape, low=-64, high=128):
+        return (torch.randint(low, high, shape, generator=g) / 64).to(dtype)
+
+    size, count = layer.size, len(layer.neuron.inputs)
+    x = 2 * grid(steps, batch, layer.inputs or size)
+    more = [grid(steps, batch, size) for _ in range(count - 1)]
+    state = {s.name: grid(batch, size, high=64) for s in layer.neuron.states}
+    state["feedback"] = (torch.rand(layer.delay, batch, size, generator=g) < 0.3).to(dtype)
+    return x, more, state
+
+
+def plain(layer, x, more, state, lengths=None):
+    """Return outputs and final states of a loop over single steps of a `NeuronLayer`."""
+    step = NeuronLayer(
+        layer.neuron, shape=(layer.size,), backend=layer.backend, dtype=layer.recurrent.dtype
+    )
+    params = {n: getattr(layer, n) for n in (p.name for p in layer.neuron.params)}
+    names = [name for name, _ in layer.neuron.output]
+    place = [s.name for s in layer.neuron.inputs].index(layer.into)
+    u = torch.block_diag(*layer.recurrent) if layer.form == "blocks" else layer.recurrent
+    u = u if layer.mask is None else u * layer.mask
+    taps = None if layer.delays is None else layer.delays.taps()[1:]
+    c = x if layer.weight is None else x @ layer.weight.T
+    c = c if layer.bias is None else c + layer.bias
+    past, states, found = (
+        list(state["feedback"]),
+        {k: state[k] for k in state if k != "feedback"},
+        [],
+    )
+    for t in range(len(c)):
+        if taps is None:
+            s = past[t]
+        else:
+            s = sum(tap * past[t + layer.delay - 1 - i] for i, tap in enumerate(taps))
+        inputs = [z[t] for z in more]
+        inputs.insert(place, c[t] + (u * s if u.dim() == 1 else s @ u.T))
+        call = {"state": states, "return_state": True}
+        outs, new = functional_call(step, params, tuple(i[None] for i in inputs), call)
+        outs = [o[0] for o in (outs if len(names) > 1 else (outs,))]
+        if lengths is not None:
+            live = (t < lengths)[:, None]
+            outs = [torch.where(live, o, 0) for o in outs]
+            new = {k: torch.where(live, new[k], states[k]) for k in new}
+        states = new
+        found.append(outs)
+        past.append(outs[names.index(layer.fed)])
+    ends = torch.full((x.shape[1],), len(c)) if lengths is None else lengths
+    rows = [[past[int(e) + j][n] for n, e in enumerate(ends)] for j in range(layer.delay)]
+    states["feedback"] = torch.stack([torch.stack(row) for row in rows])
+    return [torch.stack(o) for o in zip(*found, strict=True)], states
+
+
+def compared(layer, steps, batch, lengths=None, dtype=torch.float32, close=0.0):
+    """Compare a layer with the plain loop: bits of the results, or within `close`; gradients."""
+    x, more, state = drawn(layer, steps, batch, dtype)
+    results = []
+    for run in (layer, plain):
+        leaves = [v.clone().requires_grad_() for v in (x, *more, *state.values())]
+        own = (
+            leaves[0],
+            leaves[1 : 1 + len(more)],
+            dict(zip(state, leaves[1 + len(more) :], strict=True)),
+        )
+        if run is layer:
+            out, final = layer(own[0], *own[1], state=own[2], lengths=lengths, return_state=True)
+            out = list(out) if isinstance(out, tuple) else [out]
+        else:
+            out, final = plain(layer, *own, lengths)
+        g = torch.Generator().manual_seed(1)
+        given = [torch.randn(v.shape, generator=g, dtype=dtype) for v in (*out, *final.values())]
+        loss = sum((v * w).sum() for v, w in zip((*out, *final.values()), given, strict=True))
+        grads = torch.autograd.grad(loss, [*leaves, *layer.parameters()], allow_unused=True)
+        results.append((out, final, grads))
+    (out, final, grads), (wanted, states, expected) = results
+    for a, b in zip((*out, *final.values()), (*wanted, *(states[k] for k in final)), strict=True):
+        torch.testing.assert_close(a, b, rtol=close, atol=close)
+    bound = 1e-10 if dtype is torch.float64 else 1e-5
+    for a, b in zip(grads, expected, strict=True):
+        a, b = (torch.zeros(()) if v is None else v for v in (a, b))
+        assert (a - b).abs().max() <= bound * max(float(b.abs().max()), 1)
+
+
+FORMS = st.sampled_from(
+    [{}, {"recurrent": "diagonal"}, {"autapses": False}, {"blocks": 2}, {"mask": 1}, {"taps": 1}]
+)
+
+
+@needs_cc
+@settings(max_examples=25)
+@given(
+    neuron=st.sampled_from([LIF, TWO, IZHIKEVICH]), form=FORMS, size=st.sampled_from([2, 16, 18]),
+    batch=st.integers(1, 5), steps=st.integers(1, 35), delay=st.integers(1, 4),
+    ends=st.booleans(), inputs=st.sampled_from([None, 3]), seed=st.integers(0, 9),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)  # fmt: skip
+def test_it_is_a_loop_over_steps(
+    neuron, form, size, batch, steps, delay, ends, inputs, seed, dtype
+):
+    """Bits of outputs and states; gradients of inputs, states, weights, delays, parameters."""
+    torch.manual_seed(seed)
+    options = dict(form)
+    if "mask" in options:
+        options = {"recurrent": torch.rand(size, size) < 0.5}
+    if options.pop("taps", 0):
+        delay = Delay(size, delay + 1, least=1, dtype=dtype)
+    layer = exact(
+        RecurrentLayer(neuron, size, inputs, delay=delay, backend="c", dtype=dtype, **options)
+    )
+    lengths = torch.randint(1, steps + 1, (batch,)) if ends else None
+    compared(layer, steps, batch, lengths, dtype)
+
+
+@needs_cc
+@pytest.mark.parametrize("into", [s.name for s in DENDRITE.inputs])
+@pytest.mark.parametrize("feedback", [name for name, _ in DENDRITE.output])
+def test_several_inputs_and_outputs(feedback, into):
+    """U may read any output, and feed another input than the first."""
+    layer = RecurrentLayer(
+        DENDRITE, 5, 3, feedback=feedback, into=into, backend="c", dtype=torch.float64
+    )
+    compared(exact(layer), 9, 3, dtype=torch.float64, close=1e-12)  # graded sums are rounded
+
+
+@needs_cc
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 16, 17, 36, 128, 256, 512])
+@pytest.mark.parametrize(("steps", "batch"), [(1, 64), (20, 3), (100, 1), (7, 40)])
+@pytest.mark.parametrize("neuron", [LIF, TWO])
+def test_sizes(neuron, size, steps, batch):
+    """Every size, and 1 to 4 threads with the same bits."""
+    layer = exact(RecurrentLayer(neuron, size, 5, backend="c"))
+    compared(layer, steps, batch)
+    x, results = drawn(layer, steps, batch)[0], []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3, 4):
+            torch.set_num_threads(threads)
+            out = layer(x)
+            grads = torch.autograd.grad(out.sum(), [layer.recurrent, *layer.parameters()])
+            results.append((out, *grads[1:]))
+    finally:
+        torch.set_num_threads(before)
+    neurons = len([p for p in layer.neuron.params if p.learnable])
+    for other in results[1:]:
+        for a, b in zip(
+            results[0][:1] + results[0][-neurons:], other[:1] + other[-neurons:], strict=True
+        ):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("backend", [pytest.param("c", marks=needs_cc), "torch"])
+def test_two_calls_are_one(backend):
+    """States, with the last outputs, pass from call to call, gradients included."""
+    layer = exact(RecurrentLayer(TWO, 6, 3, delay=3, backend=backend, carry_state=True))
+    x, lengths = drawn(layer, 12, 4)[0], torch.tensor([12, 12, 5, 9])
+    whole = layer(x)
+    grads = torch.autograd.grad(whole.sum(), list(layer.parameters()))
+    layer.reset()
+    parts = torch.cat([layer(x[:5]), layer(x[5:7]), layer(x[7:])])
+    assert torch.equal(whole, parts)
+    found = torch.autograd.grad(parts.sum(), list(layer.parameters()))
+    for a, b in zip(found, grads, strict=True):
+        torch.testing.assert_close(a, b)
+    layer.reset()
+    layer.step_mode = "s"
+    assert torch.equal(torch.stack([layer(row) for row in x]), whole)
+    layer.step_mode, layer.carry_state = "m", False
+    assert torch.equal(layer(x, lengths=lengths)[:5], whole[:5])
+
+
+@pytest.mark.parametrize("backend", [pytest.param("c", marks=needs_cc), "torch"])
+def test_copies_records_and_graphs(backend):
+    """Copies compute the same; records count no padding; a compiled call is the same."""
+    layer = exact(RecurrentLayer(LIF, 4, 3, backend=backend, record=("v", "stats")))
+    layer.return_recorded = False
+    x, lengths = drawn(layer, 8, 3)[0], torch.tensor([8, 2, 5])
+    out = layer(x, lengths=lengths)
+    assert layer.recorded["stats"]["spike"] == out.sum()
+    assert not layer.recorded["v"][2:, 1].any()
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(other(x, lengths=lengths), out)
+    loaded = RecurrentLayer(LIF, 4, "lazy", backend=backend)
+    loaded.load_state_dict(layer.state_dict())
+    assert torch.equal(loaded(x, lengths=lengths), out)
+    assert RecurrentLayer(LIF, 4, "lazy", backend="torch")(x).shape == out.shape
+
+
+@needs_cc
+def test_compiled():
+    """`torch.compile` keeps the kernels: one operator each way."""
+    layer = exact(RecurrentLayer(TWO, 4, 3, delay=2, carry_limit=2.0, backend="c"))
+    x = drawn(layer, 8, 3)[0]
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    out, found = layer(x), compiled(x)
+    assert torch.equal(out, found)
+    grads = [torch.autograd.grad(o.sum(), list(layer.parameters())) for o in (out, found)]
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("backend", [pytest.param("c", marks=needs_cc), "torch"])
+def test_lengths_of_a_layer_without_feedback(backend):
+    """Each sample is as if it were alone, without its padding; records too."""
+    layer = NeuronLayer(TWO, channels=3, backend=backend, record=("stats",), return_recorded=False)
+    x = torch.randn(9, 4, 3, generator=torch.Generator().manual_seed(0)) * 3
+    lengths, spikes = torch.tensor([9, 2, 5, 5]), 0
+    x.requires_grad_()
+    out, final = layer(x, lengths=lengths, return_state=True)
+    total = layer.recorded["stats"]["spike"]
+    grad = torch.autograd.grad(out.sum() + final["v"].square().sum(), x)[0]
+    for n, end in enumerate(lengths.tolist()):
+        own = x[:end, n : n + 1].detach().requires_grad_()
+        alone, state = layer(own, return_state=True)
+        spikes += layer.recorded["stats"]["spike"]
+        assert torch.equal(out[:end, n : n + 1], alone)
+        assert not out[end:, n].any()
+        assert torch.equal(final["v"][n], state["v"][0])
+        expected = torch.autograd.grad(alone.sum() + state["v"].square().sum(), own)[0]
+        assert torch.equal(grad[:end, n : n + 1], expected)
+        assert not grad[end:, n].any()
+    assert total == spikes
+
+
+def test_a_delay_between_two_steps():
+    """Linear interpolation, its gradient, and a sequence in two parts."""
+    delay = Delay(2, 3, dtype=torch.float64)
+    delay.delay.data = torch.tensor([0.25, 3.0], dtype=torch.float64)
+    x = torch.randn(7, 2, 2, 3, dtype=torch.float64, requires_grad=True)
+    y = delay(x)
+    before = torch.cat([torch.zeros(1, 2, 3), x[:-1, :, 0].detach()])
+    torch.testing.assert_close(y[:, :, 0], 0.75 * x[:, :, 0] + 0.25 * before)
+    assert torch.equal(y[3:, :, 1], x[:-3, :, 1])
+    (grad,) = torch.autograd.grad(y.sum(), delay.delay, retain_graph=True)
+    torch.testing.assert_close(grad[0], (before - x[:, :, 0]).sum().detach())
+    assert torch.autograd.gradcheck(delay, (x,))
+    first, state = delay(x[:4], return_state=True)
+    torch.testing.assert_close(torch.cat([first, delay(x[4:], state=state)]), y)
+    assert copy.deepcopy(delay).width == 1
+
+
+def test_a_delay_is_found_with_a_triangle_that_narrows():
+    """From 2.3 to 5 steps; with a width of 1 the gradient sees no further than one step."""
+    found = {}
+    for width in (1.0, 4.0):
+        torch.manual_seed(1)
+        delay = Delay(1, 10, init=2.3, width=width)
+        optimiser = torch.optim.Adam(delay.parameters(), 0.05)
+        for step in range(300):
+            delay.width = max(1.0, width * (1 - step / 200))
+            x = (torch.rand(60, 8, 1) < 0.1).float()
+            target = torch.cat([torch.zeros(5, 8, 1), x[:-5]])
+            loss = (delay(x) - target).square().mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        found[width] = delay.delay.item()
+    assert abs(found[4.0] - 5) < 0.01
+    assert found[1.0] < 4
+
+
+def test_refusals():
+    """What a layer, a delay and lengths refuse."""
+    mask = torch.ones(4, 4)
+    layer = RecurrentLayer(LIF, 4, 3, backend="torch")
+    names = {
+        "R": RecurrentLayer, "LIF": LIF, "LI": lnm.get("li"), "MASK": mask, "D": Delay, "T": torch,
+        "LAYER": layer, "N": NeuronLayer(LIF, backend="torch"), "X": torch.rand(5, 2, 3),
+        "NORM": NormNeuron(LIF, 3, backend="torch"), "OTHER": Delay(3, 2),
+    }  # fmt: skip
+    assert_refused(
+        """
+?
+    R(LIF, 0) >> RecurrentLayer: size
+    R(LIF, 4, delay=0) >> RecurrentLayer: delay
+    R(LIF, 4, recurrent="sparse") >> RecurrentLayer: recurrent is 'sparse'
+    R(LIF, 4, recurrent=MASK) >> RecurrentLayer: recurrent is torch.float32 of shape (4, 4)
+    R(LIF, 4, recurrent="diagonal", blocks=2) >> RecurrentLayer: a diagonal U with blocks
+    R(LIF, 4, recurrent="diagonal", autapses=False) >> RecurrentLayer: a diagonal U with autapses
+    R(LIF, 4, recurrent=MASK > 0, blocks=2) >> RecurrentLayer: a mask with blocks
+    R(LIF, 4, blocks=3) >> RecurrentLayer: size 4 is no multiple of blocks 3
+    R(LIF, 4, channels=4) >> RecurrentLayer: it takes no argument 'channels'
+    R(LIF, 4, feedback="spikes") >> RecurrentLayer: no feedback 'spikes'
+    R(LIF, 4, into="y") >> RecurrentLayer: no into 'y'
+    R(LIF, 4, delay=OTHER) >> RecurrentLayer: the delay is of size 3 and from 0 on
+    D(4, 0) >> Delay: largest
+    D(4, 2, width=0.5) >> Delay: width
+    D(4, 2, init=3) >> Delay: init
+""",
+        names,
+    )
+    from lnm_codegen.errors import ShapeError, UnsupportedError
+
+    assert_refused(
+        """
+?
+    LAYER(X[..., :2]) >> lif: x_seq has shape (5, 2, 2)
+    LAYER(X, lengths=T.tensor([5, 6])) >> lif: lengths are from 5 to 6
+    LAYER(X, lengths=T.tensor([5.0, 5])) >> lif: lengths is torch.float32 of shape (2,)
+    N(X, lengths=[1]) >> lif: lengths is torch.int64 of shape (1,)
+    N(X, lengths="all") >> lif: lengths is 'all'
+    LAYER(X, state={"feedback": T.zeros(2, 4)}) >> lif: state 'feedback' has shape (2, 4)
+    LAYER(X, state={"w": 0}) >> lif: no state 'w'
+    OTHER(X[:, :, :2]) >> Delay: x_seq has shape (5, 2, 2)
+    OTHER(X, state=T.zeros(1)) >> Delay: state has shape (1,)
+""",
+        names,
+        ShapeError,
+    )
+    rows = """
+?
+    R(LI, 4) >> RecurrentLayer: li has no output that is a spike
+    NORM(X, lengths=T.tensor([5, 2])) >> lif: a normalised neuron takes no lengths
+"""
+    assert_refused(rows, names, UnsupportedError)
