@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lnm_codegen.families.adaptive import adlif, alif
+from lnm_codegen.families.adaptive import adlif, alif, silif
 from lnm_codegen.families.biophysical import fitzhugh_nagumo, hodgkin_huxley
 from lnm_codegen.families.delayed_reset import lapicque, leaky, synaptic
 from lnm_codegen.families.integrate_and_fire import (
@@ -21,15 +21,15 @@ from lnm_codegen.families.integrate_and_fire import (
 )
 from lnm_codegen.families.lnm import lnm
 from lnm_codegen.families.quadratic import adex, eif, izhikevich, qif
-from lnm_codegen.families.resonate import brf, rf
+from lnm_codegen.families.resonate import brf, csilif, rf
 from lnm_codegen.language.family import Family
 
 FAMILIES: dict[str, Family[...]] = {
     f.name: f
     for f in (
         if_, lif, plif, klif, glif, clif, tc_lif, i_lif, refractory_lif, leaky, lapicque, synaptic,
-        cuba_lif, alif, adlif, qif, eif, adex, izhikevich, fitzhugh_nagumo, hodgkin_huxley, rf, brf,
-        li, ternary, lnm,
+        cuba_lif, alif, adlif, silif, qif, eif, adex, izhikevich, fitzhugh_nagumo, hodgkin_huxley,
+        rf, brf, csilif, li, ternary, lnm,
     )
 }  # fmt: skip
 """Built-in families by the name that `lnm.get` and the command line take."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from lnm_codegen.errors import ModelError
-from lnm_codegen.families.common import Positive, Range, param_in
+from lnm_codegen.families.common import Positive, Range, param_in, positive_in
 from lnm_codegen.language.family import family
 from lnm_codegen.language.functions import clip, exp, max, stop_gradient, where
-from lnm_codegen.language.neuron import Neuron, hard_reset
+from lnm_codegen.language.neuron import Neuron, hard_reset, soft_reset
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, Init, input, param, spike, state
 from lnm_codegen.validation import (
@@ -147,5 +147,57 @@ def adlif(
         charge={v: d_v * v + (1 - d_v) * (x - w)},
         fire=v - threshold,
         reset={v: after, w: d_w * w + (1 - d_w) * factor * (coupling * after + jump * spike)},
+        surrogate=surrogate,
+    ).with_per(per)
+
+
+@family
+def silif(
+    dt: Range = 0.004,
+    rate_v: Range = (10.0, 250.0),
+    rate_w: Range = (2.5, 10.0),
+    a: Range = (0.0, 1.0),
+    b: Range = (0.0, 2.0),
+    v_threshold: Number = 1.0,
+    learnable: bool = True,
+    per: Granularity | dict[str, Granularity] = "layer",
+    surrogate: Surrogate | None = None,
+) -> Neuron:
+    """Adaptive LIF neuron as a state space model, SiLIF (Fabre et al. 2025).
+
+        charge   h = d_v*v + (1 - d_v)*(x - w),  d_v = exp(-rate_v*dt)
+        fire     spike = H(h - v_threshold)
+        reset    v' = h - v_threshold*spike
+                 w' = d_w*w + a*h + b*spike,  d_w = exp(-rate_w*dt)
+
+    arXiv 2506.06374 and github.com/Maxtimer97/SSM-inspired-LIF. The layer learns log_dt, log_rate_v
+    and log_rate_w, so that rates and dt stay positive. The defaults are the authors'; their states
+    begin at random in [0, 1], ours at 0.
+
+    Args:
+        dt: Time step in seconds, > 0: a number, or a range (low, high). A layer draws the logarithm
+            uniformly for each parameter set. Without a layer the middle counts.
+        rate_v: Rate of decay of v in 1/s, > 0, given as `dt`.
+        rate_w: Rate of decay of w in 1/s, > 0, given as `dt`.
+        a: Coupling of v to w, 0 to 1: a number, or a range that is drawn uniformly.
+        b: Jump of w at a spike, 0 to 2, given as `a`. A learned a or b outside these bounds counts
+            as the nearest bound.
+        v_threshold: Firing threshold.
+        learnable: Make log_dt, log_rate_v, log_rate_w, a and b learnable.
+        per: Granularity of the learnable parameters, a word or a dict by name.
+        surrogate: Slope of the spike; atan(alpha=2) by default. The authors use a rectangle of
+            width 1.
+    """
+    v, w, x = state("v"), state("w"), input("x")
+    step = positive_in("silif", "dt", dt, learnable=learnable)
+    d_v = exp(-positive_in("silif", "rate_v", rate_v, learnable=learnable) * step)
+    d_w = exp(-positive_in("silif", "rate_w", rate_w, learnable=learnable) * step)
+    coupling = clip(param_in("silif", "a", a, learnable=learnable, low=0, high=1), 0, 1)
+    jump = clip(param_in("silif", "b", b, learnable=learnable, low=0, high=2), 0, 2)
+    threshold = param("v_threshold", init=v_threshold, learnable=False)
+    return Neuron(
+        charge={v: d_v * v + (1 - d_v) * (x - w)},
+        fire=v - threshold,
+        reset=soft_reset(v, threshold) | {w: d_w * w + coupling * v + jump * spike},
         surrogate=surrogate,
     ).with_per(per)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log
 from typing import Annotated, Any, TypeAlias
 
 from lnm_codegen.ir.declarations import Draw, Uniform, middle
-from lnm_codegen.language.functions import ExprLike, as_expr, min, where
+from lnm_codegen.language.functions import ExprLike, as_expr, exp, min, where
 from lnm_codegen.language.neuron import hard_reset, soft_reset
 from lnm_codegen.language.surrogate import Surrogate, from_slope
 from lnm_codegen.language.symbols import Declared, param, state
@@ -110,6 +111,13 @@ def require_range(
     for end in ends:
         require_number(where, word, end, low=low, above=above, high=high, below=below)
     return float(ends[0]), float(ends[1])
+
+
+def positive_in(where: str, name: str, value: Any, *, learnable: bool = True) -> ExprLike:
+    """Return exp(log_name), where the parameter log_`name` begins in the logarithms of a range."""
+    low, high = (log(end) for end in require_range(where, name, value, above=0))
+    ends = low if low == high else (low, high)
+    return exp(param_in(where, f"log_{name}", ends, learnable=learnable))
 
 
 def param_in(

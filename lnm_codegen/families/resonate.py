@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from lnm_codegen.families.common import Positive, Range, Share, param_in
+from math import pi
+
+from lnm_codegen.families.common import Positive, Range, Share, param_in, positive_in
 from lnm_codegen.language.family import family
-from lnm_codegen.language.functions import abs, as_expr, sqrt
-from lnm_codegen.language.neuron import Neuron
+from lnm_codegen.language.functions import abs, as_expr, cos, exp, sin, sqrt
+from lnm_codegen.language.neuron import Neuron, soft_reset
 from lnm_codegen.language.surrogate import Surrogate
 from lnm_codegen.language.symbols import Granularity, input, param, spike, state
 from lnm_codegen.validation import Number
@@ -114,4 +116,55 @@ def brf(
         reset={q: kept * q + spike},
         surrogate=surrogate,
         detach_reset=detach_reset,
+    ).with_per(per)
+
+
+@family
+def csilif(
+    dt: Range = (0.01, 0.5),
+    rate: Range = 0.5,
+    omega: Range = pi,
+    b: Range = (0.0, 1.0),
+    v_threshold: Number = 1.0,
+    learnable: bool = True,
+    per: Granularity | dict[str, Granularity] = "layer",
+    surrogate: Surrogate | None = None,
+) -> Neuron:
+    """Resonate-and-fire neuron as a state space model, C-SiLIF (Fabre et al. 2025).
+
+        charge   h  = r*(cos(omega*dt)*v - sin(omega*dt)*w) + b*x,  r = exp(-rate*dt)
+                 w' = r*(sin(omega*dt)*v + cos(omega*dt)*w)
+        fire     spike = H(2*h - v_threshold)
+        reset    v' = h - v_threshold/2*spike
+
+    arXiv 2506.06374 and github.com/Maxtimer97/SSM-inspired-LIF. v and w are the real and imaginary
+    part of one complex potential, whose conjugate makes the factor 2. The layer learns log_dt and
+    log_rate, so that both stay positive. The defaults are the authors'; their states begin at
+    random in [0, 1], ours at 0.
+
+    Args:
+        dt: Time step, > 0: a number, or a range (low, high). A layer draws the logarithm uniformly
+            for each parameter set. Without a layer the middle counts.
+        rate: Rate of decay, in 1 per unit of dt, > 0, given as `dt`.
+        omega: Angular frequency in radians per unit of dt: a number, or a range that is drawn
+            uniformly.
+        b: Factor of the input, given as `omega`.
+        v_threshold: Firing threshold of 2*v.
+        learnable: Make log_dt, log_rate, omega and b learnable.
+        per: Granularity of the learnable parameters, a word or a dict by name.
+        surrogate: Slope of the spike; atan(alpha=2) by default. The authors use a rectangle of
+            width 1.
+    """
+    v, w, x = state("v"), state("w"), input("x")
+    step = positive_in("csilif", "dt", dt, learnable=learnable)
+    r = exp(-positive_in("csilif", "rate", rate, learnable=learnable) * step)
+    angle = param_in("csilif", "omega", omega, learnable=learnable) * step
+    gain = param_in("csilif", "b", b, learnable=learnable)
+    threshold = param("v_threshold", init=v_threshold, learnable=False)
+    real, imaginary = r * cos(angle), r * sin(angle)
+    return Neuron(
+        charge={v: real * v - imaginary * w + gain * x, w: imaginary * v + real * w},
+        fire=2 * v - threshold,
+        reset=soft_reset(v, threshold / 2),
+        surrogate=surrogate,
     ).with_per(per)

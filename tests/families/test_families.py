@@ -141,7 +141,7 @@ def test_declared_arguments() -> None:
                 ), label  # fmt: skip
                 others += wanted == "a finite number"
     assert not expected
-    assert others == 61
+    assert others == 63
 
 
 ALIF = "a number as v_reset in form 'lsnn'; neither in form 'yin', whose reset is soft"

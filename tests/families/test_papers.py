@@ -475,3 +475,71 @@ def test_the_rates_of_hodgkin_huxley_are_finite_everywhere(dtype: str) -> None:
         np.testing.assert_allclose(found.states[gate], mean, rtol=1e-6)
     mean = (near[0].grads["v"] + near[1].grads["v"]) / 2
     np.testing.assert_allclose(found.grads["v"], mean, rtol=1e-4)
+
+
+def silif(x_seq: Any, p: Any) -> Any:
+    """Return the spikes of SiLIF in the order of its authors: w first, then u without the spike."""
+    dt = p["log_dt"].exp()
+    alpha, beta = ((-p[f"log_rate_{s}"].exp() * dt).exp() for s in ("v", "w"))
+    a, b = p["a"].clamp(0, 1), p["b"].clamp(0, 2)
+    u, w, s = (torch.zeros_like(x_seq[0]) for _ in range(3))
+    spikes = []
+    for x in x_seq:
+        w = beta * w + a * u + b * s
+        u = alpha * (u - p["v_threshold"] * s) + (1 - alpha) * (x - w)
+        s = Spike.apply(u - p["v_threshold"])
+        spikes.append(s)
+    return torch.stack(spikes)
+
+
+def csilif(x_seq: Any, p: Any) -> Any:
+    """Return the spikes of C-SiLIF, with its complex potential."""
+    rate = torch.complex(-p["log_rate"].exp(), p["omega"])
+    alpha = (rate * p["log_dt"].exp()).exp()
+    u, s = torch.zeros_like(x_seq[0], dtype=torch.complex128), torch.zeros_like(x_seq[0])
+    spikes = []
+    for x in x_seq:
+        u = alpha * (u - p["v_threshold"] / 2 * s) + p["b"] * x
+        s = Spike.apply(2 * u.real - p["v_threshold"])
+        spikes.append(s)
+    return torch.stack(spikes)
+
+
+@pytest.mark.parametrize(
+    ("name", "loop", "given"),
+    [("silif", silif, {"dt": 0.01, "rate_v": 60.0}), ("csilif", csilif, {"dt": 0.4})],
+)
+def test_state_space_neurons_are_those_of_their_paper(name: str, loop: Any, given: Any) -> None:
+    """arXiv 2506.06374: spikes and gradients of a loop in the authors' order and numbers."""
+    neuron = lnm.get(name, v_threshold=0.6, per="channel", **given)
+    rng = np.random.default_rng(0)
+    params = {
+        p.name: np.asarray(p.init) * rng.uniform(0.9, 1.1, (5,) if p.per == "channel" else ())
+        for p in neuron.params
+    }
+    x = rng.normal(0.5, 1.5, (40, 3, 5))
+    leaves = {n: torch.tensor(v, requires_grad=True) for n, v in ({"x": x} | params).items()}
+    spikes = loop(leaves["x"], leaves)
+    seed = rng.normal(size=spikes.shape)
+    found = lnm.interpret(neuron, x, grad_out=seed, **params)
+    np.testing.assert_array_equal(found.out, spikes.detach().numpy())
+    assert 0.02 < spikes.mean() < 0.6
+    grads = torch.autograd.grad((spikes * torch.tensor(seed)).sum(), list(leaves.values()))
+    for name, grad in zip(leaves, grads, strict=True):
+        np.testing.assert_allclose(found.grads[name], grad, 1e-9, 1e-9, err_msg=name)
+
+
+def test_state_space_neurons_begin_as_those_of_their_authors() -> None:
+    """Logarithms are drawn uniformly between those of the ends."""
+    real, complex_ = (
+        lnm.nn.NeuronLayer(lnm.get(name, per="channel"), channels=400, backend="torch")
+        for name in ("silif", "csilif")
+    )
+    for value, start in ((real.log_dt, np.log(0.004)), (complex_.log_rate, np.log(0.5)),
+                         (complex_.omega, np.pi)):  # fmt: skip
+        assert value.allclose(torch.tensor(start, dtype=torch.float32))
+    for value, ends in ((real.log_rate_v, (10, 250)), (real.log_rate_w, (2.5, 10)),
+                        (complex_.log_dt, (0.01, 0.5))):  # fmt: skip
+        low, high = np.log(ends)
+        assert low <= value.min() < low + (high - low) / 10
+        assert high - (high - low) / 10 < value.max() <= high
