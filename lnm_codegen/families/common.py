@@ -117,7 +117,8 @@ def positive_in(where: str, name: str, value: Any, *, learnable: bool = True) ->
     """Return exp(log_name), where the parameter log_`name` begins in the logarithms of a range."""
     low, high = (log(end) for end in require_range(where, name, value, above=0))
     ends = low if low == high else (low, high)
-    return exp(param_in(where, f"log_{name}", ends, learnable=learnable))
+    found: ExprLike = exp(param_in(where, f"log_{name}", ends, learnable=learnable))
+    return found
 
 
 def param_in(

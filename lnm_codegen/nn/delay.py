@@ -105,7 +105,8 @@ class Delay(nn.Module):
             f = d - k
             return torch.where(at == k, 1 - f, torch.where(at == k + 1, f, 0))
         taps = relu(1 - (at - d).abs() / self.width) * (at >= self.least)
-        return taps / taps.sum(0)
+        found: Tensor = taps / taps.sum(0)
+        return found
 
     def forward(
         self, x_seq: Tensor, state: Tensor | None = None, return_state: bool = False

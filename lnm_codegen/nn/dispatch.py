@@ -317,14 +317,12 @@ class Dispatch:
         """
         return getattr(self, method)(*arguments)
 
-    def feedback_operator(self, fed: str, into: str, dtype: torch.dtype) -> str:
-        """Return the name of the operator of a recurrent layer of this neuron; see `feedback`."""
-        return self._constant(self._key, "_feedback_name", fed, into, dtype)  # type: ignore[no-any-return]
+    def constant(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return function(neuron, ...), which a graph of `torch.compile` keeps."""
+        return self._constant(self._key, "_applied", function, *arguments)
 
-    def _feedback_name(self, fed: str, into: str, dtype: torch.dtype) -> str:
-        from lnm_codegen.nn import feedback
-
-        return feedback.feedback_operator(feedback.model_of(self.neuron, fed, into, dtype)).name
+    def _applied(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(self.neuron, *arguments)
 
     def _module_name(self) -> str:
         return eager_module(self.neuron).__name__

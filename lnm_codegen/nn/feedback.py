@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from lnm_codegen.backends.c.recurrent import Recurrent
+from lnm_codegen.backends.c.recurrent import RecurrentSource
 from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL, TYPES, require_plain_memory
@@ -200,7 +200,7 @@ class Feedback:
         count, states = len(neuron.output), [s.name for s in neuron.states]
         saves = needs_backward([t for t in (*tensors, before, taps) if t is not None])
         if torch.compiler.is_compiling():
-            name = self.dispatch.feedback_operator(self.fed, self.into, c.dtype)
+            name = self.dispatch.constant(operator_of, self.fed, self.into, c.dtype)
             operator = getattr(torch.ops.lnm, name)
             found = operator(*tensors, before, taps, ends, self.delay, self.carry_limit, saves)
             sums = found[-1]
@@ -211,7 +211,7 @@ class Feedback:
         kernels = kernels_of(model, self.dispatch.backend == "auto")
         call = FeedbackCall(kernels, self.delay, self.carry_limit, ends)
         counts: list[float] = []
-        found = Fused.apply(call, is_own, saves, counts, before, taps, *tensors)  # type: ignore[no-untyped-call]
+        found = FusedFeedback.apply(call, is_own, saves, counts, before, taps, *tensors)  # type: ignore[no-untyped-call]
         return found[:count], dict(zip(states, found[count:], strict=True)), counts, ()
 
 
@@ -220,12 +220,12 @@ def _live(ends: Tensor, t: int) -> Tensor:
     return (t < ends).nonzero().squeeze(1)
 
 
-def model_of(neuron: Neuron, fed: str, into: str, dtype: torch.dtype) -> Recurrent:
+def model_of(neuron: Neuron, fed: str, into: str, dtype: torch.dtype) -> RecurrentSource:
     """Return what the kernels are emitted from, for a type of sequences."""
-    return Recurrent(plan_of(neuron, dtype=TYPES[dtype]), fed, into)
+    return RecurrentSource(plan_of(neuron, dtype=TYPES[dtype]), fed, into)
 
 
-def kernels_of(model: Recurrent, is_auto: bool) -> RecurrentKernels:
+def kernels_of(model: RecurrentSource, is_auto: bool) -> RecurrentKernels:
     """Return the kernels of a model; the first call compiles them.
 
     With `is_auto`, they are compiled in a private folder where the cache folder cannot be used.
@@ -412,7 +412,7 @@ class FeedbackCall(NamedTuple):
         return words | {p.name: v.contiguous() for p, v in zip(plan.params, values, strict=True)}
 
 
-class Fused(torch.autograd.Function):
+class FusedFeedback(torch.autograd.Function):
     """Forward and backward of all time steps, one call of C++ each.
 
     Takes a `FeedbackCall`, whether c is the call's own, whether a backward follows, a list for the
@@ -458,7 +458,9 @@ class FeedbackOperator:
     Results that are not requested have no elements.
     """
 
-    def __init__(self, name: str, model: Recurrent, load: Callable[[], RecurrentKernels]) -> None:
+    def __init__(
+        self, name: str, model: RecurrentSource, load: Callable[[], RecurrentKernels]
+    ) -> None:
         plan = self._plan = model.plan
         self.name, self._model, self._load = name, model, load
         self._tensors = 2 + len(model.others) + len(plan.states) + len(plan.params)
@@ -545,14 +547,15 @@ _DEFINED: dict[str, FeedbackOperator] = {}
 _LOCK = threading.Lock()
 
 
-def feedback_operator(model: Recurrent) -> FeedbackOperator:
-    """Return the operator of a model; equal models share one."""
+def operator_of(neuron: Neuron, fed: str, into: str, dtype: torch.dtype) -> str:
+    """Return the name of the operator of a neuron with feedback; equal ones share it."""
+    model = model_of(neuron, fed, into, dtype)
     plan, load = model.plan, partial(kernels_of, model, True)
     name = f"{operator_name(plan, 'c')}_{plan.dtype}_{model.fed}_{model.into}_recurrent"
     with _LOCK:
         if name not in _DEFINED:
             _DEFINED[name] = FeedbackOperator(name, model, load)
-        return _DEFINED[name]
+    return name
 
 
 def _grad_of_taps(r: Tensor, s: Tensor, before: Tensor | None, delay: int) -> Tensor:

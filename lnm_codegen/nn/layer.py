@@ -312,7 +312,7 @@ class NeuronLayer(StatefulModule):
             n: v[order] if v.shape == x.shape[1:] else v for n, v in zip(names, start, strict=True)
         }
         inputs = tuple(one[:, order] for one in inputs)
-        stops, runs = ends.unique().tolist(), []
+        stops, runs = sorted(set(ends.tolist())), []
         ended: list[dict[str, Tensor]] = []
         for begin, stop in zip([0, *stops], stops, strict=False):
             live, later = int((ends > begin).sum()), int((ends > stop).sum())

@@ -299,7 +299,7 @@ class RecurrentLayer(NeuronLayer):
         """Return U in the type of the arithmetic, (size, size), or (size,) if it is diagonal."""
         u = self.recurrent.to(REAL[c.dtype])
         if self.form == "blocks":
-            u = torch.block_diag(*u)
+            u = torch.block_diag(*u)  # type: ignore[no-untyped-call]
         return u if self.mask is None else u * self.mask
 
     def _before(self, value: Any, c: Tensor) -> Tensor | None:
@@ -307,11 +307,11 @@ class RecurrentLayer(NeuronLayer):
         if value is None:
             return None
         shape = (self.delay, c.shape[1], self.size)
-        value = torch.as_tensor(value, dtype=c.dtype, device=c.device)
-        if value.shape != shape:
-            problem = f"state 'feedback' has shape {tuple(value.shape)}"
+        found = torch.as_tensor(value, dtype=c.dtype, device=c.device)
+        if found.shape != shape:
+            problem = f"state 'feedback' has shape {tuple(found.shape)}"
             raise ShapeError(self.neuron.name, problem, str(shape))
-        return value
+        return found
 
 
 def _form_of(size: int, recurrent: Any, blocks: Any, autapses: bool) -> tuple[str, Tensor | None]:

@@ -30,7 +30,7 @@ DENSE = 0.3
 
 
 @dataclass(frozen=True)
-class Recurrent:
+class RecurrentSource:
     """A neuron whose output of `delay` steps before feeds one of its inputs.
 
     Attributes:

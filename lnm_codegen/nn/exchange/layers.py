@@ -168,7 +168,7 @@ def _delay(where: str, node: Any, shape: Shape, dt: float) -> nn.Module:
     if (steps < 0).any() or ((steps - whole).abs() > _WHOLE * whole.clamp(min=1)).any():
         problem = f"delay is {shown_numbers(steps * dt)}"
         raise UnsupportedError(where, problem, f"whole multiples of dt, {dt:g}", "Change dt.")
-    return Delay(_broadcast(where, "delay", whole.long(), shape).expand(shape).clone())
+    return StepDelay(_broadcast(where, "delay", whole.long(), shape).expand(shape).clone())
 
 
 def shown_numbers(values: Tensor) -> str:
@@ -197,7 +197,7 @@ def output_shape(where: str, module: nn.Module, shape: Shape) -> Shape:
     Raises:
         ShapeError: The module takes no such input.
     """
-    if isinstance(module, Delay | Scale):
+    if isinstance(module, StepDelay | Scale):
         return shape
     like = next(module.parameters(), torch.zeros(()))
     try:
@@ -237,7 +237,7 @@ class SumPool2d(nn.Module):
         return avg_pool2d(x, self.kernel_size, self.stride, self.padding, divisor_override=1)
 
 
-class Delay(nn.Module):
+class StepDelay(nn.Module):
     """y[t] = x[t - steps], element by element, and 0 at the first steps.
 
     `steps` are integers >= 0 of the shape of the features of x, (T, N, *).

@@ -14,7 +14,7 @@ from torch import Tensor, cat, nn
 
 from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedError, reason
 from lnm_codegen.nn.exchange.graph import Edges, Parts, Wiring, graph_of, wiring_of
-from lnm_codegen.nn.exchange.layers import BUILDERS, Delay, Shape, output_shape
+from lnm_codegen.nn.exchange.layers import BUILDERS, Shape, StepDelay, output_shape
 from lnm_codegen.nn.exchange.neurons import (
     FIELDS,
     described_layer,
@@ -302,7 +302,7 @@ class NirNetwork(nn.Module):
             if not module.neuron.states:
                 return module(x_seq), None
             return module(x_seq, state=state, return_state=True)
-        if isinstance(module, Delay):
+        if isinstance(module, StepDelay):
             return module.run(x_seq, state)
         if isinstance(module, nn.Linear):
             return module(x_seq), None

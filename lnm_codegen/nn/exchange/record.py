@@ -35,7 +35,7 @@ from lnm_codegen.nn.exchange.graph import (
     NodeCall,
     Parts,
 )
-from lnm_codegen.nn.exchange.layers import Delay, Scale, SumPool2d
+from lnm_codegen.nn.exchange.layers import Scale, StepDelay, SumPool2d
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import DeferredNorm
 
@@ -197,7 +197,7 @@ class _Recorder(TorchFunctionMode):
         first = signals[0]
         if isinstance(module, NeuronLayer):
             first = self._of_layer(where, path, module, first)
-        if isinstance(module, Delay) and first.layout != "steps":
+        if isinstance(module, StepDelay) and first.layout != "steps":
             raise UnsupportedError(where, "a delay of a value without T", "(T, N, *)")
         after = self._frame.features(where, out, first.layout)
         more = signals[1].sources if len(signals) > 1 else ()
@@ -452,7 +452,7 @@ NAMES = (
 )  # fmt: skip
 SAME = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 RESHAPING = (nn.Flatten, nn.Unflatten)
-_OTHERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool2d, SumPool2d, Scale, Delay, DeferredNorm)
+_OTHERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool2d, SumPool2d, Scale, StepDelay, DeferredNorm)
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 _PYTORCH, _OURS = "torch.nn.modules.", "lnm_codegen."
 

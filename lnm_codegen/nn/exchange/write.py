@@ -22,7 +22,7 @@ from lnm_codegen.nn.exchange.graph import (
     NodeCall,
     nir_package,
 )
-from lnm_codegen.nn.exchange.layers import Delay, Scale, Shape, SumPool2d
+from lnm_codegen.nn.exchange.layers import Scale, Shape, StepDelay, SumPool2d
 from lnm_codegen.nn.exchange.neurons import (
     FORMAT,
     KEY,
@@ -293,7 +293,7 @@ class Exporter:
         if isinstance(module, Scale):
             scale = torch.broadcast_to(module.scale, call.before)
             return nir.Scale(_array(scale))
-        if isinstance(module, Delay):
+        if isinstance(module, StepDelay):
             return nir.Delay(_array(module.steps).astype(np.float64) * self._dt)
         if isinstance(module, nn.Flatten):
             axes = len(call.before) + 1  # with the batch, which NIR does not count

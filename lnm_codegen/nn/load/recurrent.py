@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from lnm_codegen.backends.c.recurrent import Recurrent
+from lnm_codegen.backends.c.recurrent import RecurrentSource
 from lnm_codegen.backends.plan import Field
 from lnm_codegen.nn.function import addresses
 from lnm_codegen.nn.load.c import built, kernel_error, load_library
@@ -23,7 +23,7 @@ Words: TypeAlias = Mapping[str, Tensor | int | None]
 class RecurrentKernels:
     """Forward and backward of a recurrent layer in a loaded library."""
 
-    def __init__(self, model: Recurrent, library: Path) -> None:
+    def __init__(self, model: RecurrentSource, library: Path) -> None:
         self.model = model
         loaded, name = load_library(library), model.plan.name
         self._forward = _function(loaded, f"{name}_recurrent_forward", model.forward_fields)
@@ -52,7 +52,7 @@ def _function(loaded: ctypes.CDLL, name: str, fields: tuple[Field, ...]) -> Any:
 
 
 @cache
-def load_recurrent(model: Recurrent, *, folder: Path | None = None) -> RecurrentKernels:
+def load_recurrent(model: RecurrentSource, *, folder: Path | None = None) -> RecurrentKernels:
     """Build (or find in the cache folder, or another `folder`) and load the kernels of a layer.
 
     Raises:
