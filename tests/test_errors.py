@@ -25,7 +25,7 @@ from lnm_codegen.validation import listed
 
 V, X = lnm.state("v"), lnm.input("x")
 LIF = lnm.get("lif")
-BUILT_IN = listed(FAMILIES)
+BUILT_IN = shortened(FAMILIES)
 SETS = shortened([*DATASETS, "file.py:function", "module:function"])
 
 

@@ -14,11 +14,12 @@ import sympy
 import torch
 
 import lnm_codegen as lnm
+from lnm_codegen.errors import shortened
 from lnm_codegen.families import FAMILIES
 from lnm_codegen.ir.declarations import Draw, Matrix, Param, PolePair, Poles, Uniform
 from lnm_codegen.ir.verify import verify
 from lnm_codegen.language.functions import as_expr
-from lnm_codegen.validation import listed, shown
+from lnm_codegen.validation import shown
 from tests.refusals import assert_refused, refused
 
 v, w, x = lnm.state("v"), lnm.state("w"), lnm.input("x")
@@ -44,7 +45,7 @@ INIT = "a finite number, or a function (generator, shape) -> tensor"
 INITS = "a finite number or 2 of them, or a function (generator, shape) -> tensor"
 CONDITION = "a comparison such as v > 0, or a spike"
 NO_VECTOR = "its elements, theta[0] to theta[1], or lnm.poly(z, theta)"
-BUILT_IN = listed(FAMILIES)
+BUILT_IN = shortened(FAMILIES)
 LIF = "tau, decay_input, v_threshold, v_reset, v_rest, learn_tau, per, surrogate"
 UNIFORM, POLES = Uniform((0.0, 1.0)), Poles((0.5, 0.9), (0.1, 0.2))
 

@@ -262,7 +262,7 @@ def _write(
     """Set a parameter to its former value, the given elements scaled."""
     own = leading_axes(param, before)
     factor = scale.reshape((*scale.shape[: len(own)],)) if own else scale.reshape(())
-    value = before.to(torch.float64)
+    value = before.to(torch.float64, copy=True)
     if param.size is None:
         value = value * factor
     else:

@@ -81,8 +81,7 @@ def test_a_matrix_outside_is_scaled_to_the_radius_and_one_inside_stays(
     assert project(layer, 1.0, r_max=r_max) == int((~inside).sum())
     after = matrices_of(layer)
     assert (radii(after) <= r_max * (1 + 1e-7)).all()
-    if dtype is torch.float32:
-        assert (radii(after[~inside]) >= r_max * (1 - 1e-5)).all()
+    assert (radii(after[~inside]) >= r_max * (1 - 1e-5)).all()
     np.testing.assert_array_equal(after[inside], before[inside])
     assert project(layer, 1.0, r_max=r_max) == 0
     np.testing.assert_array_equal(matrices_of(layer), after)
