@@ -23,7 +23,7 @@ def panels(neuron: Neuron, x: float = 1.0) -> dict[str, Axes]:
     ("family", "plane"),
     [
         ("rf", ["phase plane without input"]),
-        ("alif", []),
+        pytest.param("alif", [], marks=pytest.mark.slow),
         pytest.param("brf", [], marks=pytest.mark.slow),
     ],
 )
@@ -44,7 +44,9 @@ def test_a_response_without_spikes_has_no_resets():
     assert len(v.get_xdata()) == len(w.get_xdata()) == 65
 
 
-@pytest.mark.parametrize("family", ["rf", "brf", "adlif"])
+@pytest.mark.parametrize(
+    "family", ["adlif", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rf", "brf"))]
+)
 def test_a_neuron_silent_over_the_given_inputs_has_the_range_of_its_curve(family):
     """The given inputs are shaded, and named in the legend."""
     axes = panels(lnm.get(family))["firing rate"]
@@ -102,3 +104,31 @@ def test_a_charge_without_ranges_is_drawn_around_its_threshold():
     axes = charge_of("quadratic", -50.0, -65.0, 30.0)
     low, high = axes.get_xlim()
     assert low < -65 < -45 < high < 0
+
+
+def test_the_figure_shows_curve_diagonal_threshold_and_points():
+    found = analyze(
+        lnm.get("lnm", degree=3, theta=(0.05, 0.6, -0.1, 0.15), v_min=-2.0), {"x": (-1, 1)}
+    )
+    axis = family_figure(found).axes[0]
+    _, labels = axis.get_legend_handles_labels()
+    assert labels == [
+        "h for x in [-1, 1]", "diagonal, h = v", "h without input", "threshold",
+        "invariant [-2, 1]", "stable fixed point", "unstable fixed point",
+    ]  # fmt: skip
+    curve = next(line for line in axis.lines if line.get_label() == "h without input")
+    v, h = curve.get_data()
+    expected = (0.05 + 0.6 * v - 0.1 * v**2 + 0.15 * v**3).clip(min=-2)
+    assert abs(h - expected).max() < 1e-12
+
+
+def test_the_figure_of_two_states_has_five_panels():
+    """Poles, both responses, f-I curve over the given inputs, and phase plane."""
+    axes = family_figure(analyze(free(), {"x": (-2, 2)})).axes
+    titles = [axis.get_title() for axis in axes]
+    assert titles == [
+        "poles", "step response: x = 0.7", "impulse response: x = 0.7 in the first step",
+        "firing rate", "phase plane without input",
+    ]  # fmt: skip
+    assert axes[3].lines[0].get_xdata()[[0, -1]].tolist() == [-2, 2]
+    assert all(axis.get_xlabel() and axis.get_ylabel() for axis in axes)

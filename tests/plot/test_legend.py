@@ -76,7 +76,9 @@ def test_a_legend_of_two_axes_avoids_the_lines_of_both():
             assert box.count_contains(at) == 0
 
 
-@pytest.mark.parametrize("family", ["izhikevich", "alif", "rf"])
+@pytest.mark.parametrize(
+    "family", ["rf", *(pytest.param(n, marks=pytest.mark.slow) for n in ("izhikevich", "alif"))]
+)
 def test_the_panels_of_a_family_have_legends_below_the_data(family):
     neuron = lnm.get(family)
     figure = family_figure(analyze(neuron, {neuron.inputs[0].name: (-0.1, 0.1)}))

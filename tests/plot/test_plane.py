@@ -14,7 +14,12 @@ from lnm_codegen.families import FAMILIES
 from tests.analysis.linear.matrices import free
 
 TWO = [n for n in sorted(FAMILIES) if len(lnm.get(n).states) == 2]
-NEURONS = [*(lnm.get(n) for n in TWO), *(lnm.get("lnm", states=2, degree=d) for d in (1, 3))]
+NEURONS = [
+    lnm.get("rf"),
+    lnm.get("lnm", states=2, degree=1),
+    *(pytest.param(lnm.get(n), marks=pytest.mark.slow) for n in TWO if n != "rf"),
+    pytest.param(lnm.get("lnm", states=2, degree=3), marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture

@@ -16,7 +16,9 @@ from lnm_codegen.plot.axes import inputs_of, rate_steps, state_scales
 MOST_RATE = {"refractory_lif": 0.2, "fitzhugh_nagumo": 0.01, "hodgkin_huxley": 0.02}
 """Family -> bound of its rate, where it stays below 1/2."""
 BUILT_IN = [
-    pytest.param(name, marks=[pytest.mark.slow] if name == "hodgkin_huxley" else [])
+    pytest.param(
+        name, marks=[pytest.mark.slow] * (name not in ("lif", "eif", "refractory_lif", "adlif"))
+    )
     for name in FAMILIES
     if lnm.get(name).fire
 ]

@@ -15,9 +15,9 @@ from lnm_codegen.plot.response import default_input
 from tests.refusals import refused
 
 NEURONS = [
-    *(lnm.get(n) for n in sorted(FAMILIES) if n != "hodgkin_huxley"),
-    pytest.param(lnm.get("hodgkin_huxley"), marks=pytest.mark.slow),
-    lnm.get("lnm", degree=3, v_min=-2),
+    lnm.get("lif"),
+    *(pytest.param(lnm.get(n), marks=pytest.mark.slow) for n in sorted(FAMILIES) if n != "lif"),
+    pytest.param(lnm.get("lnm", degree=3, v_min=-2), marks=pytest.mark.slow),
     lnm.get("lnm", states=2, degree=1),
 ]
 
