@@ -99,7 +99,9 @@ def test_outputs_that_a_type_of_16_bits_does_not_hold(dtype: torch.dtype) -> Non
     with refused(lnm.ModelError, "li", problem, f"{name} for spikes", remedy):
         NeuronLayer(neuron, arithmetic=Q4_12, backend="torch")(x)
     with torch.autocast("cpu", dtype=dtype), refused(lnm.ModelError, "li", problem):
-        NeuronLayer(neuron, arithmetic=Q4_12, backend="torch")(nn.Linear(4, 4)(x.float()))
+        current = nn.functional.linear(4 * x.float(), torch.eye(4))
+        assert current.dtype is dtype
+        NeuronLayer(neuron, arithmetic=Q4_12, backend="torch")(current)
     for other, spec in (
         (neuron, lnm.FixedSpec(Q4_12, {"out": lnm.Fixed(8, 4)})),
         (lnm.get("lif", tau=2.0, v_threshold=0.3), Q4_12),
