@@ -29,6 +29,13 @@ few = settings(
 )
 """For properties of random neurons; `make test-full` sets the variable."""
 
+
+def examples(count: int) -> settings:
+    """For other properties: `count` examples in `make test-full`, else a third, at least 4."""
+    quick = max(4, count // 3)
+    return settings(max_examples=count if os.environ.get("LNM_TEST_FULL") else quick, deadline=None)
+
+
 PERS = ("layer", "channel", "neuron")
 SHAPES = ((3, 2, 3), (4, 1, 2, 2), (2, 3, 2), (3, 1, 1, 4))
 CONSTANTS = (0.25, -0.3, 0.5, -0.125, 1.0, 0.7)

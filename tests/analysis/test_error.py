@@ -3,7 +3,7 @@ from fractions import Fraction as Q
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
@@ -16,7 +16,7 @@ from lnm_codegen.ir.kernel import Role, walk
 from lnm_codegen.ir.types import BOOL, Bits
 from tests.analysis.exactly import families, intervals, trace
 from tests.refusals import refused
-from tests.strategies import few, neurons
+from tests.strategies import examples, few, neurons
 
 U = 2**-12
 GRID = tuple(k * U for k in (82, 3482, 451, -246))  # the cubic of the notes, exactly in Q4.12
@@ -111,7 +111,7 @@ SPECS = [
 ]
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     st.sampled_from(families()),
     st.sampled_from(SPECS),

@@ -2,7 +2,7 @@ from fractions import Fraction as Q
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
@@ -10,6 +10,7 @@ from lnm_codegen.analysis import fixed_points
 from lnm_codegen.errors import ModelError, UnsupportedError
 from tests.analysis.test_ranges import with_functions
 from tests.refusals import refused
+from tests.strategies import examples
 
 get = lnm.get
 
@@ -106,7 +107,7 @@ def test_a_neuron_that_keeps_its_potential_has_them_everywhere():
     assert found.points == ()
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(
     st.tuples(*(st.integers(-8, 8).map(lambda k: k / 8) for _ in range(4))),
     st.integers(-4, 4).map(lambda k: k / 8),

@@ -8,7 +8,7 @@ from fractions import Fraction as Q
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
@@ -18,6 +18,7 @@ from lnm_codegen.analysis.invariant import STEPS
 from lnm_codegen.errors import ModelError, UnsupportedError
 from tests.analysis.test_ranges import with_sine
 from tests.refusals import refused
+from tests.strategies import examples
 from tests.two_states import RESETS, matrix_neuron
 
 get = lnm.get
@@ -94,7 +95,7 @@ def test_no_smaller_interval_is_invariant(side):
     assert not is_invariant(neuron, {"v": ends}, {"x": (-1, 1)})
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(
     st.tuples(*(st.integers(-8, 8).map(lambda k: k / 16) for _ in range(4))),
     st.sampled_from([0.0, None]),
@@ -267,7 +268,7 @@ steps = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(steps, intervals, intervals)
 def test_the_step_in_floats_lies_in_the_exact_one(
     neuron: lnm.Neuron, v: Interval, w: Interval
@@ -282,7 +283,7 @@ def test_the_step_in_floats_lies_in_the_exact_one(
     assert not (step.leaves(box) and step.keeps(box))
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(steps, intervals, intervals)
 def test_corners_give_a_box_inside_the_ranges(neuron: lnm.Neuron, v: Interval, w: Interval) -> None:
     """Of two states that are affine in pieces; the image of the corners is exact."""

@@ -2,7 +2,7 @@ from fractions import Fraction as Q
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
@@ -13,7 +13,7 @@ from lnm_codegen.ir import interpret
 from tests.analysis.exactly import families, inside, intervals, trace
 from tests.cases import fitzhugh
 from tests.refusals import refused
-from tests.strategies import arguments_for, few, generators, neurons
+from tests.strategies import arguments_for, examples, few, generators, neurons
 
 CUBIC = (0.02, 0.85, 0.11, -0.06)
 FAMILIES = families()
@@ -63,7 +63,7 @@ def test_nodes_are_those_of_quantize(neuron, scheme):
     assert [let.target.name for let in nodes.body] == [let.target.name for let in kernel.body]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.sampled_from(FAMILIES), st.sampled_from(["horner", "estrin"]), st.data())
 def test_values_of_the_families_lie_inside(neuron, scheme, data):
     """Every node of the step, in exact arithmetic at points of the box."""

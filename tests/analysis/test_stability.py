@@ -2,7 +2,7 @@ from fractions import Fraction as Q
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
@@ -12,6 +12,7 @@ from lnm_codegen.analysis.polynomial_charge import polynomial_charge
 from lnm_codegen.errors import ModelError, UnsupportedError
 from tests.cases import fitzhugh
 from tests.refusals import refused
+from tests.strategies import examples
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_a_cubic_that_only_touches_v_min_stays():
     assert not keeps_potential(theta, Q(1, 2**200), -2, 1)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     st.lists(st.integers(-8, 8).map(lambda k: Q(k, 8)), min_size=2, max_size=5),
     st.integers(0, 12).map(lambda k: Q(k, 8)),

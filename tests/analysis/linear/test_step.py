@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 import lnm_codegen as lnm
 from lnm_codegen.analysis.linear.step import (
@@ -20,9 +20,10 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.insight.energy.cost import neuron_operations
 from tests.analysis.linear.matrices import entries, fitzhugh_nagumo, free
 from tests.refusals import refused
+from tests.strategies import examples
 
 
-@settings(deadline=None, max_examples=15)
+@examples(15)
 @given(entries)
 def test_the_jacobian_of_a_linear_charge_is_its_matrix(a):
     step = StepMap(free(), {"A": np.array(a)})
@@ -162,7 +163,7 @@ def test_an_input_that_a_silent_step_does_not_read():
         )
 
 
-@settings(deadline=None, max_examples=15)
+@examples(15)
 @given(entries)
 def test_linear_responses_are_those_of_a_loop(a):
     matrix, gain = np.reshape(a, (1, 2, 2)), np.array([[1.0, 0.0]])
@@ -175,7 +176,7 @@ def test_linear_responses_are_those_of_a_loop(a):
             assert found[t, :, 0].tolist() == pytest.approx([v, w], rel=1e-9, abs=1e-9)
 
 
-@settings(deadline=None, max_examples=15)
+@examples(15)
 @given(entries)
 def test_a_simulation_is_a_loop_with_resets(a):
     step = StepMap(free(), {"A": np.array(a)})

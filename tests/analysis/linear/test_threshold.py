@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
@@ -22,6 +22,7 @@ from lnm_codegen.analysis.linear.threshold import (
     threshold_gradient,
 )
 from tests.analysis.linear.matrices import free
+from tests.strategies import examples
 
 KINDS = (
     lambda gain: lnm.surrogate.atan(2 / gain),
@@ -76,7 +77,7 @@ def test_a_threshold_that_moves_adds_its_jump():
     assert reset_gain(neuron)[0] == pytest.approx(1.5, abs=1e-4)
 
 
-@settings(deadline=None, max_examples=8)
+@examples(8)
 @given(threshold=st.floats(0.5, 40), alpha=st.floats(0.2, 10))
 def test_a_silent_step_at_the_threshold_multiplies_a_gradient_by_1_minus_the_gain(threshold, alpha):
     """A step of `interpret` from just below the threshold, whose charge keeps the potential."""
@@ -110,7 +111,7 @@ def test_a_neuron_from_another_process_has_the_same_gain_and_matrix():
     assert (linear_part(copies[1]).scaled, degree_of(copies[2])) == (None, None)
 
 
-@settings(deadline=None, max_examples=6)
+@examples(6)
 @given(jump=st.floats(3, 40), current=st.floats(0.3, 0.95), kind=st.sampled_from(KINDS))
 def test_a_wider_surrogate_shrinks_gradients_of_silent_steps(jump, current, kind):
     """A LIF neuron that does not fire: detached, its gradient is exact; G times as wide, less."""
@@ -147,6 +148,7 @@ def _silent_gradient(jump, current, surrogate):
     return found.grads["x"].sum()
 
 
+@pytest.mark.slow
 def test_the_table_of_the_page():
     """The gradients in docs/understanding.md: 200 steps; only 16 mV fires, three times."""
     page = (Path(__file__).parents[3] / "docs" / "understanding.md").read_text(encoding="utf-8")

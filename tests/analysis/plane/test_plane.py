@@ -6,7 +6,7 @@ from fractions import Fraction as Q
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lnm_codegen as lnm
@@ -26,6 +26,7 @@ from lnm_codegen.analysis.plane import (
     shrinking,
 )
 from lnm_codegen.analysis.polygon import hull_of
+from tests.strategies import examples
 from tests.two_states import RESETS, Matrix, driven, matrices, matrix_neuron, rotation, stepped
 
 
@@ -55,7 +56,7 @@ def leaves(found: Invariant, states: np.ndarray) -> bool:
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     matrices(0.97),
     st.sampled_from(RESETS),
@@ -87,7 +88,7 @@ def check_escape(neuron: lnm.Neuron, found: Escape, x_max: float) -> None:
     assert not abs(last) <= found.bound
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(st.floats(1.02, 1.5), st.floats(0.1, 3.0), st.sampled_from(["soft", "both soft", "none"]))
 def test_a_matrix_outside_the_circle_has_an_escape(radius: float, angle: float, reset: str) -> None:
     """A soft reset moves v by a bounded amount, so it cannot hold an unstable pole pair."""
@@ -100,7 +101,7 @@ def test_a_matrix_outside_the_circle_has_an_escape(radius: float, angle: float, 
     check_divergence(rotation(radius, angle), reset, found)
 
 
-@settings(max_examples=8, deadline=None)
+@examples(8)
 @given(
     st.floats(1.02, 1.5), st.floats(-0.9, 0.9), st.floats(-1, 1), st.booleans(),
     st.sampled_from(RESETS),
@@ -183,7 +184,7 @@ def ends(i: Interval) -> tuple[Q, Q]:
     return i.low, i.high
 
 
-@settings(max_examples=12, deadline=None)
+@examples(12)
 @given(matrices(1.2), st.sampled_from(RESETS), st.integers(0, 2**31))
 def test_the_image_of_a_polygon_holds_every_step_from_it(
     theta: Matrix, reset: str, seed: int
@@ -289,7 +290,7 @@ def least_steps(theta: Matrix, x_max: float, bound: float, most: int) -> int:
     return most + 1
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(matrices(1.3), st.sampled_from([0.0625, 1.0]))
 def test_no_shorter_sequence_passes_the_bound(theta: Matrix, x_max: float) -> None:
     """Without a reset the largest state after n steps is X times a sum of absolute values."""
@@ -357,7 +358,7 @@ def rational(theta: Matrix) -> tuple[tuple[Q, Q], tuple[Q, Q]]:
     return (a, b), (c, d)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(matrices(1.5))
 def test_jurys_conditions_are_those_of_the_eigenvalues(theta: Matrix) -> None:
     found = np.abs(np.linalg.eigvals(np.array(rows(theta)))).max()
@@ -376,7 +377,7 @@ def test_a_radius_of_exactly_1_is_not_stable(matrix: tuple[tuple[int, int], ...]
     assert is_stable(rational(tuple(e * (1 - 2**-40) for e in theta)))  # type: ignore[arg-type]
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(matrices(0.99))
 def test_distances_shrink(theta: Matrix) -> None:
     """|W*A*s| < |W*s|, in the plane for every matrix, by the largest entry where |A| allows it."""

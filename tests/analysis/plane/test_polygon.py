@@ -7,10 +7,11 @@ from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lnm_codegen.analysis.polygon import clipped, holds, hull_of, meet, swept
+from tests.strategies import examples
 
 small = st.integers(-6, 6).map(lambda k: Q(k, 2))
 points = st.lists(st.tuples(small, small), min_size=1, max_size=7)
@@ -34,7 +35,7 @@ def is_inside(corners: Any, p: Any) -> bool:
     return False
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(points, st.lists(st.tuples(small, small), min_size=6, max_size=6))
 def test_a_hull_holds_its_points_and_nothing_else(cloud: Any, probes: Any) -> None:
     hull = hull_of(cloud)
@@ -44,7 +45,7 @@ def test_a_hull_holds_its_points_and_nothing_else(cloud: Any, probes: Any) -> No
         assert holds(hull, p) == is_inside(cloud, p)
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(points, st.tuples(small, small, small), st.lists(st.tuples(small, small), max_size=6))
 def test_a_clipped_polygon_is_its_part_in_the_half_plane(
     cloud: Any, half: Any, probes: Any
@@ -56,7 +57,7 @@ def test_a_clipped_polygon_is_its_part_in_the_half_plane(
         assert not part or holds(hull_of(part), p) == expected
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(points, points, st.lists(st.tuples(small, small), min_size=6, max_size=6))
 def test_a_part_in_another_polygon(cloud: Any, other: Any, probes: Any) -> None:
     if len(hull_of(other)) > 2:
@@ -66,7 +67,7 @@ def test_a_part_in_another_polygon(cloud: Any, other: Any, probes: Any) -> None:
             assert (bool(part) and is_inside(part, p)) == expected
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(points, st.tuples(small, small), st.tuples(small, small), st.tuples(small, small))
 def test_a_sum_with_two_segments(cloud: Any, low: Any, high: Any, other: Any) -> None:
     """The same hull as that of all sums of corners, also where edges are parallel."""
