@@ -43,7 +43,7 @@ class TorchDialect(expr.Dialect):
                 return name, expr.CALL
             return f"_select_on_spike({name}, {then}, {orelse})", expr.CALL
         if isinstance(e.then, Const) and isinstance(e.orelse, Const):
-            then = f"{self.like}.new_tensor({then})"
+            then = f"{self.like}.new_full((), {then})"
         return f"torch.where({expr.text(e.cond, self)}, {then}, {orelse})", expr.CALL
 
     def fma(self, e: ir.Fma) -> tuple[str, int]:

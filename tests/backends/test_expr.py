@@ -127,7 +127,7 @@ TABLE: list[tuple[Expr, str, str | None]] = [
      "torch.where(p, a, torch.where(q, b, c))"),
     (add(a, Select(P, b, c)), "a + (p ? b : c)", "a + torch.where(p, b, c)"),
     (Select(P, HALF, b), "p ? 0.5f : b", "torch.where(p, 0.5, b)"),
-    (Select(P, HALF, ir.ZERO), "p ? 0.5f : 0.0f", "torch.where(p, x.new_tensor(0.5), 0.0)"),
+    (Select(P, HALF, ir.ZERO), "p ? 0.5f : 0.0f", "torch.where(p, x.new_full((), 0.5), 0.0)"),
     # spikes: conditions in C; in PyTorch tensors of 0 and 1 that carry a derivative
     (Select(F, a, b), "fired ? a : b", "_select_on_spike(fired, a, b)"),
     (Select(F, ir.ONE, ir.ZERO), "fired ? 1.0f : 0.0f", "fired"),

@@ -218,6 +218,14 @@ def test_exported_for_any_length(case: str, strict: bool, tmp_path: Path) -> Non
             assert not mine.requires_grad  # a program has no surrogates
 
 
+def test_a_saved_program_has_counts(tmp_path: Path) -> None:
+    """A `where` of two numbers was a tensor of the step, with which no program can be saved."""
+    layer, x = NeuronLayer(lnm.get("lif"), backend="torch", record=("stats",)), draw(4, 2, 3)
+    torch.export.save(torch.export.export(layer, (x,)), tmp_path / "net.pt2")
+    out, records = torch.export.load(tmp_path / "net.pt2").module()(x)
+    assert records["stats"]["spike"] == out.sum() == layer(x)[0].sum()
+
+
 class Step(nn.Module):
     def __init__(self, layer: NeuronLayer) -> None:
         super().__init__()
