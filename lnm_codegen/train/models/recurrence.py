@@ -3,9 +3,10 @@
     x_k[t] = W_k s_{k-1}[t] + b_k + U_k s_source(k)[t-1]       for stage 0, W_0 in[t] + b_0 is given
     s_k[t] = neuron_k(x_k[t])
 
-Recurrence rules out kernels that are fused over time: every stage and step is a product and a call
-with T = 1. The second part calls the C kernels themselves. In other cases (backend "torch", a GPU,
-`torch.compile`, integer arithmetic) the loop here calls the layers and uses autograd.
+One stage that receives its own spikes is one C kernel in each direction (`nn/feedback.py`). Several
+stages are, at every step, a product and a call with T = 1; the second part calls the C kernels
+themselves. In other cases (backend "torch", a GPU, `torch.compile`, integer arithmetic) the loop
+here calls the layers and uses autograd.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch.nn.functional import linear
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.arguments import REAL, parameters_as
 from lnm_codegen.nn.call import start_states
-from lnm_codegen.nn.feedback import Feedback
+from lnm_codegen.nn.feedback import Feedback, GradientBound
 from lnm_codegen.nn.function import (
     Kernels,
     backward_arguments,
@@ -132,7 +133,7 @@ def _run_layers(
 
     `last` are spikes of the step before the first one.
     """
-    bound = None if carry_limit is None else _GradientBound(carry_limit)
+    bound = None if carry_limit is None else GradientBound(carry_limit)
     states: list[Any] = [None] * len(stages)
     spikes: list[list[Tensor]] = [[] for _ in stages]
     currents: list[list[Tensor]] = [[] for _ in stages]
@@ -160,28 +161,6 @@ def _run_layers(
     if bound is not None and found[-1].requires_grad:
         found[-1].register_hook(bound.measure)  # type: ignore[no-untyped-call]
     return found, [torch.stack(c) for c in currents]
-
-
-class _GradientBound:
-    """Clamp of gradients to a multiple of the largest gradient of the last stage's spikes."""
-
-    def __init__(self, carry_limit: float) -> None:
-        self._carry_limit, self._limit = carry_limit, float("inf")
-
-    def measure(self, grad: Tensor) -> None:
-        """Set the bound from the gradient of the spikes, which exists before any other."""
-        if grad.numel():
-            self._limit = self._carry_limit * float(grad.abs().max())
-
-    def _clamp(self, grad: Tensor) -> Tensor:
-        return grad.clamp(-self._limit, self._limit)
-
-    def hooked(self, value: Tensor) -> Tensor:
-        """Return a value whose gradient is clamped."""
-        if value.requires_grad:
-            value = value.view_as(value)
-            value.register_hook(self._clamp)  # type: ignore[no-untyped-call]
-        return value
 
 
 def _run_fused(
