@@ -55,7 +55,11 @@ class _Verb(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if ctx.resilient_parsing:  # a shell asks for completions
             return super().parse_args(ctx, args)
-        options = self.make_parser(ctx).parse_args(args=list(args))[2]
+        try:
+            options = self.make_parser(ctx).parse_args(args=list(args))[2]
+        except _USAGE_ERROR as error:
+            error.ctx = ctx  # which names the verb, and which Click leaves out
+            raise
         for option in options:
             if str(option.metavar).endswith(",...") and options.count(option) > 1:
                 problem = f"{option.opts[0]} is given twice"

@@ -136,6 +136,9 @@ class Neuron:
     def _repr_latex_(self) -> str:
         return latex(self)
 
+    def __deepcopy__(self, memo: Any) -> Neuron:
+        return self
+
     def to_toml(self) -> str:
         """Return a definition as text; `lnm.load` of a file with it gives the same neuron.
 

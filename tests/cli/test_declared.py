@@ -97,5 +97,4 @@ def test_the_form_of_a_line(name: str, call: Call) -> None:
     for words, problem in lines:
         status, out, err = call(name, *words)
         assert (status, out) == (2, "")
-        place = "lnm" if "requires" in problem else f"lnm {name}"
-        assert_line(err, place, f": {problem}", "--help.")
+        assert_line(err, f"lnm {name}: {problem}", "--help.")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import keyword
 import math
+import pickle
 from fractions import Fraction
 from typing import Any
 
@@ -599,7 +599,7 @@ def test_a_parameter_as_initial_value() -> None:
     assert per == dict.fromkeys(("p", "v_init"), "channel")
     assert "  state   a = v_init" in repr(n).splitlines()
     assert "a = v_{init}" in n._repr_latex_()
-    twin = copy.deepcopy(n)
+    twin = pickle.loads(pickle.dumps(n))
     assert twin.step_params == n.step_params
     assert lnm.Neuron(charge=dict(twin.charge), output=twin.states[0]).params == n.params
 
@@ -713,7 +713,7 @@ def test_a_copy_may_stand_beside_its_original() -> None:
     The elements of a vector were told apart by identity then, and found declared twice.
     """
     first = lnm.get("lnm", degree=3, per="channel")
-    second = copy.deepcopy(first)
+    second = pickle.loads(pickle.dumps(first))
     v, x = first.states[0], second.inputs[0]
     mixed = dict(first.charge)[v] + 2 * (dict(second.charge)[second.states[0]] - x) + x
     assert [p.name for p in lnm.Neuron({v: mixed}, v - 1).params] == ["theta"]

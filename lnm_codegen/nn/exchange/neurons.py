@@ -521,7 +521,7 @@ def described_layer(
     if not math.isclose(written, dt, rel_tol=1e-9):
         problem = f"they are of a step of dt = {written:g}, not {dt:g}"
         raise ModelError(where, problem, f"dt = {written:g}", _REMOVE)
-    if table["fields"] != _digest(node):
+    if not isinstance(table["fields"], str) or table["fields"] != _digest(node):
         problem = "the fields of the node have changed since they were written"
         raise ModelError(where, problem, remedy=_REMOVE)
     text = table["neuron"]
