@@ -46,7 +46,7 @@ VERBS = {
 """Verb -> module and function, whose signature is its options. No module has the name of a builtin,
 since an imported module becomes a global of this file."""
 
-_USAGE_ERROR = typer.BadParameter.__mro__[1]  # Click's, whose name in typer changes
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[1]  # Click's, whose name in typer changes
 
 
 class _Verb(TyperCommand):
