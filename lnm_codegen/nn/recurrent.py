@@ -145,9 +145,17 @@ class RecurrentLayer(NeuronLayer):
             problem = f"the neuron has a state or parameter {name!r}, as the layer does"
             raise ModelError(_WHERE, problem, remedy="Rename it in the model.")
         like = {"device": options.get("device"), "dtype": options.get("dtype") or default_dtype()}
-        self._register(mask, inputs is not None if bias is None else bool(bias), blocks, **like)
+        has_bias = inputs is not None if bias is None else bool(bias)
+        self._register(mask, isinstance(recurrent, Tensor), has_bias, blocks, **like)
 
-    def _register(self, mask: Tensor | None, has_bias: bool, blocks: Any, **like: Any) -> None:
+    def _register(
+        self,
+        mask: Tensor | None,
+        is_given: bool,
+        has_bias: bool,
+        blocks: Any,
+        **like: Any,
+    ) -> None:
         size, inputs = self.size, self.inputs
         if inputs == "lazy":
             self.weight = nn.UninitializedParameter(**like)
@@ -162,7 +170,8 @@ class RecurrentLayer(NeuronLayer):
         }
         u = torch.empty(shape.get(self.form, (size, size)), **like)
         self.recurrent = nn.Parameter(u)
-        self.register_buffer("mask", None if mask is None else mask.to(like["device"]))
+        mask = None if mask is None else mask.to(like["device"])
+        self.register_buffer("mask", mask, persistent=is_given)  # else it follows from `autapses`
         self._reset_weights()
 
     @torch.no_grad()

@@ -19,7 +19,6 @@ from lnm_codegen.nn.convert.libraries import Library, described, is_spiking, lib
 from lnm_codegen.nn.convert.recipe import (
     NOTHING,
     BroadcastLayer,
-    Kept,
     Protocol,
     Recipe,
     added,
@@ -35,6 +34,9 @@ from lnm_codegen.validation import require_bool, require_one_of, wrong
 Model = TypeVar("Model", bound=nn.Module)
 Choice: TypeAlias = "Neuron | Callable[[nn.Module], Neuron | None] | None"
 """A neuron for every layer, or a function that returns one for an old layer, or None."""
+
+Shared: TypeAlias = dict[tuple[int, str], nn.Parameter]
+"""Id of an old tensor, and which part of it -> the parameter in its place."""
 
 _RECORD = "_conversion"
 """Attribute of a new layer that has its line of the report."""
@@ -65,6 +67,7 @@ def convert(
     A new layer has the dynamics of the old one: the same spikes and gradients up to rounding. It
     has the same calls, step mode, detach_reset and training mode, and it begins without states. Its
     parameters have the old names, values and order; one of the same shape stays the same object.
+    Weights of a recurrent layer are `weight`, `recurrent` and `bias`, as in `RecurrentLayer`.
     What the user added to the old layer moves to it. A state_dict of the old model loads, unless
     `neuron` gives another neuron; that of Norse has no tensor of `p`, which keeps its values. A
     layer that cannot be converted stays as it is. One RuntimeWarning a call counts and names those
@@ -161,15 +164,24 @@ def _spiking(model: nn.Module) -> Iterator[tuple[str, nn.Module, Library]]:
             yield path, module, library
 
 
+def _outside(module: nn.Module, known: set[int]) -> Iterator[nn.Module]:
+    """Yield the modules with a path from a model that does not lead through a spiking layer."""
+    if id(module) in known:
+        return
+    yield module
+    for child in module.children():
+        yield from _outside(child, known)
+
+
 class _Conversion:
     """Conversion of layers with one choice of neurons."""
 
     def __init__(self, model: nn.Module, choice: Choice, measured: bool = True) -> None:
         self._like, self._choice, self._measures = _like(model), choice, measured
-        self._shared: dict[int, nn.Parameter] = {}
-        others = (m for m in model.modules() if library_of(m) is None)
-        self._elsewhere = {id(p) for m in others for p in m._parameters.values()}
+        self._shared: Shared = {}
         layers = {id(old): old for _, old, _ in _spiking(model)}
+        others = _outside(model, set(layers))
+        self._elsewhere = {id(p) for m in others for p in m._parameters.values()}
         self._recipes = {id(old): self._found(old, lib) for _, old, lib in _spiking(model)}
         while refused := self._refused(layers):
             for key in refused:
@@ -210,7 +222,7 @@ class _Conversion:
         else:
             layer = built(recipe, old, self._like, shared=self._shared)
             move(added(old, recipe), old, layer)
-            order(layer, list(old._parameters))
+            order(layer, [*old._parameters, *recipe.protocol.given])
         vars(layer)[_RECORD] = record
         return layer
 
@@ -220,7 +232,7 @@ class _Conversion:
 
     def _obstacle(self, old: nn.Module, recipe: Recipe) -> str:
         """Return why a new layer cannot have all that belongs to the old one, or ""."""
-        given, names = recipe.kept.given, added(old, recipe)
+        given, names = {**recipe.kept.given, **recipe.protocol.given}, added(old, recipe)
         tied = [n for n, tensor in given.items() if id(tensor) in self._elsewhere]
         if not (names or tied):
             return ""
@@ -325,7 +337,7 @@ def built(
     old: nn.Module,
     like: torch.Tensor,
     backend: BackendName = "auto",
-    shared: dict[int, nn.Parameter] | None = None,
+    shared: Shared | None = None,
 ) -> NeuronLayer:
     """Return the new layer.
 
@@ -336,27 +348,34 @@ def built(
         like: Tensor with the type and the device of the parameters, where the old layer has no
             learned tensor.
         backend: See `NeuronLayer`.
-        shared: Id of an old learned tensor -> the parameter in its place, so that layers that
-            share the one share the other. The old layers must exist as long as the dict.
+        shared: Old learned tensors and the parameters in their places, so that layers that share
+            the one share the other. The old layers must exist as long as the dict.
     """
     protocol, own = recipe.protocol, recipe.kept
-    like = next((own.given[name] for name in own.given if own.learns(name)), like)
-    layer = protocol.layer(
-        recipe.neuron,
-        channels=own.channels,
-        shape=own.shape,
-        backend=backend,
-        step_mode=protocol.step_mode,
-        carry_state=protocol.carry_state,
-        device=like.device,
-        dtype=like.dtype if like.dtype is torch.float64 else torch.float32,
-    )
+    weights, shared = protocol.weights, {} if shared is None else shared
+    learned = [own.given[name] for name in own.given if own.learns(name)]
+    like = next(iter([*protocol.given.values(), *learned]), like)
+    options: dict[str, Any] = {
+        "backend": backend,
+        "step_mode": protocol.step_mode,
+        "carry_state": protocol.carry_state,
+        "device": like.device,
+        "dtype": like.dtype if like.dtype is torch.float64 else torch.float32,
+    }
+    if weights is None:
+        options |= {"channels": own.channels, "shape": own.shape}
+        layer = protocol.layer(recipe.neuron, **options)
+    else:
+        layer = weights.layer(protocol.layer, recipe.neuron, own, **options)
     for name, value in protocol.attributes.items():
         setattr(layer, name, value)
     if isinstance(layer, BroadcastLayer):
         names = (param.name for param in recipe.neuron.params)
         layer.broadcast = tuple(name for name in names if own.per.get(name) == "neuron")
-    _keep(layer, own, {} if shared is None else shared)
+    for name in (p.name for p in layer.neuron.params if p.name in own.values):
+        _keep(layer, name, own.values[name], own.given[name], own.learns(name), shared)
+    for name, value in ({} if weights is None else weights.values).items():
+        _keep(layer, name, value, protocol.given[name], True, shared)
     for name in protocol.buffers:
         layer.register_buffer(name, getattr(old, name).detach().clone())
     if protocol.buffers:
@@ -364,18 +383,25 @@ def built(
     return layer.train(old.training)
 
 
-def _keep(layer: NeuronLayer, own: Kept, shared: dict[int, nn.Parameter]) -> None:
-    """Give a layer the old values; an old parameter of the same shape stays the same object."""
-    for name in (p.name for p in layer.neuron.params if p.name in own.values):
-        value = own.values[name]
-        given, new = own.given[name], getattr(layer, name)
-        with torch.no_grad():
-            new.copy_(value)
-        if own.learns(name):
-            new.requires_grad_(given.requires_grad)
-            is_same = given.shape == new.shape and given.dtype is new.dtype
-            kept = given if is_same and isinstance(given, nn.Parameter) else new
-            layer._parameters[name] = shared.setdefault(id(given), kept)
+def _keep(
+    layer: NeuronLayer,
+    name: str,
+    value: Tensor,
+    given: Tensor,
+    learns: bool,
+    shared: Shared,
+) -> None:
+    """Give a layer an old value; an old parameter of the same shape stays the same object."""
+    new = getattr(layer, name)
+    with torch.no_grad():
+        new.copy_(value)
+    if not learns:
+        return
+    new.requires_grad_(given.requires_grad)
+    is_same = given.shape == new.shape and given.dtype is new.dtype
+    kept = given if is_same and isinstance(given, nn.Parameter) else new
+    part = "" if value.numel() == given.numel() else name
+    layer._parameters[name] = shared.setdefault((id(given), part), kept)
 
 
 def order(layer: nn.Module, names: list[str]) -> None:
@@ -437,10 +463,12 @@ def differences(old: nn.Module, new: NeuronLayer, recipe: Recipe) -> Differences
 
     Both layers lose their states.
     """
-    shape = recipe.kept.shape or (recipe.kept.channels or WIDTH,)
+    weights, shape = recipe.protocol.weights, recipe.kept.shape or (recipe.kept.channels or WIDTH,)
+    wide = shape if weights is None else (weights.size,)
+    shape = shape if weights is None else (weights.inputs or weights.size,)
     generator = torch.Generator().manual_seed(0)
     x = 0.3 + torch.randn((STEPS, BATCH, *shape), generator=generator)
-    weight = torch.randn((STEPS, BATCH, *shape), generator=generator)
+    weight = torch.randn((STEPS, BATCH, *wide), generator=generator)
     like = next(iter(new.buffers()), next(iter(new.parameters()), x))
     x, weight = x.to(like), weight.to(like)
     for scale in _SCALES:

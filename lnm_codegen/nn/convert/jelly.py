@@ -1,22 +1,25 @@
 """Layers of SpikingJelly, version 0.0.0.0.14 and 2.x (`spikingjelly.activation_based.neuron`).
 
-They fire at >= and keep their states from call to call until `reset()`, in both step modes.
+They fire at >= and keep their states from call to call until `reset()`, in both step modes. The
+containers of one layer that feed its spikes back become one layer with it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from lnm_codegen.errors import ShapeError
+from lnm_codegen.errors import LnmError, ShapeError
 from lnm_codegen.families.integrate_and_fire import clif, cuba_lif, if_, klif, li, lif, plif
 from lnm_codegen.families.quadratic import eif, izhikevich, qif
 from lnm_codegen.language.binding import bind
-from lnm_codegen.language.functions import sigmoid, stop_gradient, where
+from lnm_codegen.language.functions import Where, replaced, sigmoid, stop_gradient, where
 from lnm_codegen.language.neuron import Neuron, hard_reset, soft_reset
 from lnm_codegen.language.surrogate import Surrogate, from_slope
 from lnm_codegen.language.symbols import input, param, spike, spike_named, state
@@ -26,6 +29,8 @@ from lnm_codegen.nn.convert.recipe import (
     Kept,
     Protocol,
     Recipe,
+    RenamedLayer,
+    Weights,
     kept,
     kind_of,
     name_of,
@@ -37,6 +42,7 @@ from lnm_codegen.nn.convert.recipe import (
 )
 from lnm_codegen.nn.convert.slopes import TINY, Slope, jelly_slope
 from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn.recurrent import RecurrentLayer
 
 PREFIX = "spikingjelly.activation_based.neuron"
 """Module of the classes; in 2.x, a package."""
@@ -158,8 +164,43 @@ class GatedLayer(NeuronLayer):
         return out
 
 
+class JellyLayer(RenamedLayer):
+    """A layer in the place of an ElementWiseRecurrentContainer."""
+
+
+class JellyRecurrentLayer(RenamedLayer, RecurrentLayer):
+    """A layer in the place of a LinearRecurrentContainer, (T, N, inputs) -> (T, N, H)."""
+
+
+CONTAINERS = ("LinearRecurrentContainer", "ElementWiseRecurrentContainer")
+
+
+def is_container(module: Any) -> bool:
+    """Report whether a module is a recurrent container whose layer is converted with it."""
+    kind = type(module)
+    if kind.__name__ not in CONTAINERS or not f"{kind.__module__}.".startswith(LAYERS):
+        return False
+    inner = module.sub_module
+    if not f"{type(inner).__module__}.".startswith(f"{PREFIX}.") or not kind_of(inner, NODES):
+        return False
+    return kind.__name__ == CONTAINERS[0] or _read(module.element_wise_function) is not None
+
+
+@cache
+def _read(function: Callable[..., Any]) -> Neuron | None:
+    """Return a neuron whose output is f(y, x), or None for a function that cannot be traced."""
+    from lnm_codegen.nn.trace.trace import trace
+
+    try:
+        return trace(lambda y, x: (function(y, x), {"y": y}), states={"y": 0.0}, inputs=["x"])
+    except LnmError:
+        return None
+
+
 def protocol_of(old: Any, neuron: Neuron | None = None) -> Protocol:
     """Return the calls of a layer: those of `NeuronLayer`, with states that are kept."""
+    if is_container(old):
+        return _of_container(old, neuron)
     name = kind_of(old, KNOWN)
     if name in _READOUTS:
         return Protocol(ReadoutLayer, attributes={"decode": old.decode})
@@ -176,6 +217,8 @@ def recipe_of(old: Any) -> Recipe:
     Raises:
         UnsupportedError: A class or an option without an equal here.
     """
+    if is_container(old):
+        return _container(old)
     name, kind = name_of(old), kind_of(old, KNOWN)
     if kind in _READOUTS:
         return Recipe(_READOUTS[kind](old), protocol_of(old))
@@ -206,6 +249,65 @@ def recipe_of(old: Any) -> Recipe:
     if protocol.layer is VoltageLayer:
         neuron = _with_v_seq(neuron, v_reset, detach, scale)
     return Recipe(neuron, protocol, tensors, slope.reason)
+
+
+def _of_container(old: Any, neuron: Neuron | None) -> Protocol:
+    """Return the calls of a container."""
+    mode, inner = old.step_mode, old.sub_module
+    renamed: dict[str, tuple[str, ...]] = {f"sub_module.{n}": (n,) for n in inner._parameters}
+    if type(old).__name__ == CONTAINERS[1]:
+        require(old, neuron is None, "its function belongs to its neuron")
+        return Protocol(JellyLayer, mode, True, {"renamed": renamed})
+    size, rc = old.rc.out_features, old.rc
+    outputs = rc.in_features - size
+    require(old, outputs == size, f"its layer has {outputs} outputs and {size} inputs")
+    values = {"weight": rc.weight[:, :size].detach(), "recurrent": rc.weight[:, size:].detach()}
+    given = {"weight": rc.weight, "recurrent": rc.weight}
+    renamed |= {"rc.weight": ("weight", "recurrent"), "rc.bias": ("bias",)}
+    if rc.bias is not None:
+        values["bias"] = given["bias"] = rc.bias
+    attributes = {"renamed": renamed, "split": size}
+    return Protocol(JellyRecurrentLayer, mode, True, attributes, weights=Weights(values, given))
+
+
+def _container(old: Any) -> Recipe:
+    """Return the recipe of a container, which has the neuron and the tensors of its layer."""
+    found = recipe_of(old.sub_module)
+    stores = found.protocol.layer is not NeuronLayer
+    require(old, not stores, "its layer has store_v_seq", "Set store_v_seq=False.")
+    feeds = _read(old.element_wise_function) if type(old).__name__ == CONTAINERS[1] else None
+    neuron = found.neuron if feeds is None else _fed(found.neuron, feeds)
+    return replace(found, neuron=neuron, protocol=_of_container(old, None))
+
+
+def _fed(neuron: Neuron, feeds: Neuron) -> Neuron:
+    """Return a neuron with x[t] = f(y[t-1], x[t]) in place of x, where y is its output.
+
+    The gradient through y stays, also with detach_reset.
+    """
+    y, x = state("y"), neuron.inputs[0]
+    own: dict[Any, Any] = {feeds.states[0]: y, feeds.inputs[0]: x}
+    table: dict[Any, Any] = {x: bind(replaced(feeds.output[0][1], own), "x_fed")}
+    for symbol, definition in neuron.bindings:
+        table[symbol] = bind(replaced(definition, table), symbol.name)
+    charge, fire, reset, output = (
+        {key: replaced(e, table) for key, e in pairs}
+        for pairs in (neuron.charge, neuron.fire, neuron.reset, neuron.output)
+    )
+    if neuron.detach_reset:
+        reset = {key: _fixed(e, [*fire]) for key, e in reset.items()}
+    reset[y] = next(iter(output.values()))
+    surrogates = {s: dict(neuron.surrogates)[s.name] for s, _ in neuron.fire}
+    return Neuron(charge, fire, reset, output, surrogates, name=f"{neuron.name}_fed")
+
+
+def _fixed(reset: Any, spikes: list[Any]) -> Any:
+    """Return a reset whose spikes are constants to the derivative."""
+    constant = {s: stop_gradient(s) for s in spikes}
+    if isinstance(reset, Where) and reset.args[0] in constant:
+        s, then, orelse = reset.args
+        reset = s * then + (1 - s) * orelse
+    return replaced(reset, constant)
 
 
 def _with_v_seq(neuron: Neuron, v_reset: float | None, detach: bool, scale: str) -> Neuron:

@@ -28,6 +28,8 @@ class Library:
         recipe_of: Function of a layer.
         protocol_of: Function of a layer and, where the user gives a neuron, that neuron.
         calls_alike: Layers of other classes have the calls of `NeuronLayer` too.
+        contains: Whether a module of the library that is no spiking layer is converted with the
+            one that it contains.
     """
 
     name: str
@@ -38,11 +40,11 @@ class Library:
     recipe_of: Callable[[Any], Recipe]
     protocol_of: Callable[[Any, Neuron | None], Protocol]
     calls_alike: bool = False
+    contains: Callable[[nn.Module], bool] = lambda _: False
 
     def owns(self, kind: type) -> bool:
         """Report whether a class is one of the library's."""
-        module = f"{kind.__module__}."
-        return module.startswith(f"{self.prefix}.")
+        return f"{kind.__module__}.".startswith(f"{self.prefix}.")
 
     def known_class(self, kind: type) -> type | None:
         """Return the converted class of a layer: its own, or one that it derives from unchanged.
@@ -63,7 +65,7 @@ class Library:
             UnsupportedError: A class, an option or a value without an equal here.
         """
         kind = type(old)
-        if self.known_class(kind) is not None:
+        if self.contains(old) or self.known_class(kind) is not None:
             try:
                 return self.recipe_of(old)
             except ModelError as error:  # of a family, for a value out of its range
@@ -76,6 +78,8 @@ class Library:
         Raises:
             UnsupportedError: A class whose calls no layer here has.
         """
+        if self.contains(old):
+            return self.protocol_of(old, neuron)
         base = next(base for base in type(old).__mro__ if self.owns(base))
         if not (self.calls_alike or base.__name__ in self.known):
             raise self._refusal(type(old))
@@ -114,6 +118,7 @@ LIBRARIES = (
         jelly.recipe_of,
         jelly.protocol_of,
         calls_alike=True,
+        contains=jelly.is_container,
     ),
     Library(
         "snntorch",
@@ -141,6 +146,8 @@ LIBRARIES = (
 def library_of(module: nn.Module) -> Library | None:
     """Return the library of a spiking layer, also of a subclass of one, or None."""
     for library in LIBRARIES:
+        if library.contains(module):
+            return library
         for kind in type(module).__mro__:
             if library.owns(kind) and (not library.bases or kind.__name__ in library.bases):
                 return library

@@ -1,7 +1,8 @@
-"""Layers of Norse 1.x without weights: those of `STATES`.
+"""Layers of Norse 1.x: those of `STATES`.
 
 They fire at >. A cell takes (x, state) and returns (out, state); without a state, each call begins
-anew. The others do the same with a sequence.
+anew. The others do the same with a sequence. Recurrent layers have weights W and U,
+and the spikes z of the last step in their state.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from lnm_codegen.nn.convert.recipe import (
     Kept,
     Protocol,
     Recipe,
+    RenamedLayer,
+    Weights,
     kept,
     kind_of,
     name_of,
@@ -29,6 +32,7 @@ from lnm_codegen.nn.convert.recipe import (
     require,
 )  # fmt: skip
 from lnm_codegen.nn.convert.slopes import TINY, Slope, norse_slope
+from lnm_codegen.nn.recurrent import RecurrentLayer
 from lnm_codegen.options import StepMode
 
 PREFIX = "norse.torch.module"
@@ -39,7 +43,6 @@ _RECURRENT = (
     "call the layer step by step."
 )
 _WEIGHTS = {
-    "LIFRecurrent": "that of norse.LIFCell", "LSNNRecurrent": "that of norse.LSNNCell",
     "LIFAdExRecurrent": "that of norse.LIFAdExCell", "LIFExRecurrent": "that of norse.LIFExCell",
     "IzhikevichRecurrent": "that of norse.IzhikevichCell", "LILinear": "that of norse.LICell",
     "LIFRefracRecurrent": "lnm.get('refractory_lif', tau_syn=...)",
@@ -55,12 +58,12 @@ REMEDIES = {
 """Class that is not converted -> what to do about it."""
 
 
-class NorseLayer(BroadcastLayer):
+class NorseCalls(RenamedLayer):
     """A layer with the calls of Norse: (x, state) -> (out, state).
 
     `state` is a NamedTuple of the library where the neuron has its states, else a dict. Without it,
     a call begins with the initial states, or with `carry_state` where the last call ended.
-    A state_dict of Norse has no key of the layer. It loads, and the parameters keep their values.
+    A state_dict of Norse has no parameter of the neuron. It loads, and they keep their values.
     """
 
     states_of: Callable[..., Any] = dict
@@ -75,10 +78,14 @@ class NorseLayer(BroadcastLayer):
         """Run one step, or a sequence."""
         given: Any = None if self.carry_state else {}
         if state is not None:
-            given = state if isinstance(state, dict) else state._asdict()
+            given = dict(state) if isinstance(state, dict) else state._asdict()
+        if given and "z" in given and self._own_states:
+            given["feedback"] = given.pop("z")[None]
         out, final = super().forward(input_tensor, state=given, return_state=True)
         if not self.carry_state:
             self._state = {}
+        if self._own_states:
+            final["z"] = final.pop("feedback")[0]
         return out, self.states_of(**final)
 
     def _load_from_state_dict(
@@ -89,8 +96,17 @@ class NorseLayer(BroadcastLayer):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-        if not any(key.startswith(prefix) for key in state_dict):
-            missing_keys[:] = [key for key in missing_keys if not key.startswith(prefix)]
+        own = {f"{prefix}{param.name}" for param in self.neuron.params}
+        if not own & set(state_dict):
+            missing_keys[:] = [key for key in missing_keys if key not in own]
+
+
+class NorseLayer(NorseCalls, BroadcastLayer):
+    """A layer of Norse without weights."""
+
+
+class NorseRecurrentLayer(NorseCalls, RecurrentLayer):  # type: ignore[misc]
+    """A recurrent layer of Norse; `z` of its state are the last spikes."""
 
 
 STATES = {
@@ -110,6 +126,10 @@ STATES = {
     "LIFAdEx": ("lif_adex", "LIFAdExFeedForwardState"),
     "LSNNCell": ("lsnn", "LSNNFeedForwardState"),
     "LSNN": ("lsnn", "LSNNFeedForwardState"),
+    "LIFRecurrentCell": ("lif", "LIFState"),
+    "LIFRecurrent": ("lif", "LIFState"),
+    "LSNNRecurrentCell": ("lsnn", "LSNNState"),
+    "LSNNRecurrent": ("lsnn", "LSNNState"),
 }
 """Class -> module of `norse.torch.functional` and NamedTuple of its state."""
 
@@ -128,7 +148,14 @@ def protocol_of(old: Any, neuron: Neuron | None = None) -> Protocol:
     if neuron is None:
         module, kind = STATES[name]
         states_of = getattr(sys.modules[f"norse.torch.functional.{module}"], kind)
-    return Protocol(NorseLayer, step_mode, attributes={"states_of": states_of})
+    attributes: dict[str, Any] = {"states_of": states_of}
+    if "Recurrent" not in name:
+        return Protocol(NorseLayer, step_mode, attributes=attributes)
+    attributes["renamed"] = {"input_weights": ("weight",), "recurrent_weights": ("recurrent",)}
+    given = {"weight": old.input_weights, "recurrent": old.recurrent_weights}
+    has_autapses = old.autapses or bool(old.recurrent_weights.diagonal().any())
+    weights = Weights(given, given, has_autapses)
+    return Protocol(NorseRecurrentLayer, step_mode, attributes=attributes, weights=weights)
 
 
 def recipe_of(old: Any) -> Recipe:
@@ -138,15 +165,19 @@ def recipe_of(old: Any) -> Recipe:
         UnsupportedError: A parameter or an option without an equal here.
     """
     name = kind_of(old, STATES)
-    made, names = NODES[name.removesuffix("Cell")]
+    made, names = NODES[name.removesuffix("Cell").removesuffix("Recurrent")]
     fields = {n: getattr(old.p, n) for n in names}
     if made is _iaf and not isinstance(old.p.v_reset, nn.Parameter):
         fields["v_reset"] = torch.as_tensor(old.p.v_reset).detach()  # a call makes it require one
     own = kept(name_of(old), fields)
     neuron = made(old, own)
+    if "Recurrent" in name and "detach" in old.activation.__code__.co_names:
+        neuron = neuron.with_detach_reset(True)
     step = f"norse.torch.functional.{STATES[name][0]}"
     found = f"{old.activation.__module__}.{old.activation.__name__}"
-    known = found.startswith(f"{step}.") and found.endswith("_feed_forward_step")
+    own_step = "lif_step" if "LIF" in name else "lsnn_step"
+    ends = own_step if "Recurrent" in name else "_feed_forward_step"
+    known = found.startswith(f"{step}.") and found.endswith(ends)
     require(old, known, f"its step is {found}", f"Use that of {step}, with adjoint=False.")
     fallback = getattr(old.state_fallback, "__name__", "")
     require(old, fallback == "initial_state", "state_fallback is not the layer's own")

@@ -17,6 +17,7 @@ from lnm_codegen.language.functions import ExprLike, stop_gradient
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.language.symbols import Declared, Granularity, param, spike
 from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.nn.recurrent import RecurrentLayer
 from lnm_codegen.options import StepMode
 from lnm_codegen.validation import is_number
 
@@ -135,6 +136,52 @@ TRACE = (
 
 
 @dataclass(frozen=True)
+class Weights:
+    """Weights of a recurrent layer: x[t] = W in[t] + b + U s[t - 1].
+
+    Attributes:
+        values: "recurrent" (U), "weight" (W) and "bias" (b) -> tensor; the last two may be absent.
+        given: The same names -> the old tensor, of which `values` may have a part.
+        autapses: Whether the diagonal of U is used.
+    """
+
+    values: Mapping[str, Tensor] = field(repr=False)
+    given: Mapping[str, Tensor] = field(repr=False)
+    autapses: bool = True
+
+    @property
+    def size(self) -> int:
+        """H, the number of neurons."""
+        return len(self.values["recurrent"])
+
+    @property
+    def inputs(self) -> int | None:
+        """Size of the input of W, or None without W."""
+        return self.values["weight"].shape[1] if "weight" in self.values else None
+
+    def layer(self, kind: Any, neuron: Neuron, own: Kept, **options: Any) -> RecurrentLayer:
+        """Return the layer of a class, without the values.
+
+        Raises:
+            UnsupportedError: A parameter of the neuron has another shape.
+        """
+        shape = own.shape if own.channels is None else (own.channels,)
+        if shape not in (None, (self.size,)):
+            problem = f"parameters of shape {shape} for {self.size} neurons"
+            raise UnsupportedError(kind.__name__, problem)
+        layer: RecurrentLayer = kind(
+            neuron,
+            self.size,
+            self.inputs,
+            bias="bias" in self.values,
+            autapses=self.autapses,
+            feedback=neuron.output[0][0],
+            **options,
+        )
+        return layer
+
+
+@dataclass(frozen=True)
 class Protocol:
     """Form of a layer's calls.
 
@@ -144,6 +191,7 @@ class Protocol:
         carry_state: The layer keeps its states between calls in multi-step mode.
         attributes: Attributes of the subclass.
         buffers: Old buffers that no neuron reads and a state_dict has.
+        weights: Those of a recurrent layer, whose class is a `RecurrentLayer`; else None.
     """
 
     layer: type[NeuronLayer] = NeuronLayer
@@ -151,6 +199,12 @@ class Protocol:
     carry_state: bool = False
     attributes: Mapping[str, Any] = field(default_factory=dict)
     buffers: tuple[str, ...] = ()
+    weights: Weights | None = None
+
+    @property
+    def given(self) -> Mapping[str, Tensor]:
+        """The old tensors of the weights, by new name."""
+        return {} if self.weights is None else self.weights.given
 
 
 @dataclass(frozen=True)
@@ -233,7 +287,9 @@ def added(old: nn.Module, recipe: Recipe) -> tuple[str, ...]:
     """
     known = library_names(type(old))
     if recipe.kept.given:
-        known -= set(old._parameters) - set(recipe.kept.given)
+        ours = {id(tensor) for tensor in recipe.protocol.given.values()}
+        own = {n for n, value in old._parameters.items() if id(value) not in ours}
+        known -= own - set(recipe.kept.given)
     names = (*vars(old), *old._parameters, *old._buffers, *old._modules)
     replaced = {name for name in vars(old) if callable(getattr(type(old), name, None))}
     return tuple(name for name in names if name not in known or name in replaced)
@@ -301,6 +357,30 @@ def move(names: Iterable[str], old: nn.Module, new: nn.Module) -> None:
             new.add_module(name, old._modules[name])
         else:
             vars(new)[name] = vars(old)[name]
+
+
+# Layers of this package in the place of old ones.
+
+
+class RenamedLayer(NeuronLayer):
+    """A layer that loads the old state_dict: `renamed` are its keys and the new ones of each.
+
+    A key with two new ones has their tensors side by side, split at column `split`.
+    """
+
+    renamed: Mapping[str, tuple[str, ...]] = {}
+    split: int = 0
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        """Load the parameters, under their old or new names."""
+        for old, names in self.renamed.items():
+            value = state_dict.pop(prefix + old, None)
+            if value is not None and len(names) == 2:
+                parts = (value[:, : self.split], value[:, self.split :])
+                state_dict |= dict(zip((prefix + n for n in names), parts, strict=True))
+            elif value is not None and names:
+                state_dict[prefix + names[0]] = value
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
 # Layer whose parameters per neuron may have fewer axes, or more of length 1, than a sample.

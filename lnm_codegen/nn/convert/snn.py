@@ -1,4 +1,4 @@
-"""Layers of snnTorch 1.x: Leaky, Synaptic, Lapicque and Alpha.
+"""Layers of snnTorch 1.x: Leaky, RLeaky, Synaptic, RSynaptic, Lapicque and Alpha.
 
 They fire at >. With the delayed reset, a step subtracts what the potential of the step before
 exceeded, so that the layer returns potentials above the threshold. `reset` in a formula is a
@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lnm_codegen.errors import ModelError
@@ -25,31 +25,35 @@ from lnm_codegen.nn.convert.recipe import (
     Kept,
     Protocol,
     Recipe,
+    RenamedLayer,
+    Weights,
     kept,
     kind_of,
     library_names,
     require,
 )
 from lnm_codegen.nn.convert.slopes import TINY, Slope, snn_slope
+from lnm_codegen.nn.recurrent import RecurrentLayer
 
 PREFIX = "snntorch._neurons"
 """Package of the classes."""
 
 STATES = {
     "Leaky": ("mem",), "Lapicque": ("mem",), "Synaptic": ("syn", "mem"),
-    "Alpha": ("syn_exc", "syn_inh", "mem"),
+    "Alpha": ("syn_exc", "syn_inh", "mem"), "RLeaky": ("spk", "mem"),
+    "RSynaptic": ("spk", "syn", "mem"),
 }  # fmt: skip
-"""Class -> states that a call takes and returns, in order."""
+"""Class -> states that a call takes and returns, in order; spk is the output."""
+_RECURRENT = ("RLeaky", "RSynaptic")
 
 _STAYS = "It can stay: lnm.nn.reset resets it."
-_RECURRENT = (
-    "It has recurrent weights. Its neuron is lnm.get('{}'): write the weights in your forward, and "
-    "call the layer step by step."
+_CONVOLUTION = (
+    "Its neuron is lnm.get('{}'): write the convolution in your forward, and call the layer step "
+    "by step."
 )
 _LSTM = f"It is an LSTM cell with a spike, and no neuron of one potential. {_STAYS}"
 _PARALLEL = "It has weights and no reset: its potential is a filter of its input. It can stay."
 REMEDIES = {
-    "RLeaky": _RECURRENT.format("leaky"), "RSynaptic": _RECURRENT.format("synaptic"),
     "SLSTM": _LSTM, "SConv2dLSTM": _LSTM, "LeakyParallel": _PARALLEL, "LeakyKernel": _PARALLEL,
     "LinearLeaky": _PARALLEL, "StateLeaky": "It has no reset: its potential is a filter of its "
     "input. It can stay.", "AssociativeLeaky": _PARALLEL,
@@ -63,11 +67,13 @@ _AT_ONCE = {0: "subtract", 1: "zero"}
 """Value of `reset_mechanism_val` -> reset in the step of a spike."""
 
 
-class SnnTorchLayer(BroadcastLayer):
+class SnnTorchCalls(RenamedLayer):
     """A single-step layer with the calls of snnTorch.
 
         spk, mem = layer(x, mem)        Leaky, Lapicque
+        spk, mem = layer(x, spk, mem)        RLeaky
         spk, syn, mem = layer(x, syn, mem)        Synaptic
+        spk, syn, mem = layer(x, spk, syn, mem)        RSynaptic
         spk, syn_exc, syn_inh, mem = layer(x, syn_exc, syn_inh, mem)        Alpha
         spk = layer(x)        init_hidden; with output=True also the states
 
@@ -96,15 +102,20 @@ class SnnTorchLayer(BroadcastLayer):
             problem = f"the call has state {next(iter(given))!r}, and init_hidden is True"
             raise ModelError(self.neuron.name, problem, remedy="Call layer(x).")
         names = dict(zip(self.words, self.passes, strict=True))
-        begun = {names[w]: v for w, v in given.items() if v is not None}
-        kept = {n: v for n, v in self._state.items() if n not in begun and v.shape == input_.shape}
-        if len(begun) < len(self.neuron.states):
+        begun = {
+            names[w]: v[None] if names[w] in self._own_states else v
+            for w, v in given.items()
+            if v is not None
+        }
+        kept = {n: v for n, v in self._state.items() if n not in begun}
+        kept = {n: v for n, v in kept.items() if v.shape[-input_.dim() :] == input_.shape}
+        if len(begun) < len(self.neuron.states) + len(self._own_states):
             self._require_usable(*kept.values())
-        begun = kept | {n: v for n, v in begun.items() if v.shape == input_.shape}
+        begun = kept | {n: v for n, v in begun.items() if v.shape[-input_.dim() :] == input_.shape}
         out = super().forward(input_, state=begun)
         if self.init_hidden and not self.output:
             return out
-        return (out, *(self._state[name] for name in self.passes))
+        return (out, *(self._state[n] for w, n in names.items() if w != "spk"))
 
     def reset_mem(self) -> Any:
         """Discard the states, and return states of length 0 for the next call."""
@@ -114,6 +125,7 @@ class SnnTorchLayer(BroadcastLayer):
         return empty[0] if len(empty) == 1 else empty
 
     init_leaky = init_lapicque = init_synaptic = init_alpha = reset_mem
+    init_rleaky = init_rsynaptic = reset_mem
 
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, local_metadata: Any, strict: bool,
@@ -138,21 +150,47 @@ class SnnTorchLayer(BroadcastLayer):
         missing_keys[:] = [k for k in missing_keys if k.removeprefix(prefix) not in self.fixed]
 
 
+class SnnTorchLayer(SnnTorchCalls, BroadcastLayer):
+    """A layer of snnTorch without weights."""
+
+
+class SnnTorchRecurrentLayer(SnnTorchCalls, RecurrentLayer):  # type: ignore[misc]
+    """RLeaky or RSynaptic with a linear layer from each spike to each neuron."""
+
+
 def protocol_of(old: Any, neuron: Neuron | None = None) -> Protocol:
     """Return the calls of a layer.
 
     Raises:
-        UnsupportedError: The layer returns more states than the neuron has.
+        UnsupportedError: The layer returns more states than the neuron has; it feeds its spikes
+            back by a convolution, or without weights where another neuron is given.
     """
     words = passes = STATES[kind_of(old, STATES)]
+    is_linear = words[0] == "spk" and isinstance(old.recurrent, nn.Linear)
+    if words[0] == "spk" and not is_linear:
+        remedy = _CONVOLUTION.format("leaky" if "syn" not in words else "synaptic")
+        require(old, not old.all_to_all, "it feeds its spikes back by a convolution", remedy)
+        require(old, neuron is None, "its weights V belong to its neuron")
+    if is_linear:
+        passes = ("feedback", *passes[1:])
     if neuron is not None:
         own = tuple(s.name for s in neuron.states)
-        found = f"its calls return {len(passes)} states, and {neuron.name} has {len(own)}"
-        require(old, len(own) >= len(passes), found)
-        passes = tuple(reversed(own[: len(passes)]))
+        count = len(passes) - is_linear
+        found = f"its calls return {count} states, and {neuron.name} has {len(own)}"
+        require(old, len(own) >= count, found)
+        passes = (*passes[:is_linear], *reversed(own[:count]))
     attributes: dict[str, Any] = {"words": words, "passes": passes}
     attributes |= {"init_hidden": old.init_hidden, "output": old.output}
-    return Protocol(SnnTorchLayer, "s", attributes=attributes)
+    if not is_linear:
+        if words[0] == "spk":
+            attributes["renamed"] = {"recurrent.V": ()}  # the same as V
+        return Protocol(SnnTorchLayer, "s", attributes=attributes)
+    names = {"recurrent": old.recurrent.weight, "bias": old.recurrent.bias}
+    attributes["renamed"] = {"recurrent.weight": ("recurrent",), "recurrent.bias": ("bias",)}
+    weights = {n: value for n, value in names.items() if value is not None}
+    return Protocol(
+        SnnTorchRecurrentLayer, "s", attributes=attributes, weights=Weights(weights, weights)
+    )
 
 
 def recipe_of(old: Any) -> Recipe:
@@ -175,7 +213,10 @@ def recipe_of(old: Any) -> Recipe:
         "Set state_quant=False, and set layer.arithmetic = lnm.Fixed(...) after the conversion.",
     )
     slope = snn_slope(name, old.spike_grad)
-    tensors = {n: getattr(old, n) for n in (*_TENSORS[name], "threshold")}
+    tensors = {n: getattr(old, n) for n in (*_TENSORS[name.removeprefix("R")], "threshold")}
+    protocol = protocol_of(old)
+    if name in _RECURRENT and protocol.weights is None:
+        tensors["V"] = old.V
     graded = kept(name, {"graded_spikes_factor": old.graded_spikes_factor})
     is_graded = not graded.is_only("graded_spikes_factor", 1)
     if is_graded:
@@ -188,7 +229,7 @@ def recipe_of(old: Any) -> Recipe:
     neuron = _neuron(name, tensors_kept, *_resets_of(old), slope)
     saved = old.state_dict()
     known = (library_names(type(old)) & set(old._buffers) & set(saved)) - set(tensors)
-    protocol = replace(protocol_of(old), buffers=tuple(n for n in old._buffers if n in known))
+    protocol = replace(protocol, buffers=tuple(n for n in old._buffers if n in known))
     return Recipe(neuron, protocol, tensors_kept, slope.reason)
 
 
@@ -211,9 +252,11 @@ def _resets_of(old: Any) -> tuple[str, str]:
     function = old.state_function
     known = getattr(function, "__self__", None) is old and function.__name__ in _CHARGES
     require(old, known, "state_function is not the layer's own", TRACE)
-    charge = _CHARGES[function.__name__]
-    if getattr(old, "reset_delay", True) or kind_of(old, STATES) == "Alpha":
+    charge, name = _CHARGES[function.__name__], kind_of(old, STATES)
+    if getattr(old, "reset_delay", True) or name == "Alpha":
         return charge, "none"
+    problem = "reset_delay=False, which its calls ignore, or fail at without a state spk"
+    require(old, name != "RSynaptic", problem, "Set reset_delay=True.")
     return charge, _AT_ONCE.get(int(old.reset_mechanism_val), "none")
 
 
@@ -224,11 +267,15 @@ def _neuron(name: str, old: Kept, mechanism: str, at_once: str, slope: Slope) ->
     u = beta*mem + x, or the sum of Synaptic or Lapicque, and beta is clamped to [0, 1]
     subtract: mem = u - r*threshold
     zero: mem = beta*(1 - r)*mem + x (Leaky), or (1 - r)*u
+    RLeaky, RSynaptic: x + V*spk, spk of the step before, in place of x
     spk = H(mem - threshold)
     at once, subtract or zero: mem = mem - (spk - r)*threshold, or mem - (spk - r)*mem
     """
-    x = input("x")
-    syn = state("syn") if name == "Synaptic" else None
+    x: Any = input("x")
+    spk = state("spk") if "V" in old.given else None
+    if spk is not None:
+        x = bind(x + spk * old.symbol("V"), "x_fed")
+    syn = state("syn") if name in ("Synaptic", "RSynaptic") else None
     mem, threshold = state("mem"), old.symbol("threshold")
     fired = mem > threshold if slope.strict else mem >= threshold
     if name == "Alpha":
@@ -239,7 +286,10 @@ def _neuron(name: str, old: Kept, mechanism: str, at_once: str, slope: Slope) ->
         if mechanism == "zero":
             u = u.xreplace({mem: where(fired, 0, mem)}) if name == "Leaky" else where(fired, 0, u)
         charge[mem] = u - where(fired, threshold, 0) if mechanism == "subtract" else u
-    reset: dict[Any, Any] = {}
+    out = (
+        spike * old.symbol("graded_spikes_factor") if "graded_spikes_factor" in old.given else spike
+    )
+    reset: dict[Any, Any] = {} if spk is None else {spk: out}
     if at_once != "none":
         before = state("reset_before")
         charge[before] = where(fired, 1, 0)
@@ -249,9 +299,7 @@ def _neuron(name: str, old: Kept, mechanism: str, at_once: str, slope: Slope) ->
         charge,
         bind(z, "above") - TINY if slope.strict else z,
         reset,
-        output=spike * old.symbol("graded_spikes_factor")
-        if "graded_spikes_factor" in old.given
-        else spike,
+        output=out,
         surrogate=slope.surrogate,
         name=name.lower(),
     )

@@ -75,9 +75,13 @@ def finished(layer: nn.Module, x: Tensor, out: Tensor, states: Any) -> Run:
     """Return a run after a backward with fixed weights of outputs and states."""
     loss = (out * draw(1, tuple(out.shape))).sum()
     loss = loss + sum((s * draw(2 + k, tuple(s.shape))).sum() for k, s in enumerate(states))
-    params = dict(layer.named_parameters())
+    params = {n: p for n, p in layer.named_parameters() if p.requires_grad}
     found = torch.autograd.grad(loss, [x, *params.values()], allow_unused=True)
     grads = {n: g for n, g in zip(params, found[1:], strict=True) if g is not None}
+    for old, names in getattr(layer, "renamed", {}).items():  # a recurrent layer of ours
+        if names and all(n in grads for n in names):
+            parts = [grads[n] for n in names]
+            grads[old] = torch.cat(parts, -1) if len(parts) > 1 else parts[0]
     seen = tuple(s.detach() for s in states)
     return Run(out.detach(), seen, found[0], grads, type(states))
 

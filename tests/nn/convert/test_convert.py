@@ -156,11 +156,11 @@ REMEDIES = [
     (jelly, "PSN", (2, None), "It can stay"),
     (jelly, "OTTTLIFNode", (), "lnm.get('lif')"),
     (jelly, "LIAFNode", (torch.relu, True), "lnm.trace"),
-    (snn, "RLeaky", (0.9, 1.0, False), "lnm.get('leaky')"),
+    (snn, "RLeaky", (0.9, 1.0, True, None, 2, 3), "lnm.get('leaky')"),
     (snn, "DeltaLeaky", (1.0, 0.9), "lnm.trace"),
     (snn, "SLSTM", (2, 2), "lnm.nn.reset"),
     (norse, "LIFRefracCell", (), "refractory_lif"),
-    (norse, "LSNNRecurrentCell", (2, 2), "that of norse.LSNNCell"),
+    (norse, "LIFExRecurrentCell", (2, 2), "that of norse.LIFExCell"),
 ]
 
 
@@ -317,7 +317,8 @@ def test_names_of_the_libraries_are_no_additions() -> None:
         own = {*vars(layer), *layer._parameters, *layer._modules}
         assert not own - library_names(type(layer))
     for name in STATES:
-        more = {"alpha": 0.95} if name in ("Synaptic", "Alpha") else {}
+        more: dict[str, Any] = {"alpha": 0.95} if name in ("Synaptic", "Alpha", "RSynaptic") else {}
+        more |= {"linear_features": 3} if name[0] == "R" else {}
         layer = getattr(snn, name)(beta=0.9, init_hidden=True, **more)
         layer(torch.ones(2, 3))
         assert not {*vars(layer), *layer._buffers} - library_names(type(layer))
@@ -346,7 +347,8 @@ def test_a_parameter_of_a_refused_layer_is_not_separated() -> None:
     more = {"learn_beta": True, "learn_threshold": True}
     layers = [snn.Leaky(beta=torch.tensor([0.9]), threshold=torch.tensor([1.0]), **more)
               for _ in range(3)]  # fmt: skip
-    recurrent = snn.RLeaky(beta=torch.tensor([0.9]), learn_beta=True, linear_features=4)
+    convolution = {"conv2d_channels": 2, "kernel_size": 3}
+    recurrent = snn.RLeaky(beta=torch.tensor([0.9]), learn_beta=True, **convolution)
     layers[1].beta = recurrent.beta
     layers[0].threshold = layers[1].threshold
     net = lnm.nn.convert(nn.ModuleList([*layers, recurrent]))

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
-from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn import NeuronLayer, RecurrentLayer
 from tests.nn.convert.peers import (
     SHAPE,
     Run,
@@ -34,6 +34,7 @@ from tests.refusals import assert_refused, refused
 
 neuron: Any = pytest.importorskip("spikingjelly.activation_based.neuron", exc_type=ImportError)
 surrogates: Any = pytest.importorskip("spikingjelly.activation_based.surrogate")
+layer: Any = pytest.importorskip("spikingjelly.activation_based.layer")
 snn: Any = pytest.importorskip("snntorch")
 norse: Any = pytest.importorskip("norse.torch")
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
@@ -155,7 +156,10 @@ OPTIONS = {
     "Synaptic": {"alpha": 0.7, "beta": 0.8},
     "Lapicque": {"R": 2.0, "C": 1.5},
     "Alpha": {"alpha": 0.9, "beta": 0.6},
+    "RLeaky": {"beta": 0.8, "linear_features": 4},
+    "RSynaptic": {"alpha": 0.7, "beta": 0.8, "linear_features": 4},
 }
+EACH: dict[str, Any] = {"all_to_all": False, "linear_features": None}
 
 
 def run_snn(layer: Any, x: Tensor) -> Run:
@@ -164,12 +168,16 @@ def run_snn(layer: Any, x: Tensor) -> Run:
     layer.reset_mem()
     outs, seen = [], []
     states: tuple[Any, ...] = ()
+    takes_spikes = isinstance(layer, snn.RLeaky | snn.RSynaptic)
+    takes_spikes |= getattr(layer, "words", ("",))[0] == "spk"
+    if isinstance(getattr(layer, "recurrent", None), nn.Linear):  # spikes are in float32
+        layer.recurrent.register_forward_pre_hook(lambda module, given: (given[0].double(),))
     for step in x:
         result = layer(step, *states)
         result = result if isinstance(result, tuple) else (result,)
         outs.append(result[0].double())
         seen.append(torch.stack(result[1:]) if result[1:] else step)
-        states = () if layer.init_hidden else result[1:]
+        states = () if layer.init_hidden else result[0 if takes_spikes else 1 :]
     return finished(layer, x, torch.stack(outs), (torch.stack(seen),))
 
 
@@ -185,13 +193,17 @@ def layers(draws: st.DrawFn) -> nn.Module:
         options["learn_beta"] = draws(st.booleans())
     elif name != "Lapicque":
         options["learn_beta"] = draws(st.booleans())
-        options["reset_delay"] = draws(st.booleans())
+        options["reset_delay"] = name == "RSynaptic" or draws(st.booleans())
         beta = draws(st.sampled_from(["number", "neuron", "one", "over"]))
         if beta != "number":
             values = {"neuron": torch.linspace(0.5, 0.9, 4), "one": torch.tensor([0.6])}
             options["beta"] = values.get(beta, torch.tensor(1.2))
     if name == "Synaptic":
         options["learn_alpha"] = draws(st.booleans())
+    if name in ("RLeaky", "RSynaptic"):
+        options["learn_recurrent"] = draws(st.booleans())
+        if draws(st.booleans()):
+            options |= EACH | {"V": draws(st.sampled_from([0.7, torch.linspace(-1, 1, 4)]))}
     if name == "Leaky":
         options["graded_spikes_factor"] = draws(st.sampled_from([1.0, 2.5]))
         options["learn_graded_spikes_factor"] = draws(st.booleans())
@@ -217,6 +229,11 @@ SNN: list[tuple[str, dict[str, Any]]] = [
     ("Alpha", {"learn_beta": True, "learn_threshold": True}),
     ("Alpha", {"reset_mechanism": "subtract", "init_hidden": True, "output": True}),
     ("Alpha", {"reset_mechanism": "none"}),
+    ("RLeaky", {"learn_beta": True, "learn_threshold": True}),
+    ("RLeaky", {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}),
+    ("RLeaky", EACH | {"V": torch.linspace(-1, 1, 4), "learn_beta": True}),
+    ("RSynaptic", {"beta": torch.linspace(0.4, 0.9, 4), "learn_beta": True}),
+    ("RSynaptic", EACH | {"V": 0.7, "reset_mechanism": "zero", "init_hidden": True}),
 ]
 
 
@@ -265,6 +282,12 @@ NORSE: dict[str, Callable[[], nn.Module]] = {
         with_numbers(lsnn.LSNNParameters, **SPIKING, tau_adapt_inv=90.0, beta=0.5)
     ),
     "LSNN": norse.LSNN,
+    "LIFRecurrentCell": lambda: norse.LIFRecurrentCell(4, 5, lif(**SPIKING)),
+    "LIFRecurrent": lambda: norse.LIFRecurrent(4, 5, lif(**SPIKING, method="tanh"), autapses=True),
+    "LSNNRecurrentCell": lambda: norse.LSNNRecurrentCell(
+        4, 5, with_numbers(lsnn.LSNNParameters, **SPIKING, tau_adapt_inv=90.0, beta=0.5)
+    ),
+    "LSNNRecurrent": lambda: norse.LSNNRecurrent(4, 3),
 }  # fmt: skip
 """Layers with parameters of their own, in float64."""
 
@@ -281,7 +304,7 @@ def run_norse(layer: Any, x: Tensor, calls: int = 2) -> Run:
     return finished(layer, x, torch.cat(outs), state)
 
 
-ROUNDED = ("LI", "Izhikevich", "IzhikevichCell", "LIFEx", "LIFAdEx", "LSNN")
+ROUNDED = ("LI", "Izhikevich", "IzhikevichCell", "LIFEx", "LIFAdEx", "LSNN", "LSNNRecurrent")
 """Layers with float32 states or parameters in Norse."""
 
 
@@ -302,6 +325,35 @@ def of_norse(name: str) -> Case:
     return Case(NORSE[name](), run_norse, draw(3, X, scale_of(name)), rtol)
 
 
+CONTAINED: list[tuple[Any, dict[str, Any], Any]] = [
+    ("LIFNode", {"detach_reset": True}, None),
+    ("ParametricLIFNode", {"v_reset": None, "surrogate_function": surrogates.Sigmoid()}, None),
+    ("LIFNode", {"detach_reset": True, "tau": 1.5}, lambda y, x: x + 0.5 * y),
+    ("ParametricLIFNode", {"v_reset": None}, torch.sub),
+    ("IzhikevichNode", {"detach_reset": True}, lambda y, x: x * (1 - y / 2)),
+]
+
+
+def contained(name: str, options: dict[str, Any], function: Any, mode: str) -> Case:
+    """Return the case of a recurrent container: linear, or with a function of each element."""
+    node = getattr(neuron, name)(step_mode="s", **options)
+    if function is None:
+        made = layer.LinearRecurrentContainer(node, 4, 4, step_mode=mode)
+    else:
+        made = layer.ElementWiseRecurrentContainer(node, function, step_mode=mode)
+    return Case(made, run_contained, draw(1, scale=3.0))
+
+
+def run_contained(layer: Any, x: Tensor) -> Run:
+    """Return a run in two calls, without states, which a container and its layer both have."""
+    x = x.clone().requires_grad_()
+    if layer.step_mode == "m":
+        outs = [layer(part) for part in x.split(3)]
+    else:
+        outs = [layer(step)[None] for step in x]
+    return finished(layer, x, torch.cat(outs), ())
+
+
 def jelly_node(name: str, options: dict[str, Any], step_mode: str) -> Case:
     node = getattr(neuron, name)(**options)
     node.step_mode = step_mode
@@ -316,6 +368,7 @@ CASES = [
     ),
     *((lambda n, options: of_snn(getattr(snn, n)(**OPTIONS[n] | options)), case) for case in SNN),
     *((of_norse, (name,)) for name in NORSE),
+    *((contained, (*case, "sm"[k % 2])) for k, case in enumerate(CONTAINED)),
 ]
 
 
@@ -457,7 +510,10 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: norse.LIFBoxCell(box(reset_method=lambda z, v, r, th: v)), "reset_method <lambda>"),
     (lambda: norse.LIFBoxCell(box(v_leak=nn.Parameter(torch.zeros(())))), "v_leak"),
     (lambda: norse.LIFCell(lif(tau_mem_inv=2 * nn.Parameter(torch.ones(())))), "computed from"),
-    (lambda: norse.LIFRecurrentCell(3, 4), "no neuron for LIFRecurrentCell"),
+    (lambda: norse.LIFExRecurrentCell(3, 4), "no neuron for LIFExRecurrentCell"),
+    (lambda: norse.LSNNRecurrent(3, 4, adjoint=True), "its step is"),
+    (lambda: snn.RSynaptic(0.7, 0.8, reset_delay=False, linear_features=4), "reset_delay=False"),
+    (lambda: snn.RSynaptic(0.7, 0.8, conv2d_channels=2, kernel_size=3), "by a convolution"),
     (lambda: norse.LSNNCell(adjoint=True), "its step is norse.torch.functional.adjoint"),
     (lambda: norse.LIFRefracCell(), "no neuron for LIFRefracCell"),
 ]
@@ -830,3 +886,58 @@ def test_a_checkpoint_of_norse_loads_and_one_of_ours_is_whole() -> None:
     del ours["1.v_th"]
     with pytest.raises(RuntimeError, match=r"Missing key.*1\.v_th"):
         net.load_state_dict(ours)
+
+
+RECURRENT: list[tuple[Callable[[], Any], Callable[[Any], list[Tensor]]]] = [
+    (lambda: snn.RLeaky(0.8, linear_features=4, init_hidden=True),
+     lambda old: [old.recurrent.weight, old.recurrent.bias]),
+    (lambda: norse.LIFRecurrent(4, 4), lambda old: [old.input_weights, old.recurrent_weights]),
+    (lambda: layer.LinearRecurrentContainer(neuron.ParametricLIFNode(step_mode="s"), 4, 4),
+     lambda old: [old.sub_module.w, old.rc.bias]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "kept_of"), RECURRENT)
+def test_weights_of_recurrent_layers_stay_and_load(make: Any, kept_of: Any) -> None:
+    """The same objects where the shapes are equal; an old state_dict and our own load whole."""
+    old, other = make(), make()
+    expected, new = kept_of(old), converted(copy.deepcopy(other))
+    same = {id(p) for p in converted(old).parameters()}
+    assert same >= {id(p) for p in expected}
+    new.load_state_dict(other.state_dict())
+    new.load_state_dict(new.state_dict())
+    x = draw(4, (T, 3, 4)).float()
+    for mine, theirs in zip(new.parameters(), converted(other).parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert isinstance(new, RecurrentLayer)
+    out = new(x if new.step_mode == "m" else x[0])
+    assert (out[0] if isinstance(out, tuple) else out).shape[-1] == 4
+
+
+def test_parts_of_a_shared_weight_stay_shared() -> None:
+    """One Linear of two containers gives both one W and one U; elsewhere it is not separated."""
+
+    def made() -> Any:
+        return layer.LinearRecurrentContainer(neuron.LIFNode(step_mode="s"), 4, 4)
+
+    one, two, three = made(), made(), made()
+    two.rc = one.rc
+    net = converted(nn.Sequential(one, two, three, three.rc))
+    assert net[0].weight is net[1].weight
+    assert net[0].recurrent is net[1].recurrent
+    assert type(net[2]) is layer.LinearRecurrentContainer
+
+
+def test_what_no_recurrent_layer_holds_is_converted_inside() -> None:
+    """A container of more than one layer, or with a function that cannot be traced, stays."""
+    whole = nn.Sequential(nn.Linear(4, 2), neuron.LIFNode(step_mode="s"))
+    one = layer.LinearRecurrentContainer(whole, 4, 2)
+    function = lambda y, x: x + torch.fft.fft(y).real  # noqa: E731
+    two = layer.ElementWiseRecurrentContainer(neuron.LIFNode(), function)
+    three = layer.LinearRecurrentContainer(neuron.LIFNode(step_mode="s"), 4, 2)
+    net = lnm.nn.convert(nn.Sequential(one, two, three))
+    assert isinstance(net[0].sub_module[1], NeuronLayer)
+    assert isinstance(net[1].sub_module, NeuronLayer)
+    assert "its layer has 2 outputs and 4 inputs" in lnm.nn.conversion_report(net).layers[2].reason
+    given = lnm.nn.convert(RECURRENT[2][0](), lnm.get("adlif"))
+    assert (given.neuron.name, given.recurrent.shape) == ("adlif", (4, 4))
