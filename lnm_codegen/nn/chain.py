@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from lnm_codegen.ir.network.nodes import OverTime
@@ -15,6 +17,19 @@ REDUCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "max": lambda values: values.amax(0),
 }
 """Reductions of outputs over time."""
+
+
+def over_time(over: str, values: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Return values (T, N, *) reduced over time; samples end after `lengths` (N,) steps."""
+    if lengths is None:
+        return REDUCTIONS[over](values)
+    ends = lengths.reshape(-1, *[1] * (values.dim() - 2))
+    if over == "last":
+        return values.gather(0, (ends - 1).expand(values.shape[1:])[None])[0]
+    kept = torch.arange(len(values), device=values.device).reshape(-1, *[1] * ends.dim()) < ends
+    if over == "max":
+        return values.masked_fill(~kept, -math.inf).amax(0)
+    return values.masked_fill(~kept, 0.0).sum(0) / ends
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ __all__ = [
     "Network", "Run", "RunResult", "RunSelection", "TrainConfig", "accuracy_figure", "build",
     "certificate", "charge_curve", "clamp_parameters", "compare", "curves_figure", "fit",
     "from_arrays", "from_datasets", "load", "load_run", "neurons_of", "plan_of", "project",
-    "read_plan", "run", "slope_penalty",
+    "read_plan", "run", "slope_penalty", "unpadded",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from lnm_codegen.train.data import Dataset as Dataset
 from lnm_codegen.train.data import from_arrays as from_arrays
 from lnm_codegen.train.data import from_datasets as from_datasets
 from lnm_codegen.train.data import load as load
+from lnm_codegen.train.data.dataset import unpadded as unpadded
 from lnm_codegen.train.engine import fit as fit
 from lnm_codegen.train.figure import curves_figure as curves_figure
 from lnm_codegen.train.models import MODELS as MODELS

@@ -111,6 +111,9 @@ def require_chunks(network: nn.Module, data: Dataset, config: TrainConfig) -> No
         word = "metric" if config.loss in LOSSES else "loss"
         problem = f"tbptt is {steps}, with a {word} function of your own"
         raise ModelError("train", problem, f"the losses {', '.join(LOSSES)}", "Leave out tbptt.")
+    if data.padded:
+        problem = f"tbptt is {steps}, and the samples of {data.name} have different lengths"
+        raise ModelError("train", problem, "samples of one length", "Leave out tbptt.")
     if data.kind != "sequence":
         problem = f"tbptt is {steps}, and the samples of {data.name} are images"
         raise ModelError("train", problem, "sequences", "Leave out tbptt.")

@@ -21,7 +21,7 @@ from lnm_codegen.nn.norm.layer import neuron_inputs
 from lnm_codegen.nn.parameters import needed_sizes, values_of
 from lnm_codegen.nn.states import reset
 from lnm_codegen.train.chunks import RunningReadout, carrying, chunks
-from lnm_codegen.train.data.dataset import Dataset, Split
+from lnm_codegen.train.data.dataset import Dataset, Split, unpadded
 from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import Objective, count_correct, objective_of
 from lnm_codegen.train.models.base import Network, neurons_of
@@ -157,10 +157,11 @@ def evaluate(
                     continue
                 reset(network)
                 logits = network(x)
-                score, number = objective.score(logits, labels)
+                lengths = unpadded(x)[1] if data.padded else None
+                score, number = objective.score(logits, labels, lengths)
                 scores, predictions = scores + score, predictions + number
                 if objective.is_own:
-                    losses += float(objective.loss(logits, labels)) * number
+                    losses += float(objective.loss(logits, labels, lengths)) * number
     reset(network)
     counted = [n for c in counts for n in (c.fired, c.outside, c.seen)]
     all_losses, all_scores, total, *sums = world.summed([losses, scores, predictions, *counted])
@@ -281,7 +282,9 @@ class _Counter:
         spikes = first_output(out)
         if emits_spikes(layer.neuron):
             self._counts.fired += float((spikes != 0).sum())
-        self._counts.seen += spikes.numel()
+        lengths = named.get("lengths")
+        steps = spikes[0, 0].numel() * int(lengths.sum()) if lengths is not None else 0
+        self._counts.seen += steps or spikes.numel()
         if not layer.neuron.states:
             return
         inputs = neuron_inputs(layer, inputs)

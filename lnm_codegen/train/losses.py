@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from lnm_codegen.errors import LnmError, ModelError, ShapeError, reason
 from lnm_codegen.families.library import function_of
+from lnm_codegen.nn.chain import over_time
 from lnm_codegen.train.data.dataset import IGNORED as IGNORED
 from lnm_codegen.train.data.dataset import Dataset
 from lnm_codegen.train.runs.config import FUNCTION, LOSSES, TrainConfig
@@ -40,7 +41,7 @@ class Objective:
         per_step: Targets have a first axis of time steps.
     """
 
-    function: Function
+    function: Callable[..., Any]
     is_own: bool = False
     metric: Function | None = None
     has_classes: bool = True
@@ -57,14 +58,15 @@ class Objective:
         metrics = ("train_metric", "test_metric") if self.metric is not None else ()
         return (*(("test_loss",) if self.is_own else ()), *metrics)
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss of a batch.
+    def loss(self, outputs: Tensor, targets: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the mean loss of a batch; a function of the user takes no lengths.
 
         Raises:
             ModelError: The user's function fails, or returns anything but a number with a gradient.
         """
         if not self.is_own:
-            found: Tensor = self.function(outputs, targets)
+            more = () if lengths is None else (lengths,)
+            found: Tensor = self.function(outputs, targets, *more)
             return found
         value = _called("loss", self.function, outputs, targets)
         accepted, remedy = "a tensor of one number, the mean over the batch", ""
@@ -86,10 +88,12 @@ class Objective:
             return int((targets != IGNORED).sum())
         return targets.shape[1 if self.per_step else 0]
 
-    def score(self, outputs: Tensor, targets: Tensor) -> tuple[float, int]:
+    def score(
+        self, outputs: Tensor, targets: Tensor, lengths: Tensor | None = None
+    ) -> tuple[float, int]:
         """Return the sum of the scores of a batch, and `count`. Without a score the sum is 0."""
         if self.has_accuracy:
-            return count_correct(outputs, targets)
+            return count_correct(outputs, targets, lengths)
         number = self.count(targets)
         if self.metric is None:
             return 0.0, number
@@ -166,8 +170,8 @@ def _called(word: str, function: Function, outputs: Tensor, targets: Tensor) -> 
 
 def loss_of(
     name: str, tet_weight: float = 0.05, label_smoothing: float = 0.0
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a loss function (logits, labels) -> scalar.
+) -> Callable[..., Tensor]:
+    """Return a loss function (logits, labels, lengths=None) -> scalar.
 
     Args:
         name: "mean" is `mean_logit`, or `per_step` for labels (T, N); "tet" is `tet`.
@@ -179,11 +183,11 @@ def loss_of(
     """
     require_one_of("losses", "name", name, LOSSES)
 
-    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(logits: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
+        own: dict[str, Any] = {"smoothing": label_smoothing, "lengths": lengths}
         if name == "tet":
-            return tet(logits, labels, smoothing=label_smoothing, regulariser=tet_weight)
-        mean = per_step if labels.dim() == 2 else mean_logit
-        return mean(logits, labels, smoothing=label_smoothing)
+            return tet(logits, labels, **own, regulariser=tet_weight)
+        return (per_step if labels.dim() == 2 else mean_logit)(logits, labels, **own)
 
     return loss
 
@@ -234,30 +238,43 @@ def require_reduction(name: str, options: Mapping[str, Any]) -> None:
         raise wrong("train", "over", over, "'mean', with the loss tet", remedy)
 
 
-def mean_logit(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
+def mean_logit(
+    logits: Tensor, labels: Tensor, *, smoothing: float = 0.0, lengths: Tensor | None = None
+) -> Tensor:
     """Return the cross entropy of the mean over time, CE(mean_t logits[t], y).
 
     Args:
         logits: (N, C), or (T, N, C).
         labels: (N,).
         smoothing: Share of the target that is spread over all classes, 0 to 1.
+        lengths: Time steps of each sample that count, (N,); None for T.
     """
     _require_shapes("mean_logit", logits, labels, (1,))
-    mean = logits.mean(0) if logits.dim() == 3 else logits
+    mean = over_time("mean", logits, lengths) if logits.dim() == 3 else logits
     return cross_entropy(mean, labels, label_smoothing=smoothing)
 
 
-def per_step(logits: Tensor, labels: Tensor, *, smoothing: float = 0.0) -> Tensor:
+def per_step(
+    logits: Tensor, labels: Tensor, *, smoothing: float = 0.0, lengths: Tensor | None = None
+) -> Tensor:
     """Return the mean over time of the cross entropy of each step, mean_t CE(logits[t], y[t]).
 
     Args:
         logits: (T, N, C).
         labels: (T, N), or (N,) for every step.
         smoothing: As for `mean_logit`.
+        lengths: As for `mean_logit`. The mean is over all steps that count, of all samples.
     """
     _require_shapes("per_step", logits, labels, (1, 2), steps=True)
-    each = labels.expand(logits.shape[:2]).flatten()
-    return cross_entropy(logits.flatten(0, 1), each, label_smoothing=smoothing)
+    each = labels.expand(logits.shape[:2])
+    if lengths is not None:
+        each = each.masked_fill(~_counted(logits, lengths), IGNORED)
+    return cross_entropy(logits.flatten(0, 1), each.flatten(), label_smoothing=smoothing)
+
+
+def _counted(logits: Tensor, lengths: Tensor) -> Tensor:
+    """Return which steps of which samples count, (T, N)."""
+    return torch.arange(len(logits), device=logits.device)[:, None] < lengths
 
 
 def tet(
@@ -267,6 +284,7 @@ def tet(
     smoothing: float = 0.0,
     regulariser: float = 0.05,
     level: float = LEVEL,
+    lengths: Tensor | None = None,
 ) -> Tensor:
     """Return the loss of temporal efficient training (Deng et al. 2022, arXiv 2202.11946).
 
@@ -278,14 +296,16 @@ def tet(
         smoothing: As for `mean_logit`.
         regulariser: lambda, 0 to 1.
         level: Target of every logit in the second term; the paper takes the firing threshold.
+        lengths: As for `per_step`.
     """
     _require_shapes("tet", logits, labels, (1, 2), steps=True)
-    pull = (logits - level).square().mean()
-    each = per_step(logits, labels, smoothing=smoothing)
+    pull = (logits - level).square()
+    pull = pull.mean() if lengths is None else pull[_counted(logits, lengths)].mean()
+    each = per_step(logits, labels, smoothing=smoothing, lengths=lengths)
     return (1 - regulariser) * each + regulariser * pull
 
 
-def is_correct(logits: Tensor, labels: Tensor) -> Tensor:
+def is_correct(logits: Tensor, labels: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Return 1 or 0 for each sample (N,); with labels per step, the share of its correct steps.
 
     A step labelled -100 does not count. The share of a sample without another label is NaN.
@@ -293,17 +313,18 @@ def is_correct(logits: Tensor, labels: Tensor) -> Tensor:
     Args:
         logits: (N, C), or (T, N, C): for labels (N,) their mean over time is the prediction.
         labels: (N,), or (T, N) with a label per step.
+        lengths: Time steps of each sample that the mean counts, (N,); None for T.
     """
     _require_shapes("is_correct", logits, labels, (1, 2))
     if labels.dim() == 2:
         labelled = labels != IGNORED
         correct = (logits.argmax(2) == labels).logical_and(labelled)
         return correct.sum(0).float() / labelled.sum(0)
-    mean = logits.mean(0) if logits.dim() == 3 else logits
+    mean = over_time("mean", logits, lengths) if logits.dim() == 3 else logits
     return (mean.argmax(1) == labels).float()
 
 
-def count_correct(logits: Tensor, labels: Tensor) -> tuple[int, int]:
+def count_correct(logits: Tensor, labels: Tensor, lengths: Tensor | None = None) -> tuple[int, int]:
     """Return the number of correct predictions and of all predictions.
 
     A step labelled -100 does not count.
@@ -311,9 +332,10 @@ def count_correct(logits: Tensor, labels: Tensor) -> tuple[int, int]:
     Args:
         logits: As for `is_correct`.
         labels: (N,) for one prediction per sample, or (T, N) for one per step of each sample.
+        lengths: As for `is_correct`.
     """
     if labels.dim() == 1:
-        return int(is_correct(logits, labels).sum()), len(labels)
+        return int(is_correct(logits, labels, lengths).sum()), len(labels)
     _require_shapes("count_correct", logits, labels, (2,))
     labelled = labels != IGNORED
     correct = (logits.argmax(2) == labels).logical_and(labelled)

@@ -13,7 +13,7 @@ DATASETS = (
     "arrays", "digits", "digits-rows", "fashion-mnist", "fashion-columns", "mnist",
     "mnist-sequential", "mnist-permuted", "mnist1d", "time-series", "delayed-xor", "first-bound",
     "gated-memory", "ecg-qtdb", "cifar10", "cifar100", "imagenet", "n-mnist", "cifar10-dvs",
-    "dvs-gesture",
+    "dvs-gesture", "shd", "ssc",
 )  # fmt: skip
 """Names of the data sets; `data.load.SETS` has the constructor of each."""
 

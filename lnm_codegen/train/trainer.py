@@ -18,7 +18,7 @@ from lnm_codegen.families.common import LOWEST
 from lnm_codegen.nn.bits import pack_spikes
 from lnm_codegen.nn.states import reset
 from lnm_codegen.train.chunks import RunningReadout, carrying, chunks, detach, require_chunks
-from lnm_codegen.train.data.dataset import Dataset
+from lnm_codegen.train.data.dataset import Dataset, unpadded
 from lnm_codegen.train.distributed import World
 from lnm_codegen.train.losses import (
     Objective,
@@ -82,7 +82,7 @@ class Trainer:
             require_trainable(network, data, config)
         if config.tbptt is not None:
             require_chunks(network, data, config)
-        self._samples = len(data.train)
+        self._samples, self._is_padded = len(data.train), data.padded
         self._require_batches(data)
         per_epoch = math.ceil(self._samples / config.batch)
         self.epoch, self.done, self.total = 0, 0, per_epoch * config.epochs
@@ -161,10 +161,11 @@ class Trainer:
         """Add the gradients of a batch; return its mean loss and its score."""
         reset(self.network)
         logits = self._logits(x)
-        loss = self.objective.loss(logits, labels) if count else 0.0 * logits.sum()
+        lengths = unpadded(x)[1] if self._is_padded else None
+        loss = self.objective.loss(logits, labels, lengths) if count else 0.0 * logits.sum()
         scaled = self._scaler.scale(loss * share)
         torch.autograd.backward(scaled + self._scaler.scale(self.penalty()))
-        return loss.item(), *self.objective.score(logits.detach(), labels)
+        return loss.item(), *self.objective.score(logits.detach(), labels, lengths)
 
     def _in_chunks(
         self, x: Tensor, labels: Tensor, count: int, share: float

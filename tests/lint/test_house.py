@@ -17,8 +17,8 @@ MOST_FILES = {
     "emit(lif, verilog)": 67,
     "layer, forward": 10,
     "layer, backward": 5,
-    "imports of deploy": 186,
-    "imports of analyze RUN": 189,
+    "imports of deploy": 187,
+    "imports of analyze RUN": 190,
 }
 """Journey -> the most files that it may pass. A new capability may raise a bound, in a commit that
 says why, and a count that falls lowers it."""

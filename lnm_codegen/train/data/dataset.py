@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ Augment = Callable[[Tensor, Tensor], Tensor]
 READ_AT_ONCE = 4096
 FEW = 4
 """Samples of a split that represent it in a comparison."""
+PADDING = math.nan
+"""The inputs of a time step behind the end of a sample; see `unpadded`."""
 IGNORED = -100
 """The label of a time step without one, as in `cross_entropy`."""
 LARGEST = 2**31
@@ -187,6 +190,8 @@ class Dataset:
         loaded: Arguments with which `load` made these samples; None for samples of your own.
         has_classes: Labels are classes. Other targets need a loss function.
         unread_test: The test split of a set whose samples for validation were given.
+        padded: Samples have different lengths. The steps behind the end of one are NaN, in inputs
+            and in batches; networks take them apart with `unpadded`.
     """
 
     name: str
@@ -202,6 +207,7 @@ class Dataset:
     loaded: Loaded | None = None
     has_classes: bool = True
     unread_test: Split | None = None
+    padded: bool = False
 
     def batches(
         self,
@@ -297,6 +303,25 @@ class Dataset:
         if self.unread_test is None:
             return self
         return replace(self, test=self.unread_test, is_held_out=False, unread_test=None)
+
+
+def padded_to(steps: int, x: Tensor) -> Tensor:
+    """Return a sample (t, *features), t <= T, as (T, *features) with steps of NaN behind it."""
+    found = x.new_full((steps, *x.shape[1:]), PADDING, dtype=torch.float32)
+    found[: len(x)] = x
+    return found
+
+
+def unpadded(x_seq: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a batch (T, N, *features) with 0 in place of the padding, and the lengths (N,).
+
+    The last step of a sample is the last one without NaN in its first feature.
+    """
+    seen = ~x_seq.flatten(2)[:, :, 0].isnan()
+    steps = torch.arange(1, len(x_seq) + 1, device=x_seq.device)[:, None]
+    lengths = (seen * steps).amax(0).clamp(min=1)
+    kept = (steps <= lengths).reshape(*seen.shape, *[1] * (x_seq.dim() - 2))
+    return torch.where(kept, x_seq, 0.0), lengths
 
 
 def standard_scale(x: Tensor, over: tuple[int, ...] = (), correction: int = 0) -> Scale:

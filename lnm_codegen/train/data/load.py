@@ -27,6 +27,7 @@ from lnm_codegen.train.data.images import (
 )
 from lnm_codegen.train.data.own import samples_of
 from lnm_codegen.train.data.series import ecg_qtdb, mnist1d, time_series
+from lnm_codegen.train.data.spoken import shd, ssc
 from lnm_codegen.train.data.synthetic import delayed_xor, first_bound, gated_memory
 from lnm_codegen.train.names import is_reference, require_dataset
 from lnm_codegen.validation import require_declared, require_integer, require_known
@@ -52,6 +53,8 @@ SETS: Mapping[str, Callable[..., Dataset]] = {
     "n-mnist": n_mnist,
     "cifar10-dvs": cifar10_dvs,
     "dvs-gesture": dvs_gesture,
+    "shd": shd,
+    "ssc": ssc,
 }
 """Name of `DATASETS` -> its constructor, which takes `limit`, `folder` if it reads files, and the
 options of its set. The types of its arguments declare what `load` accepts."""

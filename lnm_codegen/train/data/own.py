@@ -20,7 +20,16 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from lnm_codegen.errors import LnmError, ModelError, reason
 from lnm_codegen.nn.load.warn import warn_once
-from lnm_codegen.train.data.dataset import FEW, IGNORED, LARGEST, READ_AT_ONCE, Dataset, Kind, Split
+from lnm_codegen.train.data.dataset import (
+    FEW,
+    IGNORED,
+    LARGEST,
+    READ_AT_ONCE,
+    Dataset,
+    Kind,
+    Split,
+    padded_to,
+)
 from lnm_codegen.validation import (
     counted,
     require_bool,
@@ -50,6 +59,7 @@ def from_datasets(
     per_step: bool | None = None,
     classes: int | None = None,
     name: str | None = None,
+    longest: int | None = None,
 ) -> Dataset:
     """Return a data set of PyTorch data sets or loaders, for `run(config, data=...)`.
 
@@ -71,6 +81,8 @@ def from_datasets(
             `train`, else reads all labels first. For targets that are no classes: the length of the
             output of a built-in network, by default that of a target.
         name: Name of the samples in records and pages; by default that of the class of `train`.
+        longest: T, for sequences of different lengths. Shorter ones end with steps of NaN, which
+            built-in networks leave out; a network of yours calls `unpadded` on its input first.
 
     A label is an integer, or integers (T,), -100 for a time step without one. Any other target, of
     floats or of another shape, needs a loss function, `run(loss=...)`.
@@ -87,12 +99,15 @@ def from_datasets(
     require_one_of(where, "kind", kind, ("image", "sequence", None))
     require_one_of(where, "per_step", per_step, (True, False, None))
     require_integer(where, "classes", classes, 1, LARGEST, optional=True)
+    require_integer(where, "longest", longest, 1, LARGEST, optional=True)
     given = {"train": train, "valid": valid, "test": test}
     parts = {word: part for word, part in given.items() if word != "valid" or part is not None}
     for word, part in parts.items():
         _require_data_set(where, word, part)
     firsts = {word: _first(where, word, part) for word, part in parts.items()}
     form = _form(f"{where}: train", firsts["train"], kind, time_last, per_step)
+    if longest is not None:
+        form = _padded(where, form, longest, list(parts.values()))
     known = classes if classes is not None or not form.has_classes else _named_classes(train)
     splits = {word: _split(where, word, part, form) for word, part in parts.items()}
     if form.has_classes and known is None:
@@ -116,6 +131,7 @@ def from_datasets(
         is_held_out=held_out,
         has_classes=form.has_classes,
         unread_test=made["test"] if held_out else None,
+        padded=form.longest is not None,
     )
 
 
@@ -149,6 +165,7 @@ class _Form:
         target: Shape of a target.
         has_classes: Targets are classes.
         classes: Labels are below it; None as long as it is not known.
+        longest: T of sequences of different lengths, else None.
     """
 
     kind: Kind
@@ -158,11 +175,13 @@ class _Form:
     target: tuple[int, ...]
     has_classes: bool
     classes: int | None = None
+    longest: int | None = None
 
     @property
     def sample(self) -> tuple[int, ...]:
         """Shape of an input, time first."""
-        return (self.shape[-1], *self.shape[:-1]) if self.time_last else self.shape
+        steps, *rest = (self.shape[-1], *self.shape[:-1]) if self.time_last else self.shape
+        return (self.longest or steps, *rest)
 
     @property
     def outputs(self) -> int:
@@ -178,18 +197,24 @@ class _Form:
     def input(self, value: Any, where: str, row: int) -> Tensor:
         """Return an input, time first."""
         x = _input(f"{where}: sample {row}", value)
+        have = f"the input has the shape {tuple(x.shape)}"
+        if self.longest is not None:
+            x = x.movedim(-1, 0) if self.time_last and x.dim() else x
+            if x.shape[1:] != self.sample[1:] or not 1 <= len(x) <= self.longest:
+                accepted = f"1 to {self.longest} steps of {self.sample[1:]}"
+                raise ModelError(f"{where}: sample {row}", have, accepted, "Raise longest.")
+            return padded_to(self.longest, x)
         if tuple(x.shape) != self.shape:
-            raise ModelError(
-                f"{where}: sample {row}",
-                f"the input has the shape {tuple(x.shape)}",
-                f"{self.shape}, as the first training sample",
-                "Pad shorter sequences to one length in the data set.",
-            )
+            remedy = "Pad shorter sequences, or give longest= of from_datasets."
+            accepted = f"{self.shape}, as the first training sample"
+            raise ModelError(f"{where}: sample {row}", have, accepted, remedy)
         return x.movedim(-1, 0) if self.time_last else x
 
     def label(self, value: Any, where: str, row: int) -> Tensor:
         """Return a label or a target. `require_in_range` checks many labels at once."""
         y = _target(f"{where}: sample {row}", value)
+        if self.longest is not None and self.per_step:
+            y = _padded_labels(y, self.longest, self.has_classes)
         if tuple(y.shape) != self.target or (self.has_classes and y.is_floating_point()):
             have = f"the label is {y.dtype} of shape {tuple(y.shape)}".replace("torch.", "")
             kind = "integers" if self.has_classes else "numbers"
@@ -214,6 +239,27 @@ class _Form:
             raise wrong(
                 f"{where}: sample {row}", "the label", int(labels[bad][0]), accepted, remedy
             )
+
+
+def _padded(where: str, form: _Form, longest: int, parts: list[Any]) -> _Form:
+    """Return the form of sequences of at most `longest` steps."""
+    if form.kind != "sequence":
+        raise ModelError(where, f"longest is {longest}, and samples are images", "sequences")
+    if any(isinstance(part, DataLoader) for part in parts):
+        problem = f"longest is {longest}, and the samples are those of a DataLoader"
+        raise ModelError(where, problem, remedy="Give its data set, or pad in collate_fn.")
+    if form.per_step and not form.has_classes:
+        problem = "targets of each time step that are no classes, with longest"
+        raise ModelError(where, problem, "labels of classes")
+    target = (longest, *form.target[1:]) if form.per_step else form.target
+    return replace(form, longest=longest, target=target)
+
+
+def _padded_labels(y: Tensor, longest: int, has_classes: bool) -> Tensor:
+    """Return the labels of the steps of a sample, with none behind its end."""
+    if not has_classes or y.dim() != 1 or len(y) > longest:
+        return y
+    return torch.cat([y, y.new_full((longest - len(y),), IGNORED)])
 
 
 class _Samples(Split):

@@ -6,6 +6,7 @@ import importlib.util
 import math
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from lnm_codegen.errors import ToolError, reason
 from lnm_codegen.train.data.dataset import (
     IGNORED,
+    PADDING,
     Dataset,
     Scale,
     Split,
@@ -65,13 +67,15 @@ def time_series(
     folder: Path | None = None,
     limit: int | None = None,
     problem: Annotated[str, Accepted()] = "JapaneseVowels",
+    align: Annotated[Literal["end", "start"], Accepted()] = "end",
 ) -> Dataset:
     """Return a problem of the archive: T steps of its dimensions, a label per series.
 
     Each dimension is standardised by the values of the training series. Series shorter than the
-    longest of both splits start with the mean, so that all end together. A missing value becomes
-    the mean too. The folder holds <problem>/<problem>_TRAIN.ts and _TEST.ts, or these two
-    files; it is by default that of the package aeon.
+    longest of both splits start with the mean, so that all end together; or, if `align` is "start",
+    they are padded behind. A missing value becomes the mean. The folder holds
+    <problem>/<problem>_TRAIN.ts and _TEST.ts, or these two files; it is by default that of the
+    package aeon.
     """
     place = _find(folder, problem)
     train, test = (read_ts(place / f"{problem}_{word}.ts") for word in ("TRAIN", "TEST"))
@@ -91,14 +95,19 @@ def time_series(
     length = max(len(v) for part in (train, test) for v in part.values)
 
     def split(part: Series) -> Split:
-        inputs = np.tile(mean, (len(part.values), length, 1))
+        is_padded = align == "start"
+        fill = np.full_like(mean, PADDING) if is_padded else mean
+        inputs = np.tile(fill, (len(part.values), length, 1))
         for row, values in zip(inputs, part.values, strict=True):
-            row[length - len(values) :] = np.where(np.isnan(values), mean, values)
+            begin = 0 if is_padded else length - len(values)
+            row[begin : begin + len(values)] = np.where(np.isnan(values), mean, values)
         labels = torch.tensor([known.index(label) for label in part.labels])
         return memory_split(torch.from_numpy(inputs), labels).first(limit)
 
     shape = (length, dimensions)
-    return Dataset("time-series", split(train), split(test), len(known), "sequence", shape, scale)
+    parts = split(train), split(test)
+    found = Dataset("time-series", *parts, len(known), "sequence", shape, scale)
+    return replace(found, padded=align == "start")
 
 
 def _scale(values: NDArray[np.float32]) -> Scale:

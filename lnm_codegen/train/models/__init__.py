@@ -33,7 +33,7 @@ from lnm_codegen.train.models.convolutional import (
 )
 from lnm_codegen.train.models.sequence import FeedForward, Recurrent
 from lnm_codegen.train.models.transformer import Transformer
-from lnm_codegen.validation import require_known, require_one_of
+from lnm_codegen.validation import require_known, require_one_of, wrong
 
 MODELS: dict[str, Callable[..., Network]] = {
     "conv": conv_net,
@@ -48,6 +48,9 @@ MODELS: dict[str, Callable[..., Network]] = {
     "transformer": Transformer,
 }
 """Name of `NETWORKS` -> its constructor, which `build` calls."""
+PADDED = ("feedforward", "recurrent")
+"""Networks for samples of different lengths."""
+_UNEQUAL = "different lengths"
 
 
 def build(
@@ -58,6 +61,7 @@ def build(
     *,
     kind: str,
     per_step: bool = False,
+    padded: bool = False,
     backend: BackendName = "auto",
     **options: Any,
 ) -> Network:
@@ -70,6 +74,7 @@ def build(
         classes: Length of the output.
         kind: "image" or "sequence".
         per_step: The network has an output at each step.
+        padded: Samples have different lengths, and end with steps of NaN; see `unpadded`.
         backend: Backend of the neuron layers.
         options: Options of the network, `options_of(name)`.
 
@@ -78,7 +83,9 @@ def build(
     """
     require_network_options(name, options)
     require_one_of("models", "backend", backend, BACKENDS)
-    task = Task(sample, classes, kind, per_step)
+    task = Task(sample, classes, kind, per_step, padded)
+    if padded and name not in PADDED:
+        raise wrong("models", "network", name, f"{' or '.join(PADDED)}, for samples of {_UNEQUAL}")
     return MODELS[name](neuron, task, backend=backend, **options)
 
 

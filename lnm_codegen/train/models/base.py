@@ -39,12 +39,14 @@ class Task:
         kind: "image" for (N, C, H, W), repeated for `time_steps` steps; "sequence" for
             (T, N, *features).
         per_step: The network has an output at each step.
+        padded: Samples have different lengths; the steps behind the end of one are NaN.
     """
 
     sample: tuple[int, ...]
     classes: int
     kind: str = "image"
     per_step: bool = False
+    padded: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sample", require_integers("models", "sample", self.sample))

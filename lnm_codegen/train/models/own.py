@@ -13,7 +13,8 @@ import inspect
 import linecache
 import textwrap
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,8 @@ def require_trainable(network: nn.Module, data: Dataset, config: TrainConfig) ->
     if not any(isinstance(m, NeuronLayer) for m in modules.values()):
         raise ModelError(where, f"{type(network).__name__} has no neuron layer", _ACCEPTED)
     x = few(data)
-    first, second = (_outputs(network, x.to(device_of(network)), where) for _ in range(2))
+    with _without_padding(where, network) if data.padded else nullcontext():
+        first, second = (_outputs(network, x.to(device_of(network)), where) for _ in range(2))
     _require_logits(where, first, x, data, config)
     if not torch.equal(first.nan_to_num(), second.nan_to_num()):
         raise ModelError(
@@ -187,6 +189,23 @@ def require_trainable(network: nn.Module, data: Dataset, config: TrainConfig) ->
         )
     if not any(p.requires_grad for p in network.parameters()):
         raise ModelError(where, "it has no parameter with requires_grad", "one or more")
+
+
+@contextmanager
+def _without_padding(where: str, network: nn.Module) -> Iterator[None]:
+    """Raise ModelError where a neuron layer receives NaN, as are steps behind a sample's end."""
+
+    def check(_: nn.Module, inputs: Any) -> None:
+        if any(isinstance(x, Tensor) and bool(x.isnan().any()) for x in inputs):
+            problem = "a neuron layer receives NaN, which steps behind the end of a sample are"
+            remedy = "Begin its forward with x, lengths = lnm_codegen.train.unpadded(x)."
+            raise ModelError(where, problem, remedy=remedy)
+
+    with ExitStack() as stack:
+        for module in network.modules():
+            if isinstance(module, NeuronLayer):
+                stack.callback(module.register_forward_pre_hook(check).remove)
+        yield
 
 
 def device_of(network: nn.Module) -> torch.device:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.nn.arguments import REAL, parameters_as
+from lnm_codegen.nn.arguments import REAL, lengths_of, parameters_as
 from lnm_codegen.nn.call import start_states
 from lnm_codegen.nn.feedback import Feedback, GradientBound
 from lnm_codegen.nn.function import (
@@ -61,6 +61,7 @@ def run_stages(
     current_seq: Tensor,
     carry_limit: float | None = None,
     memory: Memory | None = None,
+    lengths: Tensor | None = None,
 ) -> Tensor:
     """Return the spikes (T, N, H) of the last stage.
 
@@ -76,6 +77,7 @@ def run_stages(
         current_seq: (T, N, H) of stage 0, without its feedback.
         carry_limit: See `Recurrent`.
         memory: The last spikes; changed in place where layers carry their states.
+        lengths: Of the samples, for one stage; see `NeuronLayer`.
 
     Raises:
         UnsupportedError: Some layers keep their states from call to call, or one is single-step.
@@ -89,13 +91,14 @@ def run_stages(
             raise UnsupportedError(stage.neuron.neuron.name, problem, accepted, remedy)
     start: list[dict[str, Any]] = [stage.neuron.state for stage in stages]
     last = dict(memory or {}) if carries and all(start) else {}
-    if not all(_uses_c(s.neuron, current_seq) for s in stages):
-        run = _run_layers
-    elif len(stages) == 1 and current_seq.dtype is REAL[current_seq.dtype]:
-        run = _run_fused
+    is_c = all(_uses_c(s.neuron, current_seq) for s in stages)
+    if lengths is not None or (
+        is_c and len(stages) == 1 and current_seq.dtype is REAL[current_seq.dtype]
+    ):
+        spikes, currents = _run_feedback(stages, current_seq, carry_limit, last, lengths)
     else:
-        run = _run_kernels
-    spikes, currents = run(stages, current_seq, carry_limit, last)
+        run = _run_kernels if is_c else _run_layers
+        spikes, currents = run(stages, current_seq, carry_limit, last)
     if carries and memory is not None and len(current_seq):
         memory.update((k, own[-1].detach()) for k, own in enumerate(spikes))
     with torch.no_grad():
@@ -103,7 +106,8 @@ def run_stages(
             if stage.feed is not None and _is_hooked(stage.feed):
                 stage.feed(spikes[k - 1])
             if _is_hooked(stage.neuron) or stage.neuron.record:
-                stage.neuron(currents[k].detach(), state=start[k] if carries else None)
+                state = start[k] if carries else None
+                stage.neuron(currents[k].detach(), state=state, lengths=lengths)
             if stage.back is not None and _is_hooked(stage.back):
                 before = spikes[stage.source][:-1]
                 if stage.source in last:
@@ -163,10 +167,14 @@ def _run_layers(
     return found, [torch.stack(c) for c in currents]
 
 
-def _run_fused(
-    stages: Sequence[Stage], current_seq: Tensor, carry_limit: float | None, last: Memory
+def _run_feedback(
+    stages: Sequence[Stage],
+    current_seq: Tensor,
+    carry_limit: float | None,
+    last: Memory,
+    lengths: Tensor | None,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Run one stage, whose own spikes it receives, in one kernel; return spikes and currents."""
+    """Run one stage, whose own spikes it receives; return spikes and currents."""
     (stage,) = stages
     layer, before, back = stage.neuron, last.get(0), stage.back
     assert back is not None
@@ -174,8 +182,11 @@ def _run_fused(
     feedback = Feedback(layer._dispatch, fed, layer.neuron.inputs[0].name, 1, carry_limit)
     params = parameters_as(layer.neuron, layer._shapes, layer._values(), current_seq)
     start = layer._dispatch.start(current_seq, layer.state, layer.state, params)
-    u, before = back.weight.to(current_seq.dtype), None if before is None else before[None]
-    outputs, final, *_ = feedback.run("c", (current_seq,), start, params, u, before)
+    u = back.weight.to(REAL[current_seq.dtype])
+    before = None if before is None else before[None]
+    ends = None if lengths is None else lengths_of(layer.neuron.name, lengths, current_seq)
+    backend = layer._dispatch.backend_of(current_seq)
+    outputs, final, *_ = feedback.run(backend, (current_seq,), start, params, u, before, ends)
     if layer.carry_state and len(current_seq):
         layer.state = {name: value.detach() for name, value in final.items()}
     spikes = outputs[0]

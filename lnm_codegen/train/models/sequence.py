@@ -21,11 +21,12 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.families.library import get
 from lnm_codegen.ir.network.nodes import OVER, OverTime
 from lnm_codegen.language.neuron import Neuron, require_one_port
-from lnm_codegen.nn.chain import REDUCTIONS, Chain
+from lnm_codegen.nn.chain import Chain, over_time
 from lnm_codegen.nn.exchange.graph import Parts
 from lnm_codegen.nn.fusion.pair import Pair
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.options import BackendName
+from lnm_codegen.train.data.dataset import unpadded
 from lnm_codegen.train.models.base import (
     Network,
     Task,
@@ -80,7 +81,10 @@ class FeedForward(Network):
         require_one_of(self.name, "over", over, OVER)
         require_number(self.name, "gain", gain, low=0, optional=True)
         self.time_steps = require_steps(self.name, task, time_steps)
-        self._features = task.features
+        self.padded, self._features = task.padded, task.features
+        if task.padded and norm == "batch":
+            accepted = "'none' or 'layer', for samples of different lengths"
+            raise wrong(self.name, "norm", norm, accepted)
         inputs = torch.Size(task.features).numel()
         self.layers = nn.ModuleList(
             Dense(linear_of(below, width, gain), norm, neuron, backend)
@@ -99,6 +103,9 @@ class FeedForward(Network):
 
     def chain(self) -> Chain:
         """Return the network as a chain of modules; "mean" reduces scores per step."""
+        if self.padded:
+            problem = "its samples have different lengths"
+            raise UnsupportedError(f"network: {self.name}", problem, "samples of equal lengths")
         modules: list[tuple[str, nn.Module]] = [("", nn.Flatten())]
         for k in range(len(self.layers)):
             names = (f"layers.{k}.{word}" for word in ("linear", "norm", "neuron"))
@@ -112,13 +119,14 @@ class FeedForward(Network):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of a batch."""
         x_seq = repeated(x.flatten(1) if self.time_steps else x.flatten(2), self.time_steps)
-        logits: Tensor = self.readout(self.hidden(x_seq))
+        x_seq, lengths = unpadded(x_seq) if self.padded else (x_seq, None)
+        logits: Tensor = self.readout(self.hidden(x_seq, lengths), lengths)
         return logits
 
-    def hidden(self, x_seq: Tensor) -> Tensor:
-        """Return the spikes (T, N, H) of the last layer."""
+    def hidden(self, x_seq: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the spikes (T, N, H) of the last layer; see `NeuronLayer` for the lengths."""
         for layer in self.layers:
-            x_seq = layer(x_seq)
+            x_seq = layer(x_seq, lengths)
         return x_seq
 
 
@@ -158,6 +166,9 @@ class Recurrent(FeedForward):
         self.carry_limit = carry_limit
         self.feedback = feedback
         sources = self.widths
+        if feedback == "down" and task.padded:
+            accepted = "'layer', for samples of different lengths"
+            raise wrong(self.name, "feedback", feedback, accepted)
         if feedback == "down":
             sources, norm = sources[1:], options.get("norm", "none")
             remedy = "Set feedback='layer'."
@@ -229,14 +240,14 @@ class Recurrent(FeedForward):
                 shapes[name] = shapes[name.rpartition(".")[0] + ".linear"]
         return shapes
 
-    def hidden(self, x_seq: Tensor) -> Tensor:
+    def hidden(self, x_seq: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the spikes (T, N, H) of the last layer."""
         layers: list[Any] = list(self.layers)
         backs: list[Any] = list(self.recurrent)
         if self.feedback == "layer":
             for layer, back, last in zip(layers, backs, self._last, strict=True):
                 stage, current_seq = Stage(layer.neuron, back=back), layer.current(x_seq)
-                x_seq = run_stages([stage], current_seq, self.carry_limit, last)
+                x_seq = run_stages([stage], current_seq, self.carry_limit, last, lengths)
             return x_seq
         stages = [Stage(layers[0].neuron, back=backs[0], source=1)]
         for k, layer in enumerate(layers[1:], start=1):
@@ -280,9 +291,10 @@ class Dense(nn.Module):
         """Return no pair: a network may add feedback to the currents."""
         return ()
 
-    def forward(self, x_seq: Tensor) -> Tensor:
+    def forward(self, x_seq: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Run the layer."""
-        spikes: Tensor = self.neuron(self.current(x_seq))
+        neuron: Any = self.neuron  # a fused one takes no lengths
+        spikes: Tensor = neuron(self.current(x_seq), **lengths_to(lengths))
         return spikes
 
 
@@ -303,15 +315,21 @@ class Readout(nn.Module):
         self.over, self.per_step = over, per_step
         self.linear, self.neuron = linear, integrator
 
-    def forward(self, spikes: Tensor) -> Tensor:
-        """Return the logits."""
+    def forward(self, spikes: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the logits; those of steps behind the end of a sample count in no reduction."""
         logits: Tensor
-        if self.neuron is not None or self.per_step or self.over == "max":
+        neuron: Any = self.neuron
+        if neuron is not None or self.per_step or self.over == "max":
             logits = self.linear(spikes)
-            logits = logits if self.neuron is None else self.neuron(logits)
-            return logits if self.per_step else REDUCTIONS[self.over](logits)
-        logits = self.linear(REDUCTIONS[self.over](spikes))  # linear, so the mean may come first
+            logits = logits if neuron is None else neuron(logits, **lengths_to(lengths))
+            return logits if self.per_step else over_time(self.over, logits, lengths)
+        logits = self.linear(over_time(self.over, spikes, lengths))  # linear: the mean comes first
         return logits
+
+
+def lengths_to(lengths: Tensor | None) -> dict[str, Tensor]:
+    """Return the keyword argument of a layer, absent for samples of one length."""
+    return {} if lengths is None else {"lengths": lengths}
 
 
 def linear_of(inputs: int, outputs: int, gain: float | None) -> nn.Linear:

@@ -121,6 +121,7 @@ def network_of(config: TrainConfig, data: Dataset, neuron: Neuron | None = None)
                 data.classes,
                 kind=data.kind,
                 per_step=data.per_step or config.loss == "tet",
+                padded=data.padded,
                 backend=cast("BackendName", config.backend),
                 **config.network_arguments,
             )
@@ -332,9 +333,14 @@ def _is_random(data: Dataset, reads: int = 2) -> bool:
         if first is None:
             return True
         for other in others:
-            if other is None or not all(map(torch.equal, first, other)):
+            if other is None or not all(map(_is_equal, first, other)):
                 return True
     return False
+
+
+def _is_equal(a: Tensor, b: Tensor) -> bool:
+    """Report whether two tensors are equal; padding is NaN."""
+    return torch.equal(a.nan_to_num(), b.nan_to_num())
 
 
 def _summary(data: Dataset) -> Tensor:
@@ -348,7 +354,7 @@ def _summary(data: Dataset) -> Tensor:
         pair = split.few(0)
         assert pair is not None, "a split without a digest is not compared"
         values = pair[:1] if data.has_classes else pair
-        x = torch.cat([value.detach().cpu().double().flatten() for value in values])
+        x = torch.cat([value.detach().cpu().double().nan_to_num().flatten() for value in values])
         weight = torch.linspace(-1, 1, len(x), dtype=x.dtype)
         found.append(torch.stack([x.mean(), (weight * x).mean(), x.abs().mean()]))
     return torch.stack(found)

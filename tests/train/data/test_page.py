@@ -28,7 +28,8 @@ NEEDED = {
     "from sklearn": "scikit-learn: the extra `train`",
     "from scipy": "SciPy: the extra `train`",
     "read_image(": "Pillow: the extra `train`",
-    "from mnist1d": "the extra `data`",
+    "from mnist1d": "mnist1d",
+    '"h5py"': "h5py: the extra `data`",
     'find_spec("aeon")': "aeon",
 }
 """Text of the code of a set -> words of the page for the package that it imports."""
