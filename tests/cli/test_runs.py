@@ -221,7 +221,7 @@ def test_report_measures(runs: Path, call: Call) -> None:
     for key in ("run", "baseline"):
         for layer in found[key]["layers"].values():
             cost = layer["resources"]
-            assert cost["DSP"] == layer["multipliers"] <= 2
+            assert cost["DSP"] == layer["multipliers"] <= 3  # the degree
             assert cost["LUT"] > 0
             assert cost["fmax_mhz"] > 50
 
