@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from torch.nn.functional import linear
 from lnm_codegen.backends.c.recurrent import RecurrentSource
 from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.language.neuron import Neuron
-from lnm_codegen.nn.arguments import REAL, TYPES, require_plain_memory
+from lnm_codegen.nn.arguments import REAL, TYPES, parameters_as, require_plain_memory
 from lnm_codegen.nn.dispatch import READER, Dispatch
 from lnm_codegen.nn.function import (
     LayerResults,
@@ -34,6 +34,9 @@ from lnm_codegen.nn.load.cache import anywhere
 from lnm_codegen.nn.load.recurrent import RecurrentKernels, load_recurrent
 from lnm_codegen.nn.memory import empty
 from lnm_codegen.nn.operators import NAMESPACE, define, nothing, operator_name
+
+if TYPE_CHECKING:
+    from lnm_codegen.nn.layer import NeuronLayer
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,28 @@ class Feedback:
         counts: list[float] = []
         found = FusedFeedback.apply(call, is_own, saves, counts, before, taps, *tensors)  # type: ignore[no-untyped-call]
         return found[:count], dict(zip(states, found[count:], strict=True)), counts, ()
+
+
+def run_layer(
+    layer: NeuronLayer,
+    c: Tensor,
+    u: Tensor,
+    *,
+    before: Tensor | None = None,
+    ends: Tensor | None = None,
+    carry_limit: float | None = None,
+) -> LayerResults:
+    """Return the results of neurons that receive c[t] + U s[t-1], s their first output.
+
+    They begin with the states that the layer keeps. `before` is s before the start, (N, H).
+    """
+    (fed, _), *_ = layer.neuron.output
+    feedback = Feedback(layer._dispatch, fed, layer.neuron.inputs[0].name, 1, carry_limit)
+    params = parameters_as(layer.neuron, layer._shapes, layer._values(), c)
+    start = layer._dispatch.start(c, layer.state, layer.state, params)
+    backend, u = layer._dispatch.backend_of(c), u.to(REAL[c.dtype])
+    before = None if before is None else before[None]
+    return feedback.run(backend, (c,), start, params, u, before, ends)
 
 
 def _live(ends: Tensor, t: int) -> Tensor:

@@ -202,6 +202,8 @@ class ForwardRecord:
         inputs: Path of a neuron layer -> its first inputs, in the order of its calls.
         shortcuts: The same of its second inputs.
         layers: Path of a neuron layer -> the layer.
+        outputs: Path of a recurrent layer -> its outputs.
+        recurrent: Name of its neurons -> its path.
         result: The output, (T, N, *).
         frames: The input, (T, N, *).
     """
@@ -212,6 +214,8 @@ class ForwardRecord:
     inputs: dict[str, list[Tensor]] = field(default_factory=dict)
     shortcuts: dict[str, list[Tensor]] = field(default_factory=dict)
     layers: dict[str, NeuronLayer] = field(default_factory=dict)
+    outputs: dict[str, list[Tensor]] = field(default_factory=dict)
+    recurrent: dict[str, str] = field(default_factory=dict)
     result: Tensor = field(default_factory=lambda: torch.zeros(0))
     frames: Tensor = field(default_factory=lambda: torch.zeros(0))
 

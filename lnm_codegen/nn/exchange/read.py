@@ -22,6 +22,7 @@ from lnm_codegen.nn.exchange.neurons import (
     is_described,
     neuron_layer,
 )
+from lnm_codegen.nn.feedback import run_layer
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.options import BackendName
 from lnm_codegen.validation import listed, require_number
@@ -283,7 +284,9 @@ class NirNetwork(nn.Module):
             raise ShapeError("NirNetwork", f"x_seq has shape {tuple(x_seq.shape)}", expected)
         values = {self._first: x_seq}
         for group in self.wiring.groups[1:-1]:
-            if self.wiring.is_cycle(group):
+            if self._is_layer(group):
+                self._run_layer(group, values)
+            elif self.wiring.is_cycle(group):
                 self._run_cycle(group, values)
             else:
                 values[group[0]], _ = self._run(group[0], self._input(group[0], values), None)
@@ -308,6 +311,32 @@ class NirNetwork(nn.Module):
             return module(x_seq), None
         out = module(x_seq.flatten(0, 1))
         return out.reshape(*x_seq.shape[:2], *out.shape[1:]), None
+
+    def _is_layer(self, group: Sequence[str]) -> bool:
+        """Report whether a cycle is neurons of one axis and a linear node that reads them alone."""
+        if len(group) != 2:
+            return False
+        neuron, back = group
+        return (
+            isinstance(self.module_of(neuron), NeuronLayer)
+            and isinstance(self.module_of(back), nn.Linear)
+            and self.wiring.sources[back] == (neuron,)
+            and (back, neuron) in self.wiring.delayed
+            and len(self.shapes[neuron]) == 1
+        )
+
+    def _run_layer(self, group: Sequence[str], values: dict[str, Tensor]) -> None:
+        """Run such a cycle at once; the linear node gives 0 before the first step, without b."""
+        neuron, back = group
+        linear: Any = self.module_of(back)
+        c, *more = (values[s] for s in self.wiring.sources[neuron] if s != back)
+        for other in more:
+            c = c + other
+        if linear.bias is not None:
+            c = cat([c[:1], c[1:] + linear.bias])
+        layer: Any = self.module_of(neuron)
+        outputs, *_ = run_layer(layer, c, linear.weight)
+        values[neuron], values[back] = outputs[0], linear(outputs[0])
 
     def _run_cycle(self, group: Sequence[str], values: dict[str, Tensor]) -> None:
         """Run the nodes of a cycle step by step, and add their outputs to `values`."""

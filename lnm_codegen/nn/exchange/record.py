@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.convert.jelly import LAYERS, ReadoutLayer, is_batch_norm
 from lnm_codegen.nn.convert.libraries import library_of
+from lnm_codegen.nn.delay import Delay
 from lnm_codegen.nn.exchange.graph import (
     INPUT,
     OUTPUT,
@@ -36,8 +37,10 @@ from lnm_codegen.nn.exchange.graph import (
     Parts,
 )
 from lnm_codegen.nn.exchange.layers import Scale, StepDelay, SumPool2d
+from lnm_codegen.nn.exchange.recurrent import parts_of
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import DeferredNorm
+from lnm_codegen.nn.recurrent import RecurrentLayer
 
 _RESHAPES = {
     "flatten",
@@ -166,8 +169,9 @@ class _Recorder(TorchFunctionMode):
         if isinstance(module, NeuronLayer) and getattr(module, "returns_states", False):
             self._require_states(where, path, module, (*args[1:], *named.values()))
             out, *states = out if isinstance(out, tuple) else (out,)
-            self._states[path] = _tensors(states)
-            self._kept |= {id(value): (value, path) for value in self._states[path]}
+            takes_output = getattr(module, "words", ("",))[0] == "spk"
+            self._states[path] = _tensors([out, *states] if takes_output else states)
+            self._kept |= {id(value): (value, path) for value in _tensors(states)}
             args, named = args[:1], {}
         for name, value in named.items():
             if value is not None and value is not False:
@@ -186,8 +190,10 @@ class _Recorder(TorchFunctionMode):
             self.know(out, first)
         elif isinstance(module, RESHAPING):
             self._reshape(where, first, out)
+        elif isinstance(module, RecurrentLayer):
+            self._add_recurrent(where, path, module, signals, out)
         elif isinstance(module, HasParts):
-            self._add_parts(path, module.nir_parts(), first, out)
+            self.know(out, self._add_parts(path, module.nir_parts(), first, out))
         else:
             self._add(where, path, module, signals, out)
 
@@ -197,7 +203,7 @@ class _Recorder(TorchFunctionMode):
         first = signals[0]
         if isinstance(module, NeuronLayer):
             first = self._of_layer(where, path, module, first)
-        if isinstance(module, StepDelay) and first.layout != "steps":
+        if isinstance(module, StepDelay | Delay) and first.layout != "steps":
             raise UnsupportedError(where, "a delay of a value without T", "(T, N, *)")
         after = self._frame.features(where, out, first.layout)
         more = signals[1].sources if len(signals) > 1 else ()
@@ -280,7 +286,27 @@ class _Recorder(TorchFunctionMode):
             raise UnsupportedError(where, "it runs more than once in a call", "one call each")
         return next(n for k in range(1, 10**6) if (n := f"{name}_{k}") not in self._found.calls)
 
-    def _add_parts(self, path: str, parts: Parts, signal: FrameSignal, out: Tensor) -> None:
+    def _add_recurrent(
+        self, where: str, path: str, layer: RecurrentLayer, signals: list[FrameSignal], out: Tensor
+    ) -> None:
+        """Add the parts of a layer at its first call; a loop over time repeats them."""
+        if len(signals) > 1:
+            raise UnsupportedError(where, f"{len(signals)} inputs", "one")
+        first = self._of_layer(where, path, layer, signals[0])
+        key = (path, first.sources, first.shape, ())
+        self._found.outputs.setdefault(path, []).append(out)
+        if first.layout == "step" and self._is_repeated(where, key, first):
+            shape = self._frame.features(where, out, first.layout)
+            self.know(out, first.of_node(self._nodes[key], shape))
+            return
+        self._nodes[key] = name = f"{path}.neuron" if path else "neuron"
+        self._found.recurrent[name] = path
+        self._times[name] = first.time
+        self.know(out, self._add_parts(path, parts_of(where, layer), first, out))
+
+    def _add_parts(self, path: str, parts: Parts, signal: FrameSignal, out: Tensor) -> FrameSignal:
+        """Add the parts of a module; return the signal of its output."""
+
         def named(name: str) -> str:
             return f"{path}.{name}" if path else name
 
@@ -297,8 +323,8 @@ class _Recorder(TorchFunctionMode):
             self._found.calls[named(name)] = NodeCall(
                 module, sources(name), before, parts.shapes[name]
             )
-        shape = tuple(out.shape[2:])
-        self.know(out, FrameSignal(sources(parts.last), shape, "steps"))
+        shape = tuple(out.shape[len(self._frame.lead(signal.layout)) :])
+        return FrameSignal(sources(parts.last), shape, signal.layout, time=signal.time)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -449,10 +475,13 @@ WHERE = "to_nir"
 NAMES = (
     "nn.Linear", "nn.Conv1d", "nn.Conv2d", "nn.AvgPool2d", "nn.Flatten", "nn.BatchNorm1d",
     "nn.BatchNorm2d", "nn.Dropout", "nn.Identity", "lnm.nn.NeuronLayer", "lnm.nn.NormNeuron",
+    "lnm.nn.RecurrentLayer", "lnm.nn.Delay",
 )  # fmt: skip
 SAME = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 RESHAPING = (nn.Flatten, nn.Unflatten)
-_OTHERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool2d, SumPool2d, Scale, StepDelay, DeferredNorm)
+_OTHERS = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool2d, SumPool2d, Scale, StepDelay, Delay, DeferredNorm,
+)  # fmt: skip
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 _PYTORCH, _OURS = "torch.nn.modules.", "lnm_codegen."
 

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedError, reason
 from lnm_codegen.nn.convert.recipe import BroadcastLayer
+from lnm_codegen.nn.delay import Delay
 from lnm_codegen.nn.exchange.graph import (
     INPUT,
     OUTPUT,
@@ -34,6 +35,7 @@ from lnm_codegen.nn.exchange.neurons import (
 )
 from lnm_codegen.nn.exchange.read import network_of
 from lnm_codegen.nn.exchange.record import NAMES, WHERE, WholeSequence, known, record, require_plain
+from lnm_codegen.nn.exchange.recurrent import inputs_of, whole_steps
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import NormModule
 from lnm_codegen.nn.norm.layer import NormNeuron
@@ -295,6 +297,9 @@ class Exporter:
             return nir.Scale(_array(scale))
         if isinstance(module, StepDelay):
             return nir.Delay(_array(module.steps).astype(np.float64) * self._dt)
+        if isinstance(module, Delay):
+            steps = whole_steps(where, module).reshape(-1, *[1] * (len(call.before) - 1))
+            return nir.Delay(_array(steps.expand(call.before)).astype(np.float64) * self._dt)
         if isinstance(module, nn.Flatten):
             axes = len(call.before) + 1  # with the batch, which NIR does not count
             start, end = module.start_dim % axes - 1, module.end_dim % axes - 1
@@ -361,12 +366,16 @@ class Exporter:
 
     def _input(self, where: str, name: str, layer: NeuronLayer) -> Tensor:
         """Return what a layer received in the forward, (T, N, *)."""
-        path = next((p for p, module in self._record.layers.items() if module is layer), name)
+        found = self._record.layers
+        path = next((p for p, module in found.items() if module is layer), name)
+        path = self._record.recurrent.get(name, path)
         steps = self._record.inputs.get(path, [])
         if not steps:
             raise UnsupportedError(where, "the layer did not run on the sample")
-        join = torch.stack if layer.step_mode == "s" else torch.cat
+        join = torch.stack if found[path].step_mode == "s" else torch.cat
         x_seq = join(steps)
+        if name in self._record.recurrent:
+            return inputs_of(where, found[path], x_seq, join(self._record.outputs[path]))
         if isinstance(layer, NormNeuron):
             more = self._record.shortcuts.get(path, [])
             inputs = layer.normalised_inputs(x_seq, *([torch.cat(more)] if more else []))

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.nn.arguments import REAL, lengths_of, parameters_as
+from lnm_codegen.nn.arguments import REAL, lengths_of
 from lnm_codegen.nn.call import start_states
-from lnm_codegen.nn.feedback import Feedback, GradientBound
+from lnm_codegen.nn.feedback import GradientBound, run_layer
 from lnm_codegen.nn.function import (
     Kernels,
     backward_arguments,
@@ -178,23 +178,18 @@ def _run_feedback(
     (stage,) = stages
     layer, before, back = stage.neuron, last.get(0), stage.back
     assert back is not None
-    (fed, _), *_ = layer.neuron.output
-    feedback = Feedback(layer._dispatch, fed, layer.neuron.inputs[0].name, 1, carry_limit)
-    params = parameters_as(layer.neuron, layer._shapes, layer._values(), current_seq)
-    start = layer._dispatch.start(current_seq, layer.state, layer.state, params)
-    u = back.weight.to(REAL[current_seq.dtype])
-    before = None if before is None else before[None]
     ends = None if lengths is None else lengths_of(layer.neuron.name, lengths, current_seq)
-    backend = layer._dispatch.backend_of(current_seq)
-    outputs, final, *_ = feedback.run(backend, (current_seq,), start, params, u, before, ends)
+    own: dict[str, Any] = {"before": before, "ends": ends, "carry_limit": carry_limit}
+    outputs, final, *_ = run_layer(layer, current_seq, back.weight, **own)
     if layer.carry_state and len(current_seq):
         layer.state = {name: value.detach() for name, value in final.items()}
     spikes = outputs[0]
     if not (_is_hooked(layer) or layer.record):
         return [spikes], []
     with torch.no_grad():
-        first = torch.zeros_like(spikes[:1]) if before is None else before
-        return [spikes], [current_seq + linear(torch.cat([first, spikes[:-1]])[: len(spikes)], u)]
+        first = torch.zeros_like(spikes[:1]) if before is None else before[None]
+        fed = torch.cat([first, spikes[:-1]])[: len(spikes)]
+        return [spikes], [current_seq + linear(fed, back.weight.to(fed.dtype))]
 
 
 def _run_kernels(

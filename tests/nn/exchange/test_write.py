@@ -14,7 +14,7 @@ from torch import nn
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ShapeError, UnsupportedError
-from lnm_codegen.nn import NeuronLayer, NormNeuron
+from lnm_codegen.nn import Delay, NeuronLayer, NormNeuron, RecurrentLayer
 from tests.nn.exchange.graphs import eager, euler, graph_of, nir
 from tests.refusals import assert_refused, refused
 
@@ -459,3 +459,114 @@ def test_a_network_that_was_read_is_written_again():
     assert graph.nodes["lif"].v_threshold[0] == np.float32(0.3), "> is kept"
     assert torch.equal(again(graph)(x), spikes)
     assert torch.equal(copy.deepcopy(network)(x), spikes)
+
+
+def recurrent(neuron=None, inputs=3, **options):
+    torch.manual_seed(2)
+    made = RecurrentLayer(neuron or lnm.get("lif"), 5, inputs, backend="torch", **options)
+    with torch.no_grad():
+        for value in (made.weight, made.recurrent):
+            if value is not None:
+                value *= 3
+    return made
+
+
+def delays(*values):
+    made = Delay(5, 4, least=1)
+    with torch.no_grad():
+        made.delay.copy_(torch.tensor(values))
+    return made
+
+
+RECURRENT = {
+    "full": {}, "mask": {"autapses": False, "bias": False},
+    "diagonal": {"recurrent": "diagonal", "delay": 3}, "blocks": {"blocks": 5},
+    "bias": {"inputs": None, "bias": True}, "none": {"inputs": None},
+    "learned": {"delay": (1.0, 2.0, 4.0, 3.0, 1.0)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_recurrent_layer_is_a_cycle(name):
+    """Linear node, neurons, linear node back; other delays than one step are a node."""
+    options = dict(RECURRENT[name])
+    if isinstance(options.get("delay"), tuple):
+        options["delay"] = delays(*options["delay"])
+    model = nn.Sequential(nn.Linear(3, 5), recurrent(**({"inputs": 5} | options)), nn.Linear(5, 2))
+    x = sequence(3)
+    graph = lnm.nn.to_nir(model, x)
+    edges = set(graph.edges)
+    back = "1.delay" if "delay" in options else "1.recurrent"
+    assert {("1.neuron", back), ("1.recurrent", "1.neuron"), ("1.neuron", "2")} <= edges
+    assert ("1.weight" in graph.nodes) is (name != "none")
+    torch.testing.assert_close(again(graph)(x), model(x))
+    plain = copy.deepcopy(graph)
+    del plain.nodes["1.neuron"].metadata["lnm"]
+    torch.testing.assert_close(again(plain)(x), model(x))
+
+
+def test_a_cycle_that_is_a_layer_runs_at_once():
+    """With the outputs and the gradients of the loop over its nodes."""
+    x = sequence(3).requires_grad_()
+    network = again(lnm.nn.to_nir(recurrent(), x.detach()))
+    found = []
+    for is_layer in (True, False):
+        network._is_layer = (lambda group, own=network._is_layer: own(group)) if is_layer else (
+            lambda group: False
+        )  # fmt: skip
+        out = network(x)
+        found.append((out, *torch.autograd.grad(out.sum(), [x, *network.parameters()])))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_delay_of_whole_steps():
+    x = sequence(5, 2)
+    model = nn.Sequential(delays(1.0, 2.0, 4.0, 3.0, 1.0), nn.Flatten(2))
+    assert torch.equal(again(lnm.nn.to_nir(model, x))(x), model(x))
+
+
+def test_recurrent_layers_that_no_graph_has():
+    names = {
+        "to": lambda model: lnm.nn.to_nir(model, sequence(5)), "delays": delays,
+        "made": lambda **o: nn.Sequential(recurrent(inputs=None, **o)),
+        "half": nn.Sequential(delays(1.5, 1, 1, 1, 1)),
+    }  # fmt: skip
+    assert_refused(
+        """
+to_nir: 0
+    to(made(delay=delays(1.5, 1, 1, 1, 1))) >> its delays are fractions >> whole delays >> Round
+    to(half) >> its delays are fractions >> whole delays >> Round
+""",
+        names,
+        UnsupportedError,
+    )
+
+
+def test_a_recurrent_net_of_snntorch_is_written():
+    """Step by step, after the conversion; its late reset is approximate, and comes back."""
+    snn = pytest.importorskip("snntorch")
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.lif = nn.Linear(3, 5), snn.RLeaky(0.8, linear_features=5)
+
+        def forward(self, x):
+            spk, mem = self.lif.init_rleaky()
+            out = []
+            for step in x:
+                spk, mem = self.lif(self.fc(step), spk, mem)
+                out.append(spk)
+            return torch.stack(out)
+
+    torch.manual_seed(0)
+    net, x = Net(), 3 * sequence(3)
+    expected = net(x)
+    ours = eager(lnm.nn.convert(net))
+    assert torch.equal(ours(x), expected)
+    with pytest.raises(UnsupportedError, match=r"a step late.*approximate=True"):
+        lnm.nn.to_nir(ours, x)
+    graph = lnm.nn.to_nir(ours, x, approximate=True)
+    assert 0 < graph.nodes["lif.neuron"].metadata["lnm"]["spike_difference"] < 0.5
+    assert torch.equal(again(graph)(x), expected)
