@@ -63,6 +63,7 @@ class Explanation:
     copies: tuple[str, ...]  # tensors copied because of their layout
     operations: tuple[int, int]  # per neuron and time step, forward and backward
     bits: Mapping[str, bool]  # output -> whether `pack_spikes` keeps it as bits
+    feedback: str = ""  # of a recurrent layer: how its time steps run
     floor_fraction: float | None = None  # of the copy bandwidth
 
     def _repr_html_(self) -> str:
@@ -90,6 +91,7 @@ class Explanation:
                 f" {forward + backward:.4g} per neuron and step",
                 f"  bytes saved     {self.bytes_kept} beyond inputs and outputs",
             ]
+        lines += [f"  feedback        {self.feedback}"] if self.feedback else []
         lines.append(
             f"  operations      {self.operations[0]} forward + {self.operations[1]} backward per"
             " neuron and step, the recomputed forward included"

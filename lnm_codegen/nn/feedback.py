@@ -95,15 +95,17 @@ class Feedback:
             is_own: The memory of c may be overwritten.
         """
         c = inputs[self.place]
-        if backend == "c" and self.is_fused(c):
+        if not self.loop_reason(backend, c):
             return self._run_fused(inputs, start, params, u, before, ends, taps, is_own)
         return self._run_steps(backend, inputs, start, params, u, before, ends, taps)
 
-    def is_fused(self, c: Tensor) -> bool:
-        """Report whether backend "c" runs all time steps of a call on c in one kernel."""
+    def loop_reason(self, backend: str, c: Tensor) -> str:
+        """Return why a call on c is a loop over time, or "" where it is one kernel."""
         if self.dispatch.arithmetic is not None:
-            return False
-        return c.dtype is REAL[c.dtype] and c.dim() == 3
+            return "integers"
+        if backend != "c":
+            return f"backend {backend!r} has no kernel for it"
+        return "" if c.dtype is REAL[c.dtype] else f"{TYPES[c.dtype]} has no kernel for it"
 
     def after(self, before: Tensor | None, s: Tensor, ends: Tensor | None) -> Tensor:
         """Return the last `delay` outputs of each sample, (delay, N, H), oldest first."""
@@ -310,11 +312,12 @@ class FeedbackCall(NamedTuple):
         model, (steps, batch, size) = self.kernels.model, c.shape
         plan, strides = model.plan, (batch * size, size, 1)
         rows = model.saved_rows(steps) if saves else 0
+        has_rows = not isinstance(rows, int) or rows > 0  # T of an export may be any number
         return Forward(
             [empty(c, c.shape, strides) for _ in plan.outputs],
             [c.new_empty(batch, size) for _ in plan.states],
             empty(c, c.shape, strides) if into is None else into,
-            empty(c, (rows, batch, size), strides) if rows else None,
+            empty(c, (rows * batch * size,), (1,)) if has_rows else None,
             torch.zeros(len(plan.counts), dtype=torch.float64),
         )
 

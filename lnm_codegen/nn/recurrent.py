@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -23,6 +24,7 @@ from lnm_codegen.nn.arguments import (
 )
 from lnm_codegen.nn.call import States, typed_call
 from lnm_codegen.nn.delay import Delay
+from lnm_codegen.nn.explain import Explanation
 from lnm_codegen.nn.feedback import Feedback
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.parameters import LAZY
@@ -245,6 +247,25 @@ class RecurrentLayer(NeuronLayer):
             outputs = tuple(o.squeeze(0) for o in outputs)
         return self._returned(outputs, final, counts, return_state)
 
+    def explain(self, x_seq: Tensor, *more_inputs: Tensor) -> Explanation:
+        """Return what `forward` runs on the currents of the neurons; see `NeuronLayer.explain`.
+
+        Raises:
+            ShapeError, ToolError: As for a call.
+            UnsupportedError: The layer computes in integers.
+        """
+        with torch.no_grad():
+            c, is_own = self._current(x_seq)
+        inputs, backend = self._sequences(c, more_inputs), self._dispatch.backend_of(c)
+        found = super().explain(*(x[0] if self.step_mode == "s" else x for x in inputs))
+        steps, reason = len(inputs[0]), self._feedback.loop_reason(backend, inputs[0])
+        if reason:
+            return replace(found, feedback=f"a loop over {steps} steps: {reason}")
+        kept = 0 if is_own else inputs[0].numel() * inputs[0].element_size()
+        where = "in place of the product with W" if is_own else "too"
+        text = f"one kernel in each direction; c + U s is saved {where}"
+        return replace(found, bytes_kept=found.bytes_kept + kept, feedback=text)
+
     @property
     def _feedback(self) -> Feedback:
         return Feedback(self._dispatch, self.fed, self.into, self.delay, self.carry_limit)
@@ -264,6 +285,9 @@ class RecurrentLayer(NeuronLayer):
             problem = f"x_seq has shape {tuple(x_seq.shape)}"
             raise ShapeError(self.neuron.name, problem, f"({axes}, {inputs})")
         is_cast = is_autocast(x_seq)
+        if not is_cast and x_seq.dtype != self.weight.dtype:
+            problem = f"x_seq is {x_seq.dtype}, and the weight {self.weight.dtype}"
+            raise ShapeError(self.neuron.name, problem, remedy="Use torch.autocast, or layer.to().")
         c = linear(x_seq, self.weight, self.bias)
         return (c.to(self.weight.dtype) if is_cast else c), True
 

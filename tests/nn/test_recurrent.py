@@ -12,7 +12,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.func import functional_call
+from torch.func import functional_call, grad, vmap
+from torch.nn.functional import linear
+from torch.utils.checkpoint import checkpoint
 
 import lnm_codegen as lnm
 from lnm_codegen.nn import Delay, NeuronLayer, NormNeuron, RecurrentLayer
@@ -240,6 +242,56 @@ def test_compiled():
 
 
 @pytest.mark.parametrize("backend", [pytest.param("c", marks=needs_cc), "torch"])
+def test_transforms(backend):
+    """Activation checkpointing, autocast of W's product alone, export for any T, `torch.func`."""
+    layer = exact(RecurrentLayer(TWO, 4, 3, backend=backend)).eval()
+    x = drawn(layer, 8, 3)[0].requires_grad_()
+    out, params = layer(x), dict(layer.named_parameters())
+    grads = torch.autograd.grad(out.sum(), [x, *params.values()])
+    again = checkpoint(layer, x, use_reentrant=False)
+    assert torch.equal(again, out)
+    found = torch.autograd.grad(again.sum(), [x, *params.values()])
+    for mine, theirs in zip(found, grads, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = layer(x)
+        c = linear(x, layer.weight, layer.bias)
+    assert (cast.dtype, c.dtype) == (torch.float32, torch.bfloat16)
+    own = copy.deepcopy(layer)
+    own.weight = own.bias = None
+    assert torch.equal(cast, own(c.float()))
+    if backend == "torch":
+        loss = grad(lambda p: functional_call(layer, p, (x,)).sum())(params)
+        for mine, theirs in zip(loss.values(), grads[1:], strict=True):
+            torch.testing.assert_close(mine, theirs)
+        pair = torch.stack([x, x / 2]).detach()
+        assert torch.equal(vmap(layer)(pair), torch.stack([layer(pair[0]), layer(pair[1])]))
+    else:
+        sizes = ({0: torch.export.Dim("T", min=2, max=99)},)
+        with torch.no_grad():
+            program = torch.export.export(layer, (x,), dynamic_shapes=sizes).module()
+        assert torch.equal(program(x[:5]), out[:5])
+
+
+def test_what_a_call_runs():
+    """`explain` names the kernel, or why there is a loop."""
+    x = torch.rand(5, 2, 3)
+    layer = RecurrentLayer(LIF, 4, 3, backend="c")
+    assert "one kernel in each direction; c + U s is saved in place" in str(layer.explain(x))
+    own = RecurrentLayer(LIF, 4, backend="c").explain(torch.rand(5, 2, 4))
+    assert own.feedback.endswith("c + U s is saved too")
+    assert own.bytes_kept == 4 * 5 * 2 * 4
+    for backend, dtype, why in (
+        ("torch", torch.float32, "backend 'torch' has no kernel for it"),
+        ("c", torch.bfloat16, "bfloat16 has no kernel for it"),
+    ):
+        layer = RecurrentLayer(LIF, 4, backend=backend)
+        found = layer.explain(torch.rand(5, 2, 4, dtype=dtype))
+        assert found.feedback == f"a loop over 5 steps: {why}"
+    assert NeuronLayer(LIF, backend="torch").explain(x).feedback == ""
+
+
+@pytest.mark.parametrize("backend", [pytest.param("c", marks=needs_cc), "torch"])
 def test_lengths_of_a_layer_without_feedback(backend):
     """Each sample is as if it were alone, without its padding; records too."""
     layer = NeuronLayer(TWO, channels=3, backend=backend, record=("stats",), return_recorded=False)
@@ -335,6 +387,7 @@ def test_refusals():
         """
 ?
     LAYER(X[..., :2]) >> lif: x_seq has shape (5, 2, 2)
+    LAYER(X.double()) >> lif: x_seq is torch.float64, and the weight torch.float32
     LAYER(X, lengths=T.tensor([5, 6])) >> lif: lengths are from 5 to 6
     LAYER(X, lengths=T.tensor([5.0, 5])) >> lif: lengths is torch.float32 of shape (2,)
     N(X, lengths=[1]) >> lif: lengths is torch.int64 of shape (1,)
