@@ -263,6 +263,11 @@ def kernels_of(model: RecurrentSource, is_auto: bool) -> RecurrentKernels:
     return anywhere(load_recurrent, model) if is_auto else load_recurrent(model)
 
 
+SPARSE_SIZE, SPARSE = 64, 0.15
+"""Neurons from which, and share of nonzero outputs up to which, the gradient of U is a sum over
+spikes: with more of them, or for smaller products, one product of matrices takes less time."""
+
+
 class GradientBound:
     """Clamp of gradients to a multiple of the largest gradient of an output or a final state."""
 
@@ -403,8 +408,25 @@ class FeedbackCall(NamedTuple):
         if taps is not None:
             grad_taps = _grad_of_taps(words["_grad_fed"], s, before, delay) if needs_taps else None
             before, fed, delay = None, words["_fed"], 0
-        grad_u = _grad_of_u(u, e, fed, before, delay) if needs_u else None
+        grad_u = self._grad_of_u(u, e, fed, before, delay) if needs_u else None
         return [grad_before, grad_taps, e if needs_c else None, grad_u, *results]
+
+    def _grad_of_u(
+        self, u: Tensor, e: Tensor, s: Tensor, before: Tensor | None, delay: int
+    ) -> Tensor:
+        """Return the gradient of U: the sum over steps of e[t] s[t - delay]^T."""
+        pairs = [(e[delay:], s[: max(len(s) - delay, 0)])]
+        if before is not None:
+            pairs.append((e[:delay], before[: len(e)]))
+        if u.dim() == 1:
+            return sum((a * b).sum((0, 1)) for a, b in pairs)  # type: ignore[return-value]
+        if len(u) < SPARSE_SIZE or _density(s) > SPARSE:
+            return sum(a.flatten(0, 1).t() @ b.flatten(0, 1) for a, b in pairs)  # type: ignore[return-value]
+        found, threads = torch.zeros_like(u), torch.get_num_threads()
+        for a, b in pairs:
+            words = {"_rows": a.shape[0] * a.shape[1], "sample": len(u), "_threads": threads}
+            self.kernels.outer(words | {"_e": a, "_s": b.contiguous(), "_outer": found})
+        return found.t()
 
     def _limit(self, grads: Sequence[Tensor | None]) -> Tensor | None:
         if self.carry_limit is None:
@@ -596,11 +618,7 @@ def _grad_of_taps(r: Tensor, s: Tensor, before: Tensor | None, delay: int) -> Te
     return torch.stack(rows)
 
 
-def _grad_of_u(u: Tensor, e: Tensor, s: Tensor, before: Tensor | None, delay: int) -> Tensor:
-    """Return the gradient of U: the sum over steps of e[t] s[t - delay]^T."""
-    pairs = [(e[delay:], s[: max(len(s) - delay, 0)])]
-    if before is not None:
-        pairs.append((e[:delay], before[: len(e)]))
-    if u.dim() == 1:
-        return sum((a * b).sum((0, 1)) for a, b in pairs)  # type: ignore[return-value]
-    return sum(a.flatten(0, 1).t() @ b.flatten(0, 1) for a, b in pairs)  # type: ignore[return-value]
+def _density(s: Tensor) -> float:
+    """Return the share of numbers other than 0, of some steps."""
+    some = s[:: max(len(s) // 16, 1)]
+    return float(some.count_nonzero()) / max(some.numel(), 1)

@@ -17,7 +17,7 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 import lnm_codegen as lnm
-from lnm_codegen.nn import Delay, NeuronLayer, NormNeuron, RecurrentLayer
+from lnm_codegen.nn import Delay, NeuronLayer, NormNeuron, RecurrentLayer, feedback
 from tests.cases import CASES
 from tests.layers import needs_cc
 from tests.refusals import assert_refused
@@ -226,6 +226,24 @@ def test_copies_records_and_graphs(backend):
     loaded.load_state_dict(layer.state_dict())
     assert torch.equal(loaded(x, lengths=lengths), out)
     assert RecurrentLayer(LIF, 4, "lazy", backend="torch")(x).shape == out.shape
+
+
+@needs_cc
+@pytest.mark.parametrize(("delay", "size", "threads"), [(1, 67, 1), (3, 64, 3)])
+def test_the_gradient_of_u_is_a_sum_over_spikes(delay, size, threads, monkeypatch):
+    """From few spikes, with given ones before the start, as the product of matrices."""
+    layer = exact(RecurrentLayer(LIF, size, delay=delay, backend="c"))
+    x, _, state = drawn(layer, 7, 3)
+    grads, before = [], torch.get_num_threads()
+    torch.set_num_threads(threads)
+    for most in (feedback.SPARSE, 0.0):
+        monkeypatch.setattr(feedback, "SPARSE", most)
+        out = layer(x / 2, state=state)
+        assert 0 < out.mean() < 0.15
+        grads.append(torch.autograd.grad(out.square().sum(), layer.recurrent)[0])
+    torch.set_num_threads(before)
+    assert grads[0].any()
+    torch.testing.assert_close(*grads)
 
 
 @needs_cc

@@ -117,6 +117,7 @@ class RecurrentSource:
             graded=self.graded,
             forward_fields=self.forward_fields,
             backward_fields=self.backward_fields,
+            outer_fields=OUTER_FIELDS,
             chunk=CHUNK,
             group=GROUP,
             tile=TILE,
@@ -139,6 +140,12 @@ class RecurrentSource:
         return Source(files | {name: render("c/recurrent.cpp.j2", view)}, name)
 
 
+OUTER_FIELDS = (
+    *(Field(n, "int64_t") for n in ("_rows", "sample", "_threads")),
+    *(Field(n, "real", note="(rows, sample)") for n in ("_s", "_e")),
+    Field("_outer", "real", written=True, note="(sample, sample), [of s][of e]"),
+)
+"""Words of the argument of the sparse gradient of U."""
 _SIZES = (
     *(Field(n, "int64_t") for n in ("time_steps", "samples", "sample", "channels", "inner")),
     *(Field(n, "int64_t") for n in ("_delay", "_threads", "_diagonal")),

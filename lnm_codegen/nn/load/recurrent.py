@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from lnm_codegen.backends.c.recurrent import RecurrentSource
+from lnm_codegen.backends.c.recurrent import OUTER_FIELDS, RecurrentSource
 from lnm_codegen.backends.plan import Field
 from lnm_codegen.nn.function import addresses
 from lnm_codegen.nn.load.c import built, kernel_error, load_library
@@ -28,6 +28,7 @@ class RecurrentKernels:
         loaded, name = load_library(library), model.plan.name
         self._forward = _function(loaded, f"{name}_recurrent_forward", model.forward_fields)
         self._backward = _function(loaded, f"{name}_recurrent_backward", model.backward_fields)
+        self._outer = _function(loaded, f"{name}_recurrent_outer", OUTER_FIELDS)
 
     def forward(self, words: Words) -> None:
         """Run the forward on fields by name."""
@@ -36,6 +37,10 @@ class RecurrentKernels:
     def backward(self, words: Words) -> None:
         """Run the backward on fields by name."""
         self._backward(words)
+
+    def outer(self, words: Words) -> None:
+        """Add a sum of outer products, for a sparse factor."""
+        self._outer(words)
 
 
 def _function(loaded: ctypes.CDLL, name: str, fields: tuple[Field, ...]) -> Any:
