@@ -364,12 +364,18 @@ def with_bits(neuron: Neuron, outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]
     names, found = packable(neuron), list(outputs)
     for k, (name, _) in enumerate(neuron.output):
         out = outputs[k]
-        if name in names and type(out) is Tensor and out.numel() == _extent(out):
-            if traced:
+        if name in names:
+            if not traced:
+                mark(out)
+            elif type(out) is Tensor and out.numel() == _extent(out):
                 found[k] = through_bits(out)
-            else:
-                setattr(out.untyped_storage(), _MARK, Mark(out))
     return tuple(found)
+
+
+def mark(spikes: Tensor) -> None:
+    """Let spikes of a layer be kept as bits, if `pack_spikes` is active."""
+    if _THREAD.depth and type(spikes) is Tensor and spikes.numel() == _extent(spikes):
+        setattr(spikes.untyped_storage(), _MARK, Mark(spikes))
 
 
 @overload

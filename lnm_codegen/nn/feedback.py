@@ -22,6 +22,7 @@ from lnm_codegen.backends.c.recurrent import RecurrentSource
 from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL, TYPES, parameters_as, require_plain_memory
+from lnm_codegen.nn.bits import mark, packable
 from lnm_codegen.nn.dispatch import READER, Dispatch
 from lnm_codegen.nn.function import (
     LayerResults,
@@ -214,7 +215,8 @@ class Feedback:
         require_plain_memory(self.dispatch.name, READER["c"], tensors)
         model = model_of(neuron, self.fed, self.into, c.dtype)
         kernels = kernels_of(model, self.dispatch.backend == "auto")
-        call = FeedbackCall(kernels, self.delay, self.carry_limit, ends)
+        feeds_spikes = self.fed in packable(neuron)
+        call = FeedbackCall(kernels, self.delay, self.carry_limit, ends, feeds_spikes)
         counts: list[float] = []
         found = FusedFeedback.apply(call, is_own, saves, counts, before, taps, *tensors)  # type: ignore[no-untyped-call]
         return found[:count], dict(zip(states, found[count:], strict=True)), counts, ()
@@ -311,6 +313,7 @@ class FeedbackCall(NamedTuple):
     delay: int
     carry_limit: float | None
     ends: Tensor | None = None
+    feeds_spikes: bool = False
 
     def empty(self, c: Tensor, saves: bool, into: Tensor | None = None) -> Forward:
         """Return uninitialised results; x is `into`."""
@@ -486,6 +489,8 @@ class FusedFeedback(torch.autograd.Function):
         counts.extend(sums.tolist())
         if saves:
             fed = outputs[call.kernels.model.plan.outputs.index(call.kernels.model.fed)]
+            if call.feeds_spikes:
+                mark(fed)
             save_call(ctx, call, before, taps, fed, saved, x, *tensors[1:])
         return (*outputs, *finals)
 

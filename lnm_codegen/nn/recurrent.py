@@ -22,6 +22,7 @@ from lnm_codegen.nn.arguments import (
     require_inputs,
     widened,
 )
+from lnm_codegen.nn.bits import with_bits
 from lnm_codegen.nn.call import States, typed_call
 from lnm_codegen.nn.delay import Delay
 from lnm_codegen.nn.explain import Explanation
@@ -240,6 +241,7 @@ class RecurrentLayer(NeuronLayer):
             backend, inputs, start, params, self._matrix(c), before, ends, taps, is_own=is_own
         )
         outputs, final, counts, _ = found
+        outputs = with_bits(neuron, outputs)
         if keeps or return_state:
             fed = outputs[feedback.fed_place]
             final = {**final, "feedback": feedback.after(before, fed, ends)}

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import copy
 import pickle
+from contextlib import nullcontext
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
@@ -244,6 +246,29 @@ def test_the_gradient_of_u_is_a_sum_over_spikes(delay, size, threads, monkeypatc
     torch.set_num_threads(before)
     assert grads[0].any()
     torch.testing.assert_close(*grads)
+
+
+@needs_cc
+def test_what_is_saved():
+    """x, the spikes (as bits where asked), a state for each chunk; the same gradients."""
+    layer = RecurrentLayer(TWO, 8, inputs=2, backend="c")
+    steps, batch = 49, 16
+    x = 3 * torch.randn(steps, batch, 2)
+    found, grads, number = {}, [], 4 * batch * 8
+    for packs in (False, True):
+        saved: list[int] = []
+        kept = saved_tensors_hooks(lambda t, own=saved: own.append(t.nbytes) or t, lambda t: t)
+        with kept, lnm.nn.pack_spikes() if packs else nullcontext():
+            out = layer(x)
+            found[packs] = sum(saved)
+        grads.append(torch.autograd.grad(out.sum(), list(layer.parameters())))
+    for one, other in zip(*grads, strict=True):
+        assert torch.equal(one, other)
+    chunks = 2 * 3  # states at the borders of chunks of 16 steps
+    rest = x.nbytes + sum(p.nbytes for p in layer.parameters()) + 2 * number
+    assert (2 * steps + chunks) * number <= found[False] <= (2 * steps + chunks) * number + rest
+    bits = found[True] - found[False] + steps * number
+    assert steps * number // 32 <= bits <= steps * number // 32 + 64  # a whole block
 
 
 @needs_cc
