@@ -262,11 +262,15 @@ class RecurrentLayer(NeuronLayer):
         found = super().explain(*(x[0] if self.step_mode == "s" else x for x in inputs))
         steps, reason = len(inputs[0]), self._feedback.loop_reason(backend, inputs[0])
         if reason:
-            return replace(found, feedback=f"a loop over {steps} steps: {reason}")
-        kept = 0 if is_own else inputs[0].numel() * inputs[0].element_size()
-        where = "in place of the product with W" if is_own else "too"
+            schedule, text = found.schedule, f"a loop over {steps} steps: {reason}"
+            if schedule is not None:
+                each = (steps * schedule.forward_launches, steps * schedule.backward_launches)
+                schedule = replace(schedule, forward_launches=each[0], backward_launches=each[1])
+            return replace(found, schedule=schedule, feedback=text)
+        kept = found.bytes_kept + inputs[0].numel() * inputs[0].element_size()
+        where = "in place of c" if is_own else "beside c"
         text = f"one kernel in each direction; c + U s is saved {where}"
-        return replace(found, bytes_kept=found.bytes_kept + kept, feedback=text)
+        return replace(found, bytes_kept=kept, feedback=text)
 
     @property
     def _feedback(self) -> Feedback:
@@ -275,7 +279,8 @@ class RecurrentLayer(NeuronLayer):
     def _current(self, x_seq: Any) -> tuple[Any, bool]:
         """Return c of a call, and whether its memory is the layer's own."""
         if self.weight is None:
-            c = x_seq if self.bias is None or not isinstance(x_seq, Tensor) else x_seq + self.bias
+            fits = isinstance(x_seq, Tensor) and x_seq.shape[-1:] == (self.size,)
+            c = x_seq + self.bias if self.bias is not None and fits else x_seq
             return c, c is not x_seq
         if not isinstance(x_seq, Tensor):
             return x_seq, False

@@ -341,6 +341,7 @@ class Trainer:
 
     def _remedy(self, x: Tensor) -> str:
         """Return the remedy for the likely cause."""
+        x = unpadded(x)[0] if self._is_padded else x
         if x.is_floating_point() and not bool(torch.isfinite(x).all()):
             return "Some samples of the batch are not finite: correct the data."
         if not any(p.requires_grad for n in self.neurons for p in n.parameters()):

@@ -320,9 +320,9 @@ def test_what_a_call_runs():
     """`explain` names the kernel, or why there is a loop."""
     x = torch.rand(5, 2, 3)
     layer = RecurrentLayer(LIF, 4, 3, backend="c")
-    assert "one kernel in each direction; c + U s is saved in place" in str(layer.explain(x))
+    assert "one kernel in each direction; c + U s is saved in place of c" in str(layer.explain(x))
     own = RecurrentLayer(LIF, 4, backend="c").explain(torch.rand(5, 2, 4))
-    assert own.feedback.endswith("c + U s is saved too")
+    assert own.feedback.endswith("c + U s is saved beside c")
     assert own.bytes_kept == 4 * 5 * 2 * 4
     for backend, dtype, why in (
         ("torch", torch.float32, "backend 'torch' has no kernel for it"),

@@ -251,7 +251,10 @@ class _Conversion:
         given = self._given(old)
         try:
             if given is None:
-                return library.known_recipe(old)
+                recipe = library.known_recipe(old)
+                if recipe.protocol.weights is not None:
+                    recipe.protocol.weights.require(type(old).__name__, recipe.kept)
+                return recipe
             protocol = library.known_protocol(old, given)
         except UnsupportedError as error:
             return described(error)
@@ -394,7 +397,7 @@ def _keep(
     """Give a layer an old value; an old parameter of the same shape stays the same object."""
     new = getattr(layer, name)
     with torch.no_grad():
-        new.copy_(value)
+        new.copy_(value.reshape(new.shape))
     if not learns:
         return
     new.requires_grad_(given.requires_grad)

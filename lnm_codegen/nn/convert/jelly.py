@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from lnm_codegen.errors import LnmError, ShapeError
+from lnm_codegen.errors import ShapeError
 from lnm_codegen.families.integrate_and_fire import clif, cuba_lif, if_, klif, li, lif, plif
 from lnm_codegen.families.quadratic import eif, izhikevich, qif
 from lnm_codegen.language.binding import bind
@@ -31,6 +31,8 @@ from lnm_codegen.nn.convert.recipe import (
     Recipe,
     RenamedLayer,
     Weights,
+    is_hooked,
+    is_plain,
     kept,
     kind_of,
     name_of,
@@ -181,9 +183,12 @@ def is_container(module: Any) -> bool:
     if kind.__name__ not in CONTAINERS or not f"{kind.__module__}.".startswith(LAYERS):
         return False
     inner = module.sub_module
-    if not f"{type(inner).__module__}.".startswith(f"{PREFIX}.") or not kind_of(inner, NODES):
+    is_known = f"{type(inner).__module__}.".startswith(f"{PREFIX}.")
+    if not is_known or type(inner).__name__ not in NODES or is_hooked(inner):
         return False
-    return kind.__name__ == CONTAINERS[0] or _read(module.element_wise_function) is not None
+    if kind.__name__ == CONTAINERS[0]:
+        return is_plain(module.rc)
+    return _read(module.element_wise_function) is not None
 
 
 @cache
@@ -193,7 +198,7 @@ def _read(function: Callable[..., Any]) -> Neuron | None:
 
     try:
         return trace(lambda y, x: (function(y, x), {"y": y}), states={"y": 0.0}, inputs=["x"])
-    except LnmError:
+    except Exception:  # LnmError, or one of the function itself
         return None
 
 

@@ -159,16 +159,20 @@ class Weights:
         """Size of the input of W, or None without W."""
         return self.values["weight"].shape[1] if "weight" in self.values else None
 
+    def require(self, where: str, own: Kept) -> None:
+        """Raise UnsupportedError unless each parameter has one value, or one for each neuron."""
+        shape = own.shape if own.channels is None else (own.channels,)
+        if shape is not None and math.prod(shape) != self.size:
+            problem = f"parameters of shape {shape} for {self.size} neurons"
+            raise UnsupportedError(where, problem)
+
     def layer(self, kind: Any, neuron: Neuron, own: Kept, **options: Any) -> RecurrentLayer:
         """Return the layer of a class, without the values.
 
         Raises:
             UnsupportedError: A parameter of the neuron has another shape.
         """
-        shape = own.shape if own.channels is None else (own.channels,)
-        if shape not in (None, (self.size,)):
-            problem = f"parameters of shape {shape} for {self.size} neurons"
-            raise UnsupportedError(kind.__name__, problem)
+        self.require(kind.__name__, own)
         layer: RecurrentLayer = kind(
             neuron,
             self.size,
@@ -222,6 +226,17 @@ class Recipe:
     protocol: Protocol
     kept: Kept = NOTHING
     reason: str = ""
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Report whether a module is an `nn.Linear` whose weight is its own and which has no hook."""
+    return type(module) is nn.Linear and "weight" in module._parameters and not is_hooked(module)
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Report whether a call of a module runs hooks."""
+    names = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
+    return any(getattr(module, f"_{name}") for name in names)
 
 
 def name_of(old: nn.Module) -> str:

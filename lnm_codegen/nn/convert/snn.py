@@ -27,6 +27,7 @@ from lnm_codegen.nn.convert.recipe import (
     Recipe,
     RenamedLayer,
     Weights,
+    is_plain,
     kept,
     kind_of,
     library_names,
@@ -166,10 +167,12 @@ def protocol_of(old: Any, neuron: Neuron | None = None) -> Protocol:
             back by a convolution, or without weights where another neuron is given.
     """
     words = passes = STATES[kind_of(old, STATES)]
-    is_linear = words[0] == "spk" and isinstance(old.recurrent, nn.Linear)
+    is_linear = words[0] == "spk" and is_plain(old.recurrent)
     if words[0] == "spk" and not is_linear:
         remedy = _CONVOLUTION.format("leaky" if "syn" not in words else "synaptic")
-        require(old, not old.all_to_all, "it feeds its spikes back by a convolution", remedy)
+        is_convolution = isinstance(old.recurrent, nn.Conv2d)
+        found = "a convolution" if is_convolution else "another module than a plain nn.Linear"
+        require(old, not old.all_to_all, f"it feeds its spikes back by {found}", remedy)
         require(old, neuron is None, "its weights V belong to its neuron")
     if is_linear:
         passes = ("feedback", *passes[1:])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, cat, nn
 
 from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedError, reason
+from lnm_codegen.nn.convert.recipe import is_hooked
 from lnm_codegen.nn.exchange.graph import Edges, Parts, Wiring, graph_of, wiring_of
 from lnm_codegen.nn.exchange.layers import BUILDERS, Shape, StepDelay, output_shape
 from lnm_codegen.nn.exchange.neurons import (
@@ -317,9 +318,13 @@ class NirNetwork(nn.Module):
         if len(group) != 2:
             return False
         neuron, back = group
+        layer = self.module_of(neuron)
         return (
-            isinstance(self.module_of(neuron), NeuronLayer)
+            isinstance(layer, NeuronLayer)
+            and not layer.record
+            and not any(is_hooked(self.module_of(name)) for name in group)
             and isinstance(self.module_of(back), nn.Linear)
+            and neuron not in self.wiring.sources[neuron]
             and self.wiring.sources[back] == (neuron,)
             and (back, neuron) in self.wiring.delayed
             and len(self.shapes[neuron]) == 1

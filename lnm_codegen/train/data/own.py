@@ -200,6 +200,9 @@ class _Form:
         have = f"the input has the shape {tuple(x.shape)}"
         if self.longest is not None:
             x = x.movedim(-1, 0) if self.time_last and x.dim() else x
+            if bool(x.isnan().any()):
+                problem = "the input has NaN, which marks the steps behind a shorter sequence"
+                raise ModelError(f"{where}: sample {row}", problem, "numbers, with longest")
             if x.shape[1:] != self.sample[1:] or not 1 <= len(x) <= self.longest:
                 accepted = f"1 to {self.longest} steps of {self.sample[1:]}"
                 raise ModelError(f"{where}: sample {row}", have, accepted, "Raise longest.")

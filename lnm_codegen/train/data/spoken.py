@@ -108,7 +108,7 @@ class Recordings:
     """
 
     def __init__(self, path: Path, classes: int) -> None:
-        self._path = path
+        self._path = path = path.resolve()
         times, units, labels = self._arrays()
         if not len(times) == len(units) == len(labels):
             counts = f"{len(times)} times, {len(units)} units, {len(labels)} labels"
@@ -122,7 +122,11 @@ class Recordings:
         self.labels = torch.from_numpy(found.astype(np.int64))
 
     def _arrays(self) -> tuple[Any, Any, Any]:
-        file = _opened(self._path)
+        try:
+            at = self._path.stat()
+        except OSError as error:
+            raise damaged(self._path, error) from None
+        file = _opened(self._path, at.st_mtime_ns, at.st_size)
         try:
             return file["spikes"]["times"], file["spikes"]["units"], file["labels"]
         except (KeyError, ValueError, TypeError):
@@ -165,7 +169,8 @@ class Recordings:
 
 
 @lru_cache(maxsize=8)
-def _opened(path: Path) -> Any:
+def _opened(path: Path, *_: int) -> Any:
+    """Return an open file; its time and size are arguments, so that a new one is opened."""
     import h5py
 
     try:

@@ -50,7 +50,6 @@ MODELS: dict[str, Callable[..., Network]] = {
 """Name of `NETWORKS` -> its constructor, which `build` calls."""
 PADDED = ("feedforward", "recurrent")
 """Networks for samples of different lengths."""
-_UNEQUAL = "different lengths"
 
 
 def build(
@@ -85,7 +84,8 @@ def build(
     require_one_of("models", "backend", backend, BACKENDS)
     task = Task(sample, classes, kind, per_step, padded)
     if padded and name not in PADDED:
-        raise wrong("models", "network", name, f"{' or '.join(PADDED)}, for samples of {_UNEQUAL}")
+        accepted = f"{' or '.join(PADDED)}, for samples of different lengths"
+        raise wrong("models", "network", name, accepted)
     return MODELS[name](neuron, task, backend=backend, **options)
 
 
