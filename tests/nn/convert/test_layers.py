@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
 import lnm_codegen as lnm
@@ -941,3 +942,48 @@ def test_what_no_recurrent_layer_holds_is_converted_inside() -> None:
     assert "its layer has 2 outputs and 4 inputs" in lnm.nn.conversion_report(net).layers[2].reason
     given = lnm.nn.convert(RECURRENT[2][0](), lnm.get("adlif"))
     assert (given.neuron.name, given.recurrent.shape) == ("adlif", (4, 4))
+
+
+class Twice(nn.Linear):
+    """A linear layer with a forward of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def with_recurrent(change: Callable[[Any], Any], **options: Any) -> Any:
+    made = snn.RLeaky(0.8, linear_features=4, **options)
+    change(made)
+    return made
+
+
+NOT_PLAIN: list[Callable[[], Any]] = [
+    lambda: with_recurrent(lambda old: setattr(old, "recurrent", Twice(4, 4))),
+    lambda: with_recurrent(lambda old: old.recurrent.register_forward_hook(lambda *_: None)),
+    lambda: with_recurrent(lambda old: prune.l1_unstructured(old.recurrent, "weight", 0.5)),
+    lambda: snn.RLeaky(torch.rand(3), linear_features=4),
+]
+
+
+@pytest.mark.parametrize("make", NOT_PLAIN)
+def test_weights_that_are_more_than_a_matrix_stay(make: Any) -> None:
+    """One layer that cannot be converted does not stop the others."""
+    net = lnm.nn.convert(nn.Sequential(make(), neuron.LIFNode()))
+    assert [line.status for line in lnm.nn.conversion_report(net).layers] == ["refused", "exact"]
+    assert type(net[0]) is snn.RLeaky
+
+
+def test_other_layers_in_a_container_stay() -> None:
+    """A class of another gradient, a hook of the layer or of the weights, a function of NumPy."""
+    slow_one = layer.LinearRecurrentContainer(neuron.SLTTLIFNode(step_mode="s"), 4, 4)
+    hooked, other = (
+        layer.LinearRecurrentContainer(neuron.LIFNode(step_mode="s"), 4, 4) for _ in range(2)
+    )
+    hooked.sub_module.register_forward_hook(lambda *_: None)
+    other.rc.register_forward_hook(lambda *_: None)
+    own = layer.ElementWiseRecurrentContainer(neuron.LIFNode(), lambda y, x: x + y.numpy().copy())
+    net = lnm.nn.convert(nn.Sequential(slow_one, hooked, other, own))
+    assert not any(isinstance(m, RecurrentLayer) for m in net)
+    assert [isinstance(m.sub_module, NeuronLayer) for m in net] == [False, True, True, True]
+    wide = converted(nn.Sequential(snn.RLeaky(torch.rand(1, 4), linear_features=4)))
+    assert wide[0].beta.shape == (4,)
