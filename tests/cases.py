@@ -207,6 +207,10 @@ ZOO: dict[str, Callable[[], lnm.Neuron]] = {
     "lapicque": lambda: lnm.get("lapicque", v_threshold=0.25, learnable=True),
     "synaptic": lambda: lnm.get("synaptic", reset="zero", learn_alpha=True, learn_beta=True),
     "fitzhugh_nagumo": lambda: lnm.get("fitzhugh_nagumo", v_threshold=0.25, learnable=True),
+    "silif": lambda: lnm.get(
+        "silif", rate_v=120.0, rate_w=5.0, a=0.5, b=1.0, v_threshold=0.25, per="channel"
+    ),
+    "csilif": lambda: lnm.get("csilif", dt=0.2, b=0.5, v_threshold=0.25),
 }
 """Further families, which slow runs alone compare, but for `clif`.
 

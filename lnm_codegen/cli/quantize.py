@@ -167,9 +167,8 @@ def _of_run(
     from lnm_codegen.deploy.network import layer_parameters, neuron_layers, trace_layers
     from lnm_codegen.deploy.ranges import target_of
     from lnm_codegen.hardware.wordlength.select import select_for_data
-    from lnm_codegen.train.runs.saved import load_run
 
-    run = load_run(folder)
+    run = read_run(folder)
     images, _ = next(iter(run.data.batches(run.data.test, 64)))
     _, traces = trace_layers(run.network, images)
     return {

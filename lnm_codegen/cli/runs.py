@@ -32,16 +32,23 @@ of a weight of a network by default."""
 
 
 def read_run(folder: Path) -> Run:
-    """Return the run of a folder. If its config names file.py:function, that file is run.
+    """Return the run of a folder, for fixed point or integers.
+
+    If its config names file.py:function, that file is run.
 
     Raises:
         ModelError: Not a run folder, or a damaged one.
         ToolError: Its images are missing.
+        UnsupportedError: Its samples have different lengths.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep between layers
     from lnm_codegen.train.runs.saved import load_run
 
-    return load_run(folder)
+    run = load_run(folder)
+    if run.data.padded:
+        problem = f"the samples of {run.data.name} have different lengths"
+        raise UnsupportedError(f"run: {folder}", problem, "samples of one length")
+    return run
 
 
 def specs_of(run: Run, text: str) -> dict[str, FixedSpec]:

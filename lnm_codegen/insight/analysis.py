@@ -22,6 +22,7 @@ from lnm_codegen.insight.record import record
 from lnm_codegen.language.neuron import brief
 from lnm_codegen.nn.hooks import evaluating
 from lnm_codegen.nn.layer import NeuronLayer
+from lnm_codegen.train.data.dataset import by_length
 from lnm_codegen.train.figure import layer_history
 from lnm_codegen.train.losses import IGNORED
 from lnm_codegen.train.models.base import names_of, neurons_of
@@ -216,7 +217,7 @@ def _equations(layers: Sequence[NeuronLayer]) -> tuple[str, ...]:
 
 
 def samples_of(run: Run, limit: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches of the test split, up to the limit.
+    """Yield batches of the test split, up to the limit; samples of a batch have one length.
 
     Targets that are no classes become a label -100 for each sample.
     """
@@ -229,7 +230,8 @@ def samples_of(run: Run, limit: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         number = labels.shape[-1] if left is None else min(left, labels.shape[-1])
         if number == 0:
             return
-        yield x.narrow(axis, 0, number), labels.narrow(-1, 0, number)
+        x, labels = x.narrow(axis, 0, number), labels.narrow(-1, 0, number)
+        yield from by_length(x, labels) if run.data.padded else [(x, labels)]
         left = None if left is None else left - number
 
 

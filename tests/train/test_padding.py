@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import lnm_codegen as lnm
-from lnm_codegen import train
+from lnm_codegen import insight, train
+from lnm_codegen.insight.energy.report import energy
 from lnm_codegen.train import losses
 from lnm_codegen.train.data.dataset import IGNORED, padded_to, unpadded
 from lnm_codegen.train.engine import evaluate
@@ -125,6 +127,23 @@ def test_rates_and_scores_count_no_padding(loss: str) -> None:
         correct += float(losses.is_correct(out, torch.tensor([label])))
     assert found.rates == pytest.approx([fired / (6 * sum(LENGTHS))])
     assert found.accuracy == correct / 4
+
+
+@pytest.mark.parametrize("loss", ["mean", "tet"])
+def test_analysis_and_energy_count_no_padding(loss: str, tmp_path: Path) -> None:
+    """Rates, extremes, accuracy and operations are those of the samples alone."""
+    data, config = data_of([0, 1, 1, 0]), replace(CONFIG, loss=loss)
+    result = train.run(config, tmp_path / "run", data=data)
+    run = train.load_run(tmp_path / "run", data=data)
+    found = insight.analyze_run(run)
+    tested = result.epochs[-1]
+    assert found.correct / found.predictions == tested.test_accuracy
+    (layer,) = found.layers
+    assert float(layer.activity.fired.mean()) == pytest.approx(tested.rates[0])
+    label = torch.zeros(1, dtype=torch.long)
+    each = [energy(run.network, [(x[:, None], label)]).total().total for x in samples()]
+    assert found.energy.total().total == pytest.approx(sum(each) / len(each))
+    assert energy(run.network, data).total().total == found.energy.total().total
 
 
 def test_labels_of_each_step_are_padded() -> None:

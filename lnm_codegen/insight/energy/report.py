@@ -33,6 +33,7 @@ from lnm_codegen.insight.energy.cost import (
 )
 from lnm_codegen.insight.energy.count import counted
 from lnm_codegen.nn.hooks import evaluating
+from lnm_codegen.train.data.dataset import by_length
 from lnm_codegen.validation import require_one_of
 
 FAN_OUTS = ("exact", "mean")
@@ -216,6 +217,8 @@ def _batches(data: Any, size: int | None, limit: int | None) -> Iterator[tuple[T
         pairs = data.batches(data.test, batch_size(data) if size is None else size)
         if not data.has_classes:
             pairs = ((x, y.new_zeros(data.count(y))) for x, y in pairs)
+        if data.padded:
+            pairs = (part for x, y in pairs for part in by_length(x, y))
     seen = 0
     for x, labels in pairs:
         whole = labels.shape[-1]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.nn.load.warn import warn_once
 from lnm_codegen.validation import Accepted, require_integer, wrong
 
@@ -316,12 +316,27 @@ def unpadded(x_seq: Tensor) -> tuple[Tensor, Tensor]:
     """Return a batch (T, N, *features) with 0 in place of the padding, and the lengths (N,).
 
     The last step of a sample is the last one without NaN in its first feature.
+
+    Raises:
+        ShapeError: x_seq is no tensor of three axes or more.
     """
+    if not isinstance(x_seq, Tensor) or x_seq.dim() < 3:
+        found = tuple(x_seq.shape) if isinstance(x_seq, Tensor) else type(x_seq).__name__
+        raise ShapeError("unpadded", f"x_seq is {found}", "a tensor (T, N, *features)")
     seen = ~x_seq.flatten(2)[:, :, 0].isnan()
     steps = torch.arange(1, len(x_seq) + 1, device=x_seq.device)[:, None]
     lengths = (seen * steps).amax(0).clamp(min=1)
     kept = (steps <= lengths).reshape(*seen.shape, *[1] * (x_seq.dim() - 2))
     return torch.where(kept, x_seq, 0.0), lengths
+
+
+def by_length(x_seq: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the samples of each length of a batch, and their labels, without padding."""
+    lengths = unpadded(x_seq)[1]
+    for steps in sorted(set(lengths.tolist())):
+        rows = (lengths == steps).nonzero().flatten()
+        own = labels[..., rows]
+        yield x_seq[:steps, rows], own[:steps] if labels.dim() > 1 else own
 
 
 def standard_scale(x: Tensor, over: tuple[int, ...] = (), correction: int = 0) -> Scale:

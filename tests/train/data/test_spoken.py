@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from lnm_codegen import train
+from lnm_codegen.cli import run as command
 from lnm_codegen.errors import ToolError
 from lnm_codegen.train.data.dataset import unpadded
 from tests.refusals import assert_refused
@@ -79,15 +80,22 @@ def test_ssc_has_a_validation_split(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("network", ["feedforward", "recurrent"])
-def test_a_run(folder: Path, tmp_path: Path, network: str) -> None:
+def test_a_run(
+    folder: Path, tmp_path: Path, network: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run folder is read again; fixed point refuses its samples before anything is written."""
     config = train.TrainConfig(
         family="lif", network=network, network_arguments={"hidden": (8,)}, epochs=2, batch=2,
         data="shd", data_dir=str(folder), data_arguments={"step_ms": 20.0}, backend="torch",
     )  # fmt: skip
     result = train.run(config, out=tmp_path / "run")
     assert np.isfinite(result.epochs[-1].loss)
-    again = train.load_run(tmp_path / "run")
-    assert again.data.padded
+    assert train.load_run(tmp_path / "run").data.padded
+    for verb in ("arrays", "quantize"):
+        given = ["--mismatch", "0.01"] if verb == "quantize" else []
+        assert command([verb, str(tmp_path / "run"), "--out", str(tmp_path / "out"), *given]) == 2
+        assert "the samples of shd have different lengths" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_wrong_files_are_one_line(folder: Path) -> None:
