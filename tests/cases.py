@@ -210,7 +210,7 @@ ZOO: dict[str, Callable[[], lnm.Neuron]] = {
     "silif": lambda: lnm.get(
         "silif", rate_v=120.0, rate_w=5.0, a=0.5, b=1.0, v_threshold=0.25, per="channel"
     ),
-    "csilif": lambda: lnm.get("csilif", dt=0.2, b=0.5, v_threshold=0.25),
+    "csilif": lambda: lnm.get("csilif", dt=0.2, omega=0.5, b=0.5, v_threshold=0.25),
 }
 """Further families, which slow runs alone compare, but for `clif`.
 

@@ -52,11 +52,11 @@ WITHOUT_SAMPLES = (1, 0, 8, 1500)
 
 def with_far_angles(a: Arguments) -> Arguments:
     """Return arguments whose sines take the path of numbers beyond 2**17; `checks` has values."""
-    turn = {"phi"} & a.params.keys()
+    turn = {"phi", "omega"} & a.params.keys()
     return Arguments(
         tuple(1e6 * x for x in a.x_seq),
         {n: 1e6 * v for n, v in a.state.items()},
-        a.params | {n: 1e6 * a.params[n] for n in turn},
+        a.params | {n: 1e7 * a.params[n] for n in turn},
         a.grad_out,
         a.grad_state,
     )
