@@ -226,6 +226,18 @@ def from_bfloat16(bits: Array) -> Array:
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
+def tf32(a: Array) -> Array:
+    """Return the bits of float32 numbers rounded to TF32, ties away from 0: the lowest 13 are 0.
+
+    PTX leaves these 13 open. `ptxas` makes the result of an addition and a mask, as here.
+    """
+    rounded = (a.view(np.uint32) + np.uint32(0x1000)) & TF32
+    return np.where(np.isnan(a), NAN[a.dtype].view(np.uint32) & TF32, rounded)
+
+
+TF32 = np.uint32(0xFFFFE000)
+"""The bits of a register that a number in TF32 has."""
+
 WHOLE: dict[str, Callable[[Array], Array]] = {
     "rni": np.rint, "rzi": np.trunc, "rmi": np.floor, "rpi": np.ceil
 }  # fmt: skip

@@ -51,7 +51,7 @@ class Counters:
         issued: By instruction, how many warps have issued it.
         acted: By instruction, whether a thread's guard let it act; of a branch, whether a thread
             came to it.
-        accesses: By instruction, its accesses to global and shared memory.
+        accesses: By instruction and space, its accesses to global and shared memory.
         launches: Number of launches.
     """
 
@@ -59,7 +59,7 @@ class Counters:
     traffic: bool = False
     issued: list[int] = field(init=False)
     acted: list[bool] = field(init=False)
-    accesses: dict[int, Traffic] = field(default_factory=dict, init=False)
+    accesses: dict[tuple[int, str], Traffic] = field(default_factory=dict, init=False)
     launches: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -85,9 +85,8 @@ class Counters:
     def of(self, space: str, verb: str = "") -> Traffic:
         """Return the accesses to a space, of `ld`, `st` and so on, or of all."""
         total = Traffic()
-        for index, one in self.accesses.items():
-            instruction = self.kernel.code[index]
-            if space in instruction.words and verb in ("", instruction.name):
+        for (index, where), one in self.accesses.items():
+            if where == space and verb in ("", self.kernel.code[index].name):
                 total += one
         return total
 
@@ -105,7 +104,7 @@ class Counters:
         count = sectors if space == "global" else passes
         units, least = count(addresses.astype(np.int64), size, threads)
         one = Traffic(len(np.unique(threads // WARP)), size * addresses.size, units, least)
-        self.accesses[index] = self.accesses.get(index, Traffic()) + one
+        self.accesses[index, space] = self.accesses.get((index, space), Traffic()) + one
 
 
 def sectors(addresses: Array, size: int, threads: Array) -> tuple[int, int]:

@@ -101,7 +101,7 @@ class Machine:
     def _shared(self, launched: Launch, blocks: Array) -> Allocation:
         size = up(launched.shared, ALIGNED) * len(blocks)
         data = np.full(size, GARBAGE, np.uint8)
-        return Allocation(data, races=Races(size) if self.races else None)
+        return Allocation(data, races=Races(size, alike=True) if self.races else None)
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,20 @@ def _decoded(kernel: Kernel) -> list[Operation]:
     return [decode(instruction) for instruction in kernel.code]
 
 
+@dataclass(frozen=True)
+class Copy:
+    """Bytes on their way to shared memory, and the number of each thread's group of copies."""
+
+    lanes: Array
+    offsets: Array
+    raw: Array
+    groups: Array
+
+    def of(self, which: Array) -> Copy:
+        """Return the part of some of the threads."""
+        return Copy(*(array[which] for array in vars(self).values()))
+
+
 class Group:
     """Threads that execute each instruction together, in whole warps.
 
@@ -166,6 +180,8 @@ class Group:
         garbage = {kind: self.constant(-1, kind).view(kind.held) for kind in set(kernel.registers)}
         self.values = [garbage[kind] for kind in kernel.registers]  # an array is never changed
         self.carry = np.ones(self.count, np.uint8)
+        self._copies: list[Copy] = []
+        self._committed = np.zeros(self.count, int)  # groups of copies
         self.waiting = np.full(self.count, -1)
         self._code = _decoded(kernel)
         self._ready: dict[int, Array] = {0: np.ones(self.count, bool)}
@@ -218,6 +234,32 @@ class Group:
             return
         one, offsets = self._within(space, addresses, raw.shape[1], lanes)
         one.store(offsets, raw, self._stamps[lanes])
+
+    def copy(self, addresses: Array, raw: Array, lanes: Array) -> None:
+        """Begin to write bytes to shared memory; they are there when their threads have waited."""
+        size = raw.shape[1]
+        self._note("shared", addresses, size, lanes)
+        shared, offsets = self._within("shared", addresses, size, lanes)
+        shared.begin_copy(offsets, size, self._stamps[lanes])
+        self._copies.append(Copy(lanes, offsets, raw, self._committed[lanes]))
+
+    def commit(self, mask: Array | None) -> None:
+        """Make a group of each thread's copies since the last one."""
+        self._committed = self._committed + (1 if mask is None else mask)
+
+    def wait(self, pending: int, mask: Array | None) -> None:
+        """End the copies of each thread's groups but for the last few."""
+        limit = self._committed - pending
+        if mask is not None:
+            limit = np.where(mask, limit, 0)
+        copies, self._copies = self._copies, []
+        for copy in copies:
+            ends = copy.groups < limit[copy.lanes]
+            if ends.any():
+                ended = copy.of(ends)
+                self._shared.end_copy(ended.offsets, ended.raw, self._stamps[ended.lanes])
+            if not ends.all():
+                self._copies.append(copy.of(~ends))
 
     def add_each(self, addresses: Array, values: Array, lanes: Array) -> Array:
         """Add to numbers in global memory, one after another; return what each found."""

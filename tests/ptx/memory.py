@@ -42,9 +42,12 @@ class Races:
     Args:
         size: Bytes.
         lead: The remainder of their address.
+        alike: True if several warps may write the same value to a byte, as Triton's do in shared
+            memory where a tile is smaller than a block.
     """
 
-    def __init__(self, size: int, lead: int = 0) -> None:
+    def __init__(self, size: int, lead: int = 0, alike: bool = False) -> None:
+        self.alike = alike
         self._granule, self._lead = ALIGNED, lead % ALIGNED
         count = -(-(size + self._lead) // ALIGNED)
         self._written = np.full(count, NOBODY)
@@ -65,17 +68,29 @@ class Races:
                 same = _block(other) == _block(mine)
                 self._read[index[crowd]] = np.where(same, mine | (SEVERAL << 20), BLOCKS)
 
-    def write(self, offsets: Array, size: int, stamps: Array, adds: bool = False) -> None:
-        """Note stores, or integer additions, whose order changes nothing."""
+    def write(
+        self,
+        offsets: Array,
+        size: int,
+        stamps: Array,
+        adds: bool = False,
+        same: Array | None = None,
+    ) -> None:
+        """Note stores, or integer additions, whose order changes nothing.
+
+        `same` marks stores of what is there already; the caller compares those of one instruction.
+        """
         index, stamps = self._granules(offsets, size, stamps)
         wrote = self._written[index]
         if adds:
             wrote = np.where(self._added[index], NOBODY, wrote)
+        if same is not None:
+            wrote = np.where(np.repeat(same, len(index) // len(same)), NOBODY, wrote)
         self._require(wrote, stamps, "writes what another warp wrote")
         self._require(self._read[index], stamps, "writes what another warp read")
         self._written[index] = stamps
         self._added[index] = adds
-        if not adds:
+        if not adds and same is None:
             self._require(self._written[index], stamps, "writes what another warp writes")
 
     def _granules(self, offsets: Array, size: int, stamps: Array) -> tuple[Array, Array]:
@@ -120,14 +135,19 @@ def _unordered(before: Array, stamps: Array) -> Array:
 
 @dataclass
 class Allocation:
-    """Bytes at an address; `data` is the memory itself."""
+    """Bytes at an address; `data` is the memory itself.
+
+    `coming` marks each word of 4 bytes that a copy will write which nobody has waited for.
+    """
 
     data: Array
     address: int = 0
     races: Races | None = None
+    coming: Array | None = None
 
     def load(self, offsets: Array, size: int, stamps: Array) -> Array:
         """Return the bytes (accesses, size) at aligned offsets."""
+        self._require_here(offsets, size)
         if self.races is not None:
             self.races.read(offsets, size, stamps)
         view, index = self._units(offsets, size)
@@ -136,13 +156,34 @@ class Allocation:
     def store(self, offsets: Array, raw: Array, stamps: Array) -> None:
         """Write bytes (accesses, size)."""
         size = raw.shape[1]
-        if self.races is not None:
-            self.races.write(offsets, size, stamps)
+        self._require_here(offsets, size)
         view, index = self._units(offsets, size)
         units = np.ascontiguousarray(raw).view(view.dtype)
+        if self.races is not None:
+            same = (view[index] == units).all(1) if self.races.alike else None
+            self.races.write(offsets, size, stamps, same=same)
         view[index] = units
         if (view[index] != units).any():
             raise Fault("race: two threads of one instruction write different values to one byte")
+
+    def begin_copy(self, offsets: Array, size: int, stamps: Array) -> None:
+        """Note that a copy may write from now on; until its end nobody may access these bytes."""
+        if self.races is not None:
+            self.races.write(offsets, size, stamps)
+        if self.coming is None:
+            self.coming = np.zeros(-(-self.data.size // 4), bool)
+        self._require_here(offsets, size)
+        self.coming[_words(offsets, size)] = True
+
+    def end_copy(self, offsets: Array, raw: Array, stamps: Array) -> None:
+        """Write the bytes of a copy."""
+        assert self.coming is not None
+        self.coming[_words(offsets, raw.shape[1])] = False
+        self.store(offsets, raw, stamps)
+
+    def _require_here(self, offsets: Array, size: int) -> None:
+        if self.coming is not None and self.coming[_words(offsets, size)].any():
+            raise Fault("an access to bytes of a copy that was not waited for")
 
     def _units(self, offsets: Array, size: int) -> tuple[Array, Array]:
         """Return the memory as units, and the units (accesses, units) of each access."""
@@ -151,6 +192,11 @@ class Allocation:
             unit = 1
         view = self.data[: self.data.size // unit * unit].view(f"u{unit}")
         return view, (offsets // unit)[:, None] + np.arange(size // unit)
+
+
+def _words(offsets: Array, size: int) -> Array:
+    """Return the words of 4 bytes of each access."""
+    return offsets[:, None] // 4 + np.arange(-(-size // 4))
 
 
 @dataclass

@@ -40,7 +40,7 @@ def mutants(kernel: Kernel) -> Iterator[Mutant]:
         if i.name == "shfl":
             for turned in _shuffles(i):
                 yield Mutant(kernel, "shuffle", index, kernel.changed(index, turned))
-        if i.name in ("ld", "st", "red", "ldmatrix") and "param" not in i.words:
+        if i.name in ("ld", "st", "red", "ldmatrix", "stmatrix") and "param" not in i.words:
             yield Mutant(kernel, "address", index, kernel.changed(index, _off_by_one(i)))
 
 
@@ -63,7 +63,7 @@ def _off_by_one(i: Instruction) -> Instruction:
 
 
 def _count(i: Instruction) -> int:
-    if i.name == "ldmatrix":
+    if i.name in ("ldmatrix", "stmatrix"):
         return 8  # rows of 16 bytes
     return {"v2": 2, "v4": 4}.get(next((w for w in i.words if w in ("v2", "v4")), ""), 1)
 
@@ -131,7 +131,7 @@ def _accesses(kernel: Kernel, operations: list[Operation], index: int, backwards
         i = kernel.code[at]
         if operations[at].together == "block":
             continue
-        if "shared" in i.words:
-            found.add("st" if i.name == "st" else "ld")
+        if "shared" in i.words or i.name == "cp":  # a copy stores when it is waited for
+            found.add("st" if i.name in ("st", "stmatrix", "cp") else "ld")
         ready += edges[at]
     return found

@@ -71,7 +71,7 @@ def operation(
 
     def entered(row: Callable[[Instruction], Any]) -> Callable[[Instruction], Any]:
         def made(instruction: Instruction) -> Operation:
-            if "bf16" in instruction.words and instruction.name not in ("cvt", "setp"):
+            if "bf16" in instruction.words and instruction.name not in ("cvt", "setp", "mma"):
                 raise UnknownPtx("arithmetic of bfloat16, which a register holds as bits")
             found = row(instruction)
             return found if isinstance(found, Operation) else Operation(found)
@@ -478,6 +478,8 @@ def _convert(i: Instruction) -> Step:
             i, B32, (F32, F32),
             lambda high, low: narrow(high).astype("u4") << np.uint32(16) | narrow(low),
         )  # fmt: skip
+    if (words, to, source) == (["rna"], "tf32", "f32"):
+        return pure(i, B32, (F32,), arithmetic.tf32)
     target, kind = type_of(to), type_of(source)
     return pure(i, target, (kind,), _conversion(target, kind, words))
 
@@ -518,16 +520,16 @@ _SPACES = ("global", "shared", "local", "param")
 _COUNT = {"v2": 2, "v4": 4}
 
 
-def _place(i: Instruction, operand: Operand) -> tuple[str, Callable[[Group], Array]]:
-    """Return the space of an access, and what computes its addresses."""
+def _place(i: Instruction, operand: Operand, *spaces: str) -> tuple[str, Callable[[Group], Array]]:
+    """Return the space of an access, named or among the words, and what computes its addresses."""
     if not isinstance(operand, Address):
         raise UnknownPtx(f"operand {operand}")
-    spaces = [word for word in i.words if word in _SPACES]
+    spaces = spaces or tuple(word for word in i.words if word in _SPACES)
     if len(spaces) != 1:
         raise UnknownPtx("an access to a generic address")
     base, offset = operand.base, operand.offset
-    if spaces == ["param"] and isinstance(base, Symbol):
-        spaces = [base.space]  # the parameters of a call are in local memory
+    if spaces == ("param",) and isinstance(base, Symbol):
+        spaces = (base.space,)  # the parameters of a call are in local memory
     wide = Type("u", base.type.bits if isinstance(base, Register) else 64)
     read, by = reader(base, wide), np.array(offset).astype(wide.dtype)
     return spaces[0], lambda g: read(g) + by
@@ -639,34 +641,195 @@ def _shuffle(i: Instruction) -> Operation:
     return Operation(step, "warp")
 
 
+# ---- matrices that a warp holds ----
+
+
+def _layout(rows: int, columns: int, packed: int) -> tuple[Array, Array]:
+    """Return the row and the column of each number that a thread holds, (32, numbers).
+
+    Thread t has `packed` numbers of row t // 4, from column packed * (t % 4) on; then those 8 rows
+    below; then those 4 * packed columns further.
+    """
+    thread = np.arange(32)[:, None]
+    shape = (columns // (4 * packed), rows // 8, packed)
+    right, down, k = (index.reshape(-1) for index in np.indices(shape))
+    return thread // 4 + 8 * down, packed * (4 * right + thread % 4) + k
+
+
+def _items(operand: Operand, count: int) -> list[Any]:
+    """Return the operands of a vector, which must be so many."""
+    items = list(operand.items) if isinstance(operand, Parts) else [operand]
+    if len(items) != count:
+        raise UnknownPtx(f"{len(items)} operands in place of {count}")
+    return items
+
+
+def _lanes(g: Group, mask: Array | None) -> Array:
+    """Return the indices of the threads that act."""
+    return np.arange(g.count) if mask is None else np.nonzero(mask)[0]
+
+
+def _matrices(
+    i: Instruction, held: Operand, at: Operand
+) -> tuple[list[Any], Callable[[Group, Array], tuple[Array, Array]], tuple[Array, Array]]:
+    """Return the registers of 1, 2 or 4 matrices, what finds their rows, and the layout.
+
+    A matrix has 8 rows of 16 bytes; thread 8*m + r has the address of row r of matrix m. A thread
+    holds two numbers of 16 bits of each, or with .trans of its transpose.
+    """
+    row, column = _layout(8, 8, 2)
+    match i.words:
+        case "sync", "aligned", "m8n8", "x1" | "x2" | "x4" as number, "shared", "b16":
+            where = (row, column)
+        case "sync", "aligned", "m8n8", "x1" | "x2" | "x4" as number, "trans", "shared", "b16":
+            where = (column, row)
+        case _:
+            raise UnknownPtx(f"a form of {i.name}")
+    count = int(number[1])
+    _, place = _place(i, at)
+
+    def rows(g: Group, lanes: Array) -> tuple[Array, Array]:
+        owners = lanes.reshape(-1, 32)[:, : 8 * count].reshape(-1)
+        return place(g)[owners], owners
+
+    return _items(held, count), rows, where
+
+
 @operation("ldmatrix")
 def _load_matrices(i: Instruction) -> Operation:
-    """Matrices of 8 rows of 16 bytes; thread 8*m + r has the address of row r of matrix m.
-
-    A thread receives two numbers of 16 bits of each matrix: word t % 4 of row t // 4.
-    """
-    if i.words[:3] != ("sync", "aligned", "m8n8") or i.words[-2:] != ("shared", "b16"):
-        raise UnknownPtx("a form of ldmatrix")
-    if i.words[3:-2] not in (("x1",), ("x2",), ("x4",)):
-        raise UnknownPtx("a form of ldmatrix")
-    items = i.operands[0].items if isinstance(i.operands[0], Parts) else (i.operands[0],)
-    if len(items) != int(i.words[3][1]):
-        raise UnknownPtx(f"{len(items)} operands")
-    _, place = _place(i, i.operands[1])
-    writes, thread = [writer(item, B32) for item in items], np.arange(32)
+    items, rows, (row, column) = _matrices(i, *i.operands)
+    writes = [writer(item, B32) for item in items]
 
     def step(g: Group, mask: Array | None) -> None:
-        lanes = np.arange(g.count) if mask is None else np.nonzero(mask)[0]
-        rows = place(g)[lanes].reshape(-1, 32)
+        lanes = _lanes(g, mask)
+        addresses, owners = rows(g, lanes)
+        raw = np.ascontiguousarray(g.load("shared", addresses, 16, owners)).view(np.uint16)
+        held = raw.reshape(-1, len(items), 8, 8)[:, :, row, column]
+        words = np.ascontiguousarray(held).view(np.uint32)
         for m, write in enumerate(writes):
-            owners = lanes.reshape(-1, 32)[:, 8 * m : 8 * m + 8].reshape(-1)
-            raw = g.load("shared", rows[:, 8 * m : 8 * m + 8].reshape(-1), 16, owners)
-            words = np.ascontiguousarray(raw).view(np.uint32).reshape(-1, 8, 4)
             found = np.zeros(g.count, np.uint32)
-            found[lanes] = words[:, thread // 4, thread % 4].reshape(-1)
+            found[lanes] = words[:, m].reshape(-1)
             write(g, found, mask)
 
     return Operation(step, "warp")
+
+
+@operation("stmatrix")
+def _store_matrices(i: Instruction) -> Operation:
+    items, rows, (row, column) = _matrices(i, *i.operands[::-1])
+    reads = [reader(item, B32) for item in items]
+
+    def step(g: Group, mask: Array | None) -> None:
+        lanes = _lanes(g, mask)
+        addresses, owners = rows(g, lanes)
+        words = np.stack([read(g)[lanes].reshape(-1, 32, 1) for read in reads], 1)
+        matrices = np.empty((len(words), len(items), 8, 8), np.uint16)
+        matrices[:, :, row, column] = words.view(np.uint16)
+        g.store("shared", addresses, matrices.reshape(-1, 8).view(np.uint8), owners)
+
+    return Operation(step, "warp")
+
+
+_PRODUCTS = {
+    ("m16n8k16", "f32", "bf16", "bf16", "f32"): (16, 16, 2),
+    ("m16n8k8", "f32", "tf32", "tf32", "f32"): (16, 8, 1),
+    ("m8n8k4", "f64", "f64", "f64", "f64"): (8, 4, 1),
+}
+"""Shape and types of D = A B + C -> rows and columns of A, and its numbers in a register."""
+_NUMBERS: dict[str, Callable[[Array], Array]] = {
+    "bf16": lambda bits: arithmetic.from_bfloat16(bits.view(np.uint16)),
+    "tf32": lambda bits: (bits & arithmetic.TF32).view(np.float32),
+    "f32": lambda bits: bits.view(np.float32),
+    "f64": lambda bits: bits.view(np.float64),
+}
+
+
+def _matrix(
+    operand: Operand, kind: str, rows: int, columns: int, packed: int
+) -> Callable[[Group], Array]:
+    """Return a function that reads a matrix of each warp, (warps, rows, columns), in float64."""
+    row, column = _layout(rows, columns, packed)
+    count = column.shape[1] // (2 if kind == "bf16" else 1)
+    reads = [reader(item, B64 if kind == "f64" else B32) for item in _items(operand, count)]
+
+    def read(g: Group) -> Array:
+        numbers = _NUMBERS[kind](np.stack([read(g) for read in reads], 1))
+        whole = np.empty((g.count // 32, rows, columns))
+        whole[:, row, column] = numbers.reshape(-1, *column.shape)
+        return whole
+
+    return read
+
+
+@operation("mma")
+def _multiply_matrices(i: Instruction) -> Operation:
+    """D = A B + C of a warp. `_layout` is that of A, the transpose of B, C and D.
+
+    The lowest 13 bits of a factor in TF32 are ignored. PTX leaves the order and the rounding of a
+    sum in float32 open. Here C and the products, which are exact, are added in float64 one after
+    another, and the sum is rounded to float32. A sum in float64 is a chain of `fma`.
+    """
+    form, types = i.words[:2] + i.words[3:5], (*i.words[2:3], *i.words[5:])
+    if form != ("sync", "aligned", "row", "col") or types not in _PRODUCTS:
+        raise UnknownPtx("a form of mma")
+    rows, columns, packed = _PRODUCTS[types]
+    target, *sources = i.operands
+    kind, result = types[2], type_of(types[1])
+    first = _matrix(sources[0], kind, rows, columns, packed)
+    second = _matrix(sources[1], kind, 8, columns, packed)
+    third = _matrix(sources[2], types[1], rows, 8, 2)
+    row, column = _layout(rows, 8, 2)
+    writes = [writer(item, result) for item in _items(target, column.shape[1])]
+
+    def step(g: Group, mask: Array | None) -> None:
+        a, b, total = first(g), second(g), third(g)
+        for k in range(columns):
+            x, y = a[:, :, k, None], b[:, None, :, k]
+            if kind == "f64":
+                terms = np.broadcast_arrays(x, y, total)
+                total = arithmetic.fma(*(term.reshape(-1) for term in terms)).reshape(total.shape)
+            else:
+                total = total + x * y
+        found = total.astype(result.dtype)
+        found[np.isnan(found)] = arithmetic.NAN[result.dtype]
+        for k, write in enumerate(writes):
+            write(g, found[:, row[:, k], column[:, k]].reshape(-1), mask)
+
+    return Operation(step, "warp")
+
+
+# ---- copies beside the execution of their threads ----
+
+
+@operation("cp")
+def _copy(i: Instruction) -> Step:
+    """A copy from global to shared memory: of all its bytes, or of none, with zeros in their place.
+
+    The source is read when the copy begins. The bytes come when their thread waits for them.
+    """
+    match i.words, i.operands:
+        case ("async", "commit_group"), ():
+            return lambda g, mask: g.commit(mask)
+        case ("async", "wait_group"), (Immediate(bits=pending),):
+            return lambda g, mask: g.wait(pending, mask)
+        case ("async", cache, "shared", "global"), (to, source, Immediate(bits=size), *given):
+            if size not in {"ca": (4, 8, 16), "cg": (16,)}.get(cache, ()) or len(given) > 1:
+                raise UnknownPtx("a form of cp.async")
+        case _:
+            raise UnknownPtx("a form of cp")
+    (_, there), (_, here) = _place(i, to, "shared"), _place(i, source, "global")
+    count = reader(given[0] if given else Immediate(size), U32)
+
+    def step(g: Group, mask: Array | None) -> None:
+        lanes = _lanes(g, mask)
+        counts, raw = count(g)[lanes], np.zeros((lanes.size, size), np.uint8)
+        if not np.isin(counts, (0, size)).all():
+            raise Fault("a copy of a part of its bytes")
+        if (full := counts != 0).any():
+            raw[full] = g.load("global", here(g)[lanes[full]], size, lanes[full])
+        g.copy(there(g)[lanes], raw, lanes)
+
+    return step
 
 
 @operation("bar")

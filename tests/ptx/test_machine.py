@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
+from tests.ptx import exact
+from tests.ptx.arithmetic import NAN
 from tests.ptx.counters import passes, sectors
 from tests.ptx.kernels import kernel, run
 from tests.ptx.machine import Machine
@@ -312,6 +318,8 @@ def test_a_barrier_orders_shared_memory(machine: Machine) -> None:
         "setp.lt.u32 %p0, %r30, 32; @%p0 bra one; bar.sync 0; ret; one: bar.sync 0; ret;",
         "setp.eq.u32 %p0, %r30, 3; @%p0 ret; shfl.sync.bfly.b32 %r0, %r30, 1, 31, -1; ret;",
         "setp.eq.u32 %p0, %r30, 3; @%p0 bra done; bar.warp.sync -1; done: ret;",
+        "setp.eq.u32 %p0, %r30, 3; @%p0 bra done; mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 "
+        "{%d0, %d1}, {%d2}, {%d3}, {%d0, %d1}; done: ret;",
     ],
 )
 def test_deadlocks(text: str, machine: Machine) -> None:
@@ -382,27 +390,268 @@ def test_shuffles(mode: str, width: int, by: int) -> None:
         assert out[thread] == given[thread // 32 * 32 + (source if inside else lane)]
 
 
+MATRICES = """
+    mad.wide.u32 %d16, %r32, 16, %d20; mad.lo.u32 %r22, %r30, 16, %r20;
+    xor.b32 %r23, %r30, 1; mad.lo.u32 %r24, %r23, 16, %r20; mad.wide.u32 %d18, %r32, 16, %d21;
+"""
+"""%d16, %d18: the thread's 16 bytes in global memory; %r22: in shared memory; %r24: another's."""
+
+
+def held(rows: np.ndarray, m: int, t: int, transposed: bool) -> list[int]:
+    """Return the numbers that thread t holds of matrix m, whose rows are pairwise swapped."""
+    matrix = rows[[(8 * m + r) ^ 1 for r in range(8)]]
+    return list((matrix.T if transposed else matrix)[t // 4][2 * (t % 4) :][:2])
+
+
+@pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_ldmatrix(count: int) -> None:
-    """Thread t has the numbers 2*(t % 4) and the next of row t // 4, of each matrix."""
+def test_ldmatrix(count: int, transposed: bool) -> None:
+    """Thread t has the numbers 2*(t % 4) and the next of row t // 4, or column, of each matrix."""
     items = ", ".join(f"%r{k}" for k in range(count))
-    stores = "".join(f"st.global.b32 [%d18+{128 * k}], %r{k};" for k in range(count))
-    text = THREAD + HELD + f"""
-        mad.wide.u32 %d16, %r32, 16, %d20; mad.lo.u32 %r22, %r30, 16, %r20;
+    stores = "".join(f"st.global.b32 [%d18+{4 * k}], %r{k};" for k in range(count))
+    text = THREAD + HELD + MATRICES + f"""
         ld.global.v4.b32 {{%r0, %r1, %r2, %r3}}, [%d16];
         st.shared.v4.b32 [%r22], {{%r0, %r1, %r2, %r3}}; bar.sync 0;
-        xor.b32 %r23, %r30, 1; mad.lo.u32 %r24, %r23, 16, %r20;
-        ldmatrix.sync.aligned.m8n8.x{count}.shared.b16 {{{items}}}, [%r24];
-        mad.wide.u32 %d18, %r31, 512, %d21; mad.wide.u32 %d18, %r30, 4, %d18; {stores} ret;
+        ldmatrix.sync.aligned.m8n8.x{count}{".trans" * transposed}.shared.b16 {{{items}}}, [%r24];
+        {stores} ret;
     """  # fmt: skip
-    given, out = np.arange(2 * 32 * 8, dtype=np.uint16), np.zeros((2, 4, 32, 2), np.uint16)
+    given, out = np.arange(2 * 32 * 8, dtype=np.uint16), np.zeros((2, 32, 4, 2), np.uint16)
     run(kernel(text, shared=512), given, out, grid=2)
-    rows = given.reshape(2, 32, 8)
-    for block in range(2):
-        for m in range(count):
-            for t in range(32):
-                row = rows[block, (8 * m + t // 4) ^ 1]
-                assert list(out[block, m, t]) == list(row[2 * (t % 4) :][:2])
+    for block, rows in enumerate(given.reshape(2, 32, 8)):
+        for m, t in np.ndindex(count, 32):
+            assert list(out[block, t, m]) == held(rows, m, t, transposed)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_stmatrix(count: int, transposed: bool) -> None:
+    """The reverse; without an address of its own a thread's row of shared memory stays."""
+    items = ", ".join(f"%r{k}" for k in range(count))
+    text = THREAD + HELD + MATRICES + f"""
+        ld.global.v4.b32 {{%r0, %r1, %r2, %r3}}, [%d16];
+        stmatrix.sync.aligned.m8n8.x{count}{".trans" * transposed}.shared.b16 [%r24], {{{items}}};
+        bar.sync 0; ld.shared.v4.b32 {{%r4, %r5, %r6, %r7}}, [%r22];
+        st.global.v4.b32 [%d18], {{%r4, %r5, %r6, %r7}}; ret;
+    """  # fmt: skip
+    given, out = np.arange(2 * 32 * 8, dtype=np.uint16), np.zeros((2, 32, 8), np.uint16)
+    run(kernel(text, shared=512), given, out, grid=2)
+    for block, numbers in enumerate(given.reshape(2, 32, 4, 2)):
+        for m, t in np.ndindex(count, 32):
+            assert list(numbers[t, m]) == held(out[block], m, t, transposed)
+        assert (out[block, 8 * count :] == 0xFFFF).all()
+
+
+@modes
+@pytest.mark.parametrize("name", ["ldmatrix", "stmatrix"])
+def test_rows_of_matrices_are_accesses(name: str, machine: Machine) -> None:
+    """Of 16 bytes: aligned, within shared memory, in an order with those of other warps."""
+    form = f"{name}.sync.aligned.m8n8.x4.shared.b16 "
+    form += "{r}, [{at}]; " if name == "ldmatrix" else "[{at}], {r}; "
+    form = form.replace("{r}", "{{%r0, %r1, %r2, %r3}}")
+    text = THREAD + HELD + "mad.lo.u32 %r22, %r30, 16, %r20; xor.b32 %r23, %r22, 512; "
+    store = "st.shared.v4.b32 [%r22], {%r30, %r30, %r30, %r30}; "
+    for at, message in (("%r22+8", "misaligned shared"), ("%r22+16", "16 bytes at byte 1024")):
+        with pytest.raises(Fault, match=message):
+            run(kernel(text + form.format(at=at) + "ret;", shared=1024), block=64, machine=machine)
+    ordered = text + store + "bar.sync 0; " + form.format(at="%r23") + "ret;"
+    run(kernel(ordered, shared=1024), block=64, machine=machine)
+    with pytest.raises(Fault, match=r"race: (reads|writes) what another warp"):
+        run(kernel(ordered.replace("bar.sync 0; ", ""), shared=1024), block=64, machine=machine)
+
+
+Place = Callable[[int, int, int], tuple[int, int]]
+PRODUCTS: dict[str, tuple[Place, Place, Place]] = {
+    "m16n8k16.row.col.f32.bf16.bf16.f32": (
+        lambda g, t, i: (g if i in (0, 1, 4, 5) else g + 8, 2 * t + i % 2 + (8 if i >= 4 else 0)),
+        lambda g, t, i: (2 * t + i % 2 + (8 if i >= 2 else 0), g),
+        lambda g, t, i: (g if i < 2 else g + 8, 2 * t + i % 2),
+    ),
+    "m16n8k8.row.col.f32.tf32.tf32.f32": (
+        lambda g, t, i: (g if i in (0, 2) else g + 8, t if i < 2 else t + 4),
+        lambda g, t, i: (t if i == 0 else t + 4, g),
+        lambda g, t, i: (g if i < 2 else g + 8, 2 * t + i % 2),
+    ),
+    "m8n8k4.row.col.f64.f64.f64.f64": (
+        lambda g, t, i: (g, t), lambda g, t, i: (t, g), lambda g, t, i: (g, 2 * t + i),
+    ),
+}  # fmt: skip
+"""Form of mma -> row and column of number i of thread 4*g + t, of A, B and C, in PTX's manual."""
+BITS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "bf16": lambda a: (a.astype("f4").view("u4") >> 16).astype("u2"),
+    "tf32": lambda a: a.astype("f4").view("u4") | 0x1FFF,  # bits that are to be ignored
+    "f32": lambda a: a.astype("f4").view("u4"),
+    "f64": lambda a: a.astype("f8").view("u8"),
+}
+
+
+def shapes_of(form: str) -> list[tuple[int, int]]:
+    m, n, k = map(int, re.findall(r"\d+", form.split(".")[0]))
+    return [(m, k), (k, n), (m, n)]
+
+
+def multiplied(
+    form: str, matrices: list[np.ndarray], machine: Machine, turned: int | None = None
+) -> np.ndarray:
+    """Return D of two warps, from A, B and C; the registers of `turned` are reversed."""
+    kind, to = form.split(".")[4], form.split(".")[-1]
+    register, size = ("%d", 8) if kind == "f64" else ("%r", 4)
+    text, lists, given = THREAD + "ld.param.u64 %d23, [k_3]; ", [], []
+    for n, (matrix, place) in enumerate(zip(matrices, PRODUCTS[form], strict=True)):
+        count = matrix[0].size // 32
+        dealt = [
+            [m[place(t >> 2, t % 4, i)] for i in range(count)] for m in matrix for t in range(32)
+        ]
+        words = BITS[to if n == 2 else kind](np.array(dealt)).view(f"u{size}")
+        given.append(words)
+        names = [f"{register}{(0, 4, 6)[n] + k}" for k in range(words.shape[1])]
+        lists.append(names[::-1] if n == turned else names)
+        text += f"mad.wide.u32 %d15, %r32, {size * len(names)}, %d{20 + n}; "
+        text += "".join(
+            f"ld.global.b{8 * size} {x}, [%d15+{size * k}]; " for k, x in enumerate(names)
+        )
+    a, b, c = ("{" + ", ".join(names) + "}" for names in lists)
+    text += f"mma.sync.aligned.{form} {c}, {a}, {b}, {c}; "
+    text += f"mad.wide.u32 %d15, %r32, {size * len(names)}, %d23; "
+    text += "".join(f"st.global.b{8 * size} [%d15+{size * k}], {x}; " for k, x in enumerate(names))
+    out = np.zeros((64, len(names)), f"f{size}")
+    run(kernel(text + "ret;"), *given, out, block=64, machine=machine)
+    found = np.zeros_like(matrices[2], f"f{size}")
+    for warp, t, i in np.ndindex(2, 32, len(names)):
+        found[warp][PRODUCTS[form][2](t >> 2, t % 4, i)] = out[32 * warp + t, i]
+    return found
+
+
+@modes
+@pytest.mark.parametrize("form", PRODUCTS)
+def test_products_of_matrices(form: str, machine: Machine) -> None:
+    """The product of whole numbers, in the layout of the manual and in no other."""
+    rng = np.random.default_rng(0)
+    matrices = [rng.integers(-8, 9, (2, *shape)).astype(float) for shape in shapes_of(form)]
+    expected = matrices[0] @ matrices[1] + matrices[2]
+    np.testing.assert_array_equal(multiplied(form, matrices, machine), expected)
+    for n in (2,) if "f64" in form else (0, 1, 2):
+        assert not np.array_equal(multiplied(form, matrices, machine, n), expected)
+
+
+@pytest.mark.parametrize("form", PRODUCTS)
+def test_sums_of_products(form: str) -> None:
+    """Of bfloat16 and TF32 the exact sum, rounded once; of float64 a chain of fma. One NaN."""
+    rng, f = np.random.default_rng(1), exact.F64 if "f64" in form else exact.F32
+    fraction = {"bf16": 7, "tf32": 10, "f64": 52}[form.split(".")[4]]
+
+    def drawn(shape: tuple[int, int], fraction: int) -> np.ndarray:
+        size = (2**fraction + rng.integers(0, 2**fraction, (2, *shape))) / 2.0**fraction
+        return size * rng.choice([-1, 1], size.shape) * 2.0 ** rng.integers(-3, 4, size.shape)
+
+    a, b, c = (
+        drawn(x, min(fraction + 52 * (n == 2), f.fraction)) for n, x in enumerate(shapes_of(form))
+    )
+    found = multiplied(form, [a, b, c], Machine())
+    for warp, row, column in np.ndindex(*c.shape):
+        x, y, z = a[warp, row], b[warp, :, column], c[warp, row, column]
+        if "f64" in form:
+            total = int(z.view("u8"))
+            for p, q in zip(x, y, strict=True):
+                total = exact.fma(f, int(p.view("u8")), int(q.view("u8")), total) or 0
+        else:
+            terms = [Fraction(p) * Fraction(q) for p, q in zip(x, y, strict=True)]
+            total = f.nearest(sum(terms, Fraction(z)))
+        assert int(found[warp, row, column].view(f"u{f.width // 8}")) == total
+    a[0, 3], b[0, :, 5] = np.inf, 0
+    found = multiplied(form, [a, b, c], Machine())
+    assert np.isnan(found[0, 3, 5])
+    assert found[0, 3, 5].tobytes() == NAN[found.dtype].tobytes()
+
+
+# ---- copies ----
+
+
+@modes
+@pytest.mark.parametrize(("cache", "size"), [("ca", 4), ("ca", 8), ("ca", 16), ("cg", 16)])
+def test_copies(cache: str, size: int, machine: Machine) -> None:
+    """To shared memory, seen after a wait and a barrier; of size 0 zeros, and nothing is read."""
+    moves = "".join(
+        f"ld.shared.u32 %r0, [%r23+{k}]; st.global.u32 [%d14+{k}], %r0; " for k in range(0, size, 4)
+    )
+    text = THREAD + HELD + f"""
+        mad.wide.u32 %d13, %r32, {size}, %d20; mad.wide.u32 %d14, %r32, {size}, %d21;
+        mad.lo.u32 %r22, %r30, {size}, %r20; xor.b32 %r23, %r30, 63;
+        mad.lo.u32 %r23, %r23, {size}, %r20; setp.lt.u32 %p0, %r30, 40;
+        selp.b32 %r24, {size}, 0, %p0; selp.b64 %d13, %d13, 0, %p0; setp.lt.u32 %p1, %r30, 60;
+        @%p1 cp.async.{cache}.shared.global [ %r22 + 0 ], [ %d13 + 0 ], {size:#x}, %r24;
+        @!%p1 cp.async.{cache}.shared.global [%r22], [%d20], {size};
+        cp.async.commit_group; cp.async.wait_group 0; bar.sync 0; {moves} ret;
+    """  # fmt: skip
+    given = np.random.default_rng(0).integers(1, 256, (2, 64, size), np.uint8)
+    out = np.zeros_like(given)
+    made = kernel(text, shared=64 * size)
+    machine = Machine(machine.mode, machine.seed, traffic=True)
+    run(made, given, out, grid=2, block=64, machine=machine)
+    given[:, 40:60], given[:, 60:] = 0, given[0, 0]
+    np.testing.assert_array_equal(out, given[:, ::-1])
+    counters = machine.counters[made]
+    assert counters.of("global", "cp").bytes == 2 * 44 * size
+    assert counters.of("shared", "cp").bytes == 2 * 64 * size
+
+
+COPIES = """
+    cp.async.ca.shared.global [%r21], [%d10], 4; cp.async.commit_group;
+    cp.async.ca.shared.global [%r21+256], [%d10], 4; cp.async.commit_group;
+    cp.async.ca.shared.global [%r21+512], [%d10], 4; mov.u32 %r24, 2;
+    setp.lt.u32 %p0, %r30, 32; xor.b32 %r22, %r30, 32; mad.lo.u32 %r23, %r22, 4, %r20;
+"""
+"""A group of copies, another, and a copy of no group; [%r23] is of a thread of the other warp."""
+EARLY = {
+    "nothing waited for": ("ld.shared.u32 %r0, [%r21]", "not waited for"),
+    "the first, of 2": ("cp.async.wait_group 2; ld.shared.u32 %r0, [%r21]", "not waited for"),
+    "the second, of 1": ("cp.async.wait_group 1; ld.shared.u8 %r0, [%r21+257]", "not waited for"),
+    "no group": ("cp.async.wait_group 0; ld.shared.u32 %r0, [%r21+512]", "not waited for"),
+    "one warp": ("@%p0 cp.async.wait_group 0; ld.shared.u32 %r0, [%r21]", "not waited for"),
+    "another warp": ("bar.sync 0; ld.shared.u32 %r0, [%r23]", "not waited for"),
+    "a store": ("st.shared.u32 [%r21], %r0", "not waited for"),
+    "a copy": ("cp.async.ca.shared.global [%r21], [%d10], 4", "not waited for"),
+    "no barrier": ("cp.async.wait_group 0; ld.shared.u32 %r0, [%r23]", "race: (reads|writes)"),
+    "a reader": (
+        "ld.shared.u32 %r0, [%r23+768]; cp.async.ca.shared.global [%r21+768], [%d10], 4",
+        "race: writes what another warp read|not waited for",
+    ),
+    "a part": ("cp.async.ca.shared.global [%r21+768], [%d10], 4, %r24", "a part of its bytes"),
+    "shared off": ("cp.async.ca.shared.global [%r21+770], [%d10], 4", "misaligned shared"),
+    "global off": ("cp.async.ca.shared.global [%r21+768], [%d10+2], 4", "misaligned global"),
+    "beyond shared": ("cp.async.ca.shared.global [%r21+772], [%d10], 4", "byte 1024 of 1024"),
+    "beyond global": ("cp.async.ca.shared.global [%r21+768], [%d10+4], 4", "byte 256 of 256"),
+}  # fmt: skip
+
+
+@modes
+@pytest.mark.parametrize("case", EARLY)
+def test_copies_that_raise(case: str, machine: Machine) -> None:
+    """Bytes before they are there, copies without an order, and accesses as of any other kind."""
+    text, message = EARLY[case]
+    made = kernel(THREAD + HELD + COPIES + text + "; ret;", shared=1024)
+    with pytest.raises(Fault, match=message):
+        run(made, words(64), block=64, machine=machine)
+
+
+@modes
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cp.async.wait_group 1; ld.shared.u32 %r0, [%r21]; ",
+        "cp.async.wait_group 0; ld.shared.u32 %r0, [%r21+256]; ",
+        "cp.async.commit_group; cp.async.wait_group 0; ld.shared.u32 %r0, [%r21+512]; ",
+        "cp.async.wait_group 1; bar.sync 0; ld.shared.u32 %r0, [%r23]; ",
+        "ld.shared.u32 %r0, [%r21+768]; ",
+    ],
+)
+def test_copies_that_are_waited_for(text: str, machine: Machine) -> None:
+    """The controls of those that raise."""
+    given, out = np.arange(1, 65, dtype="u4"), words(64)
+    made = kernel(THREAD + HELD + COPIES + text + "st.global.u32 [%d11], %r0; ret;", shared=1024)
+    run(made, given, out, block=64, machine=machine)
+    other = 32 if "%r23" in text else 0
+    expected = np.full(64, 2**32 - 1) if "768" in text else given[np.arange(64) ^ other]
+    np.testing.assert_array_equal(out, expected)
 
 
 # ---- races ----
@@ -479,6 +728,23 @@ def test_threads_of_a_warp_that_write_one_byte() -> None:
     run(kernel(text.format(0)), words(32))
     with pytest.raises(Fault, match="different values"):
         run(kernel(text.format(1)), words(32))
+
+
+@modes
+def test_warps_that_write_one_value(machine: Machine) -> None:
+    """To shared memory, as where a tile is smaller than a block, is no race; others read later."""
+    text = THREAD + HELD + (
+        "and.b32 %r0, %r30, 31; mad.lo.u32 %r1, %r0, 4, %r20; st.shared.u32 [%r1], VALUE; "
+        "bar.sync 0; ld.shared.u32 %r2, [%r1]; st.global.u32 [%d10], %r2; ret;"
+    )  # fmt: skip
+    out = words(64)
+    made = kernel(text.replace("VALUE", "%r0"), shared=128)
+    run(made, out, block=64, machine=machine)
+    np.testing.assert_array_equal(out, np.arange(64) % 32)
+    with pytest.raises(Fault, match=r"race: (reads|writes)"):
+        run(made.without(made.where("bar")[0]), out, block=64, machine=machine)
+    with pytest.raises(Fault, match=r"race: (writes|two threads)"):
+        run(kernel(text.replace("VALUE", "%r30"), shared=128), out, block=64, machine=machine)
 
 
 @modes

@@ -549,6 +549,21 @@ def test_conversions_of_two(name: str, f: Format) -> None:
     )  # fmt: skip
 
 
+def test_conversions_to_tf32() -> None:
+    """11 bits of a number, ties away from 0; the other 13 bits are 0."""
+
+    def expected(a: int) -> int:
+        if F32.is_nan(a) or F32.is_infinite(a):
+            return 0x7FFFE000 if F32.is_nan(a) else a
+        step = Fraction(2) ** (max(F32.size(a) >> 23, 1) - 127 - 10)
+        size = math.floor(abs(F32.value(a)) / step + Fraction(1, 2)) * step
+        return F32.nearest(size) | F32.sign(a) << 31
+
+    compare("cvt.rna.tf32.f32 {0}, {1}", "b32", ("f32",), expected)
+    compare("or.b32 {1}, {1}, 4096; and.b32 {1}, {1}, -4096; cvt.rna.tf32.f32 {0}, {1}", "b32",
+            ("b32",), lambda a: expected((a | 4096) & -4096))  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", ["f32", "f64"])
 def test_conversions_to_whole_numbers(kind: str) -> None:
     """Four roundings; beyond an integer's type its end, and NaN is 0."""
@@ -619,7 +634,18 @@ UNKNOWN = (
     "add.sat.s32 %r0, %r1, %r2", "mul.24.lo.s32 %r0, %r1, %r2", "ld.f32 %f0, [%d0]",
     "bar.sync 1", "bar.arrive 0, 64", "cvt.rz.f32.f64 %f0, %g0", "cvt.s32.f32 %r0, %f0",
     "atom.global.exch.b32 %r0, [%d0], %r1", "mov.b64 %d0, %r1", "mov.b32 %f0, 0d3FF0000000000000",
-    "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%r0, %r1, %r2, %r3}, [%r4]",
+    "ldmatrix.sync.aligned.m16n16.x1.trans.shared.b8 {%r0, %r1}, [%r4]",
+    "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r0, %r1}, [%r4]",
+    "stmatrix.sync.aligned.m8n8.x2.shared.b8 [%r4], {%r0, %r1}",
+    "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+    "{%r0, %r1, %r2, %r3}, {%r4, %r5, %r6, %r7}, {%r8, %r9}, {%r0, %r1, %r2, %r3}",
+    "mma.sync.aligned.m16n8k8.row.row.f32.tf32.tf32.f32 "
+    "{%r0, %r1, %r2, %r3}, {%r4, %r5, %r6, %r7}, {%r8, %r9}, {%r0, %r1, %r2, %r3}",
+    "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+    "{%r0, %r1, %r2, %r3}, {%r4, %r5}, {%r8, %r9}, {%r0, %r1, %r2, %r3}",
+    "wgmma.fence.sync.aligned", "cvt.rn.tf32.f32 %r0, %f0", "cp.async.wait_all",
+    "cp.async.cg.shared.global [%r0], [%d0], 8", "cp.async.ca.shared.global [%r0], [%d0], 2",
+    "cp.async.ca.shared.global.L2::128B [%r0], [%d0], 16",
     "cvt.rmi.ftz.s32.f32 %r0, %f0", "setp.lo.s32 %p0, %r0, %r1", "and.s32 %r0, %r1, %r2",
     "st.param.b32 [k_0], %r0", "st.global.nc.b32 [%d0], %r0", "ld.global.wb.b32 %r0, [%d0]",
     "madc.lo.u64 %d0, %d1, %d2, %d3", "cvta.to.shared.u64 %d0, %d1", "call foo",
