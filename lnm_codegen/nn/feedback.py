@@ -2,8 +2,8 @@
 
     x[t] = c[t] + U s[t - delay]        s[t] = neuron(x[t])
 
-On a CPU, all time steps are one call of C++ in each direction. Elsewhere a loop calls the step of
-the neuron's backend.
+All time steps are one call of C++ in each direction, or on a GPU one launch of Triton. Where there
+is no such kernel, a loop calls the step of the neuron's backend.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from lnm_codegen.backends.c.recurrent import RecurrentSource
+from lnm_codegen.backends.recurrent import WIDEST, RecurrentPlan
 from lnm_codegen.compiler.emit import plan_of
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.arguments import REAL, TYPES, parameters_as, require_plain_memory
@@ -32,7 +32,7 @@ from lnm_codegen.nn.function import (
     saved_tensors,
 )
 from lnm_codegen.nn.load.cache import anywhere
-from lnm_codegen.nn.load.recurrent import RecurrentKernels, load_recurrent
+from lnm_codegen.nn.load.recurrent import RecurrentCKernels, RecurrentKernels, load_recurrent
 from lnm_codegen.nn.memory import empty
 from lnm_codegen.nn.operators import NAMESPACE, define, nothing, operator_name
 
@@ -89,24 +89,34 @@ class Feedback:
             inputs: (T, N, H) each; that of `into` is c.
             start: Initial states, (N, H) or (1,).
             params: Parameters of the neuron, in order.
-            u: U, (H, H), [to][from], or (H,) where it is diagonal.
+            u: U, (H, H), [to][from]; (H,) where it is diagonal; blocks (k, H/k, H/k).
             before: Outputs before the start, (delay, N, H), oldest first; None for 0.
             ends: Time step from which on a sample is padding, (N,); None for T.
             taps: Factors of s[t-1], s[t-2], ... of each neuron, (delay, H), in place of s[t-delay].
             is_own: The memory of c may be overwritten.
         """
         c = inputs[self.place]
-        if not self.loop_reason(backend, c):
-            return self._run_fused(inputs, start, params, u, before, ends, taps, is_own)
+        width = 1 if u.dim() == 1 else u.shape[-1]
+        if u.dim() == 3 and (backend != "triton" or self.loop_reason(backend, c, width)):
+            u = torch.block_diag(*u)  # type: ignore[no-untyped-call]
+        if not self.loop_reason(backend, c, width):
+            return self._run_fused(backend, inputs, start, params, u, before, ends, taps, is_own)
         return self._run_steps(backend, inputs, start, params, u, before, ends, taps)
 
-    def loop_reason(self, backend: str, c: Tensor) -> str:
-        """Return why a call on c is a loop over time, or "" where it is one kernel."""
+    def loop_reason(self, backend: str, c: Tensor, width: int) -> str:
+        """Return why a call on c is a loop over time, or "" where it is one kernel.
+
+        U connects up to `width` neurons.
+        """
         if self.dispatch.arithmetic is not None:
             return "integers"
-        if backend != "c":
+        if backend not in ("c", "triton"):
             return f"backend {backend!r} has no kernel for it"
-        return "" if c.dtype is REAL[c.dtype] else f"{TYPES[c.dtype]} has no kernel for it"
+        if backend == "triton" and width > WIDEST:
+            return f"U connects {width} neurons, and the kernel at most {WIDEST}"
+        if backend == "c" and c.dtype is not REAL[c.dtype]:
+            return f"{TYPES[c.dtype]} has no kernel for it"
+        return ""
 
     def after(self, before: Tensor | None, s: Tensor, ends: Tensor | None) -> Tensor:
         """Return the last `delay` outputs of each sample, (delay, N, H), oldest first."""
@@ -189,6 +199,7 @@ class Feedback:
 
     def _run_fused(
         self,
+        backend: str,
         inputs: tuple[Tensor, ...],
         start: Sequence[Tensor],
         params: Sequence[Tensor],
@@ -198,7 +209,7 @@ class Feedback:
         taps: Tensor | None,
         is_own: bool,
     ) -> LayerResults:
-        """Run the kernels of the CPU."""
+        """Run the kernels over time."""
         c, neuron = inputs[self.place], self.dispatch.neuron
         others = (*inputs[: self.place], *inputs[self.place + 1 :])
         read = [p for p, q in zip(params, neuron.params, strict=True) if q in neuron.step_params]
@@ -206,17 +217,17 @@ class Feedback:
         count, states = len(neuron.output), [s.name for s in neuron.states]
         saves = needs_backward([t for t in (*tensors, before, taps) if t is not None])
         if torch.compiler.is_compiling():
-            name = self.dispatch.constant(operator_of, self.fed, self.into, c.dtype)
+            name = self.dispatch.constant(operator_of, backend, self.fed, self.into, c.dtype)
             operator = getattr(torch.ops.lnm, name)
             found = operator(*tensors, before, taps, ends, self.delay, self.carry_limit, saves)
             sums = found[-1]
             final = dict(zip(states, found[count:], strict=False))
             return found[:count], final, sums.unbind() if sums.shape[0] else (), ()
-        require_plain_memory(self.dispatch.name, READER["c"], tensors)
-        kernels = loaded(neuron, self.fed, self.into, c.dtype, self.dispatch.backend == "auto")
-        feeds_spikes = self.fed in packable(neuron)
-        call = FeedbackCall(kernels, self.delay, self.carry_limit, ends, feeds_spikes)
-        counts: list[float] = []
+        require_plain_memory(self.dispatch.name, READER[backend], tensors)
+        is_auto = self.dispatch.backend == "auto"
+        kernels = loaded(neuron, backend, self.fed, self.into, c.dtype, is_auto)
+        call = FeedbackCall(kernels, self.delay, self.carry_limit, ends)
+        counts: list[Any] = []
         found = FusedFeedback.apply(call, is_own, saves, counts, before, taps, *tensors)  # type: ignore[no-untyped-call]
         return found[:count], dict(zip(states, found[count:], strict=True)), counts, ()
 
@@ -248,29 +259,29 @@ def _live(ends: Tensor, t: int) -> Tensor:
     return (t < ends).nonzero().squeeze(1)
 
 
-def model_of(neuron: Neuron, fed: str, into: str, dtype: torch.dtype) -> RecurrentSource:
+def model_of(neuron: Neuron, fed: str, into: str, dtype: torch.dtype) -> RecurrentPlan:
     """Return what the kernels are emitted from, for a type of sequences."""
-    return RecurrentSource(plan_of(neuron, dtype=TYPES[dtype]), fed, into)
+    return RecurrentPlan(plan_of(neuron, dtype=TYPES[dtype]), fed, into, fed in packable(neuron))
 
 
 def loaded(
-    neuron: Neuron, fed: str, into: str, dtype: torch.dtype, is_auto: bool
+    neuron: Neuron, backend: str, fed: str, into: str, dtype: torch.dtype, is_auto: bool
 ) -> RecurrentKernels:
     """Return the kernels of a neuron with feedback; see `kernels_of`.
 
     A call looks them up by the neuron's identity: the hash of its expressions takes 0.3 ms.
     """
-    key = (id(neuron), fed, into, dtype, is_auto)
+    key = (id(neuron), backend, fed, into, dtype, is_auto)
     if key not in _LOADED:
-        _LOADED[key] = neuron, kernels_of(model_of(neuron, fed, into, dtype), is_auto)
+        _LOADED[key] = neuron, kernels_of(backend, model_of(neuron, fed, into, dtype), is_auto)
     return _LOADED[key][1]
 
 
-_LOADED: dict[tuple[int, str, str, torch.dtype, bool], tuple[Neuron, RecurrentKernels]] = {}
+_LOADED: dict[tuple[int, str, str, str, torch.dtype, bool], tuple[Neuron, RecurrentKernels]] = {}
 """Kernels, beside the neuron, whose identity stays its own as long as it is here."""
 
 
-def kernels_of(model: RecurrentSource, is_auto: bool) -> RecurrentKernels:
+def kernels_of(backend: str, model: RecurrentPlan, is_auto: bool) -> RecurrentKernels:
     """Return the kernels of a model; the first call compiles them.
 
     With `is_auto`, they are compiled in a private folder where the cache folder cannot be used.
@@ -278,7 +289,8 @@ def kernels_of(model: RecurrentSource, is_auto: bool) -> RecurrentKernels:
     Raises:
         ToolError: They cannot be compiled, written or loaded.
     """
-    return anywhere(load_recurrent, model) if is_auto else load_recurrent(model)
+    given = (backend, model)
+    return anywhere(load_recurrent, *given) if is_auto else load_recurrent(*given)
 
 
 SPARSE_SIZE, SPARSE = 64, 0.15
@@ -329,20 +341,20 @@ class FeedbackCall(NamedTuple):
     delay: int
     carry_limit: float | None
     ends: Tensor | None = None
-    feeds_spikes: bool = False
 
     def empty(self, c: Tensor, saves: bool, into: Tensor | None = None) -> Forward:
         """Return uninitialised results; x is `into`."""
         model, (steps, batch, size) = self.kernels.model, c.shape
         plan, strides = model.plan, (batch * size, size, 1)
+        real = REAL[c.dtype]
         rows = model.saved_rows(steps) if saves else 0
         has_rows = not isinstance(rows, int) or rows > 0  # T of an export may be any number
         return Forward(
             [empty(c, c.shape, strides) for _ in plan.outputs],
-            [c.new_empty(batch, size) for _ in plan.states],
+            [c.new_empty(batch, size, dtype=real) for _ in plan.states],
             empty(c, c.shape, strides) if into is None else into,
-            empty(c, (rows * batch * size,), (1,)) if has_rows else None,
-            torch.zeros(len(plan.counts), dtype=torch.float64),
+            empty(c, (rows * batch * size,), (1,), real) if has_rows else None,
+            torch.zeros(len(plan.counts), dtype=torch.float64, device=c.device),
         )
 
     def forward(
@@ -395,6 +407,7 @@ class FeedbackCall(NamedTuple):
         plan, (_, batch, size) = model.plan, x.shape
         x, fed = x.contiguous(), fed.contiguous()  # hooks of saved tensors may change strides
         count, others, states = len(plan.outputs), len(model.others), len(plan.states)
+        real = REAL[x.dtype]
         words = self._shared(x, u, rest, before, taps) | {"_limit": self._limit(grads)}
         words["_saved"] = None if saved is None else saved.contiguous()
         for name, grad in zip(plan.outputs, grads[:count], strict=True):
@@ -413,7 +426,7 @@ class FeedbackCall(NamedTuple):
                 if k < others:
                     results[k] = torch.empty_like(e)
                 elif k < others + states:
-                    results[k] = e.new_empty(batch, size)
+                    results[k] = e.new_empty(batch, size, dtype=real)
                 else:
                     kept = torch.contiguous_format
                     results[k] = torch.empty_like(value, memory_format=kept)
@@ -422,7 +435,8 @@ class FeedbackCall(NamedTuple):
         words["_grad_feedback"] = grad_before
         grad_taps, delay, s = None, self.delay, fed
         if taps is not None:
-            words |= {"_s": s, "_fed": torch.empty_like(e), "_grad_fed": torch.empty_like(e)}
+            words["_s"] = s
+            words |= {n: torch.empty_like(e, dtype=real) for n in ("_fed", "_grad_fed")}
         self.kernels.backward(words)
         if taps is not None:
             grad_taps = _grad_of_taps(words["_grad_fed"], s, before, delay) if needs_taps else None
@@ -439,19 +453,26 @@ class FeedbackCall(NamedTuple):
             pairs.append((e[:delay], before[: len(e)]))
         if u.dim() == 1:
             return sum((a * b).sum((0, 1)) for a, b in pairs)  # type: ignore[return-value]
-        if len(u) < SPARSE_SIZE or _density(s) > SPARSE:
-            return sum(a.flatten(0, 1).t() @ b.flatten(0, 1) for a, b in pairs)  # type: ignore[return-value]
+        pairs = [(a.flatten(0, 1).to(u.dtype), b.flatten(0, 1).to(u.dtype)) for a, b in pairs]
+        if u.dim() == 3:
+            parts = [[x.view(-1, *u.shape[:2]).transpose(0, 1) for x in two] for two in pairs]
+            return sum((a.mT @ b for a, b in parts), torch.zeros_like(u))
+        kernels = self.kernels
+        is_sparse = len(u) >= SPARSE_SIZE and isinstance(kernels, RecurrentCKernels)
+        if not is_sparse or _density(s) > SPARSE:
+            return sum((a.t() @ b for a, b in pairs[1:]), pairs[0][0].t() @ pairs[0][1])
+        assert isinstance(kernels, RecurrentCKernels)
         found, threads = torch.zeros_like(u), torch.get_num_threads()
         for a, b in pairs:
-            words = {"_rows": a.shape[0] * a.shape[1], "sample": len(u), "_threads": threads}
-            self.kernels.outer(words | {"_e": a, "_s": b.contiguous(), "_outer": found})
+            words = {"_rows": len(a), "sample": len(u), "_threads": threads}
+            kernels.outer(words | {"_e": a, "_s": b.contiguous(), "_outer": found})
         return found.t()
 
     def _limit(self, grads: Sequence[Tensor | None]) -> Tensor | None:
         if self.carry_limit is None:
             return None
-        largest = [float(g.abs().max()) for g in grads if g is not None and g.numel()]
-        return torch.tensor([self.carry_limit * max(largest, default=0.0)], dtype=torch.float64)
+        largest = [g.abs().max().double() for g in grads if g is not None and g.numel()]
+        return self.carry_limit * torch.stack(largest).amax(0, keepdim=True) if largest else None
 
     def _shared(
         self,
@@ -482,7 +503,7 @@ class FeedbackCall(NamedTuple):
 
 
 class FusedFeedback(torch.autograd.Function):
-    """Forward and backward of all time steps, one call of C++ each.
+    """Forward and backward of all time steps, one call of the kernels each.
 
     Takes a `FeedbackCall`, whether c is the call's own, whether a backward follows, a list for the
     counts, `before` and `taps` or None, then the tensors of `FeedbackCall`. Returns outputs and
@@ -495,17 +516,18 @@ class FusedFeedback(torch.autograd.Function):
         call: FeedbackCall,
         is_own: bool,
         saves: bool,
-        counts: list[float],
+        counts: list[Any],
         before: Tensor | None,
         taps: Tensor | None,
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         """Run the forward kernel."""
         outputs, finals, x, saved, sums = call.forward(tensors, before, taps, saves, is_own)
-        counts.extend(sums.tolist())
+        counts.extend(sums.tolist() if sums.is_cpu else sums)
         if saves:
-            fed = outputs[call.kernels.model.plan.outputs.index(call.kernels.model.fed)]
-            if call.feeds_spikes:
+            model = call.kernels.model
+            fed = outputs[model.plan.outputs.index(model.fed)]
+            if model.is_spike:
                 mark(fed)
             save_call(ctx, call, before, taps, fed, saved, x, *tensors[1:])
         return (*outputs, *finals)
@@ -530,7 +552,7 @@ class FeedbackOperator:
     """
 
     def __init__(
-        self, name: str, model: RecurrentSource, load: Callable[[], RecurrentKernels]
+        self, name: str, model: RecurrentPlan, load: Callable[[], RecurrentKernels]
     ) -> None:
         plan = self._plan = model.plan
         self.name, self._model, self._load = name, model, load
@@ -618,11 +640,11 @@ _DEFINED: dict[str, FeedbackOperator] = {}
 _LOCK = threading.Lock()
 
 
-def operator_of(neuron: Neuron, fed: str, into: str, dtype: torch.dtype) -> str:
+def operator_of(neuron: Neuron, backend: str, fed: str, into: str, dtype: torch.dtype) -> str:
     """Return the name of the operator of a neuron with feedback; equal ones share it."""
     model = model_of(neuron, fed, into, dtype)
-    plan, load = model.plan, partial(kernels_of, model, True)
-    name = f"{operator_name(plan, 'c')}_{plan.dtype}_{model.fed}_{model.into}_recurrent"
+    plan, load = model.plan, partial(kernels_of, backend, model, True)
+    name = f"{operator_name(plan, backend)}_{plan.dtype}_{model.fed}_{model.into}_recurrent"
     with _LOCK:
         if name not in _DEFINED:
             _DEFINED[name] = FeedbackOperator(name, model, load)

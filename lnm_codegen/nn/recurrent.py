@@ -49,8 +49,11 @@ class RecurrentLayer(NeuronLayer):
 
         c[t] = W in[t] + b        x[t] = c[t] + U s[t - delay]        s[t] = neuron(x[t])
 
-    s before the start is 0, or the given state. On a CPU, a call is one fused kernel in each
-    direction, for float32 and float64. Elsewhere it is a loop over time.
+    s before the start is 0, or the given state. A call is one fused kernel in each direction: on a
+    CPU for float32 and float64, on a GPU (Triton) if U, or a block of it, connects at most 512
+    neurons. Otherwise it is a loop over time. On a GPU, sums have another order; after
+    `torch.set_float32_matmul_precision("high")`, products use tensor cores, with bfloat16 in three
+    terms where the factor is a spike, which is exact, and else with TF32 in three products.
 
     Args:
         neuron: The definition.
@@ -260,7 +263,9 @@ class RecurrentLayer(NeuronLayer):
             c, is_own = self._current(x_seq)
         inputs, backend = self._sequences(c, more_inputs), self._dispatch.backend_of(c)
         found = super().explain(*(x[0] if self.step_mode == "s" else x for x in inputs))
-        steps, reason = len(inputs[0]), self._feedback.loop_reason(backend, inputs[0])
+        width = self.recurrent.shape[-1] if self.mask is None else self.size
+        width = 1 if self.form == "diagonal" else width
+        steps, reason = len(inputs[0]), self._feedback.loop_reason(backend, inputs[0], width)
         if reason:
             schedule, text = found.schedule, f"a loop over {steps} steps: {reason}"
             if schedule is not None:
@@ -336,11 +341,13 @@ class RecurrentLayer(NeuronLayer):
         return f"{own}, {super().extra_repr()}"
 
     def _matrix(self, c: Tensor) -> Tensor:
-        """Return U in the type of the arithmetic, (size, size), or (size,) if it is diagonal."""
+        """Return U in the type of the arithmetic, as `Feedback.run` takes it."""
         u = self.recurrent.to(REAL[c.dtype])
+        if self.mask is None:
+            return u
         if self.form == "blocks":
             u = torch.block_diag(*u)  # type: ignore[no-untyped-call]
-        return u if self.mask is None else u * self.mask
+        return u * self.mask
 
     def _before(self, value: Any, c: Tensor) -> Tensor | None:
         """Return the outputs before the start, (delay, N, size), or None for 0."""

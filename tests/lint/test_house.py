@@ -13,12 +13,12 @@ from collections import defaultdict
 from tests.journeys import MODULES, ROOT, counts, graph, imported, tree_of
 
 MOST_FILES = {
-    "emit(lif, triton)": 28,
+    "emit(lif, triton)": 32,
     "emit(lif, verilog)": 67,
     "layer, forward": 10,
     "layer, backward": 5,
-    "imports of deploy": 188,
-    "imports of analyze RUN": 190,
+    "imports of deploy": 190,
+    "imports of analyze RUN": 192,
 }
 """Journey -> the most files that it may pass. A new capability may raise a bound, in a commit that
 says why, and a count that falls lowers it."""

@@ -101,6 +101,21 @@ def extract(a: Array, position: Array, length: Array) -> Array:
     return bits.view(a.dtype)
 
 
+def permuted(low: Array, high: Array, choice: Array) -> Array:
+    """Return four of the eight bytes of two registers, or copies of the sign bit of a byte.
+
+    Each of four groups of 4 bits of `choice` names a byte; its highest bit asks for the sign.
+    """
+    whole = low.astype(np.uint64) | high.astype(np.uint64) << np.uint64(32)
+    found = np.zeros(np.shape(whole), np.uint64)
+    for k in range(4):
+        word = choice.astype(np.uint64) >> np.uint64(4 * k)
+        byte = whole >> ((word & np.uint64(7)) * np.uint64(8)) & np.uint64(255)
+        sign = np.where(byte >> np.uint64(7), np.uint64(255), np.uint64(0))
+        found |= np.where(word & np.uint64(8), sign, byte) << np.uint64(8 * k)
+    return found.astype(low.dtype)
+
+
 def insert(a: Array, into: Array, position: Array, length: Array) -> Array:
     """Return `into` with a field that holds the lowest bits of `a`."""
     position, length = position & np.uint32(255), length & np.uint32(255)

@@ -378,6 +378,12 @@ def _insert(i: Instruction) -> Step:
     return pure(i, i.type, (i.type, i.type, U32, U32), arithmetic.insert)
 
 
+@operation("prmt")
+def _permute(i: Instruction) -> Step:
+    words_of(i)
+    return pure(i, B32, (B32, B32, B32), arithmetic.permuted)
+
+
 # ---- comparisons and choices ----
 
 _ORDER: dict[str, Callable[[Array, Array], Array]] = {

@@ -332,6 +332,19 @@ def test_insertion_of_bits(kind: str) -> None:
     compare(small, kind, words, lambda a, b, p, n: expected(a, b, p & 63, n & 31))
 
 
+def test_permutation_of_bytes() -> None:
+    """A byte of each of four, of two registers, or its sign eight times."""
+
+    def expected(a: int, b: int, choice: int) -> int:
+        taken, found = (a | b << 32).to_bytes(8, "little"), []
+        for k in range(4):
+            byte = taken[choice >> 4 * k & 7]
+            found.append(byte if not choice >> 4 * k & 8 else 255 * (byte >> 7))
+        return int.from_bytes(bytes(found), "little")
+
+    compare("prmt.b32 {0}, {1}, {2}, {3}", "b32", ("b32", "b32", "b32"), expected)
+
+
 @pytest.mark.parametrize("kind", ["b16", "b32", "b64", "u32", "f32", "f64", "s64"])
 def test_moves(kind: str) -> None:
     """Bits as they are; parts of a register, the lowest first."""

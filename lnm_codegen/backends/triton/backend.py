@@ -161,7 +161,7 @@ def _module(plan: Plan, inner: Plan) -> str:
         forward_lanes=FORWARD_LANES,
         forward_warps=FORWARD_WARPS,
         math=math_functions(tuple(plan.functions.values()), plan.real),
-        functions=_functions(inner),
+        functions=functions_of(inner),
         reduction_block=reduction_block(plan),
         **kernels_view(inner),
         **reduction_view(inner),
@@ -172,7 +172,8 @@ def _module(plan: Plan, inner: Plan) -> str:
     return render("triton/module.py.j2", view)
 
 
-def _functions(plan: Plan) -> tuple[_Function, ...]:
+def functions_of(plan: Plan) -> tuple[_Function, ...]:
+    """Return the functions of a step and of what surrounds it."""
     dialect = TritonDialect(plan.real)
     return tuple(
         _Function(
@@ -206,8 +207,13 @@ def _host_view(plan: Plan) -> dict[str, object]:
         backward_nullable=_nullable("omitted or skipped", plan.backward_fields),
         backward_aligned=_aligned(plan, launched, "neurons", "_width"),
         first=f"{(*plan.inputs, *plan.outputs)[0]}_seq",
-        any_gradient=" or ".join(f"grad_{p.name} is not None" for p in plan.learnable),
+        any_gradient=any_gradient(plan),
     )
+
+
+def any_gradient(plan: Plan) -> str:
+    """Return the condition that the gradient of a parameter is wanted."""
+    return " or ".join(f"grad_{p.name} is not None" for p in plan.learnable)
 
 
 def _names(fields: tuple[Field, ...]) -> Lines:
@@ -347,17 +353,20 @@ def signature(plan: Plan, fields: tuple[Field, ...]) -> Lines:
     return tuple(typed)
 
 
-def prepared_lines(plan: Plan) -> Lines:
-    """Return lines that load the parameters of a step and call `prepare`."""
+def prepared_lines(plan: Plan, channel: str, neuron: str) -> Lines:
+    """Return lines that load the parameters of a step and call `prepare`.
+
+    `channel` and `neuron` are the index of a neuron's value among those of a parameter.
+    """
     made = plan.computed_prepare.result_names(Role.PARAM)
     taken = [p.var.name for p in plan.read_inputs(plan.computed_prepare)]
     read = {*taken, *plan.prepared} - {*made}
     pers = {p.per for p in plan.params}
     lines = []
     if "channel" in pers:
-        lines.append("channel = (column + lane) // inner % channels")
+        lines.append(f"channel = {channel}")
     if "neuron" in pers:
-        lines.append("neuron = (column + lane) % sample")
+        lines.append(f"neuron = {neuron}")
     for p in plan.params:
         index = "" if p.per == "layer" else p.per
         for k, name in enumerate(p.element_names):
@@ -367,9 +376,15 @@ def prepared_lines(plan: Plan) -> Lines:
 
 
 def step_call(
-    plan: Plan, function: str, kernel: Kernel, indent: int, states: str = "", inputs: str = ""
+    plan: Plan,
+    function: str,
+    kernel: Kernel,
+    indent: int,
+    states: str = "",
+    inputs: str = "",
+    grads: str = "",
 ) -> Lines:
-    """Return the call of a step; `states` and `inputs` index the values of a chunk."""
+    """Return the call of a step; `states`, `inputs` and `grads` index the values of a chunk."""
 
     def argument(port: Port) -> str:
         name = port.var.name
@@ -381,7 +396,7 @@ def step_call(
             case Role.GRAD if name.endswith("_next"):
                 return name.removesuffix("_next")
             case Role.GRAD:
-                return f"{name}_steps[_CHUNK - 1 - step]{as_real(plan)}"
+                return f"{name}_steps[{grads}]{as_real(plan)}" if grads else name
             case _:
                 return name
 
@@ -425,13 +440,17 @@ def kernels_view(plan: Plan) -> dict[str, object]:
     return dict(
         lanes=_lanes(plan),
         as_real=as_real(plan),
-        prepared=prepared_lines(plan),
+        prepared=prepared_lines(
+            plan, "(column + lane) // inner % channels", "(column + lane) % sample"
+        ),
         forward_signature=forward,
         forward_step=step_call(plan, "step_forward", plan.forward, 8),
         backward_signature=backward,
         advance_step=step_call(plan, "step_advance", plan.advance, 20, inputs="step"),
         recompute_step=step_call(plan, "step_advance", plan.advance, 24),
-        backward_step=step_call(plan, "step_backward", plan.backward, 20, "step", "step"),
+        backward_step=step_call(
+            plan, "step_backward", plan.backward, 20, "step", "step", "_CHUNK - 1 - step"
+        ),
         forward_run_time=quoted((*forward, "every")),
         backward_run_time=quoted((*backward, "width", "section", "workspace", "partials")),
         state_rows=scaled(len(plan.states), "neurons"),

@@ -1,4 +1,4 @@
-"""C++ kernels of recurrent layers: compiled to a library in the cache, called through ctypes."""
+"""Kernels of recurrent layers: C++ in a library of the cache, or a Triton module."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import struct
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from torch import Tensor
 
-from lnm_codegen.backends.c.recurrent import OUTER_FIELDS, RecurrentSource
+from lnm_codegen.backends.c import recurrent as c_source
 from lnm_codegen.backends.plan import Field
+from lnm_codegen.backends.recurrent import RecurrentPlan
 from lnm_codegen.nn.function import addresses
 from lnm_codegen.nn.load.c import built, kernel_error, load_library
 
@@ -20,15 +21,15 @@ Words: TypeAlias = Mapping[str, Tensor | int | None]
 """Field -> its tensor or number; a field that is missing is null."""
 
 
-class RecurrentKernels:
+class RecurrentCKernels:
     """Forward and backward of a recurrent layer in a loaded library."""
 
-    def __init__(self, model: RecurrentSource, library: Path) -> None:
+    def __init__(self, model: RecurrentPlan, library: Path) -> None:
         self.model = model
         loaded, name = load_library(library), model.plan.name
         self._forward = _function(loaded, f"{name}_recurrent_forward", model.forward_fields)
         self._backward = _function(loaded, f"{name}_recurrent_backward", model.backward_fields)
-        self._outer = _function(loaded, f"{name}_recurrent_outer", OUTER_FIELDS)
+        self._outer = _function(loaded, f"{name}_recurrent_outer", c_source.OUTER_FIELDS)
 
     def forward(self, words: Words) -> None:
         """Run the forward on fields by name."""
@@ -41,6 +42,18 @@ class RecurrentKernels:
     def outer(self, words: Words) -> None:
         """Add a sum of outer products, for a sparse factor."""
         self._outer(words)
+
+
+class RecurrentKernels(Protocol):
+    """Forward and backward of a recurrent layer."""
+
+    model: RecurrentPlan
+
+    def forward(self, words: Words) -> None:
+        """Run the forward on fields by name."""
+
+    def backward(self, words: Words) -> None:
+        """Run the backward on fields by name."""
 
 
 def _function(loaded: ctypes.CDLL, name: str, fields: tuple[Field, ...]) -> Any:
@@ -57,11 +70,18 @@ def _function(loaded: ctypes.CDLL, name: str, fields: tuple[Field, ...]) -> Any:
 
 
 @cache
-def load_recurrent(model: RecurrentSource, *, folder: Path | None = None) -> RecurrentKernels:
+def load_recurrent(
+    backend: str, model: RecurrentPlan, *, folder: Path | None = None
+) -> RecurrentKernels:
     """Build (or find in the cache folder, or another `folder`) and load the kernels of a layer.
 
     Raises:
         ToolError: There is no compiler, or it fails, or the folder cannot be used.
     """
-    library = built(f"{model.plan.name}_recurrent", model.emit(), beside="", folder=folder)
-    return RecurrentKernels(model, library)
+    if backend == "triton":
+        from lnm_codegen.nn.load.triton import RecurrentTritonKernels
+
+        return RecurrentTritonKernels(model, folder)
+    source = c_source.emit(model)
+    library = built(f"{model.plan.name}_recurrent", source, beside="", folder=folder)
+    return RecurrentCKernels(model, library)

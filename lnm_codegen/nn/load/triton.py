@@ -12,17 +12,19 @@ import hashlib
 import math
 import os
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from lnm_codegen.backends import BACKENDS
-from lnm_codegen.backends.plan import Plan
+from lnm_codegen.backends.plan import Field, Plan
+from lnm_codegen.backends.recurrent import RecurrentPlan
+from lnm_codegen.backends.triton import recurrent
 from lnm_codegen.backends.triton.backend import FORWARD_LANES, FORWARD_WARPS
 from lnm_codegen.errors import ToolError, reason
 from lnm_codegen.nn.function import Arguments, Kernels, device_of
@@ -71,7 +73,7 @@ class TritonKernels(Kernels):
             self._module.forward(*sizes, *arguments, block=block, num_warps=warps)
 
         device, elements = device_of(arguments), sizes[0] * sizes[1]
-        with _current(device):
+        with current_device(device):
             looks = self._sizes is None and elements >= self._least
             if looks and not _overwrites(arguments):
                 self._sizes = launch_sizes(self._key, elements, run, device)
@@ -89,8 +91,29 @@ class TritonKernels(Kernels):
         if arguments[place] is None:  # the kernel computes an address from it
             nothing = torch.empty(0, dtype=self.real, device=device)
             arguments = [*arguments[:place], nothing, *arguments[place + 1 :]]
-        with _current(device):
+        with current_device(device):
             self._module.backward(*sizes, *arguments)
+
+
+class RecurrentTritonKernels:
+    """Forward and backward of a recurrent layer on a GPU, or in Triton's interpreter."""
+
+    def __init__(self, model: RecurrentPlan, folder: Path | None = None) -> None:
+        self.model = model
+        name = f"{model.plan.name}_recurrent"
+        self._module = import_source(recurrent.emit(model), "triton", name, folder)
+
+    def forward(self, words: Mapping[str, Any]) -> None:
+        """Run the forward on fields by name; one that is missing is None."""
+        self._run(self._module.forward, self.model.forward_fields, words)
+
+    def backward(self, words: Mapping[str, Any]) -> None:
+        """Run the backward on fields by name; one that is missing is None."""
+        self._run(self._module.backward, self.model.backward_fields, words)
+
+    def _run(self, run: Any, fields: tuple[Field, ...], words: Mapping[str, Any]) -> None:
+        with current_device(words["_x"].device):
+            run(*(words.get(f.name) for f in fields))
 
 
 def _is_capturing(device: torch.device) -> bool:
@@ -105,7 +128,7 @@ def _overwrites(arguments: Arguments) -> bool:
 
 
 @contextmanager
-def _current(device: torch.device) -> Iterator[None]:
+def current_device(device: torch.device) -> Iterator[None]:
     """Make a GPU the current one, on which kernels are launched.
 
     Raises:

@@ -260,7 +260,7 @@ def sequences() -> list[FixedModel]:
     mixed = {"theta_3": lnm.Fixed(10, 9), "h_2": lnm.Fixed(18, 13)}
     two = lnm.get("lnm", states=2, degree=3, v_reset=0.0)
     drawn = [replace(m, name=f"drawn_{k}", rtl=replace(m.rtl, forms=("seq",)))
-             for k, m in enumerate(random_models(80, 8))]  # fmt: skip
+             for k, m in enumerate(random_models(80, 40))]  # fmt: skip
     return [
         *drawn,
         seq(poly(v_reset=None), "soft", spec=lnm.Fixed(16, 12, "truncate")),
