@@ -12,6 +12,8 @@ replaces the numbers of the present versions and keeps those of others. A name e
     traffic-cuda, -triton       of each kernel, executed from its PTX (`benchmarks/gpu_bound.py`):
                                 bytes of global memory and instructions of warps for each
                                 element-step; sectors beyond the least number, conflicts of banks
+    triton-recurrent            registers, bytes spilled and shared memory of a recurrent layer's
+                                kernels, by PyTorch's precision of matrix products
     verilog                     LUT, FF, DSP, BRAM of the bare module on ECP5, and MHz for seed 1
     verilog-network             the same of a network of 64 inputs, 32 neurons and 10 classes
 """
@@ -68,6 +70,8 @@ FOLDER = ROOT / "tests" / "resources"
 CASES = ("lif", "plif", "lnm-3", "lnm-matrix")
 """Neurons of `tests/cases.py`; `lnm-matrix` has two states of degree 1."""
 ARCHITECTURES = ("sm_80", "sm_90")
+NEURONS = (128, 256)
+"""Neurons of a recurrent layer."""
 KERNELS = ("forward", "backward", "sums")
 FORMS = ("comb", "core")
 DEVICE, SEED = "25k", 1
@@ -195,6 +199,22 @@ def _triton_registers() -> Numbers:
     return found
 
 
+def _recurrent_registers() -> Numbers:
+    from tests.ptx.triton_launch import compiled_for_recurrence
+
+    found: Numbers = {}
+    for case in CASES:
+        for size in NEURONS:
+            for precision in ("highest", "high"):
+                for arch in ARCHITECTURES:
+                    made = compiled_for_recurrence(neuron_of(case), size, precision, arch)
+                    for kernel, used in made.items():
+                        name = f"{case} H={size} {precision} {arch} {kernel}"
+                        found |= _of_kernel(name, used["registers"], used["spilled"])
+                        found[f"{name} shared bytes"] = used["shared"]
+    return found
+
+
 def _python(*words: str) -> str:
     """Return the output of Python in a process of its own, with an empty cache of Triton's."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
@@ -317,6 +337,7 @@ SETS = {
     "bytes-triton": ResourceSet(_with_interpreter, _triton_bytes),
     "cuda": ResourceSet(_nvcc, _cuda),
     "triton": ResourceSet(_triton_version, _triton_registers),
+    "triton-recurrent": ResourceSet(_triton_version, _recurrent_registers),
     "traffic-cuda": ResourceSet(_ptx_compiler, lambda: _traffic("cuda")),
     "traffic-triton": ResourceSet(_triton_version, lambda: _traffic("triton")),
     "verilog": ResourceSet(_yosys_and_nextpnr, _verilog),

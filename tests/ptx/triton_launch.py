@@ -18,8 +18,9 @@ from unittest import mock
 import numpy as np
 import torch
 
+import lnm_codegen as lnm
 from lnm_codegen.nn import select
-from tests.backends.triton.compiled import TARGETS
+from tests.backends.triton.compiled import TARGETS, ptxas
 from tests.ptx.machine import Machine
 from tests.ptx.memory import Memory
 from tests.ptx.program import parse
@@ -75,6 +76,28 @@ def compiled(machine: Machine, target: str = "sm_90") -> Iterator[None]:
     ):
         knobs.cache.dir = folder
         yield
+
+
+def compiled_for_recurrence(
+    neuron: lnm.Neuron, size: int, precision: str, target: str
+) -> dict[str, dict[str, int]]:
+    """Return what the kernels of a recurrent layer use, "forward" and "backward", not executed."""
+    found: dict[str, dict[str, int]] = {}
+
+    def see(machine: Machine, kernel: Any, names: list[str], given: Any, grid: int) -> None:
+        used = ptxas(kernel.asm["ptx"], target) | {"shared": kernel.metadata.shared}
+        found[kernel.metadata.name.split("_")[1]] = used
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        with mock.patch(f"{__name__}.execute", see), compiled(Machine(), target):
+            layer = lnm.nn.RecurrentLayer(neuron, size, backend="triton")
+            layer(torch.zeros(17, 2, size)).sum().backward()
+    finally:
+        torch.set_float32_matmul_precision(before)
+    found.pop("sums", None)
+    return found
 
 
 def execute(machine: Machine, kernel: Any, names: list[str], given: Any, grid: int) -> None:
