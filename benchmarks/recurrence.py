@@ -1,6 +1,7 @@
 """A training step of a recurrent network beside an earlier version, a GRU and other libraries.
 
     python benchmarks/recurrence.py [--threads 2] [--rounds 10] [--old TREE] [--peers] [--cases 4]
+        [--device cuda] [--precision high]
 
 Each round times every subject once, forward and backward, so that a change of the machine meets
 all of them. The table has minima and medians in milliseconds, and the minimum in units of ours.
@@ -8,6 +9,7 @@ all of them. The table has minima and medians in milliseconds, and the minimum i
 | subject | what it is |
 | --- | --- |
 | ours | network "recurrent" with a linear readout, weights W, b and U |
+| loop | on a GPU: the same as a loop over the steps of the layer |
 | old | the same in a process of its own, from a worktree of an earlier commit |
 | feed-forward | network "feedforward": without U |
 | 2T products | `torch.mm` of (N, H) and (H, H), 2T times |
@@ -34,11 +36,13 @@ import torch
 from torch import Tensor, nn
 
 import lnm_codegen as lnm
+from lnm_codegen.nn import feedback
 from lnm_codegen.train.models import build
 
 CASES = ((1301, 64, 4, 36), (784, 100, 1, 128), (250, 64, 140, 512), (100, 128, 700, 256))
 """T, N, inputs and H: ECG-QTDB, sequential MNIST, and the sizes of SHD with 140 and 700 inputs."""
 NEURONS = {"lif": lnm.get("lif"), "two": lnm.get("lnm", states=2, degree=1, per="channel")}
+DEVICE = "cpu"
 Case = tuple[int, int, int, int]
 Run = Callable[[], float]
 """Run once and return the seconds."""
@@ -47,13 +51,23 @@ Run = Callable[[], float]
 def timed(network: nn.Module, x: Tensor) -> Run:
     """Return a forward and backward that measures itself."""
 
+    network, x = network.to(DEVICE), x.to(DEVICE)
+
     def run() -> float:
         network.zero_grad()
-        began = time.perf_counter()
-        torch.autograd.backward(network(x).square().mean())
-        return time.perf_counter() - began
+        return seconds(lambda: torch.autograd.backward(network(x).square().mean()))
 
     return run
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long a call takes, with what it leaves to a GPU."""
+    wait = torch.cuda.synchronize if DEVICE == "cuda" else lambda: None
+    wait()
+    began = time.perf_counter()
+    work()
+    wait()
+    return time.perf_counter() - began
 
 
 def ours(name: str, neuron: str, case: Case) -> Run:
@@ -70,15 +84,25 @@ def ours(name: str, neuron: str, case: Case) -> Run:
 def products(case: Case) -> Run:
     """Return 2T products of the size of U."""
     steps, batch, _, width = case
-    s, u = torch.randn(batch, width), torch.randn(width, width)
+    s, u = torch.randn(batch, width, device=DEVICE), torch.randn(width, width, device=DEVICE)
 
     def run() -> float:
-        began = time.perf_counter()
-        for _ in range(2 * steps):
-            torch.mm(s, u)
-        return time.perf_counter() - began
+        return seconds(lambda: [torch.mm(s, u) for _ in range(2 * steps)])
 
     return run
+
+
+def loop(run: Run) -> Run:
+    """Return a step in which a recurrent layer on a GPU is a loop over its steps."""
+
+    def looped() -> float:
+        most, feedback.WIDEST = feedback.WIDEST, 0
+        try:
+            return run()
+        finally:
+            feedback.WIDEST = most
+
+    return looped
 
 
 class Gru(nn.Module):
@@ -179,14 +203,20 @@ def main() -> None:
     parser.add_argument("--old", type=Path, help="worktree of an earlier commit")
     parser.add_argument("--peers", action="store_true", help="time other libraries, in two rounds")
     parser.add_argument("--cases", type=int, default=len(CASES), help="how many, from the first")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("highest", "high"), default="highest")
     parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    global DEVICE
+    DEVICE = given.device
+    torch.set_float32_matmul_precision(given.precision)
     lnm.nn.keep_pages()
     torch.set_num_threads(given.threads)
     if given.serve:
         serve(given.serve)
         return
-    print(f"{platform.machine()}, PyTorch {torch.__version__}, {given.threads} threads")
+    where = torch.cuda.get_device_name() if DEVICE == "cuda" else platform.machine()
+    print(f"{where}, PyTorch {torch.__version__}, {given.threads} threads")
     for case in CASES[: given.cases]:
         for neuron in NEURONS:
             subjects = {
@@ -195,6 +225,8 @@ def main() -> None:
                 "2T products": products(case),
                 "GRU": timed(Gru(*case[2:]), torch.randn(*case[:3])),
             }
+            if DEVICE == "cuda":
+                subjects["loop"] = loop(subjects["ours"])
             if given.old is None:
                 table(case, neuron, measured(subjects, given.rounds))
             else:

@@ -2,7 +2,8 @@
 # Every GPU figure, with no network: the tests that need a GPU, then the benchmarks. Run by `make bench-gpu`.
 #
 #   GPU_PYTHON, WHEELS           the interpreter, see scripts/gpu_python.sh
-#   PARTS="tests layers sew"     what runs, in this order: the tests, benchmarks/run.py, benchmarks/sew_resnet.py
+#   PARTS="tests layers recurrent sew"   what runs, in this order: the tests, benchmarks/run.py,
+#                                        benchmarks/recurrence.py, benchmarks/sew_resnet.py
 #   LIMIT=540                    seconds after which nothing runs, the tests at most half of it
 #   JOBS=8                       test processes, which share the GPU
 #   ARCHIVE=file.tar.gz          the results so far, written again after each part
@@ -47,6 +48,12 @@ tests() {
 # shellcheck disable=SC2086  # words of BENCH_ARGS are arguments
 layers() { "$RUN" benchmarks/run.py --device cuda --slice "$(left)" ${BENCH_ARGS:-}; }
 
+recurrent() {
+  for precision in highest high; do
+    "$RUN" benchmarks/recurrence.py --device cuda --rounds 5 --precision $precision
+  done | tee $RESULTS/recurrence.txt
+}
+
 # A row whose compilation failed has its reason in the table.
 sew() { "$RUN" benchmarks/sew_resnet.py --slice "$(left)"; }
 
@@ -58,11 +65,11 @@ mkdir -p $RESULTS
 machine | tee $RESULTS/machine.txt
 trap save EXIT
 status=0
-for part in ${PARTS:-tests layers sew}; do
+for part in ${PARTS:-tests layers recurrent sew}; do
   case $part in
     tests) tests || status=$? ;;
-    layers | sew) $part || { [ $status -ne 0 ] || status=1; } ;;
-    *) echo "$NAME: part $part. Accepted: tests, layers, sew." >&2; exit 2 ;;
+    layers | recurrent | sew) $part || { [ $status -ne 0 ] || status=1; } ;;
+    *) echo "$NAME: part $part. Accepted: tests, layers, recurrent, sew." >&2; exit 2 ;;
   esac
   save
 done

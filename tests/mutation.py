@@ -2,7 +2,8 @@
 
     python -m tests.mutation draw --seed 1 --count 150 > tests/mutants/first.json
     python -m tests.mutation run tests/mutants/first.json --tree TREE --cover COVER --out RESULTS
-    python -m tests.mutation compare tests/mutants/first.json OLD_RESULTS NEW_RESULTS
+    python -m tests.mutation run LIST --tree OLD_TREE --cover COVER --out OLD --unless RESULTS
+    python -m tests.mutation compare tests/mutants/first.json OLD RESULTS
 
 cosmic-ray makes the changes. TREE is a worktree that nobody else uses: its files are changed in
 place and restored. COVER is a folder that has the two files of one quick run in that tree,
@@ -11,7 +12,7 @@ place and restored. COVER is a folder that has the two files of one quick run in
 
 moved there: `.coverage` and `times.xml`. A mutant is run against the tests that pass over its
 line, those of its own folder first, then the quick ones first, until their recorded time reaches a
-limit.
+limit. With `--unless`, those that these results notice are not run again: nothing is lost there.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from cosmic_ray.operators.provider import OperatorProvider
 
 FOLDERS = ("ir", "compiler", "backends", "language", "nn", "analysis", "deploy", "train")
 PACKAGE = "lnm_codegen"
-LIMIT = 300.0
+LIMIT = 60.0
 """Seconds of recorded test time that a mutant is given."""
 TIMEOUT = 60
 """Seconds of one test, above which a mutant counts as noticed."""
@@ -193,11 +194,11 @@ def _seconds(path: Path) -> dict[str, float]:
     return found
 
 
-def run(mutants: list[Mutant], tree: Path, cover: Path, out: Path) -> None:
+def run(mutants: list[Mutant], tree: Path, cover: Path, out: Path, unless: Path | None) -> None:
     """Run the tests of each mutant that `out` does not have yet; a line of JSON for each."""
-    done = (
-        {_key(json.loads(line)) for line in out.read_text().splitlines()} if out.exists() else set()
-    )
+    done = set(_results(out)) if out.exists() else set()
+    if unless is not None:
+        done |= {key for key, noticed in _results(unless).items() if noticed}
     tests = Tests(tree, cover)
     for mutant in mutants:
         if _key(asdict(mutant)) in done:
@@ -213,6 +214,10 @@ def run(mutants: list[Mutant], tree: Path, cover: Path, out: Path) -> None:
         with out.open("a") as stream:
             line = {**asdict(mutant), "tests": len(chosen), "noticed": result}
             print(json.dumps(line), file=stream, flush=True)
+
+
+def _results(path: Path) -> dict[tuple[object, ...], str | None]:
+    return {_key(r): r["noticed"] for r in map(json.loads, path.read_text().splitlines())}
 
 
 def _key(record: dict[str, object]) -> tuple[object, ...]:
@@ -243,15 +248,12 @@ def _noticed(tree: Path, tests: list[str]) -> str | None:
 
 def compare(mutants: list[Mutant], old: Path, new: Path) -> str:
     """Return a table of what the tests noticed before and after, and the mutants that they lost."""
-    before, after = (
-        {_key(r): r["noticed"] for r in map(json.loads, path.read_text().splitlines())}
-        for path in (old, new)
-    )
+    before, after = _results(old), _results(new)
     keys = [_key(asdict(m)) for m in mutants]
-    lost = [m for m, k in zip(mutants, keys, strict=True) if before[k] and not after[k]]
+    lost = [m for m, k in zip(mutants, keys, strict=True) if before.get(k) and not after[k]]
     rows = [
-        f"{len(keys)} mutants; noticed before: {sum(before[k] is not None for k in keys)},"
-        f" after: {sum(after[k] is not None for k in keys)}, lost: {len(lost)}"
+        f"{len(keys)} mutants; noticed: {sum(after[k] is not None for k in keys)}; of the others"
+        f" {len(lost)} were noticed before:"
     ]
     rows += [f"{m.file}:{m.line} {m.before.strip()!r} -> {m.after.strip()!r}" for m in lost]
     return "\n".join(rows)
@@ -273,6 +275,7 @@ def main() -> None:
     verb.add_argument("list", type=Path)
     for option in ("--tree", "--cover", "--out"):
         verb.add_argument(option, type=Path, required=True)
+    verb.add_argument("--unless", type=Path, help="results whose noticed mutants are left out")
     verb = verbs.add_parser("compare")
     for name in ("list", "old", "new"):
         verb.add_argument(name, type=Path)
@@ -282,7 +285,7 @@ def main() -> None:
             drawn = draw(Path.cwd(), given.seed, given.count, given.folder or FOLDERS)
             print("[\n" + ",\n".join(json.dumps(asdict(m)) for m in drawn) + "\n]")
         case "run":
-            run(_read(given.list), given.tree.resolve(), given.cover, given.out)
+            run(_read(given.list), given.tree.resolve(), given.cover, given.out, given.unless)
         case "compare":
             print(compare(_read(given.list), given.old, given.new))
 

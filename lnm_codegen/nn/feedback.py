@@ -245,13 +245,23 @@ def run_layer(
 
     They begin with the states that the layer keeps. `before` is s before the start, (N, H).
     """
-    (fed, _), *_ = layer.neuron.output
-    feedback = Feedback(layer._dispatch, fed, layer.neuron.inputs[0].name, 1, carry_limit)
+    feedback = _own_feedback(layer, carry_limit)
     params = parameters_as(layer.neuron, layer._shapes, layer._values(), c)
     start = layer._dispatch.start(c, layer.state, layer.state, params)
     backend, u = layer._dispatch.backend_of(c), u.to(REAL[c.dtype])
     before = None if before is None else before[None]
     return feedback.run(backend, (c,), start, params, u, before, ends)
+
+
+def has_kernel(layer: NeuronLayer, c: Tensor) -> bool:
+    """Report whether `run_layer` on c is one kernel in each direction."""
+    backend = layer._dispatch.backend_of(c)
+    return not _own_feedback(layer).loop_reason(backend, c, c.shape[2])
+
+
+def _own_feedback(layer: NeuronLayer, carry_limit: float | None = None) -> Feedback:
+    (fed, _), *_ = layer.neuron.output
+    return Feedback(layer._dispatch, fed, layer.neuron.inputs[0].name, 1, carry_limit)
 
 
 def _live(ends: Tensor, t: int) -> Tensor:

@@ -7,12 +7,13 @@ import torch
 
 import lnm_codegen as lnm
 from lnm_codegen.bench.measure import Workload, kept_bytes
-from lnm_codegen.nn import NeuronLayer, pack_spikes
+from lnm_codegen.nn import NeuronLayer, RecurrentLayer, pack_spikes
 from lnm_codegen.nn import check as compare
 from lnm_codegen.nn.select import missing
 from lnm_codegen.train.models import Task
 from lnm_codegen.train.models.convolutional import conv_net
 from tests.cases import CASES, ZOO
+from tests.recurrent import LIF, TWO, drawn, exact
 
 pytestmark = pytest.mark.needs_cuda
 
@@ -69,6 +70,34 @@ def test_bits_are_the_same_from_run_to_run(backend, per, steps):
         assert torch.equal(first[0].cpu(), expected[0])
         assert torch.equal(first[1].cpu(), expected[1])
     torch.testing.assert_close(first[2].cpu(), expected[2], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("precision", ["highest", "high"])
+@pytest.mark.parametrize("form", [{}, {"blocks": 2}, {"recurrent": "diagonal"}, {"delay": 3}])
+@pytest.mark.parametrize("neuron", [LIF, TWO])
+def test_recurrent_layer(neuron, form, precision):
+    """One launch for all steps: outputs as in C, and gradients; weights have exact sums."""
+    torch.manual_seed(0)
+    here = exact(RecurrentLayer(neuron, 150, 3, backend="c", **form))
+    there = RecurrentLayer(neuron, 150, 3, backend="triton", **form).cuda()
+    there.load_state_dict(here.state_dict())
+    x, lengths = drawn(here, 40, 50)[0], torch.arange(50) % 40 + 1
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        results = []
+        for layer in (here, there):
+            leaf = x.to(layer.recurrent.device).requires_grad_()
+            out = layer(leaf, lengths=lengths.to(leaf.device))
+            found = torch.autograd.grad(out.square().sum(), [leaf, *layer.parameters()])
+            results.append([value.cpu() for value in (out.detach(), *found)])
+    finally:
+        torch.set_float32_matmul_precision(before)
+    (wanted, *expected), (out, *grads) = results
+    assert torch.equal(out, wanted)
+    for a, b in zip(grads, expected, strict=True):
+        assert (a - b).abs().max() <= 1e-4 * max(float(b.abs().max()), 1)
 
 
 @backends

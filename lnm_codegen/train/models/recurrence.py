@@ -3,10 +3,10 @@
     x_k[t] = W_k s_{k-1}[t] + b_k + U_k s_source(k)[t-1]       for stage 0, W_0 in[t] + b_0 is given
     s_k[t] = neuron_k(x_k[t])
 
-One stage that receives its own spikes is one C kernel in each direction (`nn/feedback.py`). Several
-stages are, at every step, a product and a call with T = 1; the second part calls the C kernels
-themselves. In other cases (backend "torch", a GPU, `torch.compile`, integer arithmetic) the loop
-here calls the layers and uses autograd.
+One stage that receives its own spikes is one kernel in each direction, in C or Triton
+(`nn/feedback.py`). Several stages are, at every step, a product and a call with T = 1; the second
+part calls the C kernels themselves. In other cases (backend "torch", several stages on a GPU or
+under `torch.compile`, integer arithmetic) the loop here calls the layers and uses autograd.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.nn.functional import linear
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.arguments import REAL, lengths_of
 from lnm_codegen.nn.call import start_states
-from lnm_codegen.nn.feedback import GradientBound, run_layer
+from lnm_codegen.nn.feedback import GradientBound, has_kernel, run_layer
 from lnm_codegen.nn.function import (
     Kernels,
     backward_arguments,
@@ -91,12 +91,11 @@ def run_stages(
             raise UnsupportedError(stage.neuron.neuron.name, problem, accepted, remedy)
     start: list[dict[str, Any]] = [stage.neuron.state for stage in stages]
     last = dict(memory or {}) if carries and all(start) else {}
-    is_c = all(_uses_c(s.neuron, current_seq) for s in stages)
-    if lengths is not None or (
-        is_c and len(stages) == 1 and current_seq.dtype is REAL[current_seq.dtype]
-    ):
+    is_own = len(stages) == 1 and stages[0].back is not None
+    if lengths is not None or (is_own and has_kernel(stages[0].neuron, current_seq)):
         spikes, currents = _run_feedback(stages, current_seq, carry_limit, last, lengths)
     else:
+        is_c = all(_uses_c(s.neuron, current_seq) for s in stages)
         run = _run_kernels if is_c else _run_layers
         spikes, currents = run(stages, current_seq, carry_limit, last)
     if carries and memory is not None and len(current_seq):
