@@ -11,8 +11,19 @@ from torch import Tensor, nn
 
 from lnm_codegen.ir.network.nodes import OverTime
 
+
+def mean_over_time(values: Tensor) -> Tensor:
+    """Return the mean of values (T, N, *) over time.
+
+    The gradient of a sum is one step that is repeated, without memory of its own for each step;
+    that of `Tensor.mean` is written T times.
+    """
+    total = values.sum(0, dtype=torch.promote_types(values.dtype, torch.float32))
+    return (total / len(values)).to(values.dtype)
+
+
 REDUCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "mean": lambda values: values.mean(0),
+    "mean": mean_over_time,
     "last": lambda values: values[-1],
     "max": lambda values: values.amax(0),
 }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.language.neuron import Neuron, require_one_port
-from lnm_codegen.nn.chain import Chain
+from lnm_codegen.nn.chain import Chain, mean_over_time
 from lnm_codegen.nn.fusion.fuse import fuse
 from lnm_codegen.nn.fusion.pair import Pair
 from lnm_codegen.nn.layer import NeuronLayer
@@ -132,7 +132,7 @@ class FrameNetwork(Network):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of a batch."""
         features = self.features(repeated(x, self.time_steps))
-        logits: Tensor = self.readout(features if self.per_step else features.mean(0))
+        logits: Tensor = self.readout(features if self.per_step else mean_over_time(features))
         return logits
 
 
