@@ -160,3 +160,31 @@ def test_what_a_call_runs() -> None:
         assert wide.feedback.endswith("U connects 513 neurons, and the kernel at most 512")
         blocks = RecurrentLayer(LIF, 1024, blocks=2, backend="triton")
         assert "one kernel" in blocks.explain(torch.rand(4, 2, 1024)).feedback
+
+
+@pytest.mark.parametrize("form", ["full", pytest.param("diagonal", marks=slow)])
+@pytest.mark.parametrize("shape", [(0, 3), (4, 0)])
+def test_nothing(shape: tuple[int, int], form: str) -> None:
+    """Without steps, states stay; without samples, gradients of parameters are 0."""
+    layer = layer_of(TWO, 5, **FORMS[form])
+    state = {name: torch.rand(shape[1], 5) for name in ("v", "w")}
+    with compiled(Machine()):
+        out, final = layer(torch.rand(*shape, 5), state=state, return_state=True)
+        grads = torch.autograd.grad(out.sum() + final["v"].sum(), list(layer.parameters()))
+    assert out.shape == (*shape, 5)
+    assert torch.equal(final["v"], state["v"])
+    assert not any(g.any() for g in grads)
+
+
+@slow
+def test_compiled() -> None:
+    """Under `torch.compile` the kernels are an operator, with the same results."""
+    layer = layer_of(LIF, 20, 3)
+    x = drawn(layer, 5, 3)[0].requires_grad_()
+    with compiled(Machine()):
+        found = []
+        for run in (layer, torch.compile(layer, backend="aot_eager", fullgraph=True)):
+            out = run(x)
+            found.append((out, *torch.autograd.grad(out.sum(), [x, *layer.parameters()])))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
