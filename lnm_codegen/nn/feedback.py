@@ -97,8 +97,8 @@ class Feedback:
         """
         c = inputs[self.place]
         width = 1 if u.dim() == 1 else u.shape[-1]
-        if u.dim() == 3 and (backend != "triton" or self.loop_reason(backend, c, width)):
-            u = torch.block_diag(*u)  # type: ignore[no-untyped-call]
+        if backend != "triton" or self.loop_reason(backend, c, width):
+            u = without_blocks(u)
         if not self.loop_reason(backend, c, width):
             return self._run_fused(backend, inputs, start, params, u, before, ends, taps, is_own)
         return self._run_steps(backend, inputs, start, params, u, before, ends, taps)
@@ -230,6 +230,11 @@ class Feedback:
         counts: list[Any] = []
         found = FusedFeedback.apply(call, is_own, saves, counts, before, taps, *tensors)  # type: ignore[no-untyped-call]
         return found[:count], dict(zip(states, found[count:], strict=True)), counts, ()
+
+
+def without_blocks(u: Tensor) -> Tensor:
+    """Return U as one matrix, if it is given by its blocks (k, H/k, H/k)."""
+    return torch.block_diag(*u) if u.dim() == 3 else u  # type: ignore[no-untyped-call]
 
 
 def run_layer(

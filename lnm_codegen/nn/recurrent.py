@@ -26,7 +26,7 @@ from lnm_codegen.nn.bits import with_bits
 from lnm_codegen.nn.call import States, typed_call
 from lnm_codegen.nn.delay import Delay
 from lnm_codegen.nn.explain import Explanation
-from lnm_codegen.nn.feedback import Feedback
+from lnm_codegen.nn.feedback import Feedback, without_blocks
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.parameters import LAZY
 from lnm_codegen.validation import (
@@ -343,11 +343,7 @@ class RecurrentLayer(NeuronLayer):
     def _matrix(self, c: Tensor) -> Tensor:
         """Return U in the type of the arithmetic, as `Feedback.run` takes it."""
         u = self.recurrent.to(REAL[c.dtype])
-        if self.mask is None:
-            return u
-        if self.form == "blocks":
-            u = torch.block_diag(*u)  # type: ignore[no-untyped-call]
-        return u * self.mask
+        return u if self.mask is None else without_blocks(u) * self.mask
 
     def _before(self, value: Any, c: Tensor) -> Tensor | None:
         """Return the outputs before the start, (delay, N, size), or None for 0."""

@@ -12,6 +12,7 @@ from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.delay import Delay
 from lnm_codegen.nn.exchange.graph import INPUT, OUTPUT, Parts
 from lnm_codegen.nn.exchange.layers import StepDelay
+from lnm_codegen.nn.feedback import without_blocks
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.parameters import values_of
 from lnm_codegen.nn.recurrent import RecurrentLayer
@@ -32,7 +33,7 @@ def parts_of(where: str, layer: RecurrentLayer) -> Parts:
     own = NeuronLayer(neuron, shape=(size,), backend=layer.backend, **like)
     for name, value in values_of(layer).items():
         getattr(own, name).copy_(value)
-    u = layer._matrix(layer.recurrent)
+    u = without_blocks(layer._matrix(layer.recurrent))
     modules: dict[str, nn.Module] = {"neuron": own.eval()}
     modules["recurrent"] = _linear(torch.diag(u) if u.dim() == 1 else u, None)
     edges = [("neuron", OUTPUT), ("recurrent", "neuron")]
@@ -54,7 +55,7 @@ def parts_of(where: str, layer: RecurrentLayer) -> Parts:
 @torch.no_grad()
 def inputs_of(where: str, layer: Any, x_seq: Tensor, s_seq: Tensor) -> Tensor:
     """Return the inputs (T, N, H) of the neurons of a layer that gave s_seq for x_seq."""
-    u = layer._matrix(s_seq)
+    u = without_blocks(layer._matrix(s_seq))
     fed = StepDelay(_steps(where, layer))(s_seq)
     found: Tensor = layer._current(x_seq)[0] + (fed * u if u.dim() == 1 else linear(fed, u))
     return found

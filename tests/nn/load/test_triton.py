@@ -54,7 +54,7 @@ def test_a_capture_leaves_the_search_to_later_calls(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("LNM_TUNE", raising=False)
     monkeypatch.setattr(cuda, "get_device_name", lambda device: "GPU")
     monkeypatch.setattr(triton, "device_of", lambda arguments: gpu)
-    monkeypatch.setattr(triton, "_current", lambda device: nullcontext())
+    monkeypatch.setattr(triton, "current_device", lambda device: nullcontext())
     monkeypatch.setattr(triton, "fastest", lambda run: (1024, 4))
     monkeypatch.setattr(triton, "recall", lambda key: None)
     monkeypatch.setattr(triton, "remember", lambda key, value: None)
