@@ -36,7 +36,6 @@ import torch
 from torch import Tensor, nn
 
 import lnm_codegen as lnm
-from lnm_codegen.nn import feedback
 from lnm_codegen.train.models import build
 
 CASES = ((1301, 64, 4, 36), (784, 100, 1, 128), (250, 64, 140, 512), (100, 128, 700, 256))
@@ -94,6 +93,7 @@ def products(case: Case) -> Run:
 
 def loop(run: Run) -> Run:
     """Return a step in which a recurrent layer on a GPU is a loop over its steps."""
+    from lnm_codegen.nn import feedback  # which an earlier version, in its process, lacks
 
     def looped() -> float:
         most, feedback.WIDEST = feedback.WIDEST, 0
