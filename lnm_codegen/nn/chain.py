@@ -19,7 +19,7 @@ def mean_over_time(values: Tensor) -> Tensor:
     that of `Tensor.mean` is written T times.
     """
     total = values.sum(0, dtype=torch.promote_types(values.dtype, torch.float32))
-    return (total / len(values)).to(values.dtype)
+    return (total / values.shape[0]).to(values.dtype)
 
 
 REDUCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {

@@ -466,9 +466,9 @@ class FeedbackCall(NamedTuple):
         pairs = [(e[delay:], s[: max(len(s) - delay, 0)])]
         if before is not None:
             pairs.append((e[:delay], before[: len(e)]))
-        if u.dim() == 1:
-            return sum((a * b).sum((0, 1)) for a, b in pairs)  # type: ignore[return-value]
         pairs = [(a.flatten(0, 1).to(u.dtype), b.flatten(0, 1).to(u.dtype)) for a, b in pairs]
+        if u.dim() == 1:
+            return sum((a * b).sum(0) for a, b in pairs)  # type: ignore[return-value]
         if u.dim() == 3:
             parts = [[x.view(-1, *u.shape[:2]).transpose(0, 1) for x in two] for two in pairs]
             return sum((a.mT @ b for a, b in parts), torch.zeros_like(u))
@@ -626,7 +626,7 @@ class FeedbackOperator:
         learns = [p.learnable for p in self._plan.params]
         learns = [True] * (4 + others + len(self._plan.states)) + learns
         like: list[Any] = [x if v is None else v for v in (before, taps)] + [x, u]
-        like += [x] * others + [x[0]] * len(self._plan.states)
+        like += [x] * others + [x[0].to(REAL[x.dtype])] * len(self._plan.states)
         like += rest[others + len(self._plan.states) :]
         return tuple(
             torch.empty_like(value, memory_format=torch.contiguous_format)

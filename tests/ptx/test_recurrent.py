@@ -188,3 +188,15 @@ def test_compiled() -> None:
             found.append((out, *torch.autograd.grad(out.sum(), [x, *layer.parameters()])))
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("other", ["v_before", pytest.param("v_later", marks=slow)])
+def test_names_of_states(other: str) -> None:
+    """A state may have a name that ends as one of the kernels."""
+    v, w, x = lnm.state("v"), lnm.state(other), lnm.input("x")
+    neuron = lnm.Neuron(
+        charge={v: v / 2 + x - w / 4, w: w / 2 + v / 4}, fire=v - 1,
+        surrogate=lnm.surrogate.atan(), name="named",
+    )  # fmt: skip
+    with compiled(Machine()):
+        compared(layer_of(neuron, 5), 6, 3, torch.tensor([6, 1, 4]))
