@@ -60,7 +60,7 @@ def timed(network: nn.Module, x: Tensor) -> Run:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return how long a call takes, with what it leaves to a GPU."""
+    """Return the time of a call, its work on a GPU included."""
     wait = torch.cuda.synchronize if DEVICE == "cuda" else lambda: None
     wait()
     began = time.perf_counter()
@@ -207,6 +207,8 @@ def main() -> None:
     parser.add_argument("--precision", choices=("highest", "high"), default="highest")
     parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.old is not None and (given.device, given.precision) != ("cpu", "highest"):
+        parser.error("--old times an earlier version on a CPU, at the highest precision")
     global DEVICE
     DEVICE = given.device
     torch.set_float32_matmul_precision(given.precision)

@@ -176,12 +176,17 @@ class Tests:
         around = [
             n
             for n in ast.walk(tree)
-            if isinstance(n, ast.stmt) and n.lineno <= mutant.line <= (n.end_lineno or 0)
+            if isinstance(n, ast.stmt) and _first(n) <= mutant.line <= (n.end_lineno or 0)
         ]
         inner = max(around, key=lambda n: (n.lineno, -(n.end_lineno or 0)))
         body = getattr(inner, "body", None)
         last = body[0].lineno - 1 if body else inner.end_lineno or inner.lineno
         return range(inner.lineno, max(last, inner.lineno) + 1)
+
+
+def _first(node: ast.stmt) -> int:
+    """Return the first line of a statement, that of its decorators included."""
+    return min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
 
 
 def _seconds(path: Path) -> dict[str, float]:

@@ -96,10 +96,10 @@ class RecurrentPlan:
 
 
 _SIZES = (
-    *(Field(n, "int64_t") for n in ("time_steps", "samples", "sample", "channels", "inner")),
+    *(Field(n, "int64_t") for n in ("time_steps", "_samples", "sample", "channels", "inner")),
     *(Field(n, "int64_t") for n in ("_delay", "_threads", "_diagonal")),
     Field("_u", "real", note="(sample, sample), [to][from], or (sample) on the diagonal"),
-    Field("_lengths", "int32_t", nullable=True, note="(samples)"),
-    Field("_feedback", "io", nullable=True, note="(delay, samples, sample), oldest first"),
+    Field("_lengths", "int32_t", nullable=True, note="(N)"),
+    Field("_feedback", "io", nullable=True, note="(delay, N, sample), oldest first"),
     Field("_taps", "real", nullable=True, note="(delay, sample): factors of s[t-1], s[t-2], ..."),
 )

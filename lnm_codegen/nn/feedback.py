@@ -96,24 +96,21 @@ class Feedback:
             is_own: The memory of c may be overwritten.
         """
         c = inputs[self.place]
-        width = 1 if u.dim() == 1 else u.shape[-1]
-        if backend != "triton" or self.loop_reason(backend, c, width):
+        reason = self.loop_reason(backend, c, u)
+        if reason or backend != "triton":
             u = without_blocks(u)
-        if not self.loop_reason(backend, c, width):
+        if not reason:
             return self._run_fused(backend, inputs, start, params, u, before, ends, taps, is_own)
         return self._run_steps(backend, inputs, start, params, u, before, ends, taps)
 
-    def loop_reason(self, backend: str, c: Tensor, width: int) -> str:
-        """Return why a call on c is a loop over time, or "" where it is one kernel.
-
-        U connects up to `width` neurons.
-        """
+    def loop_reason(self, backend: str, c: Tensor, u: Tensor) -> str:
+        """Return why a call on c is a loop over time, or "" where it is one kernel."""
         if self.dispatch.arithmetic is not None:
             return "integers"
         if backend not in ("c", "triton"):
             return f"backend {backend!r} has no kernel for it"
-        if backend == "triton" and width > WIDEST:
-            return f"U connects {width} neurons, and the kernel at most {WIDEST}"
+        if backend == "triton" and u.dim() > 1 and u.shape[-1] > WIDEST:
+            return f"U connects {u.shape[-1]} neurons, and the kernel at most {WIDEST}"
         if backend == "c" and c.dtype is not REAL[c.dtype]:
             return f"{TYPES[c.dtype]} has no kernel for it"
         return ""
@@ -258,10 +255,9 @@ def run_layer(
     return feedback.run(backend, (c,), start, params, u, before, ends)
 
 
-def has_kernel(layer: NeuronLayer, c: Tensor) -> bool:
-    """Report whether `run_layer` on c is one kernel in each direction."""
-    backend = layer._dispatch.backend_of(c)
-    return not _own_feedback(layer).loop_reason(backend, c, c.shape[2])
+def has_kernel(layer: NeuronLayer, c: Tensor, u: Tensor) -> bool:
+    """Report whether `run_layer` on c and U is one kernel in each direction."""
+    return not _own_feedback(layer).loop_reason(layer._dispatch.backend_of(c), c, u)
 
 
 def _own_feedback(layer: NeuronLayer, carry_limit: float | None = None) -> Feedback:
@@ -501,7 +497,7 @@ class FeedbackCall(NamedTuple):
         model, (steps, batch, size) = self.kernels.model, x.shape
         plan, others = model.plan, len(model.others)
         words: dict[str, Any] = {
-            "time_steps": steps, "samples": batch, "sample": size, "channels": size, "inner": 1,
+            "time_steps": steps, "_samples": batch, "sample": size, "channels": size, "inner": 1,
             "_delay": self.delay, "_threads": torch.get_num_threads(),
             "_diagonal": int(u.dim() == 1), "_u": u.contiguous(), "_x": x,
             "_feedback": None if before is None else before.contiguous(),
@@ -626,7 +622,8 @@ class FeedbackOperator:
         learns = [p.learnable for p in self._plan.params]
         learns = [True] * (4 + others + len(self._plan.states)) + learns
         like: list[Any] = [x if v is None else v for v in (before, taps)] + [x, u]
-        like += [x] * others + [x[0].to(REAL[x.dtype])] * len(self._plan.states)
+        like += [x] * others
+        like += [x.new_empty(x.shape[1:], dtype=REAL[x.dtype])] * len(self._plan.states)
         like += rest[others + len(self._plan.states) :]
         return tuple(
             torch.empty_like(value, memory_format=torch.contiguous_format)

@@ -51,9 +51,10 @@ class RecurrentLayer(NeuronLayer):
 
     s before the start is 0, or the given state. A call is one fused kernel in each direction: on a
     CPU for float32 and float64, on a GPU (Triton) if U, or a block of it, connects at most 512
-    neurons. Otherwise it is a loop over time. On a GPU, sums have another order; after
-    `torch.set_float32_matmul_precision("high")`, products use tensor cores, with bfloat16 in three
-    terms where the factor is a spike, which is exact, and else with TF32 in three products.
+    neurons. Otherwise it is a loop over time. On a GPU, sums have another order. After
+    `torch.set_float32_matmul_precision("high")`, products use tensor cores. A product with spikes
+    of the call then splits U exactly into three terms of bfloat16. Any other product is three of
+    TF32, and so are all of a call with a given "feedback": their last bits may differ.
 
     Args:
         neuron: The definition.
@@ -263,9 +264,8 @@ class RecurrentLayer(NeuronLayer):
             c, is_own = self._current(x_seq)
         inputs, backend = self._sequences(c, more_inputs), self._dispatch.backend_of(c)
         found = super().explain(*(x[0] if self.step_mode == "s" else x for x in inputs))
-        width = self.recurrent.shape[-1] if self.mask is None else self.size
-        width = 1 if self.form == "diagonal" else width
-        steps, reason = len(inputs[0]), self._feedback.loop_reason(backend, inputs[0], width)
+        steps, u = len(inputs[0]), self._matrix(inputs[0])
+        reason = self._feedback.loop_reason(backend, inputs[0], u)
         if reason:
             schedule, text = found.schedule, f"a loop over {steps} steps: {reason}"
             if schedule is not None:

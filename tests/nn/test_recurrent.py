@@ -210,6 +210,16 @@ def test_transforms(backend):
         assert torch.equal(program(x[:5]), out[:5])
 
 
+@needs_cc
+def test_a_parameter_named_as_a_size():
+    """The kernels have names of their own for sizes."""
+    v, x, leak = lnm.state("v"), lnm.input("x"), lnm.param("samples", init=0.5)
+    neuron = lnm.Neuron(
+        charge={v: leak * v + x}, fire=v - 1, surrogate=lnm.surrogate.atan(), name="named"
+    )
+    compared(exact(RecurrentLayer(neuron, 5, backend="c")), 4, 3)
+
+
 def test_what_a_call_runs():
     """`explain` names the kernel, or why there is a loop."""
     x = torch.rand(5, 2, 3)

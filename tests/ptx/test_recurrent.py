@@ -15,6 +15,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 
 import lnm_codegen as lnm
 from lnm_codegen.nn import Delay, RecurrentLayer
+from lnm_codegen.nn.feedback import operator_of
 from tests.layers import needs_cc
 from tests.ptx.machine import Machine
 from tests.ptx.matrix import TARGETS
@@ -176,6 +177,33 @@ def test_nothing(shape: tuple[int, int], form: str) -> None:
     assert not any(g.any() for g in grads)
 
 
+@pytest.mark.parametrize("form", ["full", "diagonal"])
+def test_types_under_compile(form: str) -> None:
+    """A traced backward in 16 bits knows the types of its results, which differ."""
+    layer = layer_of(LIF, 5, **FORMS[form])
+    x = torch.rand(3, 2, 5).bfloat16()
+    name = operator_of(LIF, "triton", layer.fed, layer.into, x.dtype)
+    tensors = [x, layer.recurrent.detach(), torch.rand(2, 5), *(torch.ones(1) for _ in LIF.params)]
+    call = [None, None, None, 1, None]
+    with compiled(Machine()):
+        spikes, final, kept, saved, _ = getattr(torch.ops.lnm, name)(*tensors, *call, True)
+        given = [kept, *tensors[1:], *call, spikes, saved, torch.ones_like(spikes), final]
+        needed = [False, False, *[True] * 3, *[False] * len(LIF.params)]
+        operator = getattr(torch.ops.lnm, f"{name}_backward").default
+        torch.library.opcheck(operator, (*given, needed), test_utils="test_faketensor")
+
+
+def test_the_other_setting_of_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch refuses to name the precision once its newer interface has set one."""
+
+    def refuse() -> str:
+        raise RuntimeError("checking the matmul precision without a specific backend name")
+
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", refuse)
+    with compiled(Machine()):
+        compared(layer_of(LIF, 5), 4, 3)
+
+
 @slow
 def test_compiled() -> None:
     """Under `torch.compile` the kernels are an operator, with the same results."""
@@ -191,11 +219,13 @@ def test_compiled() -> None:
 
 
 @pytest.mark.parametrize("other", ["v_before", pytest.param("v_later", marks=slow)])
-def test_names_of_states(other: str) -> None:
-    """A state may have a name that ends as one of the kernels."""
+@pytest.mark.parametrize("given", ["samples", pytest.param("spike_parts", marks=slow)])
+def test_names(other: str, given: str) -> None:
+    """States and parameters may have names that the kernels use, or end in one."""
     v, w, x = lnm.state("v"), lnm.state(other), lnm.input("x")
+    leak = lnm.param(given, init=0.5)
     neuron = lnm.Neuron(
-        charge={v: v / 2 + x - w / 4, w: w / 2 + v / 4}, fire=v - 1,
+        charge={v: leak * v + x - w / 4, w: w / 2 + v / 4}, fire=v - 1,
         surrogate=lnm.surrogate.atan(), name="named",
     )  # fmt: skip
     with compiled(Machine()):

@@ -173,7 +173,7 @@ def _module(plan: Plan, inner: Plan) -> str:
 
 
 def functions_of(plan: Plan) -> tuple[_Function, ...]:
-    """Return the functions of a step and of what surrounds it."""
+    """Return the functions of the step, of its parameters and of their gradients."""
     dialect = TritonDialect(plan.real)
     return tuple(
         _Function(

@@ -28,7 +28,7 @@ from lnm_codegen.backends.triton.backend import (
 
 
 def emit(model: RecurrentPlan) -> Source:
-    """Return the module. Names of the neuron have the prefix `own_`, so that none collides."""
+    """Return the module. Names of the neuron begin with `own_`, so none collides with another."""
     whole = model.plan
     plan = renamed(whole, "own_{}".format)
     new = dict(zip((*whole.inputs, *whole.outputs), (*plan.inputs, *plan.outputs), strict=True))
@@ -36,7 +36,7 @@ def emit(model: RecurrentPlan) -> Source:
     on_host = _ON_HOST | {f"grad_{p.name}" for p in plan.learnable}
     forward = tuple(f for f in own.forward_fields if f.name not in on_host)
     backward = tuple(f for f in own.backward_fields if f.name not in on_host)
-    sums = {f"{q}_sum" for q in plan.counts}
+    sums = {f"{q}_sum": q for q in plan.counts}
     view = dict(
         plan=plan,
         inner=plan,
@@ -51,11 +51,12 @@ def emit(model: RecurrentPlan) -> Source:
         functions=functions_of(plan),
         as_real=as_real(plan),
         place=_PLACE,
+        columns=_COLUMNS,
         others_read=tuple(_read(z, as_real(plan)) for z in own.others),
         prepared=prepared_lines(plan, channel="own", neuron="own"),
         forward_names=tuple(f.name for f in own.forward_fields),
         forward_passed=tuple(
-            f.name.replace("_sum", "_parts") if f.name in sums else f.name for f in forward
+            f"_parts_{sums[f.name]}" if f.name in sums else f.name for f in forward
         ),
         backward_names=tuple(f.name for f in own.backward_fields),
         backward_passed=tuple(f.name for f in backward),
@@ -79,11 +80,15 @@ def emit(model: RecurrentPlan) -> Source:
 _PLACE = (
     "column = block + tl.arange(0, _SIZE)[None, :]",
     "h = first + column",
-    "mask = (n < samples) & (column < _WIDTH) & (h < sample)",
+    "mask = (n < _samples) & (column < _WIDTH) & (h < sample)",
     "lane = n * sample + h",
     "own = tl.minimum(h, sample - 1)",
 )
 """Lines that find the numbers of some neurons: their place in a step, and in a parameter."""
+
+
+_COLUMNS = "table, n, _samples, first, block, sample, _WIDTH, _SIZE, _PART, _TERMS, _PRECISION"
+"""Last arguments of a product."""
 
 
 def _read(z: str, as_real: str) -> str:
@@ -105,10 +110,10 @@ def _signature(plan: Plan, fields: tuple[Field, ...]) -> tuple[str, ...]:
     )
 
 
-_TYPES = {"sample": ": tl.constexpr", "samples": ": tl.int32"}
+_TYPES = {"sample": ": tl.constexpr", "_samples": ": tl.int32"}
 """Types of arguments that are not int64: H is a constant, since addresses of U follow from it."""
 
 
 def _run_time(fields: tuple[Field, ...]) -> tuple[str, ...]:
     """Return the numbers for each of whose values one kernel serves."""
-    return quoted([f.name for f in fields if f.name in ("time_steps", "samples", "_delay")])
+    return quoted([f.name for f in fields if f.name in ("time_steps", "_samples", "_delay")])

@@ -91,8 +91,9 @@ def run_stages(
             raise UnsupportedError(stage.neuron.neuron.name, problem, accepted, remedy)
     start: list[dict[str, Any]] = [stage.neuron.state for stage in stages]
     last = dict(memory or {}) if carries and all(start) else {}
-    is_own = len(stages) == 1 and stages[0].back is not None
-    if lengths is not None or (is_own and has_kernel(stages[0].neuron, current_seq)):
+    layer, back = stages[0].neuron, stages[0].back
+    own = back.weight if len(stages) == 1 and back is not None else None
+    if lengths is not None or (own is not None and has_kernel(layer, current_seq, own)):
         spikes, currents = _run_feedback(stages, current_seq, carry_limit, last, lengths)
     else:
         is_c = all(_uses_c(s.neuron, current_seq) for s in stages)

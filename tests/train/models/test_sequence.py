@@ -13,6 +13,7 @@ from torch.nn.functional import cosine_similarity
 import lnm_codegen as lnm
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn import NormNeuron, fuse
+from lnm_codegen.nn.chain import mean_over_time
 from lnm_codegen.train.models import MODELS, Network, build
 from tests.refusals import assert_refused, refused
 
@@ -492,3 +493,19 @@ def test_carried_gradients_are_bounded(feedback: str) -> None:
     else:  # resets end most paths there: the limit acts, and the largest gradient is as before
         assert 0.5 * free < held < 2 * free
         assert held != free
+
+
+def test_a_mean_over_any_number_of_steps() -> None:
+    """An exported readout takes the mean over the steps of its call, as `Tensor.mean` does."""
+
+    class Readout(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return mean_over_time(x)
+
+    steps = torch.export.Dim("T", min=2, max=64)
+    program = torch.export.export(Readout(), (torch.rand(6, 2, 3),), dynamic_shapes=({0: steps},))
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.rand(50, 2, 3).to(dtype)
+        assert torch.equal(mean_over_time(x), x.mean(0))
+    x = torch.rand(9, 2, 3)
+    assert torch.equal(program.module()(x), x.mean(0))
