@@ -56,6 +56,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def _warned_of_nothing() -> None:
+    """What a test hears does not depend on the tests before it: each warns once anew."""
+    if module := sys.modules.get("lnm_codegen.nn.load.warn"):
+        module._WARNED.clear()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for marker, obstacle in (("needs_cc", _no_compiler), ("needs_cuda", _no_gpu)):
         needing = [item for item in items if item.get_closest_marker(marker)]

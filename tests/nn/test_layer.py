@@ -485,7 +485,6 @@ def test_auto_without_a_compiler_warns_once(monkeypatch, tmp_path):
     """Eager PyTorch runs, with one warning, where the cache has no kernel either."""
     monkeypatch.setenv("LNM_CACHE", str(tmp_path))
     monkeypatch.setattr(select, "compiler", no_compiler)
-    monkeypatch.setattr("lnm_codegen.nn.load.warn._WARNED", set())
     layer, x = NeuronLayer(LIF), sequence(3, 2, 2)
     expected = NeuronLayer(LIF, backend="torch")(x)
     with pytest.warns(RuntimeWarning) as caught:

@@ -287,7 +287,6 @@ def test_without_a_compiler(monkeypatch, tmp_path):
     loading.compiler.cache_clear()
     monkeypatch.setenv("CXX", "no-such-compiler")
     try:
-        monkeypatch.setattr("lnm_codegen.nn.load.warn._WARNED", set())
         x = torch.randn(4, 2, 3)
         with pytest.warns(RuntimeWarning, match=r"^c: no C\+\+ compiler found"):
             out = layer(x)

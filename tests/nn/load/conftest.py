@@ -8,18 +8,17 @@ from pathlib import Path
 import pytest
 
 from lnm_codegen.nn.bits import load_bits
-from lnm_codegen.nn.load import c, warn
+from lnm_codegen.nn.load import c
 from lnm_codegen.nn.load import cache as module
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty cache beside `temporary`; no compiler, no kernel and no warning is remembered."""
+    """An empty cache beside `temporary`; no compiler and no kernel is remembered."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setenv("LNM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     monkeypatch.setattr(module, "_ELSEWHERE", {})
-    monkeypatch.setattr(warn, "_WARNED", set())
     forgets = [one.cache_clear for one in (c.load_c, c.load_fixed, load_bits, c.compiler)]
     for forget in forgets:
         forget()

@@ -455,7 +455,7 @@ def test_events_for_tensorboard(
         run(config, tmp_path, force=True, data=rows)
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", r"ignore:train. limit=\d+ leaves")
 def test_float16_trains_and_stops_at_nan(rows: Dataset) -> None:
     """The scaler may skip a step whose gradient overflows, but not every step."""
     config = replace(LNM, precision="float16", epochs=14, lr=0.03, ema=0.5)
