@@ -195,7 +195,8 @@ class RecurrentLayer(NeuronLayer):
             nn.init.uniform_(self.recurrent, -self._gain, self._gain)
         else:
             for block in self.recurrent if self.form == "blocks" else (self.recurrent,):
-                nn.init.orthogonal_(block, self._gain)
+                wide = block.new_empty(block.shape, dtype=REAL[block.dtype])  # QR takes no 16 bits
+                block.copy_(nn.init.orthogonal_(wide, self._gain))
 
     @torch.no_grad()
     def _reset_input(self) -> None:

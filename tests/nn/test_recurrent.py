@@ -210,6 +210,20 @@ def test_transforms(backend):
         assert torch.equal(program(x[:5]), out[:5])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("blocks", [None, 2])
+def test_weights_of_16_bits(dtype, blocks):
+    """They begin as orthogonal as 16 bits allow."""
+    layer = RecurrentLayer(LIF, 4, 3, blocks=blocks, dtype=dtype, backend="torch")
+    u = layer.recurrent.double()
+    eye = torch.eye(u.shape[-1], dtype=torch.float64).expand_as(u)
+    torch.testing.assert_close(u @ u.mT, eye, rtol=0, atol=0.02)
+    out = layer(torch.rand(5, 2, 3, dtype=dtype))
+    assert out.dtype is dtype
+    out.sum().backward()
+    assert layer.recurrent.grad.dtype is dtype
+
+
 @needs_cc
 def test_a_parameter_named_as_a_size():
     """The kernels have names of their own for sizes."""

@@ -363,7 +363,7 @@ def built(
         "step_mode": protocol.step_mode,
         "carry_state": protocol.carry_state,
         "device": like.device,
-        "dtype": like.dtype if like.dtype is torch.float64 else torch.float32,
+        "dtype": like.dtype if weights or like.dtype is torch.float64 else torch.float32,
     }
     if weights is None:
         options |= {"channels": own.channels, "shape": own.shape}

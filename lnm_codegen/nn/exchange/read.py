@@ -303,9 +303,8 @@ class NirNetwork(nn.Module):
         """Return the output of a node, and its state after it."""
         module = self.module_of(name)
         if isinstance(module, NeuronLayer):
-            if not module.neuron.states:
-                return module(x_seq), None
-            return module(x_seq, state=state, return_state=True)
+            out, final, *_ = module(x_seq, state=state, return_state=True)
+            return out, final
         if isinstance(module, StepDelay):
             return module.run(x_seq, state)
         if isinstance(module, nn.Linear):
@@ -351,12 +350,20 @@ class NirNetwork(nn.Module):
         last = {n: some.new_zeros(1, batch, *self.shapes[n]) for n in group}
         states: dict[str, Any] = dict.fromkeys(group)
         found: dict[str, list[Tensor]] = {n: [] for n in group}
+        recording = {n for n in group if getattr(self.module_of(n), "record", ())}
+        given: dict[str, list[Tensor]] = {n: [] for n in recording}
         for t in range(steps):
             at = {s: values[s][t : t + 1] for s in outside} | last
             for name in group:
-                at[name], states[name] = self._run(name, self._input(name, at), states[name])
+                x = self._input(name, at)
+                at[name], states[name] = self._run(name, x, states[name])
                 found[name].append(at[name])
+                if name in recording:
+                    given[name].append(x)
             last = {n: at[n] for n in group}
+        with torch.no_grad():
+            for name in recording if steps else ():  # of all steps, where a step left its own
+                self._run(name, cat(given[name]), None)
         for name in group:
             nothing = some.new_zeros(0, batch, *self.shapes[name])
             values[name] = cat([nothing, *found[name]])

@@ -898,6 +898,18 @@ RECURRENT: list[tuple[Callable[[], Any], Callable[[Any], list[Tensor]]]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("make", "kept_of"), RECURRENT)
+def test_weights_keep_their_type(make: Any, kept_of: Any, dtype: torch.dtype) -> None:
+    """They stay the same objects, and the layer takes inputs of their type."""
+    old = make().to(dtype)
+    kept, new = {id(p) for p in kept_of(old)}, converted(old)
+    assert kept <= {id(p) for p in new.parameters()}
+    x = draw(4, (T, 3, 4)).to(dtype)
+    out = new(x if new.step_mode == "m" else x[0])
+    assert (out[0] if isinstance(out, tuple) else out).dtype is dtype
+
+
 @pytest.mark.parametrize(("make", "kept_of"), RECURRENT)
 def test_weights_of_recurrent_layers_stay_and_load(make: Any, kept_of: Any) -> None:
     """The same objects where the shapes are equal; an old state_dict and our own load whole."""

@@ -520,6 +520,18 @@ def test_a_cycle_that_is_a_layer_runs_at_once():
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.parametrize("delay", [1, 3])
+def test_records_of_a_cycle(delay):
+    """Of every step, as those of the layer that was written."""
+    x, model = sequence(3), recurrent(delay=delay)
+    network = again(lnm.nn.to_nir(nn.Sequential(model), x))
+    (neurons,) = (m for m in network.modules() if isinstance(m, lnm.nn.NeuronLayer))
+    model.record = neurons.record = ("v", "stats")
+    expected, records = model(x)
+    torch.testing.assert_close(network(x), expected)
+    torch.testing.assert_close(neurons.recorded, records)
+
+
 def test_a_delay_of_whole_steps():
     x = sequence(5, 2)
     model = nn.Sequential(delays(1.0, 2.0, 4.0, 3.0, 1.0), nn.Flatten(2))
