@@ -235,6 +235,7 @@ def main() -> None:
                 with old(given.old, neuron, case, given.threads) as run:
                     table(case, neuron, measured({**subjects, "old": run}, given.rounds))
         if given.peers:
+            torch._dynamo.reset()  # it gives up after a few sizes
             table(case, "LIF of other libraries", measured(dict(peers(case)), 2))
 
 
