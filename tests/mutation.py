@@ -171,12 +171,13 @@ class Tests:
         return chosen
 
     def _statement(self, mutant: Mutant) -> range:
-        """Return the lines of the innermost statement around a mutant."""
+        """Return the lines of the innermost statement around a mutant's last line."""
         tree = ast.parse((self.tree / mutant.file).read_text())
+        line = mutant.line + mutant.before.count("\n")  # blank lines go with a decorator
         around = [
             n
             for n in ast.walk(tree)
-            if isinstance(n, ast.stmt) and _first(n) <= mutant.line <= (n.end_lineno or 0)
+            if isinstance(n, ast.stmt) and _first(n) <= line <= (n.end_lineno or 0)
         ]
         inner = max(around, key=lambda n: (n.lineno, -(n.end_lineno or 0)))
         body = getattr(inner, "body", None)
