@@ -13,6 +13,12 @@ SchemeName: TypeAlias = Literal["horner", "estrin"]
 DtypeName: TypeAlias = Literal["float32", "float64", "bfloat16", "float16"]
 """Type of sequences."""
 
+PrecisionName: TypeAlias = Literal["float32", "bfloat16", "float16"]
+"""Precision of training: float32, or autocast to a type of 16 bits."""
+
+MemoryFormatName: TypeAlias = Literal["contiguous", "channels_last"]
+"""Layout of the weights and outputs of convolutions."""
+
 RealName: TypeAlias = Literal["float64", "float32"]
 """Type of the arithmetic of `lnm.interpret`."""
 

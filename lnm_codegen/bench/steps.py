@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -51,6 +51,9 @@ class StepCase:
         batch: Samples in a step.
         size: Side of an image, or features of a sequence.
         device: "cpu" or "cuda".
+        precision: "float32", or "bfloat16" or "float16" by autocast, of every subject.
+        memory_format: "contiguous" or "channels_last", of every subject.
+        options: Further options of the network.
         peers: Time SpikingJelly, if it is installed.
         compile: Time it under `torch.compile` too.
         rounds: Rounds of the round-robin.
@@ -62,6 +65,9 @@ class StepCase:
     batch: int | None = None
     size: int | None = None
     device: str = "cpu"
+    precision: str = "float32"
+    memory_format: str = "contiguous"
+    options: Mapping[str, Any] = field(default_factory=dict)
     peers: bool = True
     compile: bool = True
     rounds: int = 5
@@ -88,6 +94,8 @@ class StepRow:
     batch: int
     size: int
     device: str
+    precision: str
+    memory_format: str
     threads: int
     what: str
     ms: float
@@ -132,7 +140,7 @@ def measure_steps(case: StepCase) -> StepReport:
 
 def _measure(case: StepCase, design: Design, steps: int) -> tuple[list[StepRow], list[str]]:
     batch, size = case.batch or design.batch, case.size or design.size
-    lined_up = contenders(design, case.neuron, steps, size, case.device, case.peers, case.compile)
+    lined_up = contenders(case, design, steps, size)
     left_out = list(lined_up.left_out)
     sample = (batch, 3, size, size) if design.kind == "image" else (steps, batch, size)
     data = torch.randn(sample, device=case.device)
@@ -148,7 +156,7 @@ def _measure(case: StepCase, design: Design, steps: int) -> tuple[list[StepRow],
         else:
             ready[contender.name] = contender
     whole = {n: step_of(c, data, labels) for n, c in ready.items()}
-    alone = {n: neurons_alone(c.net, data) for n, c in ready.items()}
+    alone = {n: neurons_alone(c, data) for n, c in ready.items()}
     # In one round-robin, so that both meet the same load of the machine.
     both = {**{("step", n): whole[n] for n in ready}, **{("alone", n): alone[n] for n in ready}}
     found = round_robin({k: Workload(call) for k, call in both.items()}, case.rounds, case.device)
@@ -164,6 +172,7 @@ def _measure(case: StepCase, design: Design, steps: int) -> tuple[list[StepRow],
             StepRow(
                 network=case.name, steps=steps, batch=batch, size=size,
                 device=device_name(case.device),
+                precision=case.precision, memory_format=case.memory_format,
                 threads=torch.get_num_threads(), what=name, ms=1e3 * timings[name].low,
                 median_ms=1e3 * timings[name].median, faster=first / timings[name].low,
                 kept_bytes=kept_bytes(halves, case.device, prepare),
@@ -185,7 +194,8 @@ def halves_of(contender: Contender, data: Tensor, labels: Tensor) -> Workload:
 
     def forward() -> Tensor:
         with contender.around():
-            return cross_entropy(contender.net(data), labels)
+            out = contender.net(data)
+        return cross_entropy(out.float(), labels)
 
     return Workload(forward, lambda loss: loss.backward())
 
@@ -211,23 +221,25 @@ def forget(net: nn.Module) -> None:
             module.reset()
 
 
-def neurons_alone(net: nn.Module, data: Tensor) -> Callable[[], None]:
+def neurons_alone(contender: Contender, data: Tensor) -> Callable[[], None]:
     """Return forward and backward of the neuron layers alone, on their inputs in a step."""
-    calls: list[tuple[nn.Module, tuple[Tensor, ...]]] = []
+    calls: list[tuple[nn.Module, tuple[Tensor, ...], Tensor]] = []
+    net = contender.net
 
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...], _: Any) -> None:
-        calls.append((module, tuple(x.detach() for x in inputs)))
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        calls.append((module, tuple(x.detach() for x in inputs), torch.randn_like(out)))
 
     layers = [m for m in net.modules() if isinstance(m, NeuronLayer | Resetting)]
-    with hooked((layer, keep) for layer in layers):  # with gradients: no second compilation
-        net(data)
-    grads = [torch.randn(inputs[0].shape, device=data.device) for _, inputs in calls]
+    with hooked((layer, keep) for layer in layers), contender.around():
+        net(data)  # with gradients: no second compilation
 
     def run() -> None:
-        for (layer, inputs), grad in zip(calls, grads, strict=True):
+        for layer, inputs, grad in calls:
             given: Sequence[Tensor] = [x.detach().requires_grad_() for x in inputs]
             wanted = [*given, *layer.parameters()]
-            torch.autograd.grad(layer(*given), wanted, grad, allow_unused=True)
+            with contender.around():
+                out = layer(*given)
+            torch.autograd.grad(out, wanted, grad, allow_unused=True)
 
     return run
 
@@ -331,49 +343,59 @@ class Lineup:
     left_out: tuple[str, ...]
 
 
-def contenders(
-    design: Design, neuron: Neuron, steps: int, size: int, device: str, peers: bool, compiles: bool
-) -> Lineup:
-    """Return SpikingJelly's networks, with LIF neurons, then ours with `neuron`.
+def contenders(case: StepCase, design: Design, steps: int, size: int) -> Lineup:
+    """Return SpikingJelly's networks, with LIF neurons, then ours with the neuron of the case.
 
     Ours are one with separate layers, one after `lnm.nn.fuse`, and one under `lnm.nn.pack_spikes`.
 
     Raises:
         ModelError: The network has no such sizes, or the neuron does not fit.
     """
-    net = _built(design, neuron, steps, size, device)
+    net, device = _built(case, design, steps, size), case.device
     found: list[Contender] = []
     left_out: list[str] = []
-    peer = spikingjelly_lif() if peers else None
-    if peers and peer is None:
+    peer = spikingjelly_lif() if case.peers else None
+    if case.peers and peer is None:
         left_out.append("SpikingJelly: it is not installed.")
     if peer is not None:
         found.append(Contender("SpikingJelly LIFNode", with_node(net, Resetting(peer).to(device))))
-        if compiles and steps > COMPILED_STEPS:
+        if case.compile and steps > COMPILED_STEPS:
             left_out.append(
                 f"SpikingJelly, compiled, T = {steps}: torch.compile unrolls the loop over time,"
                 f" which takes minutes from T = {COMPILED_STEPS + 1} on."
             )
-        elif compiles:
+        elif case.compile:
             node = Resetting(copy.deepcopy(peer), compiles=True).to(device)
             found.append(Contender("SpikingJelly LIFNode, torch.compile", with_node(net, node)))
-    ours, others = _variants(net, neuron.name)
-    return Lineup((*found, *ours), (*left_out, *others))
+    ours, others = _variants(net, case.neuron.name)
+    as_asked = (replace(one, around=partial(_around, one.around, case)) for one in (*found, *ours))
+    return Lineup(tuple(as_asked), (*left_out, *others))
 
 
-def _built(design: Design, neuron: Neuron, steps: int, size: int, device: str) -> Network:
+@contextmanager
+def _around(own: Callable[[], AbstractContextManager[object]], case: StepCase) -> Iterator[None]:
+    """Enter the context of a contender, in the precision of the case."""
+    is_cast = case.precision != "float32"
+    kind = getattr(torch, case.precision) if is_cast else None
+    with torch.autocast(torch.device(case.device).type, kind, enabled=is_cast), own():
+        yield
+
+
+def _built(case: StepCase, design: Design, steps: int, size: int) -> Network:
     """Return our network with separate layers."""
-    options = dict(design.options)
+    options = {**design.options, **case.options}
     if design.kind == "image":
         options["time_steps"] = steps
     if "fused" in options_of(design.model):
         options["fused"] = False
     torch.manual_seed(0)
     net = build(
-        design.model, neuron, design.sample(steps, size), CLASSES, kind=design.kind,
-        backend="c" if device == "cpu" else "triton", **options,
+        design.model, case.neuron, design.sample(steps, size), CLASSES, kind=design.kind,
+        backend="c" if case.device == "cpu" else "triton", **options,
     )  # fmt: skip
-    return net.to(device)
+    if case.memory_format == "channels_last":
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net.to(case.device)
 
 
 def with_node(net: Network, node: nn.Module) -> nn.Module:

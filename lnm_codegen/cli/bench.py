@@ -21,7 +21,7 @@ from lnm_codegen.cli.output import print_json, print_table
 from lnm_codegen.families.library import resolve
 from lnm_codegen.files import unwritable
 from lnm_codegen.language.neuron import require_one_port
-from lnm_codegen.options import DtypeName
+from lnm_codegen.options import DtypeName, MemoryFormatName, PrecisionName
 from lnm_codegen.sections import Table
 from lnm_codegen.validation import Count
 
@@ -100,7 +100,10 @@ def bench_network(
     steps: Annotated[str | None, Meta("T,...")] = None,
     batch: Count | None = None,
     size: Count | None = None,
+    net: Settings = None,
     device: str = "cpu",
+    precision: PrecisionName = "float32",
+    memory_format: MemoryFormatName = "contiguous",
     rounds: Count = 9,
     compile_: bool = True,
     peers: bool = True,
@@ -114,6 +117,9 @@ def bench_network(
         steps: Sequence lengths; by default those of the network.
         batch: Samples in a step.
         size: Side of the images, or the features.
+        net: An option of the network; repeat it.
+        precision: float32, or autocast to bfloat16 or float16, of every subject.
+        memory_format: Layout of convolutions: contiguous or channels_last.
         rounds: Rounds of the round-robin.
         compile_: Time other libraries under torch.compile too.
         peers: Time other libraries, if installed.
@@ -125,9 +131,13 @@ def bench_network(
     from lnm_codegen.bench import steps as measured
     from lnm_codegen.bench.table import write_csv
 
+    options = family_arguments(net, option="--net")
     report = measured.measure_steps(
-        measured.StepCase(network, neuron, lengths, batch, size, device, peers, compile_, rounds)
-    )
+        measured.StepCase(
+            network, neuron, lengths, batch, size, device, precision, memory_format, options,
+            peers, compile_, rounds,
+        )
+    )  # fmt: skip
     if json:
         print_json(asdict(report))
     else:

@@ -23,6 +23,7 @@ from lnm_codegen.nn.states import reset
 from lnm_codegen.train.chunks import RunningReadout, carrying, chunks
 from lnm_codegen.train.data.dataset import Dataset, Split, unpadded
 from lnm_codegen.train.distributed import World
+from lnm_codegen.train.fastest import fastest, is_measured
 from lnm_codegen.train.losses import Objective, count_correct, objective_of
 from lnm_codegen.train.models.base import Network, neurons_of
 from lnm_codegen.train.runs.config import TrainConfig, clamp_of
@@ -54,7 +55,7 @@ def fit(
     """Train `network` in place, yielding after each epoch.
 
     Args:
-        config: The config of the run.
+        config: The config of the run. Its values "auto" are measured, unless there is a trainer.
         network: `network_of(config, data)`, or any module with neuron layers; see `models.own`.
         data: Samples.
         on_batch: Function of the number of finished steps, their total, and the last loss.
@@ -63,7 +64,9 @@ def fit(
     Raises:
         ModelError: A loss or gradient is not finite. The network keeps its state before that step.
     """
-    trainer = Trainer(config, network, data) if trainer is None else trainer
+    if trainer is None:
+        config = fastest(config, network, data)[0] if is_measured(config) else config
+        trainer = Trainer(config, network, data)
     world, objective = trainer.world, trainer.objective
     for number in range(trainer.epoch + 1, config.epochs + 1):
         began, sums = time.perf_counter(), [0.0, 0.0, 0.0]

@@ -82,6 +82,8 @@ class Trainer:
             require_trainable(network, data, config)
         if config.tbptt is not None:
             require_chunks(network, data, config)
+        if config.memory_format == "channels_last":
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._samples, self._is_padded = len(data.train), data.padded
         self._require_batches(data)
         per_epoch = math.ceil(self._samples / config.batch)

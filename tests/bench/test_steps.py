@@ -16,6 +16,7 @@ import lnm_codegen.nn
 from lnm_codegen.bench import steps
 from lnm_codegen.bench.measure import Timing
 from lnm_codegen.bench.steps import DESIGNS, StepCase, StepReport, contenders, measure_steps
+from lnm_codegen.bench.subjects import Resetting
 from lnm_codegen.cli import run as command
 from lnm_codegen.errors import ModelError
 from lnm_codegen.nn import NeuronLayer
@@ -36,6 +37,40 @@ def plain(monkeypatch):
 
 def small(name, **options):
     return StepCase(name, LIF, batch=2, size=16, peers=False, rounds=1, **options)
+
+
+def lined_up(steps, neuron=LIF, peers=False, compile=False):
+    case = StepCase("feedforward", neuron, peers=peers, compile=compile)
+    return contenders(case, DESIGNS["feedforward"], steps, 4)
+
+
+@pytest.mark.parametrize("peers", [False, pytest.param(True, marks=pytest.mark.peers)])
+def test_precision_and_memory_format(monkeypatch, peers):
+    """Of every subject: convolutions give bfloat16 in channels last, neurons keep both."""
+    seen = []
+
+    def hook(module, inputs, out):
+        seen.append((type(module).__name__, out.dtype, out.stride(-3)))
+
+    def watched(*arguments):
+        found = contenders(*arguments)
+        for one in found.contenders:
+            for module in one.net.modules():
+                if isinstance(module, nn.Conv2d | NeuronLayer | Resetting):
+                    module.register_forward_hook(hook)
+        return found
+
+    monkeypatch.setattr(steps, "contenders", watched)
+    case = StepCase(
+        "vgg11", LIF, (2,), batch=2, size=32, peers=peers, compile=False, rounds=1,
+        precision="bfloat16", memory_format="channels_last", options={"width": 4},
+    )  # fmt: skip
+    report = measure_steps(case)
+    assert {(r.precision, r.memory_format) for r in report.rows} == {("bfloat16", "channels_last")}
+    assert {name for name, *_ in seen} == {"Conv2d", "NeuronLayer", "NormNeuron"} | (
+        {"Resetting"} if peers else set()
+    )
+    assert {(dtype, stride) for _, dtype, stride in seen} == {(torch.bfloat16, 1)}
 
 
 def test_rows(plain):
@@ -83,7 +118,7 @@ def test_fused_and_packed_networks_are_found_by_name(monkeypatch):
 
     monkeypatch.setattr(lnm_codegen.nn, "fuse", fuse, raising=False)
     monkeypatch.setattr(lnm_codegen.nn, "pack_spikes", pack_spikes, raising=False)
-    found = contenders(DESIGNS["feedforward"], LIF, 2, 4, "cpu", peers=False, compiles=False)
+    found = lined_up(2)
     layer, fused, bits = found.contenders
     names = [c.name for c in found.contenders]
     assert names == ["lif layer", "lif fused", "lif fused, bits"]
@@ -97,7 +132,7 @@ def test_fused_and_packed_networks_are_found_by_name(monkeypatch):
     assert entered
 
     monkeypatch.setattr(lnm_codegen.nn, "fuse", lambda net: "nothing")
-    found = contenders(DESIGNS["feedforward"], LIF, 2, 4, "cpu", peers=False, compiles=False)
+    found = lined_up(2)
     assert [c.name for c in found.contenders] == ["lif layer", "lif layer, bits"]
     assert found.left_out == ("lif fused: lnm.nn.fuse finds nothing to fuse in this network.",)
 
@@ -105,7 +140,7 @@ def test_fused_and_packed_networks_are_found_by_name(monkeypatch):
 @pytest.mark.peers
 def test_peers(plain):
     """SpikingJelly's network has the same weights; its LIF fires as ours, so the loss is equal."""
-    found = contenders(DESIGNS["feedforward"], LIF, 3, 4, "cpu", peers=True, compiles=False)
+    found = lined_up(3, peers=True)
     peer, ours = found.contenders
     assert peer.name == "SpikingJelly LIFNode"
     assert not any(isinstance(m, NeuronLayer) for m in peer.net.modules())
@@ -125,7 +160,7 @@ def test_peers(plain):
     report = measure_steps(StepCase("feedforward", LIF, (3,), 2, 4, rounds=1, compile=False))
     assert [r.what for r in report.rows] == ["SpikingJelly LIFNode", "lif layer"]
     assert report.rows[0].kept_bytes > report.rows[1].kept_bytes
-    long = contenders(DESIGNS["feedforward"], LIF, 784, 4, "cpu", peers=True, compiles=True)
+    long = lined_up(784, peers=True, compile=True)
     assert [c.name for c in long.contenders] == ["SpikingJelly LIFNode", "lif layer"]
     assert "torch.compile unrolls the loop over time" in long.left_out[0]
 
@@ -140,9 +175,9 @@ def test_a_share_is_at_most_one():
 def test_neurons_alone_calls_every_layer_once():
     """On the inputs of a step, with gradients, which leave the parameters' gradients alone."""
     neuron = lnm.get("lnm", degree=2)
-    found = contenders(DESIGNS["feedforward"], neuron, 2, 4, "cpu", peers=False, compiles=False)
+    found = lined_up(2, neuron)
     net, data = found.contenders[0].net, torch.randn(2, 3, 4)
-    run = steps.neurons_alone(net, data)
+    run = steps.neurons_alone(found.contenders[0], data)
     called = []
     for layer in net.neurons:
         layer.register_forward_hook(lambda m, i, o: called.append((m, i[0].requires_grad)))

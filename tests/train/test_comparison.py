@@ -196,6 +196,9 @@ tiny.toml: lif: neurons_from
 tiny.toml: train
     SEEDS / train.seed = 1 / LIF >> seed is given
     SEEDS / train.epoch = 1 / LIF >> no key 'epoch'
+tiny.toml: lif
+    SEEDS / train.precision = "auto" / LIF >> precision is 'auto' >> >> Name the one
+    SEEDS / row = [{family = "lif", memory_format = "auto"}] >> memory_format is 'auto'
 tiny.toml: row 1: name 'x {tau}'
     SEEDS / row = [{family = "lif", name = "x {tau}"}] >> no word of vary 'tau'
 tiny.toml: search: train

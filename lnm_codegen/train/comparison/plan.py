@@ -35,6 +35,8 @@ from lnm_codegen.families import FAMILIES
 from lnm_codegen.files import toml_of
 from lnm_codegen.train.names import is_reference, require_names
 from lnm_codegen.train.runs.config import (
+    AUTO,
+    MEASURED,
     OWN,
     TrainConfig,
     config_of,
@@ -341,6 +343,10 @@ def _changed(config: TrainConfig, changes: Mapping[str, Any], where: str) -> Tra
                 raise ModelError(where, problem, f"{accepted}, data.KEY", hint)
     if "v_min" in changes:
         place_v_min(flat)
+    for name in MEASURED:
+        if flat[name] == AUTO:  # each run would measure for itself, beside others
+            problem = f"{name} is {AUTO!r}, and all runs of a plan need the same"
+            raise ModelError(where, problem, remedy="Name the one that lnm train finds fastest.")
     return config_of(flat, where)
 
 

@@ -36,7 +36,7 @@ from lnm_codegen.families.library import (
 from lnm_codegen.files import MAX_BYTES, json_of, toml_of
 from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.language.surrogate import Surrogate, surrogate_named
-from lnm_codegen.options import BackendName
+from lnm_codegen.options import BackendName, MemoryFormatName, PrecisionName
 from lnm_codegen.validation import (
     Accepted,
     Count,
@@ -54,6 +54,9 @@ from lnm_codegen.validation import (
 LOSSES = ("mean", "tet")
 FUNCTION = "function"
 """The loss or the metric of a run that got a function in Python."""
+AUTO = "auto"
+"""Value of an option that a run measures; see `train.fastest`."""
+MEASURED = ("precision", "memory_format")
 ONE_PORT = "Train it in a network of your own, --network file.py:Net; see docs/networks.md."
 """Remedy for a neuron with several inputs or outputs, which no built-in network takes."""
 OWN = "own"
@@ -145,7 +148,10 @@ class TrainConfig:
         evaluate_every: Test after every N epochs and after the last; 0: only the last.
         neurons_from: Run folder from whose learned neurons this run starts.
         neurons_order: For each layer, the layer of that run to start from; the first is 0.
-        precision: float32, or autocast to bfloat16 or float16.
+        precision: float32, or autocast to bfloat16 or float16; auto: the faster of float32 and
+            bfloat16 in two steps before the run.
+        memory_format: Layout of convolutions: contiguous or channels_last; auto: the faster one in
+            two steps before the run.
         compile: Compile the network with torch.compile.
         pack_spikes: Keep spikes as bits from forward to backward: less memory, equal results.
         deterministic: Use only deterministic algorithms of PyTorch.
@@ -195,7 +201,10 @@ class TrainConfig:
     evaluate_every: _Natural = 1
     neurons_from: Annotated[Path | None, Option(check=_PATH)] = None
     neurons_order: Annotated[tuple[int, ...] | None, Option(check=_ORDER)] = None
-    precision: Annotated[str, Accepted(words=("float32", "bfloat16", "float16"))] = "float32"
+    precision: Annotated[str, Accepted(words=(*get_args(PrecisionName), AUTO))] = "float32"
+    memory_format: Annotated[str, Accepted(words=(*get_args(MemoryFormatName), AUTO))] = (
+        "contiguous"
+    )
     compile: Flag = False
     pack_spikes: Flag = False
     deterministic: Flag = False

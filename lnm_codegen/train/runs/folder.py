@@ -24,7 +24,7 @@ import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,14 @@ from lnm_codegen.analysis.canvas import png
 from lnm_codegen.errors import LnmError, ModelError, reason
 from lnm_codegen.files import unreadable, unwritable, write_whole
 from lnm_codegen.options import VERSION
-from lnm_codegen.train.runs.config import DEFINITION, OWN, TrainConfig, read_json
+from lnm_codegen.train.runs.config import (
+    AUTO,
+    DEFINITION,
+    MEASURED,
+    OWN,
+    TrainConfig,
+    read_json,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -133,13 +140,21 @@ class RunFolder:
             config = with_own_neurons(config)
         want, have = (json.loads(_json(c.as_json())) for c in (config, found))
         for name, value in want.items():
-            if have[name] != value:
+            if have[name] != value and not (name in MEASURED and value == AUTO):
                 raise ModelError(
                     "train",
                     f"{self.path} holds a run whose {name} is {have[name]!r}, not {value!r}",
                     remedy="Resume it with its own config, or choose another folder with --out.",
                 )
         return config
+
+    def measured(self, config: TrainConfig) -> TrainConfig:
+        """Return a config with what the run in the folder found to be the fastest."""
+        found = read_json(self.path / "config.json", REMEDY)
+        own: dict[str, Any] = {
+            name: getattr(found, name) for name in MEASURED if getattr(config, name) == AUTO
+        }
+        return replace(config, **own)
 
     def create(
         self, config: TrainConfig, origin: Mapping[str, Any], definition: str | None = None

@@ -24,6 +24,7 @@ from lnm_codegen.train.engine import (
     fit,
     torch_settings,
 )
+from lnm_codegen.train.fastest import fastest, is_measured, measured_text
 from lnm_codegen.train.figure import run_figure
 from lnm_codegen.train.losses import Function, objective_of
 from lnm_codegen.train.models.base import Network
@@ -161,6 +162,12 @@ def run(
             if neuron is None:
                 raise _without_neuron(config)
             load_neurons(network, neuron, Path(config.neurons_from), config.neurons_order)
+        times: dict[str, float] = {}
+        if is_measured(config):
+            if saved is not None and folder is not None:
+                config = folder.measured(config)
+            else:
+                config, times = fastest(config, network, data, world, objective)
         trainer = Trainer(config, network, data, world, objective)
         if saved is not None and folder is not None:
             require_same_network(read_origin(folder.path / "config.json"), config, network)
@@ -172,11 +179,14 @@ def run(
             _run_one_sample(trainer, data)
             own = network_origin(network, is_reference(config.network)) if is_own else None
             definition = None if neuron is None else definition_text(config, neuron)
-            record.begin(origin_of(config, neuron, data, own), definition)
+            origin = origin_of(config, neuron, data, own)
+            record.begin({**origin, "step_ms": times} if times else origin, definition)
         else:
             record.load(*saved)
         split = "held out" if data.is_held_out else "test"
         shown = console if world.leads else None
+        if times and shown is not None:
+            shown.print(f"{title}{measured_text(config, times)}", highlight=False, markup=False)
         report = stack.enter_context(ProgressBar(shown, title, config.epochs, lines, split))
         report.on_begin(len(record.epochs))
         events = TensorBoardEvents(

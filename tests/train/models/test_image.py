@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, cosine_similarity
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import lnm_codegen as lnm
 from lnm_codegen.nn import NormNeuron
@@ -42,6 +44,42 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
 }
 QUICK = ("conv", "resnet20")
 SOME = [pytest.param(w, marks=() if w in QUICK else pytest.mark.slow) for w in SMALL]
+
+
+class Copies(TorchDispatchMode):
+    """Count copies of frames that change their layout alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[int, ...]] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None):
+        out = function(*args, **(kwargs or {}))
+        name = function.name()
+        if any(word in name for word in ("copy", "clone", "contiguous")):
+            given = args[1] if name.startswith("aten::copy_") else args[0]
+            if given.dim() >= 4 and given.shape[-1] > 1 and given.dtype is out.dtype:
+                self.found.append(tuple(given.shape))
+        return out
+
+
+@pytest.mark.needs_cc
+@pytest.mark.parametrize("name", ["vgg11", "resnet18"])
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_channels_last_copies_no_frames(name: str, fused: bool, precision: torch.dtype) -> None:
+    """A step copies none, except for the gradient of ResNet's mean over pixels at its end."""
+    network = build(
+        name, lnm.get("lif"), (3, 32, 32), C, kind="image", backend="c", width=4, time_steps=T,
+        fused=fused,
+    )  # fmt: skip
+    network.to(memory_format=torch.channels_last)
+    for context in (nullcontext, lnm.nn.pack_spikes):
+        with Copies() as copies, torch.autocast("cpu", precision, precision != torch.float32):
+            with context():
+                out = network(torch.randn(N, 3, 32, 32))
+            out.float().sum().backward()
+        assert copies.found == ([(T, N, 32, 4, 4)] if name == "resnet18" else [])
 
 
 def net(which: str, backend: str = "torch", family: str = "lif", **more: Any) -> Network:

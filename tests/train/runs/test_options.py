@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import math
 import shutil
 import sys
@@ -14,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from torch import Tensor
 
 import lnm_codegen as lnm
@@ -21,6 +24,7 @@ from lnm_codegen.errors import DivergedError, ModelError, ToolError, Unsupported
 from lnm_codegen.language.surrogate import sigmoid
 from lnm_codegen.nn import NeuronLayer
 from lnm_codegen.train import Dataset, TrainConfig, load_run, run
+from lnm_codegen.train import fastest as module
 from lnm_codegen.train.data import from_arrays
 from lnm_codegen.train.data.dataset import memory_split
 from lnm_codegen.train.engine import HIGH, counting, fit
@@ -466,6 +470,68 @@ def test_float16_trains_and_stops_at_nan(rows: Dataset) -> None:
         network.layers[0].linear.weight[0] = math.nan
     with pytest.raises(DivergedError, match=r"^train: the gradient of .* is not finite at step 21"):
         list(fit(config, network, rows))
+
+
+def test_the_fastest_of_what_is_asked_for(
+    tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Least time of the steps that count; random numbers and the network stay, a resume keeps it.
+
+    A candidate that diverges is left out.
+    """
+    seconds = {
+        ("float32", "contiguous"): [1.0, 5.0, 6.0],
+        ("float32", "channels_last"): [9.0, 3.0, 4.0],
+        ("bfloat16", "contiguous"): [9.0, 4.0, 2.0],
+        ("bfloat16", "channels_last"): [0.1, math.inf, 7.0],
+    }
+    left = {key: list(values) for key, values in seconds.items()}
+
+    def taken(trainer: Trainer, x: Tensor, labels: Tensor) -> float:
+        key = trainer.config.precision, trainer.config.memory_format
+        weight = trainer.network.blocks[0].conv.weight
+        assert weight.is_contiguous(
+            memory_format=getattr(torch, key[1] + "_format" * (key[1] != "channels_last"))
+        )
+        trainer.step(x, labels)
+        return left[key].pop(0)
+
+    monkeypatch.setattr(module, "_seconds", taken)
+    config = replace(SMALL, precision="auto", memory_format="auto", backend="c", ema=0.5)
+    shown = Console(width=200, file=io.StringIO())
+    result = run(config, tmp_path, data=digits, console=shown)
+    assert "fastest: bfloat16, contiguous (a step of" in shown.file.getvalue()
+    chosen = replace(config, precision="bfloat16", memory_format="contiguous")
+    assert (result.config.precision, result.config.memory_format) == ("bfloat16", "contiguous")
+    expected = run(chosen, data=digits)
+    assert [e.loss for e in result.epochs] == [e.loss for e in expected.epochs]
+    kept = json.loads((tmp_path / "config.json").read_text())
+    assert kept["origin"]["step_ms"] == {
+        "float32, contiguous": 5e3, "float32, channels_last": 3e3, "bfloat16, contiguous": 2e3,
+        "bfloat16, channels_last": 7e3,
+    }  # fmt: skip
+    assert not any(left.values())
+    again = run(config, tmp_path, data=digits, resume=True)
+    assert again.config.precision == "bfloat16"
+    left.update(
+        {
+            ("float16", word): [2.0, 2.0, t]
+            for word, t in (("contiguous", 1), ("channels_last", 0.5))
+        }
+    )
+    (epoch, *_) = fit(replace(config, precision="float16"), network_of(config, digits), digits)
+    assert math.isfinite(epoch.loss)
+    with refused(ModelError, "train", "holds a run whose precision is 'bfloat16', not 'float32'"):
+        run(replace(config, precision="float32"), tmp_path, data=digits, resume=True)
+
+
+def test_memory_formats_train_alike(digits: Dataset) -> None:
+    """Channels last sums in another order; a checkpoint holds the weights all the same."""
+    losses_of = [
+        losses(replace(SMALL, memory_format=word, backend="c"), digits)
+        for word in ("contiguous", "channels_last")
+    ]
+    assert losses_of[0] == pytest.approx(losses_of[1], rel=1e-3)
 
 
 def test_a_step_that_diverged_changes_nothing(digits: Dataset) -> None:
