@@ -242,10 +242,15 @@ def _noticed(tree: Path, tests: list[str]) -> str | None:
         f"@{names.name}",
     ]  # fmt: skip
     environment = {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        command, cwd=tree, env=os.environ | environment, capture_output=True, text=True, check=False
-    )
-    names.unlink()
+    try:
+        done = subprocess.run(
+            command, cwd=tree, env=os.environ | environment, capture_output=True, text=True,
+            check=False, timeout=8 * LIMIT,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:  # in a loop that no signal ends
+        return "timeout"
+    finally:
+        names.unlink()
     if done.returncode == 0:
         return None
     lines = [x for x in done.stdout.splitlines() if x.startswith(("FAILED", "ERROR"))]

@@ -64,6 +64,18 @@ def folder_of(network: IntegerNetwork, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(("values", "count"), [
+    ([[1, 1, 1], [1, 1, 1]], 1), ([[1, 1, 1], [2, 2, 2]], 2), ([[1, 2, 1], [1, 2, 1]], 6),
+])  # fmt: skip
+def test_values_that_neurons_share_are_kept_once(values: list[list[int]], count: int) -> None:
+    """One number, one for each channel of (2, 3), or one for each neuron."""
+    given = {"beta": np.array(values) / 4}
+    neuron = lnm.get("leaky", learn_beta=True, per="neuron")
+    stage = neuron_stage("n", neuron, lnm.Fixed(12, 4), (2, 3), given)
+    (found,) = (v for k, v in stage.coefficients if "beta" in k)
+    assert len(found) == count
+
+
 def test_sums_by_hand() -> None:
     """acc = bias + W a, then 2**2 * acc; ties of scores go to the lowest class."""
     network = require_network(small())

@@ -374,6 +374,14 @@ def test_hooks_between_nodes_are_followed():
         handle.remove()
 
 
+def test_a_normalisation_without_weights():
+    x = 3 * sequence(2, 6, 6)
+    net = Convolutions()
+    net.norm = nn.BatchNorm2d(4, affine=False)
+    trained(net, x).eval()
+    torch.testing.assert_close(again(lnm.nn.to_nir(net, x))(x), net(x))
+
+
 def test_a_normalisation_of_batch_as_channels_is_refused():
     """nn.BatchNorm1d on (T, N, C) is over N, also where N is C."""
     x, size = sequence(3), 3

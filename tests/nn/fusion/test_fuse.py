@@ -434,6 +434,7 @@ FORWARDS: list[tuple[str, str, str]] = [
     # Readers.
     ("", "y = m.bn(x); return m.sn(y) + m.other(y)", "several readers"),
     ("", "return m.sn(torch.relu(m.bn(x)))", "its output goes to relu"),
+    ("", "return m.sn(torch.add(m.bn(x), x, alpha=2))", "its output goes to add"),
 ]
 LOGS = "out = m.sn(m.bn(x)); {}.append(out); return out"
 CHANGING: dict[str, Callable[[], Any]] = {

@@ -320,6 +320,25 @@ def test_equations_of_snntorch() -> None:
     assert_same(izhikevich, {"v": -65.0, "u": -13.0}, {"threshold": 30.0}, scale=20.0)
 
 
+FORMS = (
+    "({a} + {b})", "({a} - {b})", "torch.mul({a}, {b}).tanh()", "torch.tanh(x + {a})",
+    "(x + {a}).sigmoid()", "torch.sin(v + {a})", "(p + {a}).cos()",
+    "torch.exp(-torch.abs(v + {a} + 0.0293))", "torch.log(1.5 + torch.tanh(v + {a}) ** 2)",
+    "torch.sqrt(1 + torch.square(x + {a}))", "torch.clamp(x + {a}, -0.437, 0.713)",
+    "(v + {a}).clamp(min=-0.317)", "torch.relu(x + {a} - 0.0391)",
+    "torch.maximum(x + {a}, v * 1.017 + {b})", "torch.min(x + {a}, {b} + v * 0.983)",
+    "torch.pow(v + {a}, 2)", "torch.where(x + {a} > v + 0.0237, {b} + x, v - {b})",
+    "({a} + x) / (1.5 + torch.cos(v + {b}))",
+    "torch.where((x > {a} + 0.0311) & ~(v < 0.107) | (x == {b} + 0.0061), x, v)",
+    "(v + {a}).detach() * (x + {b})", "torch.nn.functional.leaky_relu(x + {a} + 0.0457)",
+    "((x > 0.203).to(x) + {a}) * 0.5", "torch.lerp(x + {a}, v + {b}, 0.3)",
+    "(v + {a}).masked_fill(x > 0, 0.3)", "torch.nn.functional.silu(v + {a})",
+    "spiked(x + {a} - 0.2171) * ({b} + v)",
+    "torch.sign(x + {a} - 0.0417) * (v + {b})",
+    "torch.nn.functional.hardtanh(x + {a} + 0.0173, -0.313, 0.427)",
+)  # fmt: skip
+
+
 @st.composite
 def terms(draw: Any, depth: int = 3) -> str:
     """Draw the text of an expression over x, v and p, of moderate values.
@@ -330,22 +349,7 @@ def terms(draw: Any, depth: int = 3) -> str:
     if depth == 0:
         return draw(leaf)
     a, b = draw(terms(depth - 1)), draw(terms(depth - 1))
-    forms = (
-        "({a} + {b})", "({a} - {b})", "torch.mul({a}, {b}).tanh()", "torch.tanh(x + {a})",
-        "(x + {a}).sigmoid()", "torch.sin(v + {a})", "(p + {a}).cos()",
-        "torch.exp(-torch.abs(v + {a} + 0.0293))", "torch.log(1.5 + torch.tanh(v + {a}) ** 2)",
-        "torch.sqrt(1 + torch.square(x + {a}))", "torch.clamp(x + {a}, -0.437, 0.713)",
-        "(v + {a}).clamp(min=-0.317)", "torch.relu(x + {a} - 0.0391)",
-        "torch.maximum(x + {a}, v * 1.017 + {b})", "torch.min(x + {a}, {b} + v * 0.983)",
-        "torch.pow(v + {a}, 2)", "torch.where(x + {a} > v + 0.0237, {b} + x, v - {b})",
-        "({a} + x) / (1.5 + torch.cos(v + {b}))",
-        "torch.where((x > {a} + 0.0311) & ~(v < 0.107) | (x == {b} + 0.0061), x, v)",
-        "(v + {a}).detach() * (x + {b})", "torch.nn.functional.leaky_relu(x + {a} + 0.0457)",
-        "((x > 0.203).to(x) + {a}) * 0.5", "torch.lerp(x + {a}, v + {b}, 0.3)",
-        "(v + {a}).masked_fill(x > 0, 0.3)", "torch.nn.functional.silu(v + {a})",
-        "spiked(x + {a} - 0.2171) * ({b} + v)",
-    )  # fmt: skip
-    return draw(st.sampled_from(forms)).format(a=a, b=b)
+    return draw(st.sampled_from(FORMS)).format(a=a, b=b)
 
 
 @settings(few, max_examples=8)
@@ -359,6 +363,14 @@ def test_operations_are_those_of_pytorch(out: str, after: str) -> None:
     except lnm.ModelError as error:
         assume("a spike depends on another spike" not in error.problem)
         raise
+
+
+def test_each_operation_alone() -> None:
+    """One that the random functions may not draw."""
+    for form in FORMS:
+        out = form.format(a="0.1 * v", b="0.2 * x")
+        f = written(f"return {out} + 0.3 * v, torch.tanh(x + p * v)", "x, v, p")
+        assert_same(f, {"v": 0.1931}, {"p": 0.4})
 
 
 BOOLS = (
