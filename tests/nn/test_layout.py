@@ -142,7 +142,8 @@ def test_rounding_to_16_bits(dtype: torch.dtype) -> None:
     v, x, gain = lnm.state("v"), lnm.input("x"), lnm.param("gain", init=1.0)
     layer = NeuronLayer(lnm.Neuron(charge={v: x * gain}, output=v), backend="c")
     bits = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16)
-    every = bits.view(dtype).reshape(1, -1)
+    mixed = bits[torch.randperm(len(bits), generator=torch.Generator().manual_seed(0))]
+    every = torch.cat([bits, mixed]).view(dtype).reshape(1, -1)
     with torch.no_grad():
         torch.testing.assert_close(layer(every), every, rtol=0, atol=0, equal_nan=True)
         for factor in (1 / 3, 1.0039063, 0.99902344):

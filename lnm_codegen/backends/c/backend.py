@@ -191,10 +191,9 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
         lane = f"tile.{q}[c.at + i]"
         return f"(kUniform ? {q}_one : {lane})" if uniform else lane
 
-    now = StepAccess("{}_now[i]".format, "{}_row[i]".format, row)
-    saved = StepAccess(
-        "steps.{}[t][i]".format, "{}_row[i]".format, row, "{}[i]".format, "{}_row[i]".format
-    )
+    element = ("widen({}_from[i])" if plan.dtype == "bfloat16" else "{}_row[i]").format
+    now = StepAccess("{}_now[i]".format, element, row)
+    saved = StepAccess("steps.{}[t][i]".format, element, row, "{}[i]".format, element)
     view = dict(
         plan=plan,
         tile=TILE,
@@ -204,6 +203,7 @@ def loops_source(plan: Plan, chunk: int, far: int) -> str:
         uniform=uniform,
         io=c_type(plan.dtype),
         source="from" if plan.is_narrow else "row",
+        widens=plan.dtype == "float16",  # the compiler may not convert it in a loop of vectors
         values=VALUES,
         prepared_loop=prepared_lines(plan, indices(plan), indices(plan), indent=8),
         forward_locals=result_variables(plan.forward, indent=12),
