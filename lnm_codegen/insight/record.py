@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +15,9 @@ from torch.func import functional_call
 
 from lnm_codegen.analysis.charge import emits_spikes, potential_of
 from lnm_codegen.ir.kernel import Names
-from lnm_codegen.nn.hooks import hooked
+from lnm_codegen.nn.call import Received
+from lnm_codegen.nn.hooks import watching
 from lnm_codegen.nn.layer import NeuronLayer
-from lnm_codegen.nn.norm.layer import neuron_inputs
 from lnm_codegen.nn.parameters import ParameterSets, needed_sizes, parameter_sets, values_of
 from lnm_codegen.nn.states import reset
 from lnm_codegen.train.losses import count_correct
@@ -52,7 +51,7 @@ class Activity:
 
 
 class _Recorder:
-    """Forward hook of one layer."""
+    """Records what one layer received."""
 
     def __init__(self, layer: NeuronLayer) -> None:
         potential = potential_of(layer.neuron)
@@ -72,26 +71,18 @@ class _Recorder:
         self._fired: Tensor | None = None
         self._updates, self.steps, self._most = 0, 0, 0
 
-    def __call__(self, layer: NeuronLayer, inputs: Any, named: dict[str, Any], out: Any) -> None:
+    def __call__(self, layer: NeuronLayer, received: Received) -> None:
         """Record a call of the layer."""
-        single, inputs = layer.step_mode == "s", neuron_inputs(layer, inputs)
+        x = received.inputs[0]
         if self._copy is None:
-            shape = tuple(inputs[0].shape[1 if single else 2 :])
-            neurons = inputs[0].numel() // (1 if single else len(inputs[0]))
+            shape, neurons = tuple(x.shape[2:]), x[:1].numel()
             backend = "torch" if neurons <= EAGER else layer.backend
-            self._copy = NeuronLayer(
-                self._neuron, **needed_sizes(self._neuron, shape), backend=backend,
-                step_mode=layer.step_mode, carry_state=layer.carry_state,
-            )  # fmt: skip
-        results = functional_call(self._copy, values_of(layer), inputs, named)
-        if named.get("return_state"):
-            results = results[0]
-        while isinstance(out, tuple):
-            out = out[0]
-        found: list[Tensor] = [out, *results[self._outputs :]]
-        x = inputs[0]
+            sizes = needed_sizes(self._neuron, shape)
+            self._copy = NeuronLayer(self._neuron, **sizes, backend=backend)
+        named = {"state": received.state, "lengths": received.lengths}
+        results = functional_call(self._copy, values_of(layer), received.inputs, named)
         self._input = (min(self._input[0], float(x.min())), max(self._input[1], float(x.max())))
-        self._add(*(r.unsqueeze(0) if single else r for r in found))
+        self._add(received.outputs[0], *results[self._outputs :])
 
     def _add(self, spikes: Tensor, charged: Tensor, *after: Tensor) -> None:
         self._charged.add(charged)
@@ -107,8 +98,6 @@ class _Recorder:
     def begin(self) -> None:
         """Start a call of the network."""
         self.steps = 0
-        if self._copy is not None:
-            self._copy.reset()
 
     def result(self) -> Activity | None:
         """Return the activity, or None if the layer did not run."""
@@ -174,7 +163,7 @@ def record(
     hooks = [_Recorder(layer) if layer.neuron.states else None for layer in layers]
     samples, right, count = 0, 0, 0
     running = [(one, hook) for one, hook in zip(layers, hooks, strict=True) if hook is not None]
-    with torch.no_grad(), hooked(running, with_kwargs=True):
+    with torch.no_grad(), watching(running):
         for x, labels in batches:
             reset(network)
             for _, hook in running:

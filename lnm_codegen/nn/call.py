@@ -6,7 +6,8 @@ import copy
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, Literal, Protocol, Self, TypeAlias, cast, get_args, overload
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias, cast, get_args, overload
 
 import torch
 from torch import Tensor
@@ -60,6 +61,38 @@ class LayerCall(Protocol):
         lengths: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Run the layer."""
+
+
+class Feed(NamedTuple):
+    """Products of a layer's own weights in a call.
+
+    Attributes:
+        values: What the weights multiply, (T, N, inputs).
+        weights: Number of weights.
+        reached: Neurons that each input reaches, (inputs,).
+    """
+
+    values: Tensor
+    weights: int
+    reached: Tensor
+
+
+class Received(NamedTuple):
+    """What the neurons of a layer received in a call; see `hooks.watching`.
+
+    Attributes:
+        inputs: Inputs of the neuron, (T, N, *); T is 1 in single-step mode.
+        state: State -> value before the first step, where the call or the layer has one.
+        outputs: Outputs of the neuron, (T, N, *).
+        lengths: Lengths of the samples, or None.
+        feeds: Products within the layer, by the name of their weights.
+    """
+
+    inputs: tuple[Tensor, ...]
+    state: dict[str, Any]
+    outputs: tuple[Tensor, ...]
+    lengths: Tensor | None
+    feeds: Mapping[str, Feed] = MappingProxyType({})
 
 
 @cache
@@ -128,6 +161,8 @@ class StatefulModule(NeuronModule):
     _fixed: frozenset[str] = frozenset()  # arguments of the family that a layer does not have
     _own_states: tuple[str, ...] = ()  # beside those of the neuron
     _checkpoint_remedy = "Give state= and return_state=True."
+    _watched: int = 0  # contexts of `hooks.watching`
+    _received: Received | None = None
 
     @property
     def state(self) -> dict[str, Tensor]:

@@ -103,7 +103,8 @@ class Delay(nn.Module):
         if self.width == 1:
             k = d.detach().floor().clamp(max=self.largest - 1)
             f = d - k
-            return torch.where(at == k, 1 - f, torch.where(at == k + 1, f, 0))
+            linear = torch.where(at == k, 1 - f, torch.where(at == k + 1, f, 0))
+            return linear + 0 * d  # NaN where the delay is no number
         taps = relu(1 - (at - d).abs() / self.width) * (at >= self.least)
         found: Tensor = taps / taps.sum(0)
         return found
@@ -118,14 +119,22 @@ class Delay(nn.Module):
             state: The inputs before it, (largest, N, C, *), oldest first; by default 0.
             return_state: Return the last `largest` inputs too.
         """
-        if x_seq.dim() < 3 or x_seq.shape[2] != self.size:
-            problem = f"x_seq has shape {tuple(x_seq.shape)}"
-            raise ShapeError(_WHERE, problem, f"(T, N, {self.size}, *)")
+        expected = f"a floating-point tensor (T, N, {self.size}, *)"
+        if not isinstance(x_seq, Tensor):
+            raise ShapeError(_WHERE, f"x_seq is of type {type(x_seq).__name__}", expected)
+        if x_seq.dim() < 3 or x_seq.shape[2] != self.size or not x_seq.is_floating_point():
+            problem = f"x_seq is {x_seq.dtype} of shape {tuple(x_seq.shape)}"
+            raise ShapeError(_WHERE, problem, expected)
         shape = (self.largest, *x_seq.shape[1:])
         if state is None:
             state = x_seq.new_zeros(shape)
-        elif state.shape != shape:
-            raise ShapeError(_WHERE, f"state has shape {tuple(state.shape)}", str(shape))
+        elif not isinstance(state, Tensor) or state.shape != shape:
+            found = (
+                f"has shape {tuple(state.shape)}" if isinstance(state, Tensor) else "is no tensor"
+            )
+            raise ShapeError(_WHERE, f"state {found}", f"a tensor {shape}")
+        if not len(x_seq):
+            return (x_seq, state) if return_state else x_seq
         whole = torch.cat([state, x_seq])
         rows = whole.movedim((0, 2), (-1, -2))  # (N, *, C, T)
         weight = self.taps().flip(0).t()[:, None].to(x_seq.dtype)

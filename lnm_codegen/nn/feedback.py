@@ -229,6 +229,11 @@ class Feedback:
         return found[:count], dict(zip(states, found[count:], strict=True)), counts, ()
 
 
+def _threads(numbers: int) -> int:
+    """Return the threads of a kernel on so many numbers: a team for few of them takes longer."""
+    return max(1, min(torch.get_num_threads(), numbers >> 14))
+
+
 def without_blocks(u: Tensor) -> Tensor:
     """Return U as one matrix, if it is given by its blocks (k, H/k, H/k)."""
     return torch.block_diag(*u) if u.dim() == 3 else u  # type: ignore[no-untyped-call]
@@ -473,7 +478,7 @@ class FeedbackCall(NamedTuple):
         if not is_sparse or _density(s) > SPARSE:
             return sum((a.t() @ b for a, b in pairs[1:]), pairs[0][0].t() @ pairs[0][1])
         assert isinstance(kernels, RecurrentCKernels)
-        found, threads = torch.zeros_like(u), torch.get_num_threads()
+        found, threads = torch.zeros_like(u), _threads(s.numel())
         for a, b in pairs:
             words = {"_rows": len(a), "sample": len(u), "_threads": threads}
             kernels.outer(words | {"_e": a, "_s": b.contiguous(), "_outer": found})
@@ -498,7 +503,7 @@ class FeedbackCall(NamedTuple):
         plan, others = model.plan, len(model.others)
         words: dict[str, Any] = {
             "time_steps": steps, "_samples": batch, "sample": size, "channels": size, "inner": 1,
-            "_delay": self.delay, "_threads": torch.get_num_threads(),
+            "_delay": self.delay, "_threads": _threads(x.numel()),
             "_diagonal": int(u.dim() == 1), "_u": u.contiguous(), "_x": x,
             "_feedback": None if before is None else before.contiguous(),
             "_taps": None if taps is None else taps.contiguous(),

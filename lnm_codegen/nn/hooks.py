@@ -1,11 +1,16 @@
-"""Forward hooks and the eval mode, for the time of a context."""
+"""Forward hooks, what neurons receive, and the eval mode, for the time of a context."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from torch import nn
+
+if TYPE_CHECKING:
+    from lnm_codegen.nn.call import Received
+    from lnm_codegen.nn.layer import NeuronLayer
 
 
 @contextmanager
@@ -27,6 +32,35 @@ def hooked(
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def watching(
+    pairs: Iterable[tuple[NeuronLayer, Callable[[NeuronLayer, Received], None]]],
+) -> Iterator[None]:
+    """Pass what the neurons of a layer receive in each call to a function, until the context ends.
+
+    A layer may compute the inputs of its neurons itself, by a normalisation or by weights, and
+    take its arguments in the order of another library.
+    """
+
+    def told(observe: Callable[[NeuronLayer, Received], None]) -> Callable[..., None]:
+        def hook(layer: NeuronLayer, *_: object) -> None:
+            assert layer._received is not None
+            observe(layer, layer._received)
+
+        return hook
+
+    watched = list(pairs)
+    for layer, _ in watched:
+        layer._watched += 1
+    try:
+        with hooked((layer, told(observe)) for layer, observe in watched):
+            yield
+    finally:
+        for layer, _ in watched:
+            layer._watched -= 1
+            layer._received = None
 
 
 @contextmanager

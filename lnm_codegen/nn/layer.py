@@ -28,7 +28,14 @@ from lnm_codegen.nn.arguments import (
     widened,
 )
 from lnm_codegen.nn.bits import with_bits
-from lnm_codegen.nn.call import LayerCall, StatefulModule, States, require_starts, typed_call
+from lnm_codegen.nn.call import (
+    LayerCall,
+    Received,
+    StatefulModule,
+    States,
+    require_starts,
+    typed_call,
+)
 from lnm_codegen.nn.dispatch import Dispatch
 from lnm_codegen.nn.explain import Explanation, explain
 from lnm_codegen.nn.function import LayerResults
@@ -248,9 +255,16 @@ class NeuronLayer(StatefulModule):
             found = self._run_padded(backend, inputs, given, params, returns, ends)
         outputs, final, counts, _ = found
         outputs = with_bits(neuron, outputs)
+        if self._watched:
+            own = self._received_by_neuron(inputs)
+            self._received = Received(own, dict(given), outputs, lengths)
         if is_single_step:
             outputs = tuple(o.squeeze(0) for o in outputs)
         return self._returned(outputs, final, counts, return_state)
+
+    def _received_by_neuron(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the inputs of the neuron in a call on these sequences."""
+        return inputs
 
     def _returned(
         self,

@@ -23,13 +23,14 @@ from lnm_codegen.nn.arguments import (
     widened,
 )
 from lnm_codegen.nn.bits import with_bits
-from lnm_codegen.nn.call import States, typed_call
+from lnm_codegen.nn.call import Feed, Received, States, typed_call
 from lnm_codegen.nn.delay import Delay
 from lnm_codegen.nn.explain import Explanation
 from lnm_codegen.nn.feedback import Feedback, without_blocks
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.parameters import LAZY
 from lnm_codegen.validation import (
+    is_integer,
     require_bool,
     require_integer,
     require_known,
@@ -121,22 +122,22 @@ class RecurrentLayer(NeuronLayer):
         into: str | None = None,
         **options: Any,
     ) -> None:
+        if not isinstance(neuron, Neuron):
+            raise wrong(_WHERE, "neuron", neuron, "an lnm.Neuron, such as lnm.get('lif')")
         self.size = require_integer(_WHERE, "size", size)
-        if inputs != "lazy" and inputs is not None:
-            require_integer(_WHERE, "inputs", inputs)
+        if not (inputs is None or inputs == "lazy" or (is_integer(inputs) and int(inputs) > 0)):
+            raise wrong(_WHERE, "inputs", inputs, "an integer >= 1, 'lazy' or None")
         self.inputs = inputs
-        if not isinstance(delay, Delay):
-            require_integer(_WHERE, "delay", delay)
-        elif delay.size != size or delay.least < 1:
+        if isinstance(delay, Delay) and (delay.size != size or delay.least < 1):
             problem = f"the delay is of size {delay.size} and from {delay.least} on"
             raise ModelError(_WHERE, problem, f"Delay({size}, largest, least=1)")
         learned = delay if isinstance(delay, Delay) else None
-        self.delay = delay.largest if isinstance(delay, Delay) else delay
+        steps = 1 if isinstance(delay, Delay) else _require_delay(delay)
+        carry_limit = _require_limit(carry_limit)
+        if bias is not None:
+            require_bool(_WHERE, "bias", bias)
         self.autapses = require_bool(_WHERE, "autapses", autapses)
         self._gain = require_number(_WHERE, "recurrent_gain", recurrent_gain)
-        self.carry_limit: float | None = require_number(
-            _WHERE, "carry_limit", carry_limit, above=0, optional=True
-        )
         for word in ("channels", "shape", "arithmetic", "inplace"):
             if options.get(word):
                 raise ModelError(_WHERE, f"it takes no argument {word!r}", remedy="Leave it out.")
@@ -145,7 +146,7 @@ class RecurrentLayer(NeuronLayer):
         self.into = _into_of(neuron, into)
         super().__init__(neuron, shape=(self.size,), **options)
         self._fixed -= _OWN  # a family may have an argument `bias`
-        self.delays = learned
+        self.delays, self._delay, self._carry_limit = learned, steps, carry_limit
         self._sizes = None  # the layer looks at the sizes itself
         named = {p.name for p in neuron.params} | {s.name for s in neuron.states}
         for name in named & _OWN:
@@ -154,6 +155,27 @@ class RecurrentLayer(NeuronLayer):
         like = {"device": options.get("device"), "dtype": options.get("dtype") or default_dtype()}
         has_bias = inputs is not None if bias is None else bool(bias)
         self._register(mask, isinstance(recurrent, Tensor), has_bias, blocks, **like)
+
+    @property
+    def delay(self) -> int:
+        """Time steps from an output to its effect; the largest of learned delays."""
+        return self._delay if self.delays is None else self.delays.largest
+
+    @delay.setter
+    def delay(self, delay: int) -> None:
+        if self.delays is not None:
+            problem, remedy = "delay is set, and the delays are learned", "Set delays.delay."
+            raise ModelError(_WHERE, problem, remedy=remedy)
+        self._delay = _require_delay(delay)
+
+    @property
+    def carry_limit(self) -> float | None:
+        """Bound of the gradients that are carried back in time, or None."""
+        return self._carry_limit
+
+    @carry_limit.setter
+    def carry_limit(self, limit: float | None) -> None:
+        self._carry_limit = _require_limit(limit)
 
     def _register(
         self,
@@ -175,8 +197,8 @@ class RecurrentLayer(NeuronLayer):
             "diagonal": (size,),
             "blocks": (blocks, size // (blocks or 1), size // (blocks or 1)),
         }
-        u = torch.empty(shape.get(self.form, (size, size)), **like)
-        self.recurrent = nn.Parameter(u)
+        self._shape_of_u = shape.get(self.form, (size, size))
+        self.recurrent = nn.Parameter(torch.empty(self._shape_of_u, **like))
         mask = None if mask is None else mask.to(like["device"])
         self.register_buffer("mask", mask, persistent=is_given)  # else it follows from `autapses`
         self._reset_weights()
@@ -232,7 +254,7 @@ class RecurrentLayer(NeuronLayer):
             As `NeuronLayer`.
         """
         keeps, neuron = self._keeps_states(), self.neuron
-        c, is_own = self._current(x_seq)
+        c, is_own = self._current(x_seq, lengths)
         inputs = self._sequences(c, more_inputs)
         feedback, c = self._feedback, inputs[self._feedback.place]
         given = self._initial(state)
@@ -247,12 +269,56 @@ class RecurrentLayer(NeuronLayer):
         )
         outputs, final, counts, _ = found
         outputs = with_bits(neuron, outputs)
+        if self._watched:
+            own = {name: value for name, value in given.items() if name != "feedback"}
+            again, _ = self._current(x_seq, lengths)  # the call may have overwritten c
+            inputs, feeds = self._fed(x_seq, self._sequences(again, more_inputs), outputs, before)
+            self._received = Received(inputs, own, outputs, lengths, feeds)
         if keeps or return_state:
             fed = outputs[feedback.fed_place]
             final = {**final, "feedback": feedback.after(before, fed, ends)}
         if self.step_mode == "s":
             outputs = tuple(o.squeeze(0) for o in outputs)
         return self._returned(outputs, final, counts, return_state)
+
+    def _fed(
+        self,
+        x_seq: Tensor,
+        inputs: tuple[Tensor, ...],
+        outputs: tuple[Tensor, ...],
+        before: Tensor | None,
+    ) -> tuple[tuple[Tensor, ...], dict[str, Feed]]:
+        """Return the inputs of the neuron with U s, and the products of W and U."""
+        place, s = self._feedback.place, outputs[self._feedback.fed_place]
+        c, u = inputs[place], without_blocks(self._matrix(s))
+        start = s.new_zeros(self.delay, *s.shape[1:]) if before is None else before
+        whole = torch.cat([start, s])[: self.delay + len(s) - 1]  # from step -delay on
+        at = self.delay - 1
+        if self.delays is None:
+            fed = whole[: len(s)]
+        else:
+            taps = self.delays.taps()[1:].to(s.dtype)
+            fed = sum(
+                (tap * whole[at - k : at - k + len(s)] for k, tap in enumerate(taps)),
+                torch.zeros_like(s),
+            )
+        product = fed.to(u.dtype) * u if u.dim() == 1 else linear(fed.to(u.dtype), u)
+        found = [*inputs]
+        found[place] = (c.to(u.dtype) + product).to(c.dtype)
+        size = torch.tensor(self.size)
+        feeds = {}
+        if self.weight is not None:
+            values = x_seq if self.step_mode == "m" else x_seq[None]
+            feeds["weight"] = Feed(values, self.weight.numel(), size.expand(self.weight.shape[1]))
+        feeds["recurrent"] = Feed(fed, *self._connections())
+        return tuple(found), feeds
+
+    def _connections(self) -> tuple[int, Tensor]:
+        """Return the number of weights of U, and the neurons that each output reaches."""
+        if self.mask is not None:
+            return int(self.mask.sum()), self.mask.sum(0)
+        each = self.recurrent.numel() // self.size
+        return self.recurrent.numel(), torch.full((self.size,), each)
 
     def explain(self, x_seq: Tensor, *more_inputs: Tensor) -> Explanation:
         """Return what `forward` runs on the currents of the neurons; see `NeuronLayer.explain`.
@@ -282,8 +348,11 @@ class RecurrentLayer(NeuronLayer):
     def _feedback(self) -> Feedback:
         return Feedback(self._dispatch, self.fed, self.into, self.delay, self.carry_limit)
 
-    def _current(self, x_seq: Any) -> tuple[Any, bool]:
-        """Return c of a call, and whether its memory is the layer's own."""
+    def _current(self, x_seq: Any, lengths: Any = None) -> tuple[Any, bool]:
+        """Return c of a call, and whether its memory is the layer's own.
+
+        W multiplies zeros in the place of padding, which may be NaN.
+        """
         if self.weight is None:
             fits = isinstance(x_seq, Tensor) and x_seq.shape[-1:] == (self.size,)
             c = x_seq + self.bias if self.bias is not None and fits else x_seq
@@ -292,11 +361,16 @@ class RecurrentLayer(NeuronLayer):
             return x_seq, False
         if self.inputs == "lazy":
             self._materialise_weight(x_seq.shape[-1])
-        inputs = self.weight.shape[1]
-        if x_seq.shape[-1:] != (inputs,):
-            axes = "T, N" if self.step_mode == "m" else "N"
+        inputs, axes = self.weight.shape[1], ("T", "N") if self.step_mode == "m" else ("N",)
+        if x_seq.layout is not torch.strided or x_seq.is_nested:
+            return x_seq, False  # refused as an input of the neuron
+        if x_seq.dim() != len(axes) + 1 or x_seq.shape[-1] != inputs:
             problem = f"x_seq has shape {tuple(x_seq.shape)}"
-            raise ShapeError(self.neuron.name, problem, f"({axes}, {inputs})")
+            raise ShapeError(self.neuron.name, problem, f"({', '.join(axes)}, {inputs})")
+        if lengths is not None:
+            ends = lengths_of(self.neuron.name, lengths, x_seq)
+            steps = torch.arange(len(x_seq), device=x_seq.device)[:, None]
+            x_seq = x_seq.masked_fill((steps >= ends)[:, :, None], 0)
         is_cast = is_autocast(x_seq)
         if not is_cast and x_seq.dtype != self.weight.dtype:
             problem = f"x_seq is {x_seq.dtype}, and the weight {self.weight.dtype}"
@@ -326,7 +400,8 @@ class RecurrentLayer(NeuronLayer):
         names = [s.name for s in self.neuron.inputs]
         names.insert(0, names.pop(place))
         axes = ("T", "N") if self.step_mode == "m" else ("N",)
-        if isinstance(c, Tensor) and (c.dim() != len(axes) + 1 or c.shape[-1] != self.size):
+        dense = isinstance(c, Tensor) and not c.is_nested
+        if dense and (c.dim() != len(axes) + 1 or c.shape[-1] != self.size):
             problem = f"input {names[0]!r} has shape {tuple(c.shape)}"
             expected = f"({', '.join(axes)}, {self.size})"
             raise ShapeError(self.neuron.name, problem, expected)
@@ -343,6 +418,9 @@ class RecurrentLayer(NeuronLayer):
 
     def _matrix(self, c: Tensor) -> Tensor:
         """Return U in the type of the arithmetic, as `Feedback.run` takes it."""
+        if self.recurrent.shape != self._shape_of_u:
+            problem = f"'recurrent' has shape {tuple(self.recurrent.shape)}"
+            raise ShapeError(self.neuron.name, problem, str(self._shape_of_u))
         u = self.recurrent.to(REAL[c.dtype])
         return u if self.mask is None else without_blocks(u) * self.mask
 
@@ -358,10 +436,21 @@ class RecurrentLayer(NeuronLayer):
         return found
 
 
+def _require_delay(value: Any) -> int:
+    if not (is_integer(value) and value >= 1):
+        raise wrong(_WHERE, "delay", value, "an integer >= 1, or an lnm.nn.Delay")
+    return int(value)
+
+
+def _require_limit(value: Any) -> float | None:
+    found: float | None = require_number(_WHERE, "carry_limit", value, above=0, optional=True)
+    return found
+
+
 def _form_of(size: int, recurrent: Any, blocks: Any, autapses: bool) -> tuple[str, Tensor | None]:
     """Return the form of U and its mask."""
     mask = recurrent if isinstance(recurrent, Tensor) else None
-    if mask is None and recurrent not in ("full", "diagonal"):
+    if mask is None and not (isinstance(recurrent, str) and recurrent in ("full", "diagonal")):
         raise wrong(_WHERE, "recurrent", recurrent, "'full', 'diagonal' or a boolean mask")
     if mask is not None and (mask.dtype is not torch.bool or mask.shape != (size, size)):
         problem = f"recurrent is {mask.dtype} of shape {tuple(mask.shape)}"

@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from lnm_codegen.analysis.charge import emits_spikes, lower_clamp
-from lnm_codegen.nn.call import first_output
-from lnm_codegen.nn.hooks import hooked
+from lnm_codegen.nn.call import Received
+from lnm_codegen.nn.hooks import watching
 from lnm_codegen.nn.layer import NeuronLayer
-from lnm_codegen.nn.norm.layer import neuron_inputs
 from lnm_codegen.nn.parameters import needed_sizes, values_of
 from lnm_codegen.nn.states import reset
 from lnm_codegen.train.chunks import RunningReadout, carrying, chunks
@@ -256,49 +254,33 @@ def counting(
             diverged.
     """
     counts = [Counts() for _ in layers]
-    hooks = [
-        (layer, _Counter(one, clamp))
-        for layer, one, clamp in zip(layers, counts, clamps, strict=True)
-    ]
-    with ExitStack() as stack:
-        stack.enter_context(hooked(hooks, with_kwargs=True))
-        for layer, hook in hooks:
-            stack.callback(layer.register_forward_pre_hook(hook.before).remove)
+    pairs = zip(layers, counts, clamps, strict=True)
+    with watching([(layer, _Counter(one, clamp)) for layer, one, clamp in pairs]):
         yield counts
 
 
 class _Counter:
-    """The forward hook of one layer."""
+    """Counts what one layer received."""
 
     def __init__(self, counts: Counts, clamp: float | None) -> None:
         self._counts = counts
         self._twin: NeuronLayer | None = None
-        self._before: dict[str, Tensor] = {}
         low = -HIGH if clamp is None else clamp
         self._interval = (float(torch.nextafter(torch.tensor(low), torch.tensor(HIGH))), HIGH)
 
-    def before(self, layer: NeuronLayer, _: Any) -> None:
-        """Note the states with which a call begins."""
-        self._before = layer.state
-
-    def __call__(self, layer: NeuronLayer, inputs: Any, named: dict[str, Any], out: Any) -> None:
-        spikes = first_output(out)
+    def __call__(self, layer: NeuronLayer, received: Received) -> None:
+        inputs, lengths, spikes = received.inputs, received.lengths, received.outputs[0]
         if emits_spikes(layer.neuron):
             self._counts.fired += float((spikes != 0).sum())
-        lengths = named.get("lengths")
         steps = spikes[0, 0].numel() * int(lengths.sum()) if lengths is not None else 0
         self._counts.seen += steps or spikes.numel()
         if not layer.neuron.states:
             return
-        inputs = neuron_inputs(layer, inputs)
         if self._twin is None:
-            skipped = 2 if layer.step_mode == "m" else 1
-            shape = tuple(inputs[0].shape[skipped:])
             self._twin = NeuronLayer(
-                layer.neuron, **needed_sizes(layer.neuron, shape), backend=layer.backend,
-                step_mode=layer.step_mode, record=("stats",), interval=self._interval,
+                layer.neuron, **needed_sizes(layer.neuron, tuple(inputs[0].shape[2:])),
+                backend=layer.backend, record=("stats",), interval=self._interval,
             )  # fmt: skip
-        if layer.step_mode == "s" or layer.carry_state:
-            named = {"state": self._before, **named}
+        named = {"state": received.state, "lengths": lengths}
         *_, recorded = functional_call(self._twin, values_of(layer), inputs, named)
         self._counts.outside += recorded["stats"]["outside"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 from contextlib import nullcontext
 
@@ -17,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 import lnm_codegen as lnm
 from lnm_codegen.nn import Delay, NeuronLayer, NormNeuron, RecurrentLayer, feedback
+from lnm_codegen.nn.hooks import watching
 from tests.layers import needs_cc
 from tests.recurrent import DENDRITE, IZHIKEVICH, LIF, TWO, compared, drawn, exact
 from tests.refusals import assert_refused
@@ -49,6 +51,51 @@ def test_it_is_a_loop_over_steps(
     )
     lengths = torch.randint(1, steps + 1, (batch,)) if ends else None
     compared(layer, steps, batch, lengths, dtype)
+
+
+@needs_cc
+@settings(max_examples=15)
+@given(
+    neuron=st.sampled_from([LIF, TWO, DENDRITE]), form=FORMS, steps=st.integers(1, 9),
+    delay=st.integers(1, 3), ends=st.booleans(), inputs=st.sampled_from([None, 3]),
+    mode=st.sampled_from(["m", "s"]), backend=st.sampled_from(["c", "torch"]),
+)  # fmt: skip
+def test_what_its_neurons_receive(neuron, form, steps, delay, ends, inputs, mode, backend):
+    """Neurons alone give the same on it: W and U are in it, in a later call of a stream too."""
+    options = dict(form)
+    if "mask" in options:
+        options = {"recurrent": torch.rand(4, 4) < 0.5}
+    if options.pop("taps", 0):
+        delay = Delay(4, delay + 1, least=1)
+    options["feedback"] = "count" if neuron is DENDRITE else None
+    layer = exact(RecurrentLayer(neuron, 4, inputs, delay=delay, backend=backend, **options))
+    layer.step_mode, layer.carry_state = mode, True
+    x, more, state = drawn(layer, steps, 3)
+    alone = NeuronLayer(neuron, shape=(4,), backend=backend)
+    lengths = torch.randint(1, steps + 1, (3,)) if ends and mode == "m" else None
+    seen = []
+    layer.state = state
+    with watching([(layer, lambda _, received: seen.append(received))]), torch.no_grad():
+        if mode == "s":
+            for row in zip(x, *more, strict=True):
+                layer(*row)
+        else:
+            layer(x, *more, lengths=lengths)
+            layer(x, *more)
+    assert len(seen) == (steps if mode == "s" else 2)
+    values = {p.name: getattr(layer, p.name) for p in neuron.params}
+    for received in seen:
+        named = {"state": received.state, "lengths": received.lengths}
+        out = functional_call(alone, values, received.inputs, named)
+        for mine, theirs in zip(
+            out if isinstance(out, tuple) else (out,), received.outputs, strict=True
+        ):
+            assert torch.equal(mine, theirs)
+    feeds = seen[0].feeds
+    assert list(feeds) == (["weight"] if inputs else []) + ["recurrent"]
+    connected = torch.ones_like(layer.recurrent) if layer.mask is None else layer.mask
+    assert feeds["recurrent"].weights == int(connected.sum())
+    assert int(feeds["recurrent"].reached.sum()) == int(connected.sum())
 
 
 @needs_cc
@@ -210,6 +257,31 @@ def test_transforms(backend):
         assert torch.equal(program(x[:5]), out[:5])
 
 
+@pytest.mark.parametrize("backend", [pytest.param("c", marks=needs_cc), "torch"])
+def test_padding_may_be_nan(backend):
+    """No gradient sees it, that of W neither."""
+    layer = exact(RecurrentLayer(TWO, 4, 3, backend=backend))
+    x, lengths, found = drawn(layer, 8, 3)[0], torch.tensor([8, 2, 5]), []
+    padding = (torch.arange(8)[:, None] >= lengths)[:, :, None]
+    for value in (0.0, math.nan):
+        own = x.masked_fill(padding, value).requires_grad_()
+        out = layer(own, lengths=lengths)
+        found.append((out, *torch.autograd.grad(out.sum(), [own, *layer.parameters()])))
+    for zeros, nans in zip(*found, strict=True):
+        assert torch.equal(zeros, nans)
+
+
+def test_a_delay_that_is_no_number_shows():
+    """NaN and infinity are no delay of 0; a sequence of no steps has no delay to wait for."""
+    for value in (math.nan, math.inf):
+        delay = Delay(1, 3)
+        with torch.no_grad():
+            delay.delay.fill_(value)
+        assert bool(delay(torch.ones(4, 1, 1)).isnan().all())
+    out, state = Delay(2, 3)(torch.ones(0, 1, 2), torch.ones(3, 1, 2), return_state=True)
+    assert (out.shape, state.shape) == ((0, 1, 2), (3, 1, 2))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("blocks", [None, 2])
 def test_weights_of_16_bits(dtype, blocks):
@@ -320,7 +392,10 @@ def test_refusals():
         "R": RecurrentLayer, "LIF": LIF, "LI": lnm.get("li"), "MASK": mask, "D": Delay, "T": torch,
         "LAYER": layer, "N": NeuronLayer(LIF, backend="torch"), "X": torch.rand(5, 2, 3),
         "NORM": NormNeuron(LIF, 3, backend="torch"), "OTHER": Delay(3, 2),
+        "LEARNED": RecurrentLayer(LIF, 4, delay=Delay(4, 2, least=1)),
+        "CHANGED": RecurrentLayer(LIF, 4, 3),
     }  # fmt: skip
+    names["CHANGED"].recurrent = torch.nn.Parameter(torch.ones(1, 1))
     assert_refused(
         """
 ?
@@ -336,6 +411,15 @@ def test_refusals():
     R(LIF, 4, feedback="spikes") >> RecurrentLayer: no feedback 'spikes'
     R(LIF, 4, into="y") >> RecurrentLayer: no into 'y'
     R(LIF, 4, delay=OTHER) >> RecurrentLayer: the delay is of size 3 and from 0 on
+    R("lif", 4) >> RecurrentLayer: neuron is 'lif'
+    R(LIF, 4, 0) >> RecurrentLayer: inputs is 0
+    R(LIF, 4, "four") >> RecurrentLayer: inputs is 'four'
+    R(LIF, 4, bias="no") >> RecurrentLayer: bias is 'no'
+    R(LIF, 4, recurrent=MASK.numpy()) >> RecurrentLayer: recurrent is array
+    setattr(LAYER, "delay", 0) >> RecurrentLayer: delay is 0
+    setattr(LAYER, "delay", 1.5) >> RecurrentLayer: delay is 1.5
+    setattr(LAYER, "carry_limit", -1) >> RecurrentLayer: carry_limit is -1
+    setattr(LEARNED, "delay", 2) >> RecurrentLayer: delay is set, and the delays are learned
     D(4, 0) >> Delay: largest
     D(4, 2, width=0.5) >> Delay: width
     D(4, 2, init=3) >> Delay: init
@@ -355,8 +439,13 @@ def test_refusals():
     N(X, lengths="all") >> lif: lengths is 'all'
     LAYER(X, state={"feedback": T.zeros(2, 4)}) >> lif: state 'feedback' has shape (2, 4)
     LAYER(X, state={"w": 0}) >> lif: no state 'w'
-    OTHER(X[:, :, :2]) >> Delay: x_seq has shape (5, 2, 2)
+    LAYER(X[0]) >> lif: x_seq has shape (2, 3)
+    CHANGED(X) >> lif: 'recurrent' has shape (1, 1)
+    OTHER(X[:, :, :2]) >> Delay: x_seq is torch.float32 of shape (5, 2, 2)
+    OTHER(X.long()) >> Delay: x_seq is torch.int64 of shape (5, 2, 3)
+    OTHER(X.numpy()) >> Delay: x_seq is of type ndarray
     OTHER(X, state=T.zeros(1)) >> Delay: state has shape (1,)
+    OTHER(X, state={}) >> Delay: state is no tensor
 """,
         names,
         ShapeError,

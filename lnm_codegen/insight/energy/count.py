@@ -20,8 +20,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, reduce
-from typing import Any, TypeAlias
+from functools import cache, partial, reduce
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +32,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from lnm_codegen.analysis.charge import emits_spikes
 from lnm_codegen.errors import ModelError
 from lnm_codegen.insight.energy.cost import Layer, Neurons, Synapses, neuron_operations
-from lnm_codegen.nn.call import first_output
-from lnm_codegen.nn.hooks import hooked
+from lnm_codegen.nn.call import Feed, Received, first_output
+from lnm_codegen.nn.hooks import hooked, watching
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.parameters import values_of
 from lnm_codegen.nn.states import reset
@@ -55,7 +55,9 @@ def counted(
     """
     counter, samples = _Counter(), 0
     network = getattr(network, "_orig_mod", network)  # compiled code would hide its averages
-    with torch.no_grad(), hooked(_hooks(network, counter)):
+    layers = {name: m for name, m in network.named_modules() if isinstance(m, NeuronLayer)}
+    told = [(layer, partial(counter.neuron, name)) for name, layer in layers.items()]
+    with torch.no_grad(), hooked(_hooks(network, counter)), watching(told):
         for x, number in batches:
             reset(network)
             with counter.inference(number):
@@ -70,7 +72,7 @@ def counted(
 class _Synapse:
     """Sums over the calls of a synaptic layer; `calls` are the frames of one inference."""
 
-    module: nn.Module
+    fan: _Fan
     encoder: bool
     spiking: bool = True
     inputs: int = 0
@@ -88,23 +90,21 @@ class _Synapse:
         self.steps += sum(steps_in(frames, samples, steps) for frames in self.calls) * samples
         self.calls = []
 
-    def add(self, x: Tensor, out: Tensor, divisors: Sequence[Divisor]) -> None:
+    def add(self, x: Tensor, outputs: int, divisors: Sequence[Divisor]) -> None:
         """Add a call; the first divisor that fits is q."""
         self.inputs += x.numel()
-        self.outputs += out.numel()
-        self.calls.append(frames_in(self.module, x))
+        self.outputs += outputs
+        self.calls.append(self.fan.frames(x))
         self.frames += math.prod(self.calls[-1])
-        self.dense += out.numel() * taps_of(self.module)
-        self.everything += products_in(self.module, x)
+        self.dense += self.fan.dense(x, outputs)
+        self.everything += self.fan.products(x)
         spikes = spikes_in(x, divisors)
         self.spiking &= spikes is not None
         if spikes is not None:
             self.events += float(spikes.sum(dtype=torch.float64))
-            self.reached += reached(self.module, spikes)
+            self.reached += self.fan.reached(spikes)
 
     def result(self, name: str, samples: int) -> Synapses:
-        weight = self.module.weight
-        assert isinstance(weight, Tensor)
         return Synapses(
             name=name,
             spiking=self.spiking,
@@ -116,8 +116,8 @@ class _Synapse:
             outputs=self.outputs / samples,
             frames=self.frames / samples,
             steps=self.steps / samples,
-            weights=weight.numel(),
-            filters=weight[:, 0].numel() if isinstance(self.module, CONVOLUTIONS) else 0,
+            weights=self.fan.weights,
+            filters=self.fan.filters,
         )
 
 
@@ -170,26 +170,31 @@ class _Counter:
         """Number of time steps until now."""
         return max(self.steps.values(), default=1)
 
-    def synapse(self, name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
-        """Add a call of a convolution or linear layer."""
-        known = self.found.setdefault(name, _Synapse(module, encoder=not self.steps))
+    def synapse(
+        self, name: str, fan: _Fan, x: Tensor, outputs: int, feedback: bool = False
+    ) -> None:
+        """Add a call of a convolution or linear layer, or of a layer's own weights."""
+        is_first = not self.steps and not feedback
+        known = self.found.setdefault(name, _Synapse(fan, encoder=is_first))
         assert isinstance(known, _Synapse)
         q = self.averages.of(x)
-        known.add(x, out, [q * times for times in sorted({1, self.time_steps})])
-        self.averages.begin(out, spiking=False)
+        known.add(x, outputs, [q * times for times in sorted({1, self.time_steps})])
 
-    def neuron(self, name: str, layer: NeuronLayer, out: Any) -> None:
+    def neuron(self, name: str, layer: NeuronLayer, received: Received) -> None:
         """Add a call of a neuron layer."""
+        for word, feed in received.feeds.items():
+            own = self.found.get(f"{name}.{word}")
+            fan = own.fan if isinstance(own, _Synapse) else _MatrixFan(feed)
+            outputs, is_back = received.inputs[0].numel(), word == "recurrent"
+            self.synapse(f"{name}.{word}", fan, feed.values, outputs, is_back)
         known = self.found.setdefault(name, _Neuron(layer))
         assert isinstance(known, _Neuron)
-        spikes = first_output(out)
+        spikes = received.outputs[0]
         known.updates += spikes.numel()
         if emits_spikes(layer.neuron):
             known.spikes += float((spikes != 0).sum())
-        steps = len(spikes) if layer.step_mode == "m" else 1
-        self.steps[name] = self.steps.get(name, 0) + steps
+        self.steps[name] = self.steps.get(name, 0) + len(spikes)
         known.steps = max(known.steps, self.steps[name])
-        self.averages.begin(spikes, spiking=True)
 
     def layers(self, samples: int) -> tuple[Layer, ...]:
         """Return the layers in the order of their first calls."""
@@ -202,9 +207,10 @@ def _hooks(network: nn.Module, counter: _Counter) -> list[tuple[nn.Module, Calla
     def after(name: str) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], out: Any) -> None:
             if isinstance(module, NeuronLayer):
-                counter.neuron(name, module, out)
+                counter.averages.begin(first_output(out), spiking=True)
             else:
-                counter.synapse(name, module, inputs[0], out)
+                counter.synapse(name, _ModuleFan(module), inputs[0], out.numel())
+                counter.averages.begin(out, spiking=False)
 
         return hook
 
@@ -472,12 +478,80 @@ def _areas(lengths: Sequence[Sequence[int]]) -> Divisor:
     return float(areas.max()) if bool((areas == areas.max()).all()) else areas
 
 
-# Fan-out of spikes in a convolution or linear layer, exact at borders.
+# Fan-out of spikes in a convolution or linear layer, exact at borders, and in weights of a layer.
 #
 # An input value stands for n spikes if it is an integer n, or n/q after averaging.
 
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+class _Fan(Protocol):
+    """Connections of inputs to outputs.
+
+    Attributes:
+        weights: Number of weights.
+        filters: Numbers of a filter of all input channels, of a convolution; else 0.
+    """
+
+    weights: int
+    filters: int
+
+    def frames(self, x: Tensor) -> tuple[int, ...]:
+        """Return the axes of the input vectors or images, such as (T, N)."""
+
+    def dense(self, x: Tensor, outputs: int) -> int:
+        """Return the number of products, those with padding included."""
+
+    def products(self, x: Tensor) -> float:
+        """Return the number of products of values and weights, without padding."""
+
+    def reached(self, spikes: Tensor) -> float:
+        """Return the number of outputs that the spikes reach, with multiplicity."""
+
+
+class _ModuleFan:
+    """A convolution or a linear layer."""
+
+    def __init__(self, module: nn.Module) -> None:
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        self._module, self._taps, self.weights = module, weight[0].numel(), weight.numel()
+        self.filters = weight[:, 0].numel() if isinstance(module, CONVOLUTIONS) else 0
+
+    def frames(self, x: Tensor) -> tuple[int, ...]:
+        return frames_in(self._module, x)
+
+    def dense(self, x: Tensor, outputs: int) -> int:
+        return outputs * self._taps
+
+    def products(self, x: Tensor) -> float:
+        return products_in(self._module, x)
+
+    def reached(self, spikes: Tensor) -> float:
+        return reached(self._module, spikes)
+
+
+class _MatrixFan:
+    """Weights of a layer of neurons: W, or U of any form."""
+
+    filters = 0
+
+    def __init__(self, feed: Feed) -> None:
+        self.weights, self._reached = feed.weights, feed.reached.double().cpu()
+
+    def frames(self, x: Tensor) -> tuple[int, ...]:
+        return tuple(x.shape[:-1])
+
+    def dense(self, x: Tensor, outputs: int) -> int:
+        return int(self.products(x))
+
+    def products(self, x: Tensor) -> float:
+        return math.prod(x.shape[:-1]) * float(self._reached.sum())
+
+    def reached(self, spikes: Tensor) -> float:
+        each = spikes.reshape(-1, spikes.shape[-1]).sum(0, dtype=torch.float64).cpu()
+        return float((each * self._reached).sum())
 
 
 def frames_in(module: nn.Module, x: Tensor) -> tuple[int, ...]:
@@ -493,13 +567,6 @@ def steps_in(frames: tuple[int, ...], samples: int, steps: int) -> int:
     if frames[:1] == (samples,) and frames[:2] != (steps, samples):
         return 1
     return max(1, min(math.prod(frames) // samples, steps))
-
-
-def taps_of(module: nn.Module) -> int:
-    """Return the number of products in one output."""
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    return weight[0].numel()
 
 
 def reached(module: nn.Module, spikes: Tensor) -> float:

@@ -101,7 +101,8 @@ def convert(
     """
     if not isinstance(model, nn.Module):
         raise wrong("convert", "model", model, "a torch.nn.Module")
-    if not (neuron is None or isinstance(neuron, Neuron) or callable(neuron)):
+    is_choice = neuron is None or isinstance(neuron, Neuron) or callable(neuron)
+    if not is_choice or isinstance(neuron, nn.Module):
         raise wrong("convert", "neuron", neuron, "an lnm.Neuron, or a function of the old layer")
     require_one_of("convert", "carry_state", carry_state, (None, True, False))
     require_bool("convert", "strict", strict)

@@ -79,6 +79,7 @@ class SnnTorchCalls(RenamedLayer):
         spk = layer(x)        init_hidden; with output=True also the states
 
     A state that is not given is that of the last call. A state of another shape than x becomes 0.
+    With step_mode="m", x is a sequence (T, N, *), and may have `lengths`.
     `words` are the states that a call takes, and `passes` those of the neuron for them.
     The keys of an old state_dict load; a value that differs from a fixed option is an error.
     """
@@ -92,9 +93,13 @@ class SnnTorchCalls(RenamedLayer):
     _checkpoint_remedy = "Leave the layer out, or give the call every state (init_hidden=False)."
 
     def forward(  # type: ignore[override]
-        self, input_: Tensor, *states: Tensor | None, **named: Tensor | None
+        self,
+        input_: Tensor,
+        *states: Tensor | None,
+        lengths: Tensor | None = None,
+        **named: Tensor | None,
     ) -> Any:
-        """Run one step."""
+        """Run one step, or a sequence."""
         if len(states) > len(self.words) or set(named) - set(self.words):
             problem = f"the call has states {', '.join(named) or len(states)}"
             raise ModelError(self.neuron.name, problem, self.words)
@@ -108,15 +113,16 @@ class SnnTorchCalls(RenamedLayer):
             for w, v in given.items()
             if v is not None
         }
+        rows = input_.shape if self.step_mode == "s" else input_.shape[1:]
         kept = {n: v for n, v in self._state.items() if n not in begun}
-        kept = {n: v for n, v in kept.items() if v.shape[-input_.dim() :] == input_.shape}
+        kept = {n: v for n, v in kept.items() if v.shape[-len(rows) :] == rows}
         if len(begun) < len(self.neuron.states) + len(self._own_states):
             self._require_usable(*kept.values())
-        begun = kept | {n: v for n, v in begun.items() if v.shape[-input_.dim() :] == input_.shape}
-        out = super().forward(input_, state=begun)
+        begun = kept | {n: v for n, v in begun.items() if v.shape[-len(rows) :] == rows}
+        out, final, *_ = super().forward(input_, state=begun, lengths=lengths, return_state=True)
         if self.init_hidden and not self.output:
             return out
-        return (out, *(self._state[n] for w, n in names.items() if w != "spk"))
+        return (out, *(final[n] for w, n in names.items() if w != "spk"))
 
     def reset_mem(self) -> Any:
         """Discard the states, and return states of length 0 for the next call."""
@@ -168,12 +174,19 @@ def protocol_of(old: Any, neuron: Neuron | None = None) -> Protocol:
     """
     words = passes = STATES[kind_of(old, STATES)]
     is_linear = words[0] == "spk" and is_plain(old.recurrent)
+    if is_linear:
+        sizes = old.recurrent.weight.shape
+        found = f"its recurrent layer has {sizes[1]} inputs and {sizes[0]} outputs"
+        require(old, sizes[0] == sizes[1], found, "Give it as many of both.")
     if words[0] == "spk" and not is_linear:
         remedy = _CONVOLUTION.format("leaky" if "syn" not in words else "synaptic")
         is_convolution = isinstance(old.recurrent, nn.Conv2d)
         found = "a convolution" if is_convolution else "another module than a plain nn.Linear"
         require(old, not old.all_to_all, f"it feeds its spikes back by {found}", remedy)
-        require(old, neuron is None, "its weights V belong to its neuron")
+        remedy = (
+            "Keep its neuron, or use lnm.nn.RecurrentLayer(neuron, size, recurrent='diagonal')."
+        )
+        require(old, neuron is None, "its weights V belong to its neuron", remedy)
     if is_linear:
         passes = ("feedback", *passes[1:])
     if neuron is not None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.nn.delay import Delay
@@ -50,15 +49,6 @@ def parts_of(where: str, layer: RecurrentLayer) -> Parts:
     else:
         edges.append(("neuron", "recurrent"))
     return Parts(modules, edges, dict.fromkeys(modules, (size,)))
-
-
-@torch.no_grad()
-def inputs_of(where: str, layer: Any, x_seq: Tensor, s_seq: Tensor) -> Tensor:
-    """Return the inputs (T, N, H) of the neurons of a layer that gave s_seq for x_seq."""
-    u = without_blocks(layer._matrix(s_seq))
-    fed = StepDelay(_steps(where, layer))(s_seq)
-    found: Tensor = layer._current(x_seq)[0] + (fed * u if u.dim() == 1 else linear(fed, u))
-    return found
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

@@ -35,7 +35,7 @@ from lnm_codegen.nn.exchange.neurons import (
 )
 from lnm_codegen.nn.exchange.read import network_of
 from lnm_codegen.nn.exchange.record import NAMES, WHERE, WholeSequence, known, record, require_plain
-from lnm_codegen.nn.exchange.recurrent import inputs_of, whole_steps
+from lnm_codegen.nn.exchange.recurrent import whole_steps
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import NormModule
 from lnm_codegen.nn.norm.layer import NormNeuron
@@ -364,6 +364,7 @@ class Exporter:
         found.node.metadata = {KEY: table}
         return found.node
 
+    @torch.no_grad()
     def _input(self, where: str, name: str, layer: NeuronLayer) -> Tensor:
         """Return what a layer received in the forward, (T, N, *)."""
         found = self._record.layers
@@ -375,7 +376,12 @@ class Exporter:
         join = torch.stack if found[path].step_mode == "s" else torch.cat
         x_seq = join(steps)
         if name in self._record.recurrent:
-            return inputs_of(where, found[path], x_seq, join(self._record.outputs[path]))
+            own: Any = found[path]
+            (inputs, _) = own._fed(
+                x_seq, (own._current(x_seq)[0],), (join(self._record.outputs[path]),), None
+            )
+            x: Tensor = inputs[0]
+            return x
         if isinstance(layer, NormNeuron):
             more = self._record.shortcuts.get(path, [])
             inputs = layer.normalised_inputs(x_seq, *([torch.cat(more)] if more else []))

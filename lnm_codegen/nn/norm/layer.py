@@ -193,6 +193,11 @@ class NormNeuron(NeuronLayer):
         x, *more = (x, *more) if self.step_mode == "m" else (x[0], *(one[0] for one in more))
         return (x, *(inputs[1:] if is_apart else more))
 
+    def _received_by_neuron(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        c, *more = inputs
+        x = self._normalised(c, tracks=False)
+        return (x + more.pop(0), *more) if self.shortcut else (x, *more)
+
     def _normalised(self, c: Tensor, *, tracks: bool) -> Tensor:
         """Return a*c + b in eager PyTorch, in the type of the arithmetic."""
         norm, group = self.normalisation, self._group()

@@ -463,6 +463,36 @@ def test_recurrent_weights_are_counted_step_by_step(feedback: str) -> None:
     assert report.rate == pytest.approx(sum(fired) / (9 * 11))
 
 
+@pytest.mark.parametrize("form", ["full", "diagonal", "blocks", "mask"])
+def test_weights_of_a_layer_are_counted(form: str) -> None:
+    """W and U of a recurrent layer, as linear layers beside neurons; a spike reaches its own."""
+    x = torch.randint(0, 2, (9, 3, 4)).float()
+    options: dict[str, Any] = {
+        "full": {}, "diagonal": {"recurrent": "diagonal"}, "blocks": {"blocks": 3},
+        "mask": {"recurrent": torch.rand(6, 6) < 0.4},
+    }[form]  # fmt: skip
+    inner = lnm.nn.RecurrentLayer(lnm.get("lif"), 6, 4, backend="torch", **options)
+    with torch.no_grad():
+        inner.weight.abs_()
+    spikes = inner(x).detach()
+    before = torch.cat([torch.zeros(1, 3, 6), spikes[:-1]])
+    reached = {
+        "full": torch.full((6,), 6), "diagonal": torch.ones(6), "blocks": torch.full((6,), 2),
+        "mask": inner.mask.sum(0) if inner.mask is not None else None,
+    }[form]  # fmt: skip
+    report = energy(nn.Sequential(inner), [(x, torch.zeros(3, dtype=torch.long))])
+    weight, recurrent, neurons = report.layers
+    assert isinstance(weight, Synapses)
+    assert isinstance(recurrent, Synapses)
+    assert (weight.name, recurrent.name, neurons.name) == ("0.weight", "0.recurrent", "0")
+    assert (weight.encoder, recurrent.encoder) == (True, False)
+    assert weight.reached == pytest.approx(float(x.sum()) * 6 / 3)
+    assert recurrent.reached == pytest.approx(float((before * reached).sum()) / 3)
+    assert recurrent.dense == 9 * int(reached.sum())
+    assert recurrent.weights == int(reached.sum())
+    assert spikes.any()
+
+
 def test_single_steps_are_counted_as_one_sequence() -> None:
     """A layer that is called step by step has as many steps as calls."""
 

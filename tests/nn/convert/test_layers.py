@@ -13,12 +13,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
 import lnm_codegen as lnm
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.nn import NeuronLayer, RecurrentLayer
+from lnm_codegen.nn.hooks import watching
+from lnm_codegen.nn.parameters import values_of
 from tests.nn.convert.peers import (
     SHAPE,
     Run,
@@ -898,6 +901,46 @@ RECURRENT: list[tuple[Callable[[], Any], Callable[[Any], list[Tensor]]]] = [
 ]  # fmt: skip
 
 
+LOOPS: list[tuple[Callable[[], Any], Callable[[Any, Tensor], Any]]] = [
+    (lambda: snn.Leaky(0.8), lambda m, x: m(x, torch.ones(3, 4))),
+    (lambda: snn.RSynaptic(0.8, 0.7, linear_features=4), lambda m, x: m(x, *m.init_rsynaptic())),
+    (lambda: norse.LSNNRecurrentCell(4, 4), lambda m, x: m(x, m(x)[1])),
+    (RECURRENT[2][0], lambda m, x: m(x)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "run"), LOOPS)
+def test_what_the_neurons_of_a_loop_receive(make: Any, run: Any) -> None:
+    """Neurons alone give the same on it, from the states of the call."""
+    new = converted(make()).double()
+    seen: list[Any] = []
+    with watching([(new, lambda _, received: seen.append(received))]), torch.no_grad():
+        run(new, draw(4, (3, 4)).double())
+    alone = NeuronLayer(new.neuron, shape=(4,), dtype=torch.float64, backend="torch")
+    for received in seen:
+        named = {"state": {n: v for n, v in received.state.items() if n != "feedback"}}
+        out = functional_call(alone, values_of(new), received.inputs, named)
+        torch.testing.assert_close(out, received.outputs[0])
+
+
+@pytest.mark.parametrize("make", [LOOPS[0][0], LOOPS[1][0]])
+def test_a_converted_step_runs_a_sequence(make: Any) -> None:
+    """With step_mode="m": the last states of its steps, and samples of different lengths."""
+    new, x = converted(make()).double(), draw(4, (T, 3, 4)).double() * 3
+    steps, states = [], []
+    for row in x:
+        spikes, *states = new(row)
+        steps.append(spikes)
+    new.reset()
+    new.step_mode = "m"
+    out, *final = new(x)
+    torch.testing.assert_close(out, torch.stack(steps))
+    torch.testing.assert_close(final, list(states))
+    cut, *_ = new(x, lengths=torch.tensor([T, 2, 1]))
+    assert torch.equal(cut[:, 0], out[:, 0])
+    assert not cut[2:, 1].any()
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(("make", "kept_of"), RECURRENT)
 def test_weights_keep_their_type(make: Any, kept_of: Any, dtype: torch.dtype) -> None:
@@ -974,6 +1017,7 @@ NOT_PLAIN: list[Callable[[], Any]] = [
     lambda: with_recurrent(lambda old: old.recurrent.register_forward_hook(lambda *_: None)),
     lambda: with_recurrent(lambda old: prune.l1_unstructured(old.recurrent, "weight", 0.5)),
     lambda: snn.RLeaky(torch.rand(3), linear_features=4),
+    lambda: with_recurrent(lambda old: setattr(old, "recurrent", nn.Linear(8, 7))),
 ]
 
 
