@@ -317,6 +317,15 @@ def test_other_layers_are_refused() -> None:
         emit_circuit(network, samples)
 
 
+def test_the_head_states_the_bytes_of_an_input() -> None:
+    """Those of the port that the testbench drives."""
+    circuit = random_circuit(1)[2]
+    text = next(t for n, t in circuit.source.files.items() if n.endswith("_network.v"))
+    (stated,) = re.findall(r"bits in (\d+) byte\(s\)", text)
+    (width,) = re.findall(r"input +(?:wire +)?\[(\d+):0\] s_axis_tdata", text)
+    assert 8 * int(stated) == int(width) + 1
+
+
 def test_files_depend_on_the_network_alone() -> None:
     assert random_circuit(3)[2].source == random_circuit.__wrapped__(3)[2].source
 

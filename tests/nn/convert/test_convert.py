@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import lnm_codegen as lnm
 from lnm_codegen.nn import NeuronLayer, conversion_report
+from lnm_codegen.nn.convert.convert import BATCH, STEPS, WIDTH
 from lnm_codegen.nn.convert.jelly import KNOWN
 from lnm_codegen.nn.convert.recipe import library_names
 from lnm_codegen.nn.convert.snn import STATES
@@ -412,6 +413,20 @@ def test_a_given_neuron_begins_with_the_old_dynamics() -> None:
     assert line.reason == "the neuron is given, and begins with the old dynamics"
     net(x).sum().backward()
     assert net[0].theta_v.grad.abs().sum() > 0
+
+
+def test_the_share_of_spikes_that_differ() -> None:
+    """Spikes that are new and spikes that are gone, in a run of both layers."""
+    net = nn.Sequential(jelly.LIFNode(step_mode="m", tau=2.0))
+    old = copy.deepcopy(net[0])
+    converted(net, neuron=lnm.get("lif", tau=4.0, v_threshold=0.5))
+    (line,) = conversion_report(net).layers
+    generator = torch.Generator().manual_seed(0)
+    x = 0.3 + torch.randn((STEPS, BATCH, WIDTH), generator=generator)
+    differ = (old(x) != net[0](x)).double().mean().item()
+    assert 0 < differ == line.differing_spikes
+    assert (old(x) > net[0](x)).any()
+    net[0].reset()
 
 
 def test_a_given_neuron_begins_with_the_dynamics_of_norse() -> None:

@@ -163,6 +163,9 @@ def test_the_readme(folder, forms):
     for word, form in forms.items():
         row = next(x for x in text.splitlines() if x.startswith(f"| `quad_{word}` |"))
         assert row.endswith(f"| {form['latency']} | {form['interval']} | {form['multipliers']} |")
+    assert "* `m_axis_tdata`: v [15:0], Q4.12, spike [16], a bit" in text
+    assert "| `v` | state | 16 | Q4.12 |" in text
+    assert "| `spike` | output | 1 | a bit |" in text
     other = lnm.FixedSpec(Q4_12, {"h_1": lnm.Fixed(18, 12, "convergent")})
     mixed = lnm.emit(neuron(), "verilog", spec=other, rtl=lnm.Rtl(("core",))).files["README.md"]
     assert "Nodes with their own format: `h_1` Q6.12 (convergent)." in mixed
