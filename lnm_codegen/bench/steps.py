@@ -32,6 +32,7 @@ from lnm_codegen.bench.measure import (
     round_robin,
 )
 from lnm_codegen.bench.subjects import Resetting, spikingjelly_lif
+from lnm_codegen.errors import ModelError
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.hooks import hooked
 from lnm_codegen.nn.layer import NeuronLayer
@@ -384,6 +385,8 @@ def _around(own: Callable[[], AbstractContextManager[object]], case: StepCase) -
 def _built(case: StepCase, design: Design, steps: int, size: int) -> Network:
     """Return our network with separate layers."""
     options = {**design.options, **case.options}
+    if "time_steps" in options:
+        raise ModelError("bench", "time_steps is an option of the network", remedy="Give steps.")
     if design.kind == "image":
         options["time_steps"] = steps
     if "fused" in options_of(design.model):

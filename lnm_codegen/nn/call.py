@@ -267,13 +267,18 @@ class StatefulModule(NeuronModule):
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_state": {}, "recorded": {}}
+        return {**self.__dict__, **_of_no_call()}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Return a copy without states and records, also under `torch.nn.utils.parametrize`."""
         copied = memo[id(self)] = type(self).__new__(type(self))
-        copied.__dict__.update(copy.deepcopy({**self.__dict__, "_state": {}, "recorded": {}}, memo))
+        copied.__dict__.update(copy.deepcopy({**self.__dict__, **_of_no_call()}, memo))
         return copied
+
+
+def _of_no_call() -> dict[str, Any]:
+    """Return the attributes of a layer that no copy has."""
+    return {"_state": {}, "recorded": {}, "_watched": 0, "_received": None}
 
 
 _NEW_SIZE = "Call reset() before a new batch size. A set state is a number or has this shape."

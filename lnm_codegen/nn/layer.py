@@ -248,6 +248,8 @@ class NeuronLayer(StatefulModule):
             self._require_axes(x.shape)
         params = parameters_as(neuron, self._shapes, self._values(), x)
         returns = keeps or return_state
+        copies = bool(self._watched) and self.inplace  # the call overwrites its input
+        seen = tuple(x.clone() for x in inputs) if copies else inputs
         if lengths is None:
             found = self._run(backend, inputs, given, params, returns)
         else:
@@ -256,7 +258,7 @@ class NeuronLayer(StatefulModule):
         outputs, final, counts, _ = found
         outputs = with_bits(neuron, outputs)
         if self._watched:
-            own = self._received_by_neuron(inputs)
+            own = self._received_by_neuron(seen)
             self._received = Received(own, dict(given), outputs, lengths)
         if is_single_step:
             outputs = tuple(o.squeeze(0) for o in outputs)

@@ -156,6 +156,13 @@ class RecurrentLayer(NeuronLayer):
         has_bias = inputs is not None if bias is None else bool(bias)
         self._register(mask, isinstance(recurrent, Tensor), has_bias, blocks, **like)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a `Delay` is an argument of the layer alone."""
+        if name == "delay" and isinstance(value, nn.Module):
+            problem, remedy = "delay is set to a module", "Make a layer with delay=."
+            raise ModelError(_WHERE, problem, "an integer >= 1", remedy)
+        super().__setattr__(name, value)
+
     @property
     def delay(self) -> int:
         """Time steps from an output to its effect; the largest of learned delays."""
@@ -271,8 +278,9 @@ class RecurrentLayer(NeuronLayer):
         outputs = with_bits(neuron, outputs)
         if self._watched:
             own = {name: value for name, value in given.items() if name != "feedback"}
-            again, _ = self._current(x_seq, lengths)  # the call may have overwritten c
-            inputs, feeds = self._fed(x_seq, self._sequences(again, more_inputs), outputs, before)
+            x_seq = self._unpadded(x_seq, lengths)
+            again = self._sequences(self._driven(x_seq), more_inputs)  # c may be overwritten
+            inputs, feeds = self._fed(x_seq, again, outputs, before)
             self._received = Received(inputs, own, outputs, lengths, feeds)
         if keeps or return_state:
             fed = outputs[feedback.fed_place]
@@ -355,7 +363,7 @@ class RecurrentLayer(NeuronLayer):
         """
         if self.weight is None:
             fits = isinstance(x_seq, Tensor) and x_seq.shape[-1:] == (self.size,)
-            c = x_seq + self.bias if self.bias is not None and fits else x_seq
+            c = self._driven(x_seq) if fits else x_seq
             return c, c is not x_seq
         if not isinstance(x_seq, Tensor):
             return x_seq, False
@@ -367,16 +375,27 @@ class RecurrentLayer(NeuronLayer):
         if x_seq.dim() != len(axes) + 1 or x_seq.shape[-1] != inputs:
             problem = f"x_seq has shape {tuple(x_seq.shape)}"
             raise ShapeError(self.neuron.name, problem, f"({', '.join(axes)}, {inputs})")
-        if lengths is not None:
-            ends = lengths_of(self.neuron.name, lengths, x_seq)
-            steps = torch.arange(len(x_seq), device=x_seq.device)[:, None]
-            x_seq = x_seq.masked_fill((steps >= ends)[:, :, None], 0)
+        x_seq = self._unpadded(x_seq, lengths)
         is_cast = is_autocast(x_seq)
         if not is_cast and x_seq.dtype != self.weight.dtype:
             problem = f"x_seq is {x_seq.dtype}, and the weight {self.weight.dtype}"
             raise ShapeError(self.neuron.name, problem, remedy="Use torch.autocast, or layer.to().")
-        c = linear(x_seq, self.weight, self.bias)
+        c = self._driven(x_seq)
         return (c.to(self.weight.dtype) if is_cast else c), True
+
+    def _driven(self, x: Tensor) -> Tensor:
+        """Return W x + b of values (*, inputs), or x + b without W."""
+        if self.weight is None:
+            return x if self.bias is None else x + self.bias
+        return linear(x, self.weight, self.bias)
+
+    def _unpadded(self, x_seq: Tensor, lengths: Any) -> Tensor:
+        """Return a sequence with 0 in the place of padding, if W multiplies it."""
+        if lengths is None or self.weight is None or self.step_mode == "s":
+            return x_seq
+        ends = lengths_of(self.neuron.name, lengths, x_seq)
+        steps = torch.arange(len(x_seq), device=x_seq.device)[:, None]
+        return x_seq.masked_fill((steps >= ends)[:, :, None], 0)
 
     @torch.compiler.disable(reason=LAZY)  # type: ignore[untyped-decorator, no-untyped-call]
     def _materialise_weight(self, inputs: int) -> None:

@@ -12,8 +12,11 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lnm_codegen.errors import DivergedError
+from lnm_codegen.nn.hooks import evaluating
+from lnm_codegen.nn.states import reset
 from lnm_codegen.options import MemoryFormatName
 from lnm_codegen.train.data.dataset import Dataset
 from lnm_codegen.train.distributed import World
@@ -58,6 +61,10 @@ def fastest(
             data.train, config.batch, generator, config.augment, world.rank, world.size
         )
         batch = next(iter(batches))
+        if any(map(is_lazy, (*network.parameters(), *network.buffers()))):  # no copy before
+            with torch.no_grad(), evaluating(network):
+                network(batch[0][: config.tbptt].to(device))
+            reset(network)
         trainers = []
         for values in candidates:
             given: Mapping[str, Any] = values

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -83,7 +84,9 @@ class Trainer:
         if config.tbptt is not None:
             require_chunks(network, data, config)
         if config.memory_format == "channels_last":
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for tensor in (*network.parameters(), *network.buffers()):
+                if not is_lazy(tensor) and tensor.dim() == 4:  # of convolutions over two axes
+                    tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
         self._samples, self._is_padded = len(data.train), data.padded
         self._require_batches(data)
         per_epoch = math.ceil(self._samples / config.batch)

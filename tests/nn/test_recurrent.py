@@ -269,6 +269,21 @@ def test_padding_may_be_nan(backend):
         found.append((out, *torch.autograd.grad(out.sum(), [own, *layer.parameters()])))
     for zeros, nans in zip(*found, strict=True):
         assert torch.equal(zeros, nans)
+    one = RecurrentLayer(TWO, 4, 3, backend=backend, step_mode="s")
+    assert one(x[0], lengths=torch.ones(3, dtype=torch.long)).shape == (3, 4)
+
+
+def test_a_copy_is_not_watched():
+    """Nor does a call in place lose what its neurons received."""
+    layer, seen = NeuronLayer(LIF, backend="torch", inplace=True), []
+    x = torch.rand(4, 2, 3)
+    with watching([(layer, lambda _, received: seen.append(received))]), torch.no_grad():
+        layer(x.clone())
+        copied = pickle.loads(pickle.dumps(layer.state_dict())), copy.deepcopy(layer)
+        copied[1](x.clone())
+    assert len(seen) == 1
+    assert torch.equal(seen[0].inputs[0], x)
+    assert (copied[1]._watched, layer._watched) == (0, 0)
 
 
 def test_a_delay_that_is_no_number_shows():
@@ -419,6 +434,7 @@ def test_refusals():
     setattr(LAYER, "delay", 0) >> RecurrentLayer: delay is 0
     setattr(LAYER, "delay", 1.5) >> RecurrentLayer: delay is 1.5
     setattr(LAYER, "carry_limit", -1) >> RecurrentLayer: carry_limit is -1
+    setattr(LAYER, "delay", OTHER) >> RecurrentLayer: delay is set to a module
     setattr(LEARNED, "delay", 2) >> RecurrentLayer: delay is set, and the delays are learned
     D(4, 0) >> Delay: largest
     D(4, 2, width=0.5) >> Delay: width

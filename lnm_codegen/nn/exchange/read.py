@@ -351,6 +351,7 @@ class NirNetwork(nn.Module):
         states: dict[str, Any] = dict.fromkeys(group)
         found: dict[str, list[Tensor]] = {n: [] for n in group}
         recording = {n for n in group if getattr(self.module_of(n), "record", ())}
+        begun: Any = {n: getattr(self.module_of(n), "state", {}) for n in recording}
         given: dict[str, list[Tensor]] = {n: [] for n in recording}
         for t in range(steps):
             at = {s: values[s][t : t + 1] for s in outside} | last
@@ -363,7 +364,7 @@ class NirNetwork(nn.Module):
             last = {n: at[n] for n in group}
         with torch.no_grad():
             for name in recording if steps else ():  # of all steps, where a step left its own
-                self._run(name, cat(given[name]), None)
+                self._run(name, cat(given[name]), begun[name])
         for name in group:
             nothing = some.new_zeros(0, batch, *self.shapes[name])
             values[name] = cat([nothing, *found[name]])

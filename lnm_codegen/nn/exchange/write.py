@@ -378,7 +378,7 @@ class Exporter:
         if name in self._record.recurrent:
             own: Any = found[path]
             (inputs, _) = own._fed(
-                x_seq, (own._current(x_seq)[0],), (join(self._record.outputs[path]),), None
+                x_seq, (own._driven(x_seq),), (join(self._record.outputs[path]),), None
             )
             x: Tensor = inputs[0]
             return x

@@ -513,6 +513,21 @@ def test_a_recurrent_layer_is_a_cycle(name):
     torch.testing.assert_close(again(plain)(x), model(x))
 
 
+def test_single_steps_of_a_recurrent_layer_are_written():
+    """An approximate neuron is fitted to what the steps gave it."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = recurrent(lnm.get("lnm", degree=3), step_mode="s")
+
+        def forward(self, x):
+            return torch.stack([self.layer(step) for step in x])
+
+    graph = lnm.nn.to_nir(Net(), sequence(3), approximate=True)
+    assert {"layer.weight", "layer.neuron", "layer.recurrent"} <= set(graph.nodes)
+
+
 def test_a_cycle_that_is_a_layer_runs_at_once():
     """With the outputs and the gradients of the loop over its nodes."""
     x = sequence(3).requires_grad_()

@@ -525,6 +525,20 @@ def test_the_fastest_of_what_is_asked_for(
         run(replace(config, precision="float32"), tmp_path, data=digits, resume=True)
 
 
+def test_networks_that_are_not_sized_yet(digits: Dataset) -> None:
+    """Lazy parameters have their sizes before the copies; weights of 5 axes have one format."""
+    network = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.LazyLinear(4), torch.nn.Unflatten(0, (1, -1)),
+        NeuronLayer(lnm.get("lif", per="channel"), backend="torch"),
+        torch.nn.Flatten(0, 1), torch.nn.Linear(4, 10),
+    )  # fmt: skip
+    network.register_parameter("more", torch.nn.Parameter(torch.zeros(1, 1, 1, 1, 1)))
+    config = TrainConfig(precision="auto", memory_format="auto", epochs=1, batch=16, limit=48)
+    found = run(config, data=digits, network=network).config
+    assert found.precision in ("float32", "bfloat16")
+    assert found.memory_format in ("contiguous", "channels_last")
+
+
 def test_memory_formats_train_alike(digits: Dataset) -> None:
     """Channels last sums in another order; a checkpoint holds the weights all the same."""
     losses_of = [
