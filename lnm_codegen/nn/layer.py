@@ -140,6 +140,7 @@ class NeuronLayer(StatefulModule):
         super().__init__()
         self.neuron = neuron
         self.reset()
+        self._watched, self._received = 0, None  # its own, so that copies share a compiled graph
         self.step_mode, self.carry_state = step_mode, carry_state
         self.return_recorded, self.inplace = return_recorded, inplace
         self._set_up(backend, record, interval, arithmetic)

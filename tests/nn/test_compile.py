@@ -13,6 +13,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import lnm_codegen as lnm
 from lnm_codegen.nn import NeuronLayer, NormNeuron
+from lnm_codegen.nn.hooks import watching
 from lnm_codegen.nn.operators import batch_operator_of, operator_of
 from tests.cases import CASES
 from tests.layers import assert_close, assert_equal, gradients, sequence, slow
@@ -127,6 +128,8 @@ def test_equal_neurons_share_a_graph() -> None:
     layer, x = NeuronLayer(LIF, backend="c"), sequence(6, 2, 3)
     layers = [layer, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))]
     layers += [NeuronLayer(lnm.get("lif", tau=tau), backend="c") for tau in (2.0, 3.0)]
+    with watching([(layers[-1], lambda *_: None)]):
+        layers[-1](x)
     for one in layers:
         compiled = torch.compile(one, backend=counter, fullgraph=True)
         assert torch.equal(compiled(x), one(x))
