@@ -6,7 +6,7 @@ A network is any `torch.nn.Module` that contains `NeuronLayer`s and runs on whol
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,11 +19,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.types import Fixed, FixedSpec
-from lnm_codegen.nn.hooks import hooked
+from lnm_codegen.nn.call import Received
+from lnm_codegen.nn.hooks import hooked, watching
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import NormModule
 from lnm_codegen.nn.norm.layer import NormNeuron, neuron_inputs
 from lnm_codegen.nn.parameters import finest_axes, needed_sizes, values_of
+from lnm_codegen.nn.recurrent import RecurrentLayer
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +94,9 @@ def in_fixed_point(
     made = copy.deepcopy(network)
     for name, layer in neuron_layers(network).items():
         parent, _, last = name.rpartition(".")
+        if isinstance(layer, RecurrentLayer):  # neurons alone would lose W and U
+            problem, accepted = "a RecurrentLayer has no integers", "NeuronLayer or NormNeuron"
+            raise UnsupportedError(name, problem, accepted, "Leave it in float, in Python.")
         spec = specs.get(name) if isinstance(specs, Mapping) else specs
         if spec is None:
             raise ModelError(
@@ -120,8 +125,8 @@ def fixed_layer(layer: NeuronLayer, spec: Fixed | FixedSpec, **changed: Any) -> 
 
 def trace_layers(network: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, LayerTrace]]:
     """Run a network without gradients; return its output and each neuron layer's trace."""
-    traces, hooks = _tracing(network)
-    with torch.no_grad(), hooked(hooks):
+    traces, norms, neurons = _tracing(network)
+    with torch.no_grad(), hooked(norms), watching(neurons):
         out: Tensor = network(images)
     for name, runs in traces.items():
         if len(runs) != 1:
@@ -135,8 +140,11 @@ def trace_layers(network: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, 
 
 def _tracing(
     network: nn.Module,
-) -> tuple[dict[str, list[LayerTrace]], list[tuple[nn.Module, Callable[..., None]]]]:
-    """Return a list of traces for each neuron layer, and the hooks that fill it."""
+) -> tuple[dict[str, list[LayerTrace]], list[Any], list[Any]]:
+    """Return a list of traces for each neuron layer, and what fills it.
+
+    Those are hooks of normalisations, and functions of what neurons receive.
+    """
     layers = neuron_layers(network)
     traces: dict[str, list[LayerTrace]] = {name: [] for name in layers}
     norms: dict[int, tuple[str, _BatchNorm, Tensor]] = {}
@@ -146,24 +154,21 @@ def _tracing(
         # A reference to the output keeps later tensors from reusing its address.
         norms[out.untyped_storage().data_ptr()] = (name, module, out)
 
-    def after_neuron(name: str, layer: Any, inputs: tuple[Tensor, ...], out: Any) -> None:
-        inputs = neuron_inputs(layer, inputs)
-        if len(inputs) != 1 or not isinstance(out, Tensor):
-            raise UnsupportedError(
-                "network",
-                f"{name} has {len(inputs)} inputs and returns a {type(out).__name__}",
-                "a neuron with one input and one output",
-            )
+    def after_neuron(name: str, layer: NeuronLayer, received: Received) -> None:
+        inputs, outputs = received.inputs, received.outputs
+        if len(inputs) != 1 or len(outputs) != 1:
+            problem = f"{name} has {len(inputs)} inputs and {len(outputs)} outputs"
+            raise UnsupportedError("network", problem, "a neuron with one input and one output")
         found = norms.get(inputs[0].untyped_storage().data_ptr())
         norm = None if found is None else folded(found[0], found[1])
         if isinstance(layer, NormNeuron) and layer.norm != "affine" and not layer.shortcut:
             own = layer.normalisation
             norm = folded(next(n for n, m in network.named_modules() if m is own), own)
-        traces[name].append(LayerTrace(inputs[0], out, norm))
+        traces[name].append(LayerTrace(inputs[0], outputs[0], norm))
 
     norm_modules = ((n, m) for n, m in network.named_modules() if isinstance(m, _BatchNorm))
-    hooks = [(m, partial(after_neuron, n)) for n, m in layers.items()]
-    return traces, hooks + [(m, partial(after_norm, n)) for n, m in norm_modules]
+    hooks = [(m, partial(after_norm, n)) for n, m in norm_modules]
+    return traces, hooks, [(m, partial(after_neuron, n)) for n, m in layers.items()]
 
 
 def folded(name: str, norm: _BatchNorm | NormModule) -> Normalisation | None:

@@ -185,3 +185,16 @@ def test_steps_begin_with_learned_initial_values(per: str) -> None:
     (layer,) = measure_mismatch(network, wide, [(images(), labels)], count_correct).layers.values()
     assert (layer.one_step, layer.free_running, layer.in_network) == (0, 0, 0)
     assert layer.fired > 0
+
+
+def test_a_recurrent_layer_is_traced_with_its_feedback() -> None:
+    """Its neurons receive W x + b + U s; neurons in integers alone would lose it."""
+    layer = lnm.nn.RecurrentLayer(lnm.get("lif"), 5, 3, backend="torch")
+    network, x = nn.Sequential(layer), 3 * torch.randn(6, 2, 3)
+    out, traces = trace_layers(network, x)
+    before = torch.cat([torch.zeros(1, 2, 5), out[:-1]])
+    expected = x @ layer.weight.T + layer.bias + before @ layer.recurrent.T
+    assert out.any()
+    torch.testing.assert_close(traces["0"].x_seq, expected.detach())
+    with refused(lnm.UnsupportedError, "0", "a RecurrentLayer has no integers"):
+        in_fixed_point(network, COARSE)

@@ -183,10 +183,8 @@ class _Counter:
     def neuron(self, name: str, layer: NeuronLayer, received: Received) -> None:
         """Add a call of a neuron layer."""
         for word, feed in received.feeds.items():
-            own = self.found.get(f"{name}.{word}")
-            fan = own.fan if isinstance(own, _Synapse) else _MatrixFan(feed)
             outputs, is_back = received.inputs[0].numel(), word == "recurrent"
-            self.synapse(f"{name}.{word}", fan, feed.values, outputs, is_back)
+            self.synapse(f"{name}.{word}", _MatrixFan(feed), feed.values, outputs, is_back)
         known = self.found.setdefault(name, _Neuron(layer))
         assert isinstance(known, _Neuron)
         spikes = received.outputs[0]
@@ -520,16 +518,26 @@ class _ModuleFan:
         self.filters = weight[:, 0].numel() if isinstance(module, CONVOLUTIONS) else 0
 
     def frames(self, x: Tensor) -> tuple[int, ...]:
-        return frames_in(self._module, x)
+        if isinstance(self._module, nn.Linear):
+            return tuple(x.shape[:-1])
+        assert isinstance(self._module, CONVOLUTIONS)
+        return tuple(x.shape[: x.dim() - len(self._module.kernel_size) - 1])
 
     def dense(self, x: Tensor, outputs: int) -> int:
         return outputs * self._taps
 
     def products(self, x: Tensor) -> float:
-        return products_in(self._module, x)
+        if isinstance(self._module, nn.Linear):
+            return float(x.numel()) * self._module.out_features
+        taps, channels = _taps_of_image(self._module, x)
+        return x.numel() // taps.numel() * float(taps.sum()) * channels
 
     def reached(self, spikes: Tensor) -> float:
-        return reached(self._module, spikes)
+        if isinstance(self._module, nn.Linear):
+            return float(spikes.sum(dtype=torch.float64)) * self._module.out_features
+        taps, channels = _taps_of_image(self._module, spikes)
+        per_place = spikes.reshape(-1, *taps.shape).sum(0, dtype=torch.float64).cpu()
+        return float((per_place * taps).sum()) * channels
 
 
 class _MatrixFan:
@@ -554,36 +562,11 @@ class _MatrixFan:
         return float((each * self._reached).sum())
 
 
-def frames_in(module: nn.Module, x: Tensor) -> tuple[int, ...]:
-    """Return the axes of the input vectors or images, such as (T, N)."""
-    if isinstance(module, nn.Linear):
-        return tuple(x.shape[:-1])
-    assert isinstance(module, CONVOLUTIONS)
-    return tuple(x.shape[: x.dim() - len(module.kernel_size) - 1])
-
-
 def steps_in(frames: tuple[int, ...], samples: int, steps: int) -> int:
     """Return the number of time steps in `frames`: 1 for (N, *), T for (T, N, *) and (T*N, *)."""
     if frames[:1] == (samples,) and frames[:2] != (steps, samples):
         return 1
     return max(1, min(math.prod(frames) // samples, steps))
-
-
-def reached(module: nn.Module, spikes: Tensor) -> float:
-    """Return the number of outputs that the spikes reach, with multiplicity."""
-    if isinstance(module, nn.Linear):
-        return float(spikes.sum(dtype=torch.float64)) * module.out_features
-    taps, channels = _taps_of_image(module, spikes)
-    per_place = spikes.reshape(-1, *taps.shape).sum(0, dtype=torch.float64).cpu()
-    return float((per_place * taps).sum()) * channels
-
-
-def products_in(module: nn.Module, x: Tensor) -> float:
-    """Return the number of products of values and weights, without padding."""
-    if isinstance(module, nn.Linear):
-        return float(x.numel()) * module.out_features
-    taps, channels = _taps_of_image(module, x)
-    return x.numel() // taps.numel() * float(taps.sum()) * channels
 
 
 def _taps_of_image(module: nn.Module, x: Tensor) -> tuple[Tensor, int]:
