@@ -12,6 +12,7 @@ import lnm_codegen as lnm
 from lnm_codegen.compiler.fixed import neuron_stage
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import (
+    OVER,
     SPIKES,
     AnyStage,
     FlattenStage,
@@ -40,9 +41,10 @@ SPECS = (lnm.Fixed(16, 12), lnm.Fixed(12, 8), lnm.Fixed(20, 14, "convergent"), l
 def random_network(
     rng: np.random.Generator, name: str = "net", *, as_circuit: bool = False
 ) -> IntegerNetwork:
-    """Return a network of one to three layers of neurons, convolutional or not.
+    """Return a network of one to three layers of neurons, convolutional or not, some recurrent.
 
-    With `as_circuit` it has a form in Verilog: linear layers, and one initial state a layer.
+    With `as_circuit` it has a form in Verilog: linear layers, one initial state a layer, and no
+    repeated sample for a recurrent first layer.
     """
     is_conv = rng.random() < 0.4 and not as_circuit
     shape: tuple[int, ...] = (2, 5, 6) if is_conv else (int(rng.integers(1, 9)),)
@@ -56,8 +58,10 @@ def random_network(
 
     def add_neurons() -> None:
         spec = SPECS[rng.integers(len(SPECS))]
-        neuron = NEURONS[list(NEURONS)[rng.integers(len(NEURONS))]]()
-        add(random_weights(rng, f"w{len(stages)}", shape, values, spec.bits))
+        name = list(NEURONS)[rng.integers(len(NEURONS))]
+        neuron, has_feedback = NEURONS[name](), len(shape) == 1 and name != "ternary"
+        delay = int(rng.integers(1, 4)) if has_feedback and rng.random() < 0.4 else 0
+        add(random_weights(rng, f"w{len(stages)}", shape, values, spec.bits, delay=delay))
         made = neuron_stage(f"n{len(stages)}", neuron, spec, shape)
         add(_shifted(made, shape, rng, is_one_start=as_circuit))
 
@@ -75,8 +79,9 @@ def random_network(
     if rng.random() < 0.5 and stages[-1].output.width <= 30:  # its products have twice the width
         spec = lnm.Fixed(stages[-1].output.width, 4)
         add(neuron_stage("readout.neuron", lnm.get("li", tau=2.0), spec, shape))
-    over = ("mean", "last", "max")[rng.integers(3)]
+    over = OVER[rng.integers(len(OVER))]
     steps, repeated = int(rng.integers(1, 6)), bool(rng.random() < 0.5)
+    repeated = repeated and not (as_circuit and getattr(stages[0], "delay", 0))
     network = IntegerNetwork(name, steps, repeated, *start, tuple(stages), over)
     return require_network(network)
 
@@ -88,13 +93,15 @@ def random_weights(
     values: ValueSpan,
     output: Bits,
     outputs: int | None = None,
+    delay: int = 0,
 ) -> WeightStage:
     """Return a linear layer or a convolution whose sums are of the size of its output."""
     outputs = outputs or int(rng.integers(1, 7))
     kernel = tuple(int(rng.integers(1, min(3, n) + 1)) for n in shape[1:])
     bits = int(rng.integers(2, 17))
     limit = 1 << (bits - 1)
-    weight = rng.integers(-limit, limit, (outputs, shape[0], *kernel))
+    inputs = shape[0] + (outputs if delay else 0)
+    weight = rng.integers(-limit, limit, (outputs, inputs, *kernel))
     count = int(np.prod(weight.shape[1:]))
     per = outputs if rng.random() < 0.5 else 1
     factor = rng.integers(1, 1 << 15, per) if rng.random() < 0.3 else np.ones(per, int)
@@ -113,6 +120,7 @@ def random_weights(
         output=output,
         stride=int(rng.integers(1, 3)) if kernel else 1,
         padding=int(rng.integers(0, 2)) if kernel else 0,
+        delay=delay,
     )
     bound = made.bound(values)
     object.__setattr__(made, "accumulator", width_of((-bound, bound)))

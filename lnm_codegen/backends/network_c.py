@@ -121,8 +121,10 @@ def weight_code(
     if size == 64:
         factor = factor and " * (int64_t)value"
     view |= {"factor": factor, "sums": f"sums_{size}"} if events else {}
+    held: tuple[CArray, ...] = ()
     if stage.kind == "linear":
-        view |= {"inputs": shape[0]}
+        feedback, held = _feedback(k, stage, values, size)
+        view |= {"inputs": shape[0], "fed": feedback}
     else:
         kernel = stage.weight.shape[2:]
         view |= dict(
@@ -146,7 +148,31 @@ def weight_code(
     count = size_of(out) if events else 0
     output = memory(f"y_{k}", (stage.output.low, stage.output.high), size_of(out), stage.name)
     sums = (count, 0) if size == 32 else (0, count)
-    return StageCode(text, tuple(tables), (), output, sums)
+    return StageCode(text, tuple(tables), held, output, sums)
+
+
+def _feedback(
+    k: int, stage: WeightStage, values: ValueSpan, size: int
+) -> tuple[dict[str, object] | None, tuple[CArray, ...]]:
+    """Return what the code of a recurrent layer needs, and the memory of its spikes."""
+    if not stage.delay:
+        return None, ()
+    count, is_long = stage.fed, stage.delay > 1
+    spike = f" * (int{size}_t){literal(1 << values.frac)}" if values.frac else ""
+    arrays = [CArray(f"fed_{k}", "int8_t", stage.delay * count, f"spikes before {stage.name}")]
+    if is_long:
+        arrays.append(CArray(f"place_{k}", "int32_t", 1, f"of the oldest in fed_{k}"))
+    place = f"place_{k}[0] + " if is_long else ""
+    view: dict[str, object] = dict(
+        delay=stage.delay,
+        size=stage.delay * count,
+        last=(stage.delay - 1) * count,
+        place=place,
+        row=f"fed_{k} + place_{k}[0]" if is_long else f"fed_{k}",
+        events=f"w[o]{spike}",
+        dense=f"(int{size}_t)*w++ * fed[i]{spike}",
+    )
+    return view, tuple(arrays)
 
 
 def _taps(stage: WeightStage, size: int, out: int, kernel: int) -> tuple[np.ndarray, np.ndarray]:
@@ -230,7 +256,7 @@ _TAKEN = frozenset("int8_t int16_t int32_t int64_t result INT64_C FIXED_POINT_FU
 """Types, the local variable and macros of every network."""
 _FIXED = {f"fixed_{name}" for name in FUNCTIONS}
 _TAKEN |= _FIXED | {name.upper() for name in _FIXED}
-_MACROS = ("TIME_STEPS", "INPUTS", "CLASSES", "SAMPLES", "H", "TABLES_H", "VECTORS_H")
+_MACROS = ("TIME_STEPS", "INPUTS", "CLASSES", "SCORES", "SAMPLES", "H", "TABLES_H", "VECTORS_H")
 """Macros of a network, after its name in capitals."""
 
 
@@ -347,7 +373,7 @@ def _step(k: int, kernel: fx.Kernel, known: dict[str, Span]) -> str:
 def vectors_view(network: IntegerNetwork, samples: Integers, scores: Integers) -> dict[str, object]:
     """Return the view of `<name>_vectors.h`.
 
-    `samples` are (S, values), the time steps of a sample one after another; `scores` (S, classes).
+    `samples` and `scores` are (S, values), the time steps of a sample one after another.
     """
     return dict(
         name=network.name,
@@ -392,7 +418,7 @@ def emit_c(
     Args:
         network: The network.
         samples: Inputs of the example's samples (S, values), of all time steps.
-        scores: Their scores (S, classes).
+        scores: Their scores (S, values).
         accumulation: "events" adds the weights of inputs that are not zero; "dense" multiplies all.
 
     Raises:
@@ -478,15 +504,25 @@ def _view(
         count = size_of(network.input_shape)
         start.append(f"for (int k = 0; k < {count}; ++k) input[k] = x[k];")
         name = "input"
+    recurrent = {
+        k
+        for k, stage in enumerate(network.stages)
+        if isinstance(stage, WeightStage) and stage.delay
+    }
+    start += [f"start_feed_{k}();" for k in sorted(recurrent)]
     for k, code in codes:
         (start if k < constant else step).append(f"stage_{k}({name}, {code.output.name});")
         name = code.output.name
+        if k - 1 in recurrent:
+            step.append(f"feed_{k - 1}({name});")
     score = {
         "mean": f"scores[k] += {name}[k];",
         "last": f"scores[k] = {name}[k];",
         "max": f"scores[k] = {name}[k] > scores[k] ? {name}[k] : scores[k];",
+        "step": f"scores[k] = {name}[k];",
     }[network.over]
     shape = " x ".join(map(str, network.input_shape))
+    by_step = network.over == "step"
     repeats = "x has the values of one time step, which repeats."
     return dict(
         title=f"{len(network.stages)} stages, {network.time_steps} time steps, {network.classes}"
@@ -504,6 +540,7 @@ def _view(
         input_type=integer_type((network.input.low, network.input.high)),
         score_note=_note("A score", scores),
         score_type=integer_type((scores.low, scores.high)),
+        by_step=by_step,
         run_note=repeats if network.repeated else "x has all time steps, one after another.",
         start_lines=tuple(start),
         step_lines=tuple(step),

@@ -363,9 +363,10 @@ def _held_out(run: Run, real: RealNetwork, count: int) -> tuple[Batches, Batches
         raise ModelError("quantize", f"{len(split)} test samples", "2 or more")
     found: tuple[Any, Any] = ([], [])
     for x, labels in run.data.batches(split, RANGED):
-        for k, part in enumerate(found[: len(labels)]):  # the last batch may have one sample
+        count = labels.shape[-1]
+        for k, part in enumerate(found[:count]):  # the last batch may have one sample
             own = x[k::2] if real.repeated else x[:, k::2]
-            part.append((own, labels[k::2]))
+            part.append((own, labels[..., k::2]))
     return found
 
 
@@ -436,8 +437,8 @@ def _title(tuned: Tuned, epochs: int) -> str:
 
 def _broken(found: IntegerAccuracy, lost: float) -> str:
     count, most = found.samples, found.most_broken(lost)
-    target = f"target {lost:g} %, that is, at most {most} of {count} samples"
-    return f"{found.points_broken:.2f} %, {found.broken} samples ({target})"
+    target = f"target {lost:g} %, that is, at most {most} of {count} {found.unit}"
+    return f"{found.points_broken:.2f} %, {found.broken} {found.unit} ({target})"
 
 
 def _network_as_dict(

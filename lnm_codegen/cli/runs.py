@@ -103,21 +103,29 @@ def real_of(run: Run, name: str | None = None) -> RealNetwork:
     """
     from lnm_codegen.deploy.integers.convert import real_network
     from lnm_codegen.deploy.integers.own import chained, require_outputs
+    from lnm_codegen.nn.fusion.pair import is_sequential
     from lnm_codegen.train.models.base import Network, names_of
 
     if not run.data.has_classes:
         problem = f"data {run.config.data!r} have targets that are no classes"
         raise UnsupportedError("network", problem, "data with a class for each sample")
-    if run.data.per_step:
-        problem = f"data {run.config.data!r} have a label for each time step"
-        raise UnsupportedError("network", problem, "data with a label for each sample")
     of = f"{short_name(run.config.data)}_{names_of(run.network)}"
     default = re.sub(r"\W+", "_", of, flags=re.ASCII).lower()
     title = require_name("--name", name) if name is not None else default
+    by_step = run.data.per_step
     if isinstance(run.network, Network):
         return real_network(title, run.network, run.network.chain(), run.data.sample)
     samples, _ = next(run.data.batches(run.data.test, IMAGES))
-    network, chain = chained(run.network, samples, None)
+    network, chain = chained(
+        run.network, samples, "step" if by_step and is_sequential(run.network) else None
+    )
+    if by_step != (chain.over == "step"):
+        problem = (
+            f"data {run.config.data!r} have a label for each {'step' if by_step else 'sample'}"
+        )
+        problem += f", and the scores of the network are over={chain.over!r}"
+        remedy = "Return over='step' in chain() for a label for each step, else 'mean'."
+        raise UnsupportedError("network", problem, remedy=remedy)
     if run.data.kind == "image" and chain.time_steps is None:
         problem = f"a {type(run.network).__name__} that receives images (N, C, H, W)"
         accepted = "a network with a method chain(), whose Chain has time_steps"

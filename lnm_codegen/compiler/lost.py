@@ -78,7 +78,10 @@ class Lost:
 
     @property
     def keeping(self) -> tuple[str, Bits]:
-        """The node, or "default", and a format that keeps the number; a node holds its range."""
+        """The node, or "default", and a format that keeps the number; a node holds its range.
+
+        Of several values that need more than `MOST_WIDTH` bits, the smallest may be lost.
+        """
         frac = max(self.bits.frac, ceil(-log2(self.sizes[0])) + SPARE)
         whole = self.bits.width - self.bits.frac
         if self.name == self.node:
@@ -87,6 +90,8 @@ class Lost:
                 Bits(2, frac).nearest(Fraction(self.sizes[2]))
             ):
                 whole += 1
+            needed = max(self.bits.frac, ceil(-log2(self.sizes[1])) + SPARE)
+            frac = min(frac, max(MOST_WIDTH - whole, needed))
         return self.node or "default", Bits(max(whole + frac, 2), frac)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lnm_codegen.backends.base import MANIFEST
-from lnm_codegen.backends.network_verilog.layers import layer_entries, layers_of
+from lnm_codegen.backends.network_verilog.layers import layer_entries, layers_of, sample_entry
 from lnm_codegen.backends.verilog.design import LONGEST_NAME
 from lnm_codegen.backends.verilog.folder import VERSION
 from lnm_codegen.errors import ModelError
@@ -267,7 +267,7 @@ def _validate_network(where: str, manifest: dict[str, Any], folder: Path) -> Non
     files = manifest["forms"].get("network", {}).get("files", [])
     stated = {
         "name": network.name,
-        "sample": {"inputs": network.sample_size, "scores": network.classes},
+        "sample": sample_entry(network),
         "lanes": max(layer.lanes for layer in layers),
         "layers": layer_entries(layers),
         "arrays": sorted({file.split("/")[1] for file in files if file.startswith("arrays/")}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,9 @@ REDUCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "mean": mean_over_time,
     "last": lambda values: values[-1],
     "max": lambda values: values.amax(0),
+    "step": lambda values: values,
 }
-"""Reductions of outputs over time."""
+"""Reductions of outputs over time; "step" keeps those of every step."""
 
 
 def over_time(over: str, values: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -43,6 +44,16 @@ def over_time(over: str, values: Tensor, lengths: Tensor | None = None) -> Tenso
     return values.masked_fill(~kept, 0.0).sum(0) / ends
 
 
+def scores_over(over: str, outputs: Tensor) -> Tensor:
+    """Return the scores of a network that may reduce its outputs itself: (N, C), or of each step.
+
+    A network with outputs (T, N, C) that a chain reduces gives their mean, as its loss does.
+    """
+    if outputs.dim() == 3 and over != "step":
+        return mean_over_time(outputs)
+    return outputs
+
+
 @dataclass(frozen=True, eq=False)
 class Chain:
     """Modules that follow each other, from the input to the scores of the classes.
@@ -51,9 +62,12 @@ class Chain:
         modules: (path in the network, module), in order: linear layers, convolutions, batch
             normalisations, `NeuronLayer`s, poolings, flattens, identities.
         time_steps: T of a sample that is repeated; None for sequences.
-        over: Reduction of the last outputs over time: "mean", "last" or "max".
+        over: Reduction of the last outputs over time: "mean", "last" or "max"; "step" is none.
+        feedback: Path of neurons -> U without bias, by which they receive their own spikes of the
+            step before. A `RecurrentLayer` has its own U.
     """
 
     modules: tuple[tuple[str, nn.Module], ...]
     time_steps: int | None
     over: OverTime
+    feedback: Mapping[str, nn.Linear] = field(default_factory=dict)

@@ -164,6 +164,12 @@ class RecurrentLayer(NeuronLayer):
         super().__setattr__(name, value)
 
     @property
+    def matrix(self) -> Tensor:
+        """U as one matrix (size, size), zero where nothing is connected."""
+        u = without_blocks(self._matrix(self.recurrent))
+        return u.diag() if u.dim() == 1 else u
+
+    @property
     def delay(self) -> int:
         """Time steps from an output to its effect; the largest of learned delays."""
         return self._delay if self.delays is None else self.delays.largest

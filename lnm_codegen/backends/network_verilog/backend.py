@@ -20,9 +20,11 @@ from lnm_codegen.backends.network_verilog.layers import (
     LANES,
     Layer,
     events_module,
+    feedback_module,
     layer_entries,
     layers_of,
     memory_files,
+    sample_entry,
     synapse_module,
 )
 from lnm_codegen.backends.network_verilog.testbench import proofs, testbench_files
@@ -37,7 +39,7 @@ from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.design import require_length
 from lnm_codegen.backends.verilog.folder import VERSION, listed
 from lnm_codegen.files import packed_arrays
-from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
+from lnm_codegen.ir.network.interpret import interpret_network, sample_rows, score_rows
 from lnm_codegen.ir.network.nodes import (
     IntegerNetwork,
     Integers,
@@ -94,11 +96,13 @@ def emit_circuit(
     for layer in layers:
         files[f"rtl/{layer.prefix}_events.v"] = events_module(layer)
         files[f"rtl/{layer.prefix}_synapse.v"] = synapse_module(layer)
+        if layer.stage.delay:
+            files[f"rtl/{layer.prefix}_feedback.v"] = feedback_module(layer)
         files |= memory_files(layer) | proofs(layer)
     files[f"rtl/{name}_readout.v"] = readout_module(design)
     files[f"rtl/{name}_network.v"] = top_module(design)
-    files |= testbench_files(design, rows, found.scores)
-    files |= folder_files(design, rows, found.scores)
+    scores = score_rows(network, found.scores)
+    files |= testbench_files(design, rows, scores) | folder_files(design, rows, scores)
     for array in design.distinct_arrays:
         files |= {f"arrays/{array.name}/{p}": text for p, text in array.source.files.items()}
     files[MANIFEST] = manifest(design, len(rows), files)
@@ -128,14 +132,14 @@ def form_files(design: NetworkDesign) -> tuple[str, ...]:
     """Return the modules of the network, the top last."""
     found = [f"arrays/{a.name}/{file}" for a in design.distinct_arrays for file in a.files]
     for layer in design.layers:
-        found += [f"rtl/{layer.prefix}_{word}.v" for word in ("events", "synapse")]
+        found += [f"rtl/{module}.v" for module in layer.modules]
     return (*found, f"rtl/{design.name}_readout.v", f"rtl/{design.name}_network.v")
 
 
 def folder_files(design: NetworkDesign, samples: Integers, scores: Integers) -> dict[str, str]:
     """Return the files beside modules, testbench and proofs, without the manifest.
 
-    `samples` are (S, values), the time steps of a sample one after another.
+    `samples` and `scores` are (S, values), the time steps of a sample one after another.
     """
     network, name, files = design.network, design.name, form_files(design)
     model = emit_c(network, samples[:4], scores[:4]).source
@@ -195,7 +199,7 @@ def manifest(design: NetworkDesign, vectors: int, files: Iterable[str]) -> str:
         "kind": FORM,
         "lanes": max(layer.lanes for layer in layers),
         "load_port": design.loadable,
-        "sample": {"inputs": network.sample_size, "scores": network.classes},
+        "sample": sample_entry(network),
         "vectors": vectors,
         "arrays": sorted(array.name for array in design.distinct_arrays),
         "layers": layer_entries(layers),

@@ -31,7 +31,7 @@ FEWEST_ROWS = 4
 """Least rows of accumulators: a row is written three cycles after it is read."""
 DRAIN = 8
 """Cycles from the last event of a time step to its first sum, and from the last sum on."""
-ACCEPTED = "linear layers, each before neurons or the readout, and a flatten of the input"
+ACCEPTED = "linear layers, recurrent or not, each before neurons or the readout, and a flatten of the input"
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Layer:
         stage: Its weights.
         neurons: The next neurons, or None.
         values: Values of its inputs.
-        value_bits: Width of an input; a spike has 1 bit without a sign.
+        own_bits: Width of an input from the layer before; a spike has 1 bit without a sign.
         is_spike: Inputs are spikes.
-        inputs: Inputs of a time step.
+        inputs: Inputs of a time step, those of the feedback too.
         lanes: Weights that are added in one cycle.
         steps: Time steps of a sample.
         constant: The sums of one time step serve all steps.
@@ -58,7 +58,7 @@ class Layer:
     stage: WeightStage
     neurons: NeuronStage | None
     values: ValueSpan
-    value_bits: int
+    own_bits: int
     is_spike: bool
     inputs: int
     lanes: int
@@ -70,6 +70,29 @@ class Layer:
     def prefix(self) -> str:
         """Prefix of its modules and memories."""
         return f"{self.network}_{self.name}"
+
+    @property
+    def own_inputs(self) -> int:
+        """Inputs of a time step from the layer before."""
+        return self.inputs - self.stage.fed
+
+    @property
+    def spike(self) -> int:
+        """The input that a spike of the feedback is."""
+        return 1 << self.values.frac
+
+    @property
+    def value_bits(self) -> int:
+        """Width of an input, of the feedback too."""
+        if self.is_spike or not self.stage.delay:
+            return self.own_bits
+        return max(self.own_bits, width_of((0, self.spike)))
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Names of its modules, without its neurons."""
+        feedback = ("feedback",) if self.stage.delay else ()
+        return tuple(f"{self.prefix}_{word}" for word in (*feedback, "events", "synapse"))
 
     @property
     def memories(self) -> tuple[str, ...]:
@@ -102,8 +125,9 @@ class Layer:
         """The largest magnitude of an accumulator."""
         if not self.loadable:
             return self.stage.bound(self.values)
-        weights = self.inputs << (self.stage.bits - 1)
-        return weights * self.values.magnitude + max(abs(int(b)) for b in self.stage.bias)
+        most, size = max(abs(int(b)) for b in self.stage.bias), 1 << (self.stage.bits - 1)
+        own = self.own_inputs * self.values.magnitude
+        return most + size * (own + self.stage.fed * self.spike)
 
     @property
     def accumulator(self) -> int:
@@ -198,9 +222,9 @@ def layers_of(network: IntegerNetwork, lanes: int = LANES, loadable: bool = Fals
                     stage=stage,
                     neurons=after if isinstance(after, NeuronStage) else None,
                     values=values[k],
-                    value_bits=1 if is_spike else _value_bits(before, values[k]),
+                    own_bits=1 if is_spike else _value_bits(before, values[k]),
                     is_spike=is_spike,
-                    inputs=size_of(shapes[k]),
+                    inputs=size_of(shapes[k]) + stage.fed,
                     lanes=min(lanes, -(-stage.channels // FEWEST_ROWS)),
                     steps=1 if constant and not ends else network.time_steps,
                     constant=ends,
@@ -222,6 +246,8 @@ def _require_linear(
         problem = "a convolution has no circuit"
     elif isinstance(stage, NeuronStage) and not isinstance(before, WeightStage):
         problem = "these neurons have no linear layer before them"
+    elif isinstance(stage, WeightStage) and stage.delay and network.repeated and k == 0:
+        problem = "a recurrent layer that receives a repeated sample has no circuit"
     else:
         return
     raise UnsupportedError(
@@ -240,6 +266,15 @@ def _value_bits(before: AnyStage | None, values: ValueSpan) -> int:
     if isinstance(before, NeuronStage) and isinstance(before.output.type, Bits):
         return before.output.type.width
     return before.output.width if isinstance(before, WeightStage) else values.width
+
+
+def sample_entry(network: IntegerNetwork) -> dict[str, int]:
+    """Return the numbers of a sample as in the manifest: inputs, scores of a label, labels."""
+    return {
+        "inputs": network.sample_size,
+        "scores": network.classes,
+        "labels": network.labels,
+    }
 
 
 def layer_entries(layers: Sequence[Layer]) -> list[dict[str, Any]]:
@@ -329,6 +364,33 @@ def events_module(layer: Layer) -> str:
         "pointer": bits_for(size),
     }
     return render("network_verilog/events.v.j2", view)
+
+
+def feedback_module(layer: Layer) -> str:
+    """Return the module `<prefix>_feedback`."""
+    bits, extra = layer.value_bits, layer.value_bits - layer.own_bits
+    own = f"{{{{{extra}{{s_value[{layer.own_bits - 1}]}}}}, s_value}}" if extra else "s_value"
+    view = feedback_view(layer) | {
+        "place_bits": bits_for(layer.inputs),
+        "step_bits": bits_for(layer.steps),
+        "own_value": own,
+        "spike_value": "fed" if bits == 1 else f"(fed ? {bits}'d{layer.spike} : {bits}'d0)",
+    }
+    return render("network_verilog/feedback.v.j2", view)
+
+
+def feedback_view(layer: Layer) -> dict[str, object]:
+    """Return what both the module of the feedback and its proof are rendered from."""
+    size = layer.stage.delay * layer.outputs
+    return {
+        "family": layer.network,
+        "top": f"{layer.prefix}_feedback",
+        "layer": layer,
+        "size": size,
+        "wait_bits": bits_for(layer.stage.delay + 1),
+        "at_bits": bits_for(size),
+        "number_bits": bits_for(layer.outputs),
+    }
 
 
 def synapse_module(layer: Layer) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from lnm_codegen.backends.network_verilog.layers import Layer, bits_for, waiting_words
+from lnm_codegen.backends.network_verilog.layers import (
+    Layer,
+    bits_for,
+    feedback_view,
+    waiting_words,
+)
 from lnm_codegen.backends.network_verilog.top import NetworkDesign
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.expr import hex_text
@@ -16,7 +21,7 @@ def input_words(samples: Integers, width: int) -> list[int]:
 
 
 def result_words(scores: Integers, width: int) -> list[int]:
-    """Return scores (S, classes) as words of m_axis: tuser left, tdata right.
+    """Return scores (labels, classes) as words of m_axis: tuser left, tdata right.
 
     tuser is the lowest class of the largest score so far.
     """
@@ -33,9 +38,10 @@ def result_words(scores: Integers, width: int) -> list[int]:
 def testbench_files(design: NetworkDesign, samples: Integers, scores: Integers) -> dict[str, str]:
     """Return the testbench and its two files of numbers.
 
-    `samples` are (S, values), the time steps of a sample one after another; `scores` (S, classes).
+    `samples` and `scores` are (S, values), the time steps of a sample one after another.
     """
     name, (taken, given, label) = design.name, design.stream_widths
+    by_label = scores.reshape(-1, design.network.classes)
     view = {
         "family": name,
         "name": name,
@@ -61,7 +67,7 @@ def testbench_files(design: NetworkDesign, samples: Integers, scores: Integers) 
     return {
         f"tb/{name}_network_tb.v": render("network_verilog/tb.v.j2", view),
         f"tb/{name}_inputs.hex": hex_text(name, input_words(samples, taken), taken),
-        f"tb/{name}_results.hex": hex_text(name, result_words(scores, given), given + label),
+        f"tb/{name}_results.hex": hex_text(name, result_words(by_label, given), given + label),
     }
 
 
@@ -99,9 +105,17 @@ def proofs(layer: Layer) -> dict[str, str]:
         "a sum is not bounded",
         "the row of an event is written",
     )
-    return _files("events", events, of_events, 2, ()) | _files(
-        "synapse", synapse, of_synapse, 8, layer.memories
+    found = _files("events", events, of_events, 2, ())
+    found |= _files("synapse", synapse, of_synapse, 8, layer.memories)
+    if not layer.stage.delay:
+        return found
+    view = feedback_view(layer)
+    of_feedback = (
+        f"The spikes of {view['top']} return after the delay of the layer, each in its place.",
+        "neurons give spikes of steps that have not come",
+        "an input or a spike is taken after a stall",
     )
+    return found | _files("feedback", view, of_feedback, 3, ())
 
 
 def _files(

@@ -143,7 +143,7 @@ class NetworkDesign:
     @property
     def stream_widths(self) -> tuple[int, int, int]:
         """Widths of s_axis_tdata, m_axis_tdata and m_axis_tuser, in whole bytes of bits."""
-        widths = self.layers[0].value_bits, self.score_bits, bits_for(self.network.classes)
+        widths = self.layers[0].own_bits, self.score_bits, bits_for(self.network.classes)
         taken, given, label = ((width + 7) // 8 * 8 for width in widths)
         return taken, given, label
 
@@ -231,8 +231,8 @@ def described(values: ValueSpan) -> str:
 
 def readout_module(design: NetworkDesign) -> str:
     """Return the module `<name>_readout`."""
-    network, steps = design.network, design.network.time_steps
-    bits, value_bits = design.score_bits, design.value_bits
+    network, bits, value_bits = design.network, design.score_bits, design.value_bits
+    steps = network.time_steps if network.over != "step" else 1  # that a score is made of
     extra = bits - (value_bits or 1)
     over = network.over if steps > 1 else "last"
     fill = f"{{{extra}{{s_value[{value_bits - 1}]}}}}" if value_bits else f"{extra}'d0"
@@ -240,11 +240,13 @@ def readout_module(design: NetworkDesign) -> str:
         "mean": "sums over the time steps",
         "last": "those of the last time step",
         "max": "maxima over the time steps",
+        "step": "those of each time step",
     }
     view = {
         "family": design.name,
         "top": f"{design.name}_readout",
         "network": network,
+        "steps": steps,
         "step_bits": bits_for(steps),
         "class_bits": bits_for(network.classes),
         "score_bits": bits,
@@ -259,7 +261,7 @@ def readout_module(design: NetworkDesign) -> str:
 
 def top_module(design: NetworkDesign) -> str:
     """Return the module `<name>_network`."""
-    network, first, bits = design.network, design.layers[0].value_bits, design.score_bits
+    network, first, bits = design.network, design.layers[0].own_bits, design.score_bits
     in_bits, out_bits, label_bits = design.stream_widths
     unused = [f"s_axis_tdata[{in_bits - 1}:{first}]"] if in_bits > first else []
     unused += ["load_address", "load_data"] if design.loadable else []
@@ -323,6 +325,17 @@ def _ports(design: NetworkDesign) -> list[str]:
     ]
 
 
+def _neuron_wires(neurons: str, array: NeuronArray) -> list[str]:
+    """Return the wires of the results of an array."""
+    field = array.output
+    sign = f"signed [{field.width - 1}:0] " if isinstance(field.var.type, Bits) else ""
+    return [
+        f"wire {neurons}_valid, {neurons}_ready, {neurons}_last, {neurons}_error;",
+        f"wire [{array.output_bits - 1}:0] {neurons}_data;",
+        f"wire {sign}{neurons}_value = {neurons}_data{field.slice};",
+    ]
+
+
 def _layer_lines(
     design: NetworkDesign, k: int, layer: Layer, source: str
 ) -> tuple[list[str], str, list[str]]:
@@ -331,6 +344,7 @@ def _layer_lines(
     A stream `x` has the wires x_valid, x_ready and x_value.
     """
     events, sums, prefix = f"event_{k}", f"sum_{k}", layer.prefix
+    neurons = f"neuron_{k}"
     out, array = layer.stage.output, design.array_of(layer)
     load: tuple[str, ...] = ()
     lines = ["", f"// {layer.stage.name}"]
@@ -342,6 +356,19 @@ def _layer_lines(
             f"    .load(load_{k}), .load_address(load_address[{layer.address_bits - 1}:0]),",
             f"    .load_data(load_data[{layer.lanes * layer.stage.bits - 1}:0]),",
         )
+    if array is not None:
+        lines += _neuron_wires(neurons, array)
+    if layer.stage.delay:
+        fed = f"fed_{k}"
+        lines += [
+            f"wire {fed}_valid, {fed}_ready;",
+            f"wire [{layer.value_bits - 1}:0] {fed}_value;",
+            f"{prefix}_feedback feedback_{k} (.clk(clk), .rst(rst),",
+            f"    .s_valid({source}_valid), .s_ready({source}_ready), .s_value({source}_value),",
+            f"    .spike_valid({neurons}_valid && {neurons}_ready), .spike({neurons}_value),",
+            f"    .m_valid({fed}_valid), .m_ready({fed}_ready), .m_value({fed}_value));",
+        ]
+        source = fed
     lines += [
         f"wire {events}_valid, {events}_ready, {events}_last;",
         f"wire [{layer.address_bits - 1}:0] {events}_address;",
@@ -361,11 +388,9 @@ def _layer_lines(
     ]
     if array is None:
         return lines, sums, [f"{sums}_last", f"clear_{k}"]
-    neurons, field = f"neuron_{k}", array.output
     left = [f"{neurons}_last", f"{neurons}_error"]
-    if array.output_bits > field.width:
+    if array.output_bits > array.output.width:
         left.append(f"{neurons}_data")
-    sign = f"signed [{field.width - 1}:0] " if isinstance(field.var.type, Bits) else ""
     value = f"{sums}_value"
     extra = array.input_bits - out.width
     if extra:
@@ -373,15 +398,12 @@ def _layer_lines(
     return (
         [
             *lines,
-            f"wire {neurons}_valid, {neurons}_ready, {neurons}_last, {neurons}_error;",
-            f"wire [{array.output_bits - 1}:0] {neurons}_data;",
             f"{array.name}_array neurons_{k} (.clk(clk), .rst(rst), .clear(clear_{k}),",
             f"    .s_axis_tvalid({sums}_valid), .s_axis_tready({sums}_ready),",
             f"    .s_axis_tdata({value}), .s_axis_tlast({sums}_last),",
             f"    .m_axis_tvalid({neurons}_valid), .m_axis_tready({neurons}_ready),",
             f"    .m_axis_tdata({neurons}_data), .m_axis_tlast({neurons}_last),",
             f"    .tlast_error({neurons}_error));",
-            f"wire {sign}{neurons}_value = {neurons}_data{field.slice};",
         ],
         neurons,
         left,

@@ -46,7 +46,7 @@ from lnm_codegen.ir.network.nodes import (
 )
 from lnm_codegen.ir.network.verify import require_network
 from lnm_codegen.ir.types import MOST_BITS, Bits, Fixed, FixedSpec
-from lnm_codegen.nn.chain import Chain
+from lnm_codegen.nn.chain import Chain, scores_over
 
 INPUT_BITS, NEURON_BITS = 12, 16
 """Default widths of the input and of the numbers of the neurons."""
@@ -147,23 +147,23 @@ def default_formats(
     forms = {stage.name: weights or WeightFormat() for stage in real.weights}
     formats = NetworkFormats(input_format(samples, input_width), forms, holding)
     if all(width - bits >= FEW for bits in whole.values()):
-        kept = {s.name: keeping(s, holding[s.name], traces[s.name].x_seq) for s in real.neurons}
-        return replace(formats, neurons=kept)
-    labels = (logits.mean(0) if logits.dim() == 3 else logits).argmax(1).cpu().numpy()
+        return replace(formats, neurons=_kept(real.neurons, holding, traces))
+    labels = scores_over(real.chain.over, logits).argmax(-1).cpu().numpy()
     best, most, lost = formats, (-1, 0.0), None
     shares: dict[tuple[str, FixedSpec], float] = {}
     for limit in range(max(whole.values()), 1, -1):
         capped = {n: FixedSpec(_holding(n, min(b, limit), width)) for n, b in whole.items()}
-        candidate = replace(formats, neurons=capped)
         try:
-            network = integer_network(real, candidate)
+            integer_network(real, replace(formats, neurons=capped))
         except ModelError:  # a parameter does not fit
             break
         try:
-            require_layers(real.neurons, capped, traces)
+            capped = _kept(real.neurons, capped, traces)
         except ModelError as error:
             lost = lost or error
             continue
+        candidate = replace(formats, neurons=capped)
+        network = integer_network(real, candidate)
         found = interpret_network(network, integer_samples(network, samples.cpu().numpy()))
         for stage in real.neurons:
             key = stage.name, capped[stage.name]
@@ -179,6 +179,15 @@ def default_formats(
         remedy = f"{bound}, or scale the samples down."
         raise ModelError(lost.where, lost.problem, remedy=remedy)
     return best
+
+
+def _kept(
+    neurons: Iterable[RealNeurons],
+    specs: Mapping[str, FixedSpec],
+    traces: Mapping[str, LayerTrace],
+) -> dict[str, FixedSpec]:
+    """Return the specs with formats that keep coefficients; see `keeping`."""
+    return {s.name: keeping(s, specs[s.name], traces[s.name].x_seq) for s in neurons}
 
 
 def whole_bits(

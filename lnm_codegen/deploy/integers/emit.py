@@ -22,7 +22,7 @@ from lnm_codegen.deploy.network import neuron_layers
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.network.exchange import network_files
-from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
+from lnm_codegen.ir.network.interpret import interpret_network, sample_rows, score_rows
 from lnm_codegen.ir.network.nodes import (
     IntegerNetwork,
     NeuronStage,
@@ -157,7 +157,7 @@ def emit_integers(
         circuit = emit_circuit(network, golden, target.lanes or LANES, target.load_port)
         return EmittedNetwork(network, circuit, files | sample_file(inputs), tuple(notes))
     scores = interpret_network(network, golden).scores
-    rows = sample_rows(network, golden)
+    rows, scores = sample_rows(network, golden), score_rows(network, scores)
     program = emit_c(network, rows, scores, target.accumulate or "events")
     return EmittedNetwork(network, program, files, tuple(notes))
 

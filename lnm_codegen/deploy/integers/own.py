@@ -29,6 +29,7 @@ from lnm_codegen.ir.network.nodes import OVER, OverTime
 from lnm_codegen.language.symbols import require_name
 from lnm_codegen.nn.chain import REDUCTIONS, Chain
 from lnm_codegen.nn.exchange.record import SAME
+from lnm_codegen.nn.feedback import run_layer
 from lnm_codegen.nn.fusion.pair import is_sequential, restores_time, steps
 from lnm_codegen.nn.hooks import evaluating
 from lnm_codegen.nn.layer import NeuronLayer
@@ -63,7 +64,7 @@ def emit_network(
         backend: "c" or "verilog".
         name: Prefix of files and functions.
         over: Scores of an `nn.Sequential`: "mean" (default), "last" or "max" of its outputs over
-            time.
+            time, or "step": the outputs of every step.
         weights: Bits of a weight, 2 to 16.
         vectors: Samples of the example, by default 4, or of the testbench, by default 8.
         accumulate: Sums in C: "events" (default) adds the weights of inputs that are not zero,
@@ -113,7 +114,7 @@ def emit_network(
 WHERE = "emit_network"
 FRAMES = (nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d)
 """Modules on (T*N, *)."""
-SEQUENCES = "nn.Linear, NeuronLayer, NormNeuron and nn.Flatten(2) on (T, N, *)"
+SEQUENCES = "nn.Linear, NeuronLayer, NormNeuron, RecurrentLayer and nn.Flatten(2) on (T, N, *)"
 IN_FRAMES = "nn.Linear, nn.Conv2d, batch normalisations, poolings and nn.Flatten(1) on (T*N, *)"
 PLAIN = "modules that compute what their class says"
 _REMOVERS: tuple[tuple[type, str], ...] = (
@@ -268,11 +269,13 @@ def require_outputs(network: nn.Module, chain: Chain, samples: Tensor) -> None:
         out, _ = trace_layers(network, samples)
     require_type(WHERE, "the output of the module", out, Tensor, "a tensor (N, classes)")
     own = REDUCTIONS[chain.over](out) if out.dim() == 3 else out
+    axis = 1 if chain.over == "step" else 0
     with _running("chain()", samples), torch.no_grad():
         scores = _run(chain, samples)
     problem = f"chain() has scores {tuple(scores.shape)}, and the module {tuple(own.shape)}"
     if own.shape == scores.shape:
         equal = torch.isclose(own, scores, rtol=1e-3, atol=1e-3, equal_nan=True)
+        equal = equal.movedim(axis, 0)
         differing = int((~equal.flatten(1).all(1)).sum())
         if differing <= MOST_DIFFERING * len(equal):
             return
@@ -298,8 +301,10 @@ def _run(chain: Chain, samples: Tensor) -> Tensor:
     """Return the scores of a chain in float."""
     steps = chain.time_steps
     x = samples if steps is None else samples.expand(steps, *samples.shape)
-    for _, step in chain.modules:
+    for name, step in chain.modules:
         match step:
+            case NeuronLayer() if name in chain.feedback:
+                (x,), *_ = run_layer(step, x, chain.feedback[name].weight)
             case nn.Flatten():
                 x = x.flatten(2)
             case nn.Linear() | NeuronLayer() | DeferredNorm() | nn.Identity():

@@ -8,7 +8,7 @@ from math import floor, frexp, log2
 from typing import Literal, TypeAlias
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lnm_codegen.deploy.network import Normalisation, float64, folded
@@ -31,9 +31,11 @@ from lnm_codegen.nn.chain import Chain
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import DeferredNorm, NormModule
 from lnm_codegen.nn.norm.layer import NormNeuron
+from lnm_codegen.nn.recurrent import RecurrentLayer
 
 ACCEPTED = (
-    "linear layers, convolutions, batch normalisations after them, neurons, poolings, flattens"
+    "linear layers, convolutions, batch normalisations after them, neurons, recurrent layers,"
+    " poolings, flattens"
 )
 ORDER = "a linear layer or convolution, its normalisation, its neurons, then a pooling"
 """The order of the modules of one layer."""
@@ -46,10 +48,11 @@ class RealWeights:
     Attributes:
         name: Path in the network.
         kind: "linear" or "conv".
-        weight: (outputs, inputs), or (C', C, KH, KW).
+        weight: (outputs, inputs), or (C', C, KH, KW). With a delay U is on the right of W.
         bias: (outputs,).
         stride: Of a convolution.
         padding: Of a convolution.
+        delay: Steps after which spikes of the next neurons return; 0 without feedback.
     """
 
     name: str
@@ -58,6 +61,13 @@ class RealWeights:
     bias: Array
     stride: int = 1
     padding: int = 0
+    delay: int = 0
+
+    def fed(self, matrix: Tensor, delay: int, bias: Tensor | None = None) -> RealWeights:
+        """Return the layer with the weights of its feedback, and a bias that is added."""
+        weight = np.concatenate([self.weight, _finite(self.name, "recurrent", float64(matrix))], 1)
+        more = 0.0 if bias is None else _finite(self.name, "bias", float64(bias))
+        return replace(self, weight=weight, bias=self.bias + more, delay=delay)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +109,18 @@ def real_stages(chain: Chain, sample: Shape) -> tuple[Shape, tuple[RealStage, ..
                 pass
             case _BatchNorm():
                 found[-1:] = [_normalised(name, last, _folded(name, module))]
+            case RecurrentLayer():
+                found[-1:] = _recurrent(name, module, found)
+                found.append(RealNeurons(name, module))
             case NeuronLayer():
                 if isinstance(module, NormNeuron):
                     if module.shortcut or module.norm == "affine":
                         problem = "a normalisation with a shortcut, or without statistics"
                         raise _refused(name, problem)
                     found[-1:] = [_normalised(name, last, _folded(name, module.normalisation))]
-                _require_weights(name, "neurons", found[-1] if found else None)
+                own = _require_weights(name, "neurons", found[-1] if found else None)
+                if name in chain.feedback:
+                    found[-1:] = [own.fed(chain.feedback[name].weight, 1)]
                 found.append(RealNeurons(name, module))
             case nn.MaxPool2d() | nn.AvgPool2d():
                 found.append(_pool(name, module))
@@ -136,6 +151,27 @@ def _require_weights(name: str, subject: str, last: RealStage | None) -> RealWei
         case FlattenStage():
             raise UnsupportedError(place, f"a flatten between weights and {subject}", ORDER)
     raise UnsupportedError(place, f"{subject} without weights before", ORDER)
+
+
+def _recurrent(
+    name: str, layer: RecurrentLayer, found: Sequence[RealStage]
+) -> tuple[RealStage, ...]:
+    """Return the last stage with the weights of a recurrent layer, or before those weights."""
+    place, accepted = f"network: {name}", "a delay of the layer, in whole steps"
+    if layer.delays is not None:
+        remedy = "Train on with delay=, an integer."
+        raise UnsupportedError(place, "a Delay has no integers", accepted, remedy)
+    neuron = layer.neuron
+    if layer.fed not in neuron.spikes or len(neuron.inputs) != 1:
+        problem = f"U reads {layer.fed!r}, and the neuron has {len(neuron.inputs)} input(s)"
+        raise UnsupportedError(place, problem, "feedback of spikes, and one input")
+    last = tuple(found[-1:])
+    if layer.weight is None:
+        own = _require_weights(name, "a recurrent layer without W", last[0] if last else None)
+        return (own.fed(layer.matrix, layer.delay, layer.bias),)
+    weight = _finite(name, "weight", float64(layer.weight)) / _divisor(found)
+    made = RealWeights(f"{name}.weights", "linear", weight, np.zeros(layer.size))
+    return (*last, made.fed(layer.matrix, layer.delay, layer.bias))
 
 
 def _weights(name: str, module: nn.Linear | nn.Conv2d) -> RealWeights:
@@ -330,6 +366,7 @@ def _stage(
         output=output,
         stride=real.stride,
         padding=real.padding,
+        delay=real.delay,
     ).fitted(inputs)
 
 

@@ -33,6 +33,8 @@ from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import IntegerNetwork
 from lnm_codegen.ir.types import Fixed, FixedSpec
+from lnm_codegen.nn.chain import scores_over
+from lnm_codegen.train.data.dataset import IGNORED
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 Widths = Mapping[str, int]
@@ -195,7 +197,8 @@ class WidthSearch:
             network = integer_network(self._real, self.formats(widths))
         except ModelError:
             return None
-        return compared(self._correct, is_correct_in_integers(network, self._batches))
+        correct = is_correct_in_integers(network, self._batches)
+        return compared(self._correct, correct, unit_of(network))
 
 
 def _least(ends: tuple[int, int], meets: Callable[[int], bool]) -> int:
@@ -217,17 +220,18 @@ def _least(ends: tuple[int, int], meets: Callable[[int], bool]) -> int:
 
 
 SampleBatches = Iterable[tuple[Tensor, Tensor]]
-"""Samples and labels (N,)."""
+"""Samples and labels (N,), or (T, N) of each step, with `IGNORED` where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class IntegerAccuracy:
-    """Correct predictions of a network in float and in integers."""
+    """Correct predictions of a network in float and in integers, of samples or of their steps."""
 
     samples: int
     correct: int
     correct_integers: int
     broken: int  # samples that are correct in float and wrong in integers
+    unit: str = "samples"  # or "steps", where each has a label
 
     @property
     def accuracy(self) -> float:
@@ -257,35 +261,46 @@ class IntegerAccuracy:
         change = f"{abs(self.lost):.2f} points {'gained' if self.lost < 0 else 'lost'}"
         return (
             f"float {100 * self.accuracy:.2f} %, integers {100 * self.accuracy_integers:.2f} %,"
-            f" {change} on {self.samples} samples"
+            f" {change} on {self.samples} {self.unit}"
         )
 
 
 def is_correct_in_integers(network: IntegerNetwork, batches: SampleBatches) -> Array:
-    """Return for each sample whether its label in integers is right."""
+    """Return for each label, whether it is right in integers."""
     found = [
-        interpret_network(network, integer_samples(network, x.cpu().numpy())).labels
-        == labels.cpu().numpy()
+        _right(interpret_network(network, integer_samples(network, x.cpu().numpy())).labels, labels)
         for x, labels in batches
     ]
     return np.concatenate(found) if found else np.zeros(0, bool)
 
 
 def is_correct_in_float(network: nn.Module, batches: SampleBatches) -> Array:
-    """Return for each sample whether its label in float is right; scores per step are averaged."""
+    """Return for each label whether it is right in float; with one a sample, of mean scores."""
     found = []
     with torch.no_grad():
         for x, labels in batches:
-            logits = network(x)
-            logits = logits.mean(0) if logits.dim() == 3 else logits
-            found.append((logits.argmax(1) == labels).cpu().numpy())
+            scores = scores_over("step" if labels.dim() == 2 else "mean", network(x))
+            found.append(_right(scores.argmax(-1).cpu().numpy(), labels))
     return np.concatenate(found) if found else np.zeros(0, bool)
 
 
-def compared(in_float: Array, in_integers: Array) -> IntegerAccuracy:
-    """Return the counts of two arrays of correct predictions of the same samples."""
-    counts = (in_float.sum(), in_integers.sum(), (in_float & ~in_integers).sum())
-    return IntegerAccuracy(len(in_float), *map(int, counts))
+def _right(predicted: Array, labels: Tensor) -> Array:
+    """Return which labels are right: of each sample, or of each labelled step (T, N) of each."""
+    expected = labels.cpu().numpy()
+    kept = expected != IGNORED
+    found: Array = (predicted == expected)[kept]
+    return found
+
+
+def compared(in_float: Array, in_integers: Array, unit: str = "samples") -> IntegerAccuracy:
+    """Return the counts of two arrays of correct predictions of the same samples, or steps."""
+    broken = int((in_float & ~in_integers).sum())
+    return IntegerAccuracy(len(in_float), int(in_float.sum()), int(in_integers.sum()), broken, unit)
+
+
+def unit_of(network: IntegerNetwork) -> str:
+    """Return what has a label: "samples", or "steps"."""
+    return "steps" if network.over == "step" else "samples"
 
 
 def integer_accuracy(
@@ -299,4 +314,5 @@ def integer_accuracy(
     kept = list(batches)
     if not kept:
         raise ModelError("accuracy", "no samples", "one or more")
-    return compared(is_correct_in_float(network, kept), is_correct_in_integers(integers, kept))
+    correct = is_correct_in_float(network, kept), is_correct_in_integers(integers, kept)
+    return compared(*correct, unit_of(integers))

@@ -22,10 +22,14 @@ from lnm_codegen.deploy.network import fixed_layer
 from lnm_codegen.ir.network.nodes import IntegerNetwork, PoolStage, ValueSpan, WeightStage
 from lnm_codegen.ir.network.verify import require_network
 from lnm_codegen.nn.chain import REDUCTIONS
+from lnm_codegen.train.data.dataset import IGNORED
 
 
 class RoundedWeights(nn.Module):
-    """Weights and biases of a stage, rounded in the forward: (N, *) -> (N, outputs, *)."""
+    """Weights and biases of a stage, rounded in the forward: (N, *) -> (N, outputs, *).
+
+    The inputs of a stage with a delay end with the spikes of the next neurons.
+    """
 
     scale: Tensor
     unit: Tensor
@@ -81,7 +85,8 @@ class IntegerTwin(nn.Module):
     """A network in integers as a PyTorch module with a straight-through gradient.
 
     Shape:
-        The samples of the network in float -> scores (N, classes), in float.
+        The samples of the network in float -> scores (N, classes), or of each step (T, N, classes),
+        in float.
     """
 
     def __init__(self, real: RealNetwork, formats: NetworkFormats) -> None:
@@ -112,7 +117,11 @@ class IntegerTwin(nn.Module):
             places = 2.0**self.input.frac
             x = torch.floor(x * places + 0.5).clamp(self.input.low, self.input.high) / places
         x = x.expand(network.time_steps, *x.shape) if network.repeated else x
-        for module in self.stages:
+        modules = iter(self.stages)
+        for module in modules:
+            if isinstance(module, RoundedWeights) and module.stage.delay:
+                x = _fed(module, next(modules), x)
+                continue
             is_layer = isinstance(module, RoundedWeights | _Sums | nn.Flatten)
             x = module(x.flatten(0, 1)).unflatten(0, x.shape[:2]) if is_layer else module(x)
         return REDUCTIONS[network.over](x)
@@ -122,6 +131,18 @@ class IntegerTwin(nn.Module):
         pairs = zip(self.stages, self.integers.stages, strict=True)
         stages = tuple(m.tuned() if isinstance(m, RoundedWeights) else s for m, s in pairs)
         return require_network(replace(self.integers, stages=stages))
+
+
+def _fed(weights: RoundedWeights, neurons: nn.Module, x_seq: Tensor) -> Tensor:
+    """Return the spikes (T, N, H) of a recurrent layer."""
+    stage, found, state = weights.stage, list[Tensor](), None
+    for t, x in enumerate(x_seq):
+        none = x.new_zeros(len(x), stage.channels)
+        before = found[t - stage.delay] if t >= stage.delay else none
+        current = weights(torch.cat([x, before], 1))
+        spikes, state = neurons(current[None], state=state, return_state=True)
+        found.append(spikes[0])
+    return torch.stack(found)
 
 
 def _rounded(x: Tensor) -> Tensor:
@@ -155,7 +176,7 @@ def fine_tune(
     Args:
         twin: Changed in place.
         epochs: Passes over the training samples.
-        batches: Return the batches of an epoch: inputs and labels (N,).
+        batches: Return the batches of an epoch: inputs and labels (N,), or (T, N).
         score: Correct predictions of a network on held-out samples; the first best one is kept,
             that before training included.
         rate: Learning rate, which falls to 0 as a cosine.
@@ -169,7 +190,9 @@ def fine_tune(
     for epoch in range(1, epochs + 1):
         for x, labels in batches():
             optimiser.zero_grad()
-            loss = functional.cross_entropy(twin(x), labels)
+            loss = functional.cross_entropy(
+                twin(x).flatten(0, -2), labels.flatten(), ignore_index=IGNORED
+            )
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         schedule.step()

@@ -33,7 +33,7 @@ from lnm_codegen.hardware.verify.verilog import (
     run_testbench,
 )
 from lnm_codegen.ir.network.exchange import read_network
-from lnm_codegen.ir.network.interpret import interpret_network, sample_rows
+from lnm_codegen.ir.network.interpret import interpret_network, sample_rows, score_rows
 from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers
 
 # Verification step "model" of a network: NumPy = C, and memories that hold network.json.
@@ -110,31 +110,40 @@ def _c(circuit: Circuit, network: IntegerNetwork) -> Check:
         return skipped(check, reason)
     begun, samples = time.monotonic(), samples_of(circuit, network)
     expected, rows = interpret_network(network, samples), sample_rows(network, samples)
+    scores = score_rows(network, expected.scores)
+    labels = expected.labels[-1] if network.over == "step" else expected.labels
     given = rows.astype(np.int64)
     table = steps.run_driver(circuit, _driver(network), given, ("-O2",), MODEL_SECONDS)
     if isinstance(table, Completed):
         return failed(check, table)
-    wrong = (table[:, :-1] != expected.scores).any(1) | (table[:, -1] != expected.labels)
+    wrong = (table[:, :-1] != scores).any(1) | (table[:, -1] != labels)
     detail = f"{int(wrong.sum())} of {len(rows)} samples differ in {name}" if wrong.any() else ""
     return Check(check, verdict(not wrong.any()), len(rows), time.monotonic() - begun, detail)
 
 
 def _driver(network: IntegerNetwork) -> str:
     """Return a program that runs the C network on every row of a file of integers."""
-    name, classes, size = network.name, network.classes, network.sample_size
+    name, count, size = network.name, network.score_count, network.sample_size
+    by_step = network.over == "step"
+    run, own = (
+        (f"{name}_run(x.data(), all.data())", "all")
+        if by_step
+        else (f"{name}_run(x.data())", f"{name}_scores()")
+    )
     return f"""#include "{name}.c"
 #include <cstdio>
 #include <vector>
 
 int main() {{
     std::FILE *from = std::fopen("given", "rb"), *to = std::fopen("taken", "wb");
-    std::vector<int64_t> row({size}), found({classes} + 1);
+    std::vector<int64_t> row({size}), found({count} + 1);
     std::vector<{name}_input> x({size});
+    std::vector<{name}_score> all({count});
     if (!from || !to) return 1;
     while (std::fread(row.data(), 8, row.size(), from) == row.size()) {{
         for (int k = 0; k < {size}; ++k) x[k] = ({name}_input)row[k];
-        found[{classes}] = {name}_run(x.data());
-        for (int k = 0; k < {classes}; ++k) found[k] = {name}_scores()[k];
+        found[{count}] = {run};
+        for (int k = 0; k < {count}; ++k) found[k] = {own}[k];
         if (std::fwrite(found.data(), 8, found.size(), to) != found.size()) return 1;
     }}
     return std::fclose(to);

@@ -6,7 +6,7 @@
      "stages": [stage, ...]}
     stage = {"stage": "linear" or "conv", "name", "weight": array, "bits": 8, "bias": array,
              "multiplier": array, "shift": array, "accumulator": 20, "output": "Q4.12",
-             "stride", "padding"}
+             "stride", "padding", "delay" (only of a recurrent layer)}
           | {"stage": "pool", "kind": "sum" or "max", "size": 2}
           | {"stage": "flatten"}
           | {"stage": "neurons", "name", "coefficients": {name: array}, "initial": {name: array},
@@ -121,6 +121,7 @@ def _stage_content(stage: AnyStage, arrays: dict[str, Integers]) -> dict[str, An
             found = {word: kept(stage.name, word, getattr(stage, word)) for word in _WEIGHT_ARRAYS}
             numbers = {word: getattr(stage, word) for word in _WEIGHT_NUMBERS}
             head = {"stage": stage.kind, "name": stage.name}
+            numbers |= {"delay": stage.delay} if stage.delay else {}
             return head | found | numbers | {"output": str(stage.output)}
         case PoolStage(kind, size):
             return {"stage": "pool", "kind": kind, "size": size}
@@ -195,11 +196,12 @@ def _stage(value: Any, arrays: Mapping[str, Integers], where: str) -> AnyStage:
     kind = require_one_of(where, "stage", value["stage"], _STAGES)
     match kind:
         case "linear" | "conv":
-            keys = ("stage", "name", *_WEIGHT_ARRAYS, *_WEIGHT_NUMBERS, "output")
-            given = keyed(value, keys, where)
+            keys = ("stage", "name", *_WEIGHT_ARRAYS, *_WEIGHT_NUMBERS, "delay", "output")
+            given = keyed({"delay": 0, **value}, keys, where)
             parts: dict[str, Any]
             parts = {word: _array(given[word], arrays, where) for word in _WEIGHT_ARRAYS}
-            parts |= {word: _integer(given[word], word, where) for word in _WEIGHT_NUMBERS}
+            numbers = (*_WEIGHT_NUMBERS, "delay")
+            parts |= {word: _integer(given[word], word, where) for word in numbers}
             name, output = _text(given["name"], where), _bits(given["output"], where)
             return WeightStage(name=name, kind=kind, output=output, **parts)
         case "pool":

@@ -7,6 +7,7 @@ exact and quicker.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from lnm_codegen.ir.network.nodes import (
     IntegerNetwork,
     Integers,
     NeuronStage,
+    OverTime,
     PoolStage,
     Shape,
     ValueSpan,
@@ -38,8 +40,8 @@ class NetworkResult:
     """Scores and labels of samples.
 
     Attributes:
-        scores: Integers (N, classes).
-        labels: Class of the largest score, the lowest one of equal scores, (N,).
+        scores: Integers (N, classes), or (T, N, classes) of every step.
+        labels: Class of the largest score, the lowest one of equal scores, (N,) or (T, N).
         outputs: Outputs of every stage, (T, N, *), if traced; T is 1 for a constant stage.
         spikes: Nonzero outputs of each stage of neurons, by its name, over all samples and steps.
     """
@@ -48,6 +50,14 @@ class NetworkResult:
     labels: Integers
     outputs: tuple[Integers, ...] = field(default=(), repr=False)
     spikes: dict[str, int] = field(default_factory=dict)
+
+
+_REDUCTIONS: dict[OverTime, Callable[[Integers], Integers]] = {
+    "mean": lambda x: np.asarray(x.sum(0)),
+    "last": lambda x: np.asarray(x[-1]),
+    "max": lambda x: np.asarray(x.max(0)),
+    "step": lambda x: x,
+}
 
 
 def interpret_network(
@@ -68,9 +78,10 @@ def interpret_network(
     if len(parts) == 1:
         return parts[0]
     columns = zip(*(p.outputs for p in parts), strict=True)
+    axis = 1 if network.over == "step" else 0
     return NetworkResult(
-        np.concatenate([p.scores for p in parts]),
-        np.concatenate([p.labels for p in parts]),
+        np.concatenate([p.scores for p in parts], axis),
+        np.concatenate([p.labels for p in parts], axis),
         tuple(np.concatenate(column, axis=1) for column in columns),
         {name: sum(p.spikes[name] for p in parts) for name in parts[0].spikes},
     )
@@ -79,6 +90,12 @@ def interpret_network(
 def sample_rows(network: IntegerNetwork, samples: Integers) -> Integers:
     """Return samples (N, values), the time steps of a sample one after another."""
     rows = samples if network.repeated else np.moveaxis(samples, 0, 1)
+    return np.asarray(rows.reshape(len(rows), -1))
+
+
+def score_rows(network: IntegerNetwork, scores: Integers) -> Integers:
+    """Return scores (N, values), the time steps of a sample one after another."""
+    rows = np.moveaxis(scores, 0, 1) if network.over == "step" else scores
     return np.asarray(rows.reshape(len(rows), -1))
 
 
@@ -103,18 +120,38 @@ def _require_samples(network: IntegerNetwork, samples: Any) -> Integers:
 def _run(network: IntegerNetwork, x: Integers, trace: bool) -> NetworkResult:
     outputs, spikes, shapes = [], {}, network.shapes()
     values = network.values()
+    known: Integers | None = None  # the outputs of neurons that the stage before needed
     for k, stage in enumerate(network.stages):
-        if isinstance(stage, NeuronStage) and len(x) < network.time_steps:
+        if k == network.constant_stages and len(x) < network.time_steps:
             x = np.broadcast_to(x, (network.time_steps, *x.shape[1:]))
-        x = _stage(stage, x, shapes[k], values[k])
+        if isinstance(stage, WeightStage) and stage.delay:
+            x, known = _recurrent(stage, network.neurons_after(k), x, values[k])
+        elif known is not None:
+            x, known = known, None
+        else:
+            x = _stage(stage, x, shapes[k], values[k])
         if isinstance(stage, NeuronStage):
             spikes[stage.name] = int(np.count_nonzero(x))
         if trace:
             outputs.append(x)
     x = np.broadcast_to(x, (network.time_steps, *x.shape[1:]))
-    scores = {"mean": lambda: x.sum(0), "last": lambda: x[-1], "max": lambda: x.max(0)}
-    found = np.asarray(scores[network.over]())
-    return NetworkResult(found, found.argmax(1), tuple(outputs), spikes)
+    found = np.asarray(_REDUCTIONS[network.over](x))
+    return NetworkResult(found, found.argmax(-1), tuple(outputs), spikes)
+
+
+def _recurrent(
+    stage: WeightStage, neurons: NeuronStage, x: Integers, values: ValueSpan
+) -> tuple[Integers, Integers]:
+    """Return the outputs (T, N, *) of a recurrent layer of weights, and of its neurons."""
+    (steps, count, inputs), spike = x.shape, 1 << values.frac
+    sums = np.empty((steps, count, stage.channels), np.int64)
+    fed = np.zeros((steps + stage.delay, count, stage.channels), np.int64)
+    step = _NeuronSteps(neurons, (count, stage.channels))
+    for t in range(steps):
+        both = np.concatenate([x[t].reshape(count, inputs), spike * fed[t]], axis=1)
+        sums[t] = requantized(stage, accumulated(stage, both, values))
+        fed[t + stage.delay] = step(sums[t])
+    return sums, fed[stage.delay :]
 
 
 def _stage(stage: AnyStage, x: Integers, shape: Shape, values: ValueSpan) -> Integers:
@@ -168,18 +205,28 @@ def requantized(stage: WeightStage, sums: Integers) -> Integers:
 
 def _neurons(stage: NeuronStage, x: Integers) -> Integers:
     """Return the outputs of neurons over a sequence (T, N, *), each sample from `initial`."""
-    steps, count, *shape = x.shape
-    lanes, kernel = x.reshape(steps, -1), stage.program.kernel
+    step = _NeuronSteps(stage, x.shape[1:])
+    return np.stack([step(x[t]) for t in range(len(x))])
 
-    def spread(integers: Integers) -> Integers:
-        each = np.repeat(integers, size_of(shape) // len(integers))
-        return np.tile(each.astype(np.int64), count)
 
-    table = {name: spread(integers) for name, integers in stage.coefficients}
-    now = {name: spread(integers) for name, integers in stage.initial}
-    out = np.empty((steps, lanes.shape[1]), np.int64)
-    for t in range(steps):
-        found = run(kernel, {**table, **now, stage.input.name: lanes[t]})
-        out[t] = found[stage.output.name]
-        now = {name: np.broadcast_to(found[f"{name}_next"], lanes[t].shape) for name in now}
-    return out.reshape(x.shape)
+class _NeuronSteps:
+    """The steps of neurons, with samples and neurons in the given shape (N, *)."""
+
+    def __init__(self, stage: NeuronStage, shape: Shape) -> None:
+        self._stage = stage
+
+        def spread(integers: Integers) -> Integers:
+            each = np.repeat(integers, size_of(shape[1:]) // len(integers))
+            return np.tile(each.astype(np.int64), shape[0]).reshape(shape)
+
+        self._coefficients = {name: spread(integers) for name, integers in stage.coefficients}
+        self._states = {name: spread(integers) for name, integers in stage.initial}
+
+    def __call__(self, x: Integers) -> Integers:
+        """Return the outputs of the next step, with inputs (N, *)."""
+        stage = self._stage
+        given = {**self._coefficients, **self._states, stage.input.name: x}
+        found = run(stage.program.kernel, given)
+        new = {name: np.broadcast_to(found[f"{name}_next"], x.shape) for name in self._states}
+        self._states = new
+        return np.broadcast_to(np.asarray(found[stage.output.name], np.int64), x.shape)

@@ -30,8 +30,11 @@ Shape: TypeAlias = tuple[int, ...]
 
 WeightKind = Literal["linear", "conv"]
 PoolKind = Literal["sum", "max"]
-OverTime = Literal["mean", "last", "max"]
-OVER: tuple[OverTime, ...] = ("mean", "last", "max")
+OverTime = Literal["mean", "last", "max", "step"]
+REDUCED: tuple[OverTime, ...] = ("mean", "last", "max")
+"""Reductions over time."""
+OVER: tuple[OverTime, ...] = (*REDUCED, "step")
+"""The scores of a sample: reduced over time, or those of every step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,9 @@ class WeightStage:
         acc = bias[o] + sum_i weight[o, i] * a[i]                        exact
         y   = saturate(half_up(multiplier[o] * acc / 2**shift[o]))       to `output`
 
+    A recurrent layer has a delay. The spikes of the next neurons, `delay` steps before, follow the
+    inputs in a; a spike there is 2**(frac of the inputs), and 0 in the first steps.
+
     A negative shift multiplies by 2**-shift. The real value of an integer weight w is
     w * multiplier[o] / 2**(shift[o] + frac of y - frac of a); the multiplier is 1 for weights times
     a power of two.
@@ -48,7 +54,7 @@ class WeightStage:
     Attributes:
         name: Name of the layer in the trained network.
         kind: "linear" or "conv".
-        weight: (outputs, inputs), or (C', C, KH, KW).
+        weight: (outputs, inputs), with a delay (outputs, inputs + outputs), or (C', C, KH, KW).
         bits: Width of a weight, 2 to 16.
         bias: Integers of the accumulator, (outputs,) or (C',).
         multiplier: (1,) or (outputs,); of at most 15 bits.
@@ -57,6 +63,7 @@ class WeightStage:
         output: Format of y.
         stride: Of a convolution, in pixels.
         padding: Zeros of a convolution on each side.
+        delay: Steps after which the outputs of the next neurons return; 0 without feedback.
     """
 
     name: str
@@ -70,20 +77,40 @@ class WeightStage:
     output: Bits
     stride: int = 1
     padding: int = 0
+    delay: int = 0
 
     @property
     def channels(self) -> int:
         """Number of outputs, or of output channels."""
         return int(self.weight.shape[0])
 
+    @property
+    def fed(self) -> int:
+        """Number of inputs that are spikes of the next neurons."""
+        return self.channels if self.delay else 0
+
+    def factors(self, inputs: ValueSpan) -> ValueSpan:
+        """Return the values that weights multiply: inputs, and spikes of the next neurons."""
+        spike = 1 << inputs.frac
+        return replace(inputs, high=max(inputs.high, spike)) if self.delay else inputs
+
+    def _parts(self, inputs: ValueSpan) -> list[tuple[Integers, ValueSpan]]:
+        """Return weights (outputs, some inputs) in int64, and the values of these inputs."""
+        rows = self.weight.reshape(self.channels, -1).astype(np.int64)
+        own = rows.shape[1] - self.fed
+        spike = ValueSpan(0, 1 << inputs.frac, inputs.frac)
+        return [(rows[:, :own], inputs), (rows[:, own:], spike)]
+
     def bound(self, inputs: ValueSpan) -> int:
         """Return the largest magnitude of an accumulator: max_o |bias| + sum |w| * max |a|.
 
         Every partial sum, in any order of the addends, stays within it.
         """
-        rows = np.abs(self.weight.reshape(self.channels, -1).astype(np.int64)).sum(1).tolist()
-        pairs = zip(self.bias.tolist(), rows, strict=True)  # Python's integers do not overflow
-        return max(abs(int(bias)) + int(row) * inputs.magnitude for bias, row in pairs)
+        found = [abs(int(bias)) for bias in self.bias]  # Python's integers do not overflow
+        for rows, values in self._parts(inputs):
+            sums = np.abs(rows).sum(1).tolist()
+            found = [a + int(s) * values.magnitude for a, s in zip(found, sums, strict=True)]
+        return max(found)
 
     def fitted(self, inputs: ValueSpan) -> WeightStage:
         """Return the stage with the least accumulator that holds every partial sum."""
@@ -92,14 +119,15 @@ class WeightStage:
 
     def scaled_spans(self, inputs: ValueSpan) -> list[Span]:
         """Return the span of multiplier * acc of each output channel."""
-        rows = self.weight.reshape(self.channels, -1).astype(np.int64)
-        ups, downs = rows.clip(min=0).sum(1).tolist(), rows.clip(max=0).sum(1).tolist()
-        least, most = min(inputs.low, 0), max(inputs.high, 0)  # a padded input is 0
-        channels = zip(ups, downs, self.bias.tolist(), self.multipliers, strict=True)
-        return [
-            (factor * (bias + up * least + down * most), factor * (bias + up * most + down * least))
-            for up, down, bias, factor in channels
-        ]
+        found = [(int(bias), int(bias)) for bias in self.bias]
+        for rows, values in self._parts(inputs):
+            ups, downs = rows.clip(min=0).sum(1).tolist(), rows.clip(max=0).sum(1).tolist()
+            least, most = min(values.low, 0), max(values.high, 0)  # a padded input is 0
+            found = [
+                (low + up * least + down * most, high + up * most + down * least)
+                for (low, high), up, down in zip(found, ups, downs, strict=True)
+            ]
+        return [(k * low, k * high) for (low, high), k in zip(found, self.multipliers, strict=True)]
 
     @property
     def multipliers(self) -> list[int]:
@@ -220,8 +248,9 @@ class IntegerNetwork:
     """A network in integers: from one sample to the scores of its classes.
 
     The scores are the outputs of the last stage summed over time ("mean"; the division does not
-    change the largest), of the last step ("last"), or their maxima over time ("max"). The label is
-    the class of the largest score, the lowest one of equal scores.
+    change the largest), of the last step ("last"), their maxima over time ("max"), or those of
+    every step ("step"). The label, of the sample or of each step, is the class of the largest
+    score, the lowest one of equal scores.
 
     Attributes:
         name: A C identifier.
@@ -230,7 +259,7 @@ class IntegerNetwork:
         input_shape: (C, H, W) or (F,) of one step.
         input: Its values: `SPIKES`, all integers of a format, or another span.
         stages: First to last.
-        over: Reduction over time: "mean", "last" or "max".
+        over: Reduction over time, one of `REDUCED`, or "step".
     """
 
     name: str
@@ -262,8 +291,18 @@ class IntegerNetwork:
 
     @property
     def classes(self) -> int:
-        """Number of scores."""
+        """Number of classes."""
         return size_of(self.shapes()[-1])
+
+    @property
+    def labels(self) -> int:
+        """Labels of a sample: one, or one for each step."""
+        return self.time_steps if self.over == "step" else 1
+
+    @property
+    def score_count(self) -> int:
+        """Number of scores of a sample: of each class, for each label."""
+        return self.labels * self.classes
 
     @property
     def scores(self) -> ValueSpan:
@@ -278,8 +317,17 @@ class IntegerNetwork:
         """Number of stages whose output is the same in every time step of a sample."""
         if not self.repeated:
             return 0
-        kinds = [isinstance(stage, NeuronStage) for stage in self.stages]
-        return kinds.index(True) if True in kinds else len(kinds)
+        changes = [
+            isinstance(stage, NeuronStage) or (isinstance(stage, WeightStage) and stage.delay > 0)
+            for stage in self.stages
+        ]
+        return changes.index(True) if True in changes else len(changes)
+
+    def neurons_after(self, k: int) -> NeuronStage:
+        """Return the neurons that follow stage k, a recurrent one."""
+        after = self.stages[k + 1]
+        assert isinstance(after, NeuronStage), "a valid network"
+        return after
 
 
 def size_of(shape: Sequence[int]) -> int:
@@ -358,8 +406,11 @@ def score_text(network: IntegerNetwork) -> str:
         "mean": f"the sum over the {steps} time steps of {source}; its mean is the sum / {steps}",
         "last": f"{source}, in the last of {steps} time steps",
         "max": f"the maximum over the {steps} time steps of {source}",
+        "step": f"{source}, in each of {steps} time steps, the first step first",
     }[network.over]
     label = "the class of the largest score, the lowest class of equal scores"
+    if network.over == "step":
+        return f"The score of class k is {over}. The label of a step is {label}."
     return f"The score of class k is {over}. The label is {label}."
 
 

@@ -66,6 +66,8 @@ def require_network(network: IntegerNetwork, where: str = "network") -> IntegerN
         title = f", {stage.name}" if isinstance(stage, WeightStage | NeuronStage) else ""
         place = f"{where}: stage {k}{title}"
         _require_stage(place, stage, shape, values)
+        if isinstance(stage, WeightStage):
+            _require_feedback(place, stage, (*network.stages[k + 1 :], None)[0])
         shape, values = stage.output_shape(shape), stage.output_values(values)
         _require_values(place, "the output", values, shape)
     if len(set(names)) < len(names):
@@ -114,9 +116,12 @@ def _require_weights(where: str, stage: WeightStage, shape: Shape, values: Value
     require_integer(where, "bits", stage.bits, 2, 16)
     require_integer(where, "stride", stage.stride)
     require_integer(where, "padding", stage.padding, 0)
+    require_integer(where, "delay", stage.delay, 0, MOST_STEPS)
     weight = stage.weight
-    if weight.ndim != axes + 1 or weight.shape[1] != shape[0] or 0 in weight.shape:
-        accepted = f"(outputs, {shape[0]}{'' if axes == 1 else ', KH, KW'})"
+    inputs = shape[0] + (weight.shape[0] if stage.delay and weight.ndim else 0)
+    if weight.ndim != axes + 1 or weight.shape[1] != inputs or 0 in weight.shape:
+        fed = " + outputs" * (stage.delay > 0)
+        accepted = f"(outputs, {shape[0]}{fed}{'' if axes == 1 else ', KH, KW'})"
         raise ModelError(where, f"weight has shape {weight.shape}", accepted)
     if axes == 3 and min(stage.output_shape(shape)) < 1:
         problem = f"a kernel of {weight.shape[2]}x{weight.shape[3]} on {shape[1]}x{shape[2]} values"
@@ -139,6 +144,17 @@ def _require_weights(where: str, stage: WeightStage, shape: Shape, values: Value
             raise ModelError(where, problem, f"at most {MOST_BITS} bits")
     if not 2 <= stage.output.width <= 32:
         raise ModelError(where, f"output is {stage.output}", "a format of 2 to 32 bits")
+
+
+def _require_feedback(where: str, stage: WeightStage, after: AnyStage | None) -> None:
+    """Raise ModelError where a delay has no spikes of neurons after the layer."""
+    if not stage.delay:
+        return
+    accepted = "a linear layer, with neurons after it that emit spikes"
+    if stage.kind != "linear":
+        raise ModelError(where, f"a layer of kind {stage.kind!r} with a delay", accepted)
+    if not isinstance(after, NeuronStage) or isinstance(after.output.type, Bits):
+        raise ModelError(where, f"a delay of {stage.delay} without spikes after it", accepted)
 
 
 def _require_array(

@@ -11,6 +11,7 @@ and the readout is W s[t] + b itself ("linear"), or its leaky integral ("li").
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.families.library import get
-from lnm_codegen.ir.network.nodes import OVER, OverTime
+from lnm_codegen.ir.network.nodes import REDUCED, OverTime
 from lnm_codegen.language.neuron import Neuron, require_one_port
 from lnm_codegen.nn.chain import Chain, over_time
 from lnm_codegen.nn.exchange.graph import Parts
@@ -78,7 +79,7 @@ class FeedForward(Network):
         self.widths = hidden = require_integers(self.name, "hidden", hidden)
         norm = "none" if norm is None else require_one_of(self.name, "norm", norm, tuple(NORMS))
         require_one_of(self.name, "readout", readout, ("li", "linear"))
-        require_one_of(self.name, "over", over, OVER)
+        require_one_of(self.name, "over", over, REDUCED)
         require_number(self.name, "gain", gain, low=0, optional=True)
         self.time_steps = require_steps(self.name, task, time_steps)
         self.padded, self._features = task.padded, task.features
@@ -102,7 +103,7 @@ class FeedForward(Network):
         return tuple(before_neuron(f"layers.{k}.norm", f"layers.{k}.neuron") for k in range(count))
 
     def chain(self) -> Chain:
-        """Return the network as a chain of modules; "mean" reduces scores per step."""
+        """Return the network as a chain of modules."""
         if self.padded:
             problem = "its samples have different lengths"
             raise UnsupportedError(f"network: {self.name}", problem, "samples of equal lengths")
@@ -113,7 +114,7 @@ class FeedForward(Network):
         modules.append(("readout.linear", self.readout.linear))
         if self.readout.neuron is not None:
             modules.append(("readout.neuron", self.readout.neuron))
-        over = "mean" if self.readout.per_step else self.readout.over
+        over = "step" if self.readout.per_step else self.readout.over
         return Chain(tuple(modules), self.time_steps, cast("OverTime", over))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -193,8 +194,14 @@ class Recurrent(FeedForward):
         return {**self.__dict__, "_last": [{} for _ in self.widths]}
 
     def chain(self) -> Chain:
-        """Raise UnsupportedError: the network has feedback."""
-        return Network.chain(self)
+        """Return the network as a chain of modules."""
+        if self.feedback != "layer":
+            problem, accepted = f"feedback={self.feedback!r}", "feedback='layer'"
+            raise UnsupportedError(f"network: {self.name}", problem, accepted)
+        backs = cast("list[nn.Linear]", list(self.recurrent))
+        return replace(
+            super().chain(), feedback={f"layers.{k}.neuron": u for k, u in enumerate(backs)}
+        )
 
     def norm_pairs(self) -> tuple[Pair, ...]:
         """Return no pair: the neurons receive feedback, step by step."""

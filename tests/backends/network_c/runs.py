@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lnm_codegen.backends.network_c import NetworkSource, emit_c
-from lnm_codegen.ir.network.interpret import interpret_network
+from lnm_codegen.ir.network.interpret import interpret_network, score_rows
 from lnm_codegen.ir.network.nodes import IntegerNetwork
 from tests.networks import rows
 
@@ -21,14 +21,14 @@ def emitted(
     network: IntegerNetwork, samples: np.ndarray, accumulation: str = "events"
 ) -> NetworkSource:
     """Return the C of a network with some samples."""
-    scores = interpret_network(network, samples).scores
+    scores = score_rows(network, interpret_network(network, samples).scores)
     return emit_c(network, rows(network, samples), scores, accumulation)
 
 
 def c_results(
     network: IntegerNetwork, samples: np.ndarray, folder: Path, accumulation: str = "events"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores (N, classes) and labels (N,) of the compiled network."""
+    """Return scores (N, values) and labels (N,), those of the last step, of the compiled network."""
     name = network.name
     first = samples[:1] if network.repeated else samples[:, :1]
     emitted(network, first, accumulation).source.write(folder)
@@ -44,8 +44,12 @@ def c_results(
     scores.restype = ctypes.POINTER(np.ctypeslib.as_ctypes_type(kinds["score"]))
     found, labels = [], []
     for row in rows(network, samples):
-        x = np.ascontiguousarray(row, kinds["input"])
-        labels.append(run(x.ctypes.data_as(ctypes.c_void_p)))
-        found.append(np.ctypeslib.as_array(scores(), (network.classes,)).copy())
+        x = np.ascontiguousarray(row, kinds["input"]).ctypes.data_as(ctypes.c_void_p)
+        every = np.empty(network.score_count, kinds["score"])
+        by_step = network.over == "step"
+        labels.append(run(x, every.ctypes.data_as(ctypes.c_void_p)) if by_step else run(x))
+        last = np.ctypeslib.as_array(scores(), (network.classes,)).copy()
+        assert not by_step or (every[-network.classes :] == last).all()
+        found.append(every if by_step else last)
     assert run(None) == -1
     return np.array(found), np.array(labels)

@@ -17,7 +17,12 @@ from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.files import write_whole
 from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.network.exchange import ARRAYS, JSON, network_files, read_network
-from lnm_codegen.ir.network.interpret import accumulated, interpret_network, requantized
+from lnm_codegen.ir.network.interpret import (
+    accumulated,
+    interpret_network,
+    requantized,
+    score_rows,
+)
 from lnm_codegen.ir.network.nodes import (
     SPIKES,
     FlattenStage,
@@ -185,9 +190,51 @@ def test_samples_run_alone() -> None:
     axis = 0 if network.repeated else 1
     whole = interpret_network(network, samples, trace=True)
     alone = interpret_network(network, np.take(samples, [299], axis), trace=True)
-    np.testing.assert_array_equal(whole.scores[299:], alone.scores)
+    scores = (score_rows(network, of.scores) for of in (whole, alone))
+    np.testing.assert_array_equal(next(scores)[299:], next(scores))
     for a, b in zip(whole.outputs, alone.outputs, strict=True):
         np.testing.assert_array_equal(a[:, 299:], b)
+
+
+@pytest.mark.parametrize("delay", [1, 2, 3])
+def test_feedback_is_its_definition(delay: int) -> None:
+    """Neurons of a potential of their own, here in NumPy: v += x, a spike at v >= 8, v -= 8."""
+    rng, spec = np.random.default_rng(delay), lnm.Fixed(12, 4)
+    v, x = lnm.state("v"), lnm.input("x")
+    adding = lnm.Neuron(charge={v: x + v}, fire=v - 0.5, reset=lnm.soft_reset(v, 0.5))
+    values, steps, count = values_of_bits(Bits(6, 2)), 9, 5
+    layer = replace(random_weights(rng, "w", (3,), values, spec.bits, 4, delay=delay),
+                    multiplier=np.array([1]), shift=np.array([2]))  # fmt: skip
+    layer = replace(layer, weight=rng.integers(-8, 8, (4, 7)), bits=4, bias=rng.integers(-9, 9, 4))
+    stages = (layer.fitted(values), neuron_stage("n", adding, spec, (4,)))
+    network = IntegerNetwork("fed", steps, False, (3,), values, stages, "step")
+    samples = random_samples(rng, require_network(network), count)
+    expected = np.zeros((steps, count, 4), int)
+    potential = np.zeros((count, 4), int)
+    for t in range(steps):
+        fed = expected[t - delay] if t >= delay else np.zeros((count, 4), int)
+        acc = layer.bias + samples[t] @ layer.weight[:, :3].T + 4 * fed @ layer.weight[:, 3:].T
+        y = np.clip((acc + 2) >> 2, -2048, 2047)
+        potential = np.clip(potential + y, -2048, 2047)
+        expected[t] = potential >= 8
+        potential = potential - 8 * expected[t]
+    found = interpret_network(network, samples, trace=True)
+    np.testing.assert_array_equal(found.scores, expected)
+    np.testing.assert_array_equal(found.labels, expected.argmax(2))
+    assert 0 < expected.mean() < 1
+
+
+def test_feedback_stays_within_its_bound() -> None:
+    rng, values = np.random.default_rng(1), values_of_bits(Bits(6, 2))
+    stage = random_weights(rng, "w", (3,), values, Bits(16, 4), 4, delay=1)
+    rows, ends = stage.weight.astype(int), []
+    for sign in (1, -1):
+        own = np.where(sign * rows[:, :3] > 0, values.high, values.low)
+        fed = 4 * (sign * rows[:, 3:] > 0)
+        ends.append((rows * np.concatenate([own, fed], 1)).sum(1) + stage.bias)
+    spans = np.array(stage.scaled_spans(values)) // np.array(stage.multipliers)[:, None]
+    np.testing.assert_array_equal(spans, np.stack([ends[1], ends[0]], 1))
+    assert np.abs(ends).max() <= stage.bound(values)
 
 
 @pytest.mark.parametrize(
