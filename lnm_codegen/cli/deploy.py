@@ -66,7 +66,7 @@ def deploy(
             multiplies all. [default: events]
         lanes: Weights that a layer in Verilog adds in a cycle, 1 to 64. [default: 4]
         load_port: A port in Verilog by which weights are loaded.
-        vectors: Test samples of the example in C, or of the testbench. [default: 4, 8]
+        vectors: Test samples of the example in C, or of the testbench. [default: 4, up to 8]
         all_: Every test sample for the accuracy and for `lnm verify`, instead of 1,000.
     """
     from lnm_codegen.deploy.integers import emit as folder
@@ -165,7 +165,7 @@ def _emitted(
     is_circuit = target.backend == "verilog"
     if is_circuit:
         layers_of(integers)  # refuses before the data are read
-    samples, _ = next(data.batches(data.test, len(data.test) if is_circuit else target.count))
+    samples, _ = next(data.batches(data.test, len(data.test) if is_circuit else target.count()))
     return emit_integers(integers, samples, target, zero_notes(integers, real.neurons))
 
 

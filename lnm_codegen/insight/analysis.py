@@ -20,11 +20,11 @@ from lnm_codegen.insight.energy.report import EnergyReport, batch_size, energy
 from lnm_codegen.insight.layer import ALL_CLASSES, LayerAnalysis, analyze_layer
 from lnm_codegen.insight.record import record
 from lnm_codegen.language.neuron import brief
+from lnm_codegen.nn.chain import IGNORED
 from lnm_codegen.nn.hooks import evaluating
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.train.data.dataset import by_length
 from lnm_codegen.train.figure import layer_history
-from lnm_codegen.train.losses import IGNORED
 from lnm_codegen.train.models.base import names_of, neurons_of
 from lnm_codegen.train.runs.config import clamp_of
 from lnm_codegen.train.runs.folder import HISTORY, read_tensors

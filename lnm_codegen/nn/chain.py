@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from lnm_codegen.ir.network.nodes import OverTime
 
+IGNORED = -100
+"""The label of a time step without one, as in `cross_entropy`."""
+
 
 def mean_over_time(values: Tensor) -> Tensor:
     """Return the mean of values (T, N, *) over time.

@@ -17,8 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from lnm_codegen.errors import LnmError, ModelError, ShapeError, reason
 from lnm_codegen.families.library import function_of
-from lnm_codegen.nn.chain import over_time
-from lnm_codegen.train.data.dataset import IGNORED as IGNORED
+from lnm_codegen.nn.chain import IGNORED, over_time
 from lnm_codegen.train.data.dataset import Dataset
 from lnm_codegen.train.runs.config import FUNCTION, LOSSES, TrainConfig
 from lnm_codegen.validation import require_one_of, wrong

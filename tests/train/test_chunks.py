@@ -14,10 +14,11 @@ from torch.autograd.graph import saved_tensors_hooks
 import lnm_codegen as lnm
 from lnm_codegen.errors import LnmError, ModelError
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.chain import IGNORED
 from lnm_codegen.train import TrainConfig, from_arrays, run
 from lnm_codegen.train.chunks import RunningReadout, carrying, chunks, detach
 from lnm_codegen.train.engine import evaluate
-from lnm_codegen.train.losses import IGNORED, chunk_loss
+from lnm_codegen.train.losses import chunk_loss
 from lnm_codegen.train.runs.origin import network_of
 from lnm_codegen.train.trainer import Trainer
 from tests.refusals import refused

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 import lnm_codegen as lnm
 from lnm_codegen import insight, train
 from lnm_codegen.insight.energy.report import energy
+from lnm_codegen.nn.chain import IGNORED
 from lnm_codegen.train import losses
-from lnm_codegen.train.data.dataset import IGNORED, padded_to, unpadded
+from lnm_codegen.train.data.dataset import padded_to, unpadded
 from lnm_codegen.train.engine import evaluate
 from lnm_codegen.train.models import build
 from tests.refusals import assert_refused, refused

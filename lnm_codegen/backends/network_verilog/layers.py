@@ -31,7 +31,9 @@ FEWEST_ROWS = 4
 """Least rows of accumulators: a row is written three cycles after it is read."""
 DRAIN = 8
 """Cycles from the last event of a time step to its first sum, and from the last sum on."""
-ACCEPTED = "linear layers, recurrent or not, each before neurons or the readout, and a flatten of the input"
+ACCEPTED = (
+    "linear layers, recurrent or not, each before neurons or the readout, a flatten of the input"
+)
 
 
 @dataclass(frozen=True)

@@ -150,27 +150,33 @@ def default_formats(
         return replace(formats, neurons=_kept(real.neurons, holding, traces))
     labels = scores_over(real.chain.over, logits).argmax(-1).cpu().numpy()
     best, most, lost = formats, (-1, 0.0), None
-    shares: dict[tuple[str, FixedSpec], float] = {}
+    compared: dict[tuple[str, FixedSpec], Differing] = {}
     for limit in range(max(whole.values()), 1, -1):
         capped = {n: FixedSpec(_holding(n, min(b, limit), width)) for n, b in whole.items()}
         try:
             integer_network(real, replace(formats, neurons=capped))
         except ModelError:  # a parameter does not fit
             break
+        own = capped
         try:
-            capped = _kept(real.neurons, capped, traces)
+            require_layers(real.neurons, capped, traces)
         except ModelError as error:
             lost = lost or error
-            continue
-        candidate = replace(formats, neurons=capped)
+            try:
+                own = _kept(real.neurons, capped, traces)
+            except ModelError:
+                continue
+        for stage in real.neurons:
+            key = stage.name, own[stage.name]
+            if key not in compared:
+                compared[key] = differing(stage, key[1], traces[stage.name].x_seq)
+        layers = [compared[item] for item in own.items()]
+        if own is not capped and any(layer.are_many for layer in layers):
+            continue  # its coefficients are kept, and too few fraction bits remain
+        candidate = replace(formats, neurons=own)
         network = integer_network(real, candidate)
         found = interpret_network(network, integer_samples(network, samples.cpu().numpy()))
-        for stage in real.neurons:
-            key = stage.name, capped[stage.name]
-            if key not in shares:
-                own = differing(stage, capped[stage.name], traces[stage.name].x_seq)
-                shares[key] = own.share + own.sums
-        different = sum(shares[item] for item in capped.items())
+        different = sum(layer.share + layer.sums for layer in layers)
         rank = int((found.labels == labels).sum()), -different
         if rank > most:
             best, most = candidate, rank
@@ -408,6 +414,11 @@ class Differing:
         """Share of the outputs that differ."""
         return self.differing / self.outputs
 
+    @property
+    def are_many(self) -> bool:
+        """Whether so many differ that the layer is noted."""
+        return self.differing > NOTED * max(self.active, 1)
+
     def __str__(self) -> str:
         """Return a sentence without a full stop."""
         noun, what = ("spike", "a spike") if self.are_spikes else ("output", "one that is not 0")
@@ -442,7 +453,7 @@ def differing_notes(
     found = []
     for stage in neurons:
         own = differing(stage, programs[stage.name].spec, traces[stage.name].x_seq)
-        if own.differing > NOTED * max(own.active, 1):
+        if own.are_many:
             found.append(f"{stage.name}: {own}")
     return found
 

@@ -36,7 +36,9 @@ from lnm_codegen.options import NetworkTargetName
 from lnm_codegen.validation import require_bool, require_integer, require_one_of
 
 GOLDEN: Mapping[NetworkTargetName, int] = {"c": 4, "verilog": 8}
-"""Samples of the example in C, and of a testbench."""
+"""Samples of the example in C, and most of a testbench."""
+BENCH_STEPS = 512
+"""Time steps of a testbench, whose simulation is slow; at least one sample."""
 MOST_VECTORS = 10_000
 """Most samples of an example or a testbench."""
 ONLY_FOR: Mapping[str, NetworkTargetName] = {
@@ -55,7 +57,7 @@ class NetworkTarget:
 
     Attributes:
         backend: "c" or "verilog".
-        vectors: Samples of the example in C, by default 4, or of the testbench, by default 8.
+        vectors: Samples of the example in C, by default 4, or of the testbench, by default up to 8.
         accumulate: Sums in C: "events" (default) adds the weights of inputs that are not zero,
             "dense" multiplies all.
         lanes: Weights that a layer in Verilog adds in a cycle, by default 4.
@@ -68,10 +70,12 @@ class NetworkTarget:
     lanes: int | None = None
     load_port: bool = False
 
-    @property
-    def count(self) -> int:
-        """Samples of the example or of the testbench."""
-        return GOLDEN[self.backend] if self.vectors is None else self.vectors
+    def count(self, time_steps: int = 1) -> int:
+        """Return the samples of the example or of the testbench, for samples of T time steps."""
+        if self.vectors is not None:
+            return self.vectors
+        most = GOLDEN[self.backend]
+        return most if self.backend == "c" else max(1, min(most, BENCH_STEPS // time_steps))
 
     def require(self, where: str, option: Callable[[str], str] = str) -> None:
         """Raise ModelError where a value is not accepted; `option` gives the word of a field."""
@@ -81,7 +85,7 @@ class NetworkTarget:
                 problem = f"{option(word)} with {option('backend')} {self.backend}"
                 remedy = f"Omit {option(word)}."
                 raise ModelError(where, problem, f"{option('backend')} {only}", remedy)
-        require_integer(where, option("vectors"), self.count, 1, MOST_VECTORS)
+        require_integer(where, option("vectors"), self.count(), 1, MOST_VECTORS)
         if self.accumulate is not None:
             require_one_of(where, option("accumulate"), self.accumulate, ACCUMULATIONS)
         if self.lanes is not None:
@@ -151,7 +155,8 @@ def emit_integers(
         UnsupportedError: The backend cannot express the network, or accept its name.
     """
     inputs = integer_samples(network, samples.cpu().numpy())
-    golden = inputs[: target.count] if network.repeated else inputs[:, : target.count]
+    count = target.count(network.time_steps)
+    golden = inputs[:count] if network.repeated else inputs[:, :count]
     files = network_files(network)
     if target.backend == "verilog":
         circuit = emit_circuit(network, golden, target.lanes or LANES, target.load_port)

@@ -66,7 +66,8 @@ def emit_network(
         over: Scores of an `nn.Sequential`: "mean" (default), "last" or "max" of its outputs over
             time, or "step": the outputs of every step.
         weights: Bits of a weight, 2 to 16.
-        vectors: Samples of the example, by default 4, or of the testbench, by default 8.
+        vectors: Samples of the example, by default 4, or of the testbench, by default 8, fewer
+            if they have many time steps.
         accumulate: Sums in C: "events" (default) adds the weights of inputs that are not zero,
             "dense" multiplies all.
         lanes: Weights that a layer in Verilog adds in a cycle, by default 4.

@@ -33,8 +33,7 @@ from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import IntegerNetwork
 from lnm_codegen.ir.types import Fixed, FixedSpec
-from lnm_codegen.nn.chain import scores_over
-from lnm_codegen.train.data.dataset import IGNORED
+from lnm_codegen.nn.chain import IGNORED, scores_over
 
 Batches = Sequence[tuple[Tensor, Tensor]]
 Widths = Mapping[str, int]

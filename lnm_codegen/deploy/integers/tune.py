@@ -21,8 +21,7 @@ from lnm_codegen.deploy.integers.real import RealNeurons, RealWeights, weight_sc
 from lnm_codegen.deploy.network import fixed_layer
 from lnm_codegen.ir.network.nodes import IntegerNetwork, PoolStage, ValueSpan, WeightStage
 from lnm_codegen.ir.network.verify import require_network
-from lnm_codegen.nn.chain import REDUCTIONS
-from lnm_codegen.train.data.dataset import IGNORED
+from lnm_codegen.nn.chain import IGNORED, REDUCTIONS
 
 
 class RoundedWeights(nn.Module):

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from lnm_codegen.errors import ModelError, ToolError, reason
 from lnm_codegen.files import DAMAGED_ARRAYS, unreadable
+from lnm_codegen.nn.chain import IGNORED
 from lnm_codegen.train.data.dataset import (
-    IGNORED,
     Dataset,
     Kind,
     Scale,

@@ -30,8 +30,6 @@ FEW = 4
 """Samples of a split that represent it in a comparison."""
 PADDING = math.nan
 """The inputs of a time step behind the end of a sample; see `unpadded`."""
-IGNORED = -100
-"""The label of a time step without one, as in `cross_entropy`."""
 LARGEST = 2**31
 """The largest integer that an option of a set accepts."""
 Size = Annotated[int, Accepted(low=1, high=LARGEST)]

@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from lnm_codegen.errors import LnmError, ModelError, reason
+from lnm_codegen.nn.chain import IGNORED
 from lnm_codegen.nn.load.warn import warn_once
 from lnm_codegen.train.data.dataset import (
     FEW,
-    IGNORED,
     LARGEST,
     READ_AT_ONCE,
     Dataset,

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from lnm_codegen.errors import ToolError, reason
+from lnm_codegen.nn.chain import IGNORED
 from lnm_codegen.train.data.dataset import (
-    IGNORED,
     PADDING,
     Dataset,
     Scale,

@@ -90,7 +90,7 @@ class Network(nn.Module):
         raise UnsupportedError(
             f"network: {type(self).__name__}",
             "it is no chain of layers",
-            "the networks feedforward, conv, vgg11 and vggsnn",
+            "the networks feedforward, recurrent, conv, vgg11 and vggsnn",
         )
 
     def fuse(self, fused: bool) -> None:

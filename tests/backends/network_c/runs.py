@@ -28,7 +28,7 @@ def emitted(
 def c_results(
     network: IntegerNetwork, samples: np.ndarray, folder: Path, accumulation: str = "events"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return scores (N, values) and labels (N,), those of the last step, of the compiled network."""
+    """Return scores (N, values) and labels (N,), those of the last step, of the C network."""
     name = network.name
     first = samples[:1] if network.repeated else samples[:, :1]
     emitted(network, first, accumulation).source.write(folder)

@@ -86,6 +86,9 @@ def test_wide_formats_are_the_network(over: str, pool: nn.Module) -> None:
         ("feedforward", "image", (1, 3, 3), {"hidden": (8,), "norm": "batch", "readout": "linear"}),
         ("feedforward", "image", (1, 3, 3), {"hidden": (8,), "norm": "batch", "fused": False}),
         ("feedforward", "sequence", (6, 2, 2, 2), {"hidden": (8,), "over": "last"}),
+        ("recurrent", "sequence", (6, 3), {"hidden": (7, 5), "per_step": True}),
+        ("recurrent", "sequence", (6, 3), {"hidden": (9,), "norm": "batch", "over": "last"}),
+        ("recurrent", "image", (1, 3, 3), {"hidden": (8, 8), "readout": "linear"}),
         ("conv", "image", (2, 6, 6), {"channels": (3, 4), "time_steps": 3}),
         ("conv", "sequence", (4, 2, 6, 6), {"channels": (3,), "fused": False}),
         pytest.param("vggsnn", "image", (1, 16, 16), {"width": 1, "time_steps": 2},
@@ -108,9 +111,11 @@ def test_networks_of_the_package(name: str, kind: str, sample: tuple, options: d
 
 
 def test_networks_without_a_form_in_integers() -> None:
-    for name, kind, sample in (("recurrent", "sequence", (4, 3)), ("resnet20", "image", (1, 8, 8))):
-        with refused(UnsupportedError, None, "it is no chain of layers", "feedforward, conv"):
-            built(name, kind, sample).chain()
+    with refused(UnsupportedError, None, "it is no chain of layers", "feedforward, recurrent"):
+        built("resnet20", "image", (1, 8, 8)).chain()
+    down = built("recurrent", "sequence", (4, 3), hidden=(4, 4), feedback="down")
+    with refused(UnsupportedError, "network: recurrent", "feedback='down'", "feedback='layer'"):
+        down.chain()
     network = built("feedforward", "sequence", (6, 3), hidden=(4,), norm="layer")
     with refused(UnsupportedError, "network: layers.0.norm", "LayerNorm", "batch normalisations"):
         real_network("net", network, network.chain(), (6, 3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from lnm_codegen.deploy.integers.convert import integer_samples
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.ir.network.exchange import read_network
-from lnm_codegen.ir.network.interpret import interpret_network
-from lnm_codegen.nn import NeuronLayer, NormNeuron
+from lnm_codegen.ir.network.interpret import interpret_network, score_rows
+from lnm_codegen.ir.network.nodes import WeightStage
+from lnm_codegen.nn import NeuronLayer, NormNeuron, RecurrentLayer
 from lnm_codegen.nn.chain import Chain
 from tests.deploy.integers.runs import chained, images, layer
 from tests.deploy.integers.test_emit import scores_of
@@ -66,6 +68,53 @@ def test_a_sequential_network(make: Callable[[], nn.Module], over: str, tmp_path
     error = np.abs(found.scores / 2.0**network.scores.frac - expected)
     assert np.mean(error < 0.02) > 0.9
     assert np.ptp(expected, axis=0).max() > 0.2  # scores differ from sample to sample
+
+
+def recurrent(form: str, delay: int) -> nn.Sequential:
+    """Return a layer with W and b, and one after a linear layer, with other connections."""
+    torch.manual_seed(3)
+    forms: dict[str, dict[str, Any]] = {
+        "full": {},
+        "mask": {"recurrent": torch.rand(8, 8) < 0.5},
+        "diagonal": {"recurrent": "diagonal"},
+        "blocks": {"blocks": 2},
+    }
+    first = RecurrentLayer(LIF, 9, inputs=6, delay=delay, backend="torch")
+    second = RecurrentLayer(LIF, 8, bias=True, backend="torch", **forms[form])
+    return nn.Sequential(first, nn.Linear(9, 8), second, nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize("over", ["step", "mean"])
+@pytest.mark.parametrize(
+    ("form", "delay"), [("full", 1), ("diagonal", 2), ("blocks", 3), ("mask", 1)]
+)
+def test_recurrent_layers(form: str, delay: int, over: str, tmp_path: Path) -> None:
+    """The scores of the module, of each step or their mean, in NumPy and in C."""
+    module, x = recurrent(form, delay), x_seq(9, 12, 6)
+    made = emit_network(module, x, over=over, weights=16, vectors=3)
+    made.write(tmp_path)
+    network = read_network(tmp_path)
+    delays = [s.delay for s in network.stages if isinstance(s, WeightStage)]
+    assert delays == [delay, 1, 0]
+    found = interpret_network(network, integer_samples(network, x.numpy()))
+    rows = score_rows(network, found.scores)
+    np.testing.assert_array_equal(scores_of(made.files(), network), rows[:3].reshape(-1, 3))
+    with torch.no_grad():
+        out = module(x)
+    expected = (out if over == "step" else out.sum(0)).numpy()
+    error = np.abs(found.scores / 2.0**network.scores.frac - expected)
+    assert np.mean(error < 0.02) > 0.9
+    assert np.ptp(expected, axis=0).max() > 0.2
+
+
+def test_recurrent_layers_without_a_form_in_integers() -> None:
+    x = x_seq(9, 12, 6)
+    learned = RecurrentLayer(LIF, 9, inputs=6, delay=lnm.nn.Delay(9, 3, least=1), backend="torch")
+    with refused(UnsupportedError, "network: 0", "a Delay has no integers", "in whole steps"):
+        emit_network(nn.Sequential(learned, nn.Linear(9, 3)), x)
+    li = RecurrentLayer(lnm.get("li", tau=2.0), 6, feedback="out", backend="torch")
+    with refused(UnsupportedError, "network: 1", "U reads 'out'", "feedback of spikes"):
+        emit_network(nn.Sequential(nn.Linear(6, 6), li), x)
 
 
 def test_a_module_with_a_chain(tmp_path: Path) -> None:

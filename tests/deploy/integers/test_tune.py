@@ -9,13 +9,20 @@ import pytest
 import torch
 from torch import nn
 
-from lnm_codegen.deploy.integers.convert import default_formats, integer_network, integer_samples
+from lnm_codegen.deploy.integers.convert import (
+    default_formats,
+    integer_network,
+    integer_samples,
+    real_network,
+)
 from lnm_codegen.deploy.integers.real import WeightFormat
 from lnm_codegen.deploy.integers.search import is_correct_in_integers
 from lnm_codegen.deploy.integers.tune import IntegerTwin, fine_tune
 from lnm_codegen.ir.network.exchange import network_files
 from lnm_codegen.ir.network.interpret import interpret_network
-from tests.deploy.integers.runs import chained, images, real
+from lnm_codegen.ir.network.nodes import IntegerNetwork
+from lnm_codegen.nn.chain import IGNORED
+from tests.deploy.integers.runs import built, chained, images, real
 
 ONE, TWO = WeightFormat(8), WeightFormat(4, "channel", True)
 
@@ -60,6 +67,27 @@ def test_the_twin_of_small_samples_is_the_network() -> None:
     scores = interpret_network(made, integer_samples(made, x.numpy())).scores
     found = twin(x).detach().numpy() * 2.0**made.scores.frac * made.time_steps
     np.testing.assert_allclose(found, scores, atol=0.01)
+
+
+def test_the_twin_of_a_recurrent_network_is_the_network() -> None:
+    """Scores of each step, with feedback in both layers; one label in five is absent."""
+    network = built("recurrent", "sequence", (6, 3), hidden=(7, 5), per_step=True)
+    x = torch.randn(6, 12, 3, generator=torch.Generator().manual_seed(3))
+    whole = real_network("net", network, network.chain(), (6, 3))
+    formats = default_formats(whole, x)
+    twin, made = IntegerTwin(whole, formats), integer_network(whole, formats)
+    found = interpret_network(made, integer_samples(made, x.numpy()))
+    np.testing.assert_allclose(twin(x).detach().numpy() * 2.0**made.scores.frac, found.scores)
+    labels = torch.from_numpy((found.labels + 1) % 3)
+    labels.view(-1)[::5] = IGNORED
+
+    def score(one: IntegerNetwork) -> int:
+        return int(is_correct_in_integers(one, [(x, labels)]).sum())
+
+    tuned = fine_tune(twin, 8, lambda: [(x, labels)], score, 0.05)
+    assert score(tuned.network) > score(made)
+    u = made.stages[0].weight[:, 3:]
+    assert (tuned.network.stages[0].weight[:, 3:] != u).any(), "U learns too"
 
 
 def test_tuning_wins_accuracy_back() -> None:

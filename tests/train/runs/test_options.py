@@ -23,12 +23,13 @@ import lnm_codegen as lnm
 from lnm_codegen.errors import DivergedError, ModelError, ToolError, UnsupportedError
 from lnm_codegen.language.surrogate import sigmoid
 from lnm_codegen.nn import NeuronLayer
+from lnm_codegen.nn.chain import IGNORED
 from lnm_codegen.train import Dataset, TrainConfig, load_run, run
 from lnm_codegen.train import fastest as module
 from lnm_codegen.train.data import from_arrays
 from lnm_codegen.train.data.dataset import memory_split
 from lnm_codegen.train.engine import HIGH, counting, fit
-from lnm_codegen.train.losses import IGNORED, mean_logit, per_step
+from lnm_codegen.train.losses import mean_logit, per_step
 from lnm_codegen.train.runs.folder import RunFolder
 from lnm_codegen.train.runs.origin import network_of
 from lnm_codegen.train.stability.projection import potential_interval
