@@ -3,9 +3,10 @@
     python benchmarks/network.py --data-dir DIR [--work DIR] [--only WORD] [--again] [--print]
 
 Each network is trained, quantized, emitted, synthesised and verified by `lnm`; networks of MNIST-1D
-also run on an emulated Cortex-M4. A step whose result lies in the work folder is skipped, so an
-interrupted run resumes. Each network adds a row to benchmarks/results/network.csv. At the end the
-script prints the tables of the page. DIR has the idx files of MNIST, see docs/data.md.
+and of ECG-QTDB also run on an emulated Cortex-M4. A step whose result lies in the work folder is
+skipped, so an interrupted run resumes. Each network adds a row to benchmarks/results/network.csv.
+At the end the script prints the tables of the page. DIR has the idx files of MNIST, or the two of
+ECG-QTDB with `--only ecg`; see docs/data.md.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ MNIST1D = (
     "--network feedforward --net hidden=128,128 --data mnist1d --data-set validation=500"
     " --epochs 60 --batch 100 --lr 0.04 --seed 10 --threads 1"
 )
+ECG = (
+    "--set parametrisation=pole --set radius=0.9,0.995 --set angle=0,0.3 --network recurrent"
+    " --net hidden=36 --net carry_limit=1 --net readout=li --data ecg-qtdb --epochs 40 --batch 16"
+    " --lr 0.02 --lr-neuron 0.01 --seed 20 --threads 1"
+)
 TWO = "--family lnm --set states=2 --degree 1 --per channel"
 RUNS = {
     "mnist-lif": f"--family lif --set v_threshold=0.5 --set v_reset=none {MNIST} --epochs 20",
@@ -41,11 +47,12 @@ RUNS = {
     "mnist-two": f"{TWO} {MNIST} --epochs 20",
     "mnist1d-lif": f"--family lif --set decay_input=false --set v_reset=none {MNIST1D}",
     "mnist1d-two": f"{TWO} {MNIST1D}",
+    "ecg-two": f"{TWO} {ECG}",
 }
 """Name of a run -> options of `lnm train`. Samples of `validation` serve every choice."""
 NEURONS = {"lif": "LIF", "lnm": "LNM, degree 3", "two": "LNM, two states, degree 1"}
 TUNED = {"mnist-lif": 3, "mnist-lnm": 2, "mnist-two": 2, "mnist1d-lif": 5, "mnist1d-two": 5}
-"""Name of a run -> epochs of `lnm quantize`."""
+"""Name of a run -> epochs of `lnm quantize`; any other run has the default formats."""
 CASES = tuple(
     (run, bits, lanes)
     for run, widths in (
@@ -54,10 +61,13 @@ CASES = tuple(
         ("mnist-two", ((4, 9), (5, 9), (6, 6))),
         ("mnist1d-lif", ((None, 4),)),
         ("mnist1d-two", ((None, 4),)),
+        ("ecg-two", ((8, 4),)),
     )
     for bits, lanes in widths
 )
 """Run, bits of a weight (None: searched for each layer), lanes."""
+TESTED = {"mnist1d": 1000, "ecg": 141}
+"""Data of the networks that run on a Cortex-M4 -> their test samples."""
 DEVICES = {"25k": "ECP5-25F", "85k": "ECP5-85F"}
 
 
@@ -102,9 +112,9 @@ def emitted(work: Path, run: str, bits: int | None, lanes: int, data: Path) -> t
     name = run if bits is None else f"{run}-{bits}"
     trained, words, chip = work / "runs" / run, work / "words" / name, work / "chip" / name
     if not (trained / "figure.png").exists():
-        folder = ("--data-dir", str(data)) if run.startswith("mnist-") else ()
+        folder = () if run.startswith("mnist1d") else ("--data-dir", str(data))
         lnm("train", *RUNS[run].split(), *folder, "--out", str(trained), "--force")
-    if not (words / "network.json").exists():
+    if run in TUNED and not (words / "network.json").exists():
         samples, width = ("1000", ()) if bits is None else ("5000", ("--weights", str(bits)))
         more = ("--epochs", str(TUNED[run]), "--samples", samples)
         lnm("quantize", str(trained), *width, *more, "--out", str(words))
@@ -115,10 +125,9 @@ def _network(work: Path, run: str, name: str, out: Path, backend: str, *more: st
     """Emit a network once; return what `lnm deploy` printed."""
     log = out.with_suffix(".txt")
     if not log.exists():
-        text = lnm(
-            "deploy", str(work / "runs" / run), "--backend", backend,
-            "--format", str(work / "words" / name), *more, "--out", str(out),
-        )  # fmt: skip
+        formats = ("--format", str(work / "words" / name)) if run in TUNED else ()
+        trained = str(work / "runs" / run)
+        text = lnm("deploy", trained, "--backend", backend, *formats, *more, "--out", str(out))
         write_whole(log, text)
     return log.read_text(encoding="utf-8")
 
@@ -138,8 +147,9 @@ def measured(work: Path, case: tuple[str, int | None, int], device: str, data: P
     failed = [name for name, step in steps.items() if step["status"] == "failed"]
     if failed:
         raise SystemExit(f"{chip}: {', '.join(failed)} failed")
-    numbers = _match(r"float ([\d.]+) %, integers ([\d.]+) %.* on (\d+) samples", printed)
-    small = _on_cortex_m4(work, run) if run.startswith("mnist1d") and device == "25k" else ()
+    numbers = _match(r"float ([\d.]+) %, integers ([\d.]+) %.* on (\d+) (?:samples|steps)", printed)
+    is_small = run.split("-")[0] in TESTED and device == "25k"
+    small = _on_cortex_m4(work, run) if is_small else ()
     return Row(
         run, "searched" if bits is None else str(bits), device,
         float(numbers[0]), float(numbers[1]), int(numbers[2]),
@@ -150,15 +160,15 @@ def measured(work: Path, case: tuple[str, int | None, int], device: str, data: P
 
 
 def _on_cortex_m4(work: Path, run: str) -> tuple[int, ...]:
-    """Return bytes of code, constants and RAM, and instructions a sample over 1,000 samples."""
+    """Return bytes of code, constants and RAM, and instructions a sample over the test samples."""
     if problem := missing(COMPILER, "qemu-system-arm"):
         raise SystemExit(problem)
-    folder = work / "net" / run
-    printed = _network(work, run, run, folder, "c", "--vectors", "1000")
+    folder, count = work / "net" / run, str(TESTED[run.split("-")[0]])
+    printed = _network(work, run, run, folder, "c", "--vectors", count)
     made = subprocess.run(
         ["make", "-s", "-C", str(folder), "qemu"], check=True, stdout=subprocess.PIPE, text=True
     ).stdout
-    _match(r"(0) of 1000 samples differ", made)
+    _match(rf"(0) of {count} samples differ", made)
     sizes = _match(r"code (\d+) bytes, constants (\d+) bytes, RAM (\d+) bytes", printed)
     return (*map(int, sizes), int(_match(r"(\d+) instructions a sample", made)[0]))
 
@@ -211,14 +221,14 @@ def chip_table(rows: list[Row], data: str) -> str:
     return "\n".join(lines)
 
 
-def microcontroller_table(rows: list[Row]) -> str:
-    """Return the table of the networks that ran on an emulated Cortex-M4."""
+def microcontroller_table(rows: list[Row], data: str) -> str:
+    """Return the table of the networks of a data set that ran on an emulated Cortex-M4."""
     lines = [
         "| neuron | flash, bytes | code | constants | RAM, bytes | instructions per sample |",
         f"| {' | '.join(['---'] * 6)} |",
     ]
     for r in rows:
-        if r.instructions:
+        if r.instructions and r.network.split("-")[0] == data:
             sizes = (r.code + r.constants, r.code, r.constants, r.ram, r.instructions)
             cells = (NEURONS[r.network.split("-")[1]], *(f"{size:,}" for size in sizes))
             lines.append(f"| {' | '.join(cells)} |")
@@ -242,8 +252,8 @@ def main() -> None:
             rows[key] = measured(options.work, case, options.device, options.data_dir)
             write([rows[k] for k in sorted(rows)])
     every = [rows[k] for k in sorted(rows)]
-    print(chip_table(every, "mnist"), chip_table(every, "mnist1d"), sep="\n\n", end="\n\n")
-    print(microcontroller_table(every))
+    for data in dict.fromkeys(row.network.split("-")[0] for row in every):
+        print(data, chip_table(every, data), microcontroller_table(every, data), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ def deploy(
     Options:
         backend: Language of the source.
         out: Folder to write into.
-        name: Name of files and functions. [default: <data>_<neuron>]
+        name: Name of files, functions and modules. [default: <data>_<neuron>, in Verilog with a
+            digest behind it]
         format_: 16.12 for the neurons, or the folder of `lnm quantize RUN --out`. By default
             formats follow from the run's training samples.
         weights: Bits of a weight. [default: 8]
@@ -86,6 +87,7 @@ def deploy(
         raise wrong("deploy", "--vectors", vectors, accepted, remedy)
     real = real_of(trained, name)
     integers, is_of_run = _network_of(trained, real, name, format_, weights)
+    integers = folder.with_unique_name(integers, target) if name is None else integers
     emitted = _emitted(tested, integers, real, target)
     sizes = _sizes(emitted)
     accuracy = integer_accuracy(trained.network, integers, tested.batches(tested.test, RANGED))

@@ -42,6 +42,13 @@ class Resources:
         """Return the resources by name."""
         return {"LUT": self.lut, "FF": self.ff, "DSP": self.dsp, "BRAM": self.bram}
 
+    def beyond(self, there: Resources) -> str:
+        """Return which of these resources a chip lacks, in words; empty if none."""
+        pairs = zip(self.as_dict().items(), there.as_dict().values(), strict=True)
+        return ", ".join(
+            f"{need:,} {word} needed, {has:,} there" for (word, need), has in pairs if need > has
+        )
+
 
 KINDS: dict[str, tuple[tuple[str, str, int], ...]] = {
     "ecp5": (
@@ -88,6 +95,7 @@ class Device:
     target: str  # "ecp5", "ice40" or "xilinx"
     name: str
     synthesis: str  # Yosys pass with its options
+    resources: Resources | None = None  # of the chip
     place: str = ""  # nextpnr and its options; empty without open place and route
 
     @property
@@ -98,19 +106,20 @@ class Device:
 
 DEVICES = {
     "25k": Device(
-        "ecp5", "LFE5U-25F CABGA381 speed 6", "synth_ecp5",
+        "ecp5", "LFE5U-25F CABGA381 speed 6", "synth_ecp5", Resources(24_288, 24_288, 28, 56),
         "nextpnr-ecp5 --25k --package CABGA381 --speed 6 --freq 250",
     ),
     "85k": Device(
-        "ecp5", "LFE5U-85F CABGA381 speed 6", "synth_ecp5",
+        "ecp5", "LFE5U-85F CABGA381 speed 6", "synth_ecp5", Resources(83_640, 83_640, 156, 208),
         "nextpnr-ecp5 --85k --package CABGA381 --speed 6 --freq 250",
     ),
     "up5k": Device(
         "ice40", "iCE40UP5K SG48", "synth_ice40 -dsp -abc9 -device u",
+        Resources(5_280, 5_280, 8, 30),
         "nextpnr-ice40 --up5k --package sg48 --freq 100",
     ),
     "hx8k": Device(
-        "ice40", "iCE40HX8K CT256", "synth_ice40 -abc9 -device hx",
+        "ice40", "iCE40HX8K CT256", "synth_ice40 -abc9 -device hx", Resources(7_680, 7_680, 0, 32),
         "nextpnr-ice40 --hx8k --package ct256 --freq 200",
     ),
     "xc7": Device("xilinx", "7 series (synthesis alone)", "synth_xilinx -flatten -family xc7"),
@@ -183,6 +192,7 @@ def measure(circuit: Circuit, form: CircuitForm, device: Device, seeds: int) -> 
     require_tools("synth", *device.tools)
     with temporary_folder() as folder:
         cells, seconds = synthesise(circuit, form, device, folder)
+        _require_fitting(form, device, resources_of(cells, device.target))
         fmax: dict[int, float] = {}
         if device.place:
             netlist = (folder / "bare.json").read_text(encoding="utf-8")
@@ -255,6 +265,15 @@ def fmax_of(report: str) -> float:
     with _reading("nextpnr", "the report cannot be read, or has no clock"):
         fmax = min(float(clock["achieved"]) for clock in json.loads(report)["fmax"].values())
     return fmax
+
+
+def _require_fitting(form: CircuitForm, device: Device, found: Resources) -> None:
+    """Raise ToolError where a chip has fewer resources than a form needs."""
+    lacks = "" if device.resources is None else found.beyond(device.resources)
+    if lacks:
+        problem = f"{form.top} does not fit {device.name}: {lacks}"
+        remedy = "Choose a larger --device, a smaller network, or another --target."
+        raise ToolError("synth", problem, remedy=remedy)
 
 
 @contextmanager

@@ -333,7 +333,8 @@ def test_every_test_sample(
         assert f" on {count} samples" in out
         with np.load(tmp_path / "tb/samples.npz") as kept:
             assert len(kept["x"]) == count
-    inputs = words_of((tmp_path / "tb/digits_lif_inputs.hex").read_text())
+    (path,) = tmp_path.glob("tb/digits_lif_????????_inputs.hex")  # once, with its digest
+    inputs = words_of(path.read_text())
     own = integers_of((tmp_path / "README.md").read_text(), load("digits").test.images.numpy())
     assert [int(word, 16) for word in inputs] == (own[:3].reshape(-1) % (1 << 16)).tolist()
     status, _, err = call(*words, "51", "--out", tmp_path / "o")
@@ -447,7 +448,7 @@ def test_a_network_in_verilog(
             assert "SPDX-License-Identifier: 0BSD" in path.read_text()
     network, found = read_network(out), load_run(runs / "dense")
     x, _ = next(found.data.batches(found.data.test, 1))
-    golden = [int(w, 16) for w in words_of((out / "tb/digits_lif_inputs.hex").read_text())]
+    golden = [int(w, 16) for w in words_of((out / f"tb/{network.name}_inputs.hex").read_text())]
     first = integer_samples(network, x.numpy()).reshape(-1)
     np.testing.assert_array_equal(np.array(golden[: first.size], np.uint16).view(np.int16), first)
     assert command(["verify", str(out), "--only", "model", "--allow-missing"]) == 0

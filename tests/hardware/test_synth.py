@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -114,6 +115,16 @@ def test_a_chip_that_is_too_small(tmp_path, monkeypatch):
     counted = r"remaining. The module has [\d,]+ LUT, [\d,]+ FF, \d+ DSP, \d+ BRAM"
     with pytest.raises(ToolError, match=counted):
         synth.measure(circuit, circuit.forms["core"], DEVICES["up5k"], seeds=1)
+
+
+def test_what_a_chip_lacks_is_one_line() -> None:
+    """nextpnr's own text is another for each kind of cell, and names no chip."""
+    form, device = SimpleNamespace(top="net_network"), DEVICES["up5k"]
+    synth._require_fitting(form, device, device.resources)
+    problem = "net_network does not fit iCE40UP5K SG48: 12 DSP needed, 8 there, 47 BRAM needed, 30"
+    with refused(ToolError, "synth", problem, "", "larger --device"):
+        synth._require_fitting(form, device, synth.Resources(5_280, 0, 12, 47))
+    synth._require_fitting(form, DEVICES["xc7"], synth.Resources(10**6, 0, 0, 0))
 
 
 @needs_place

@@ -39,6 +39,7 @@ from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.design import require_length
 from lnm_codegen.backends.verilog.folder import VERSION, listed
 from lnm_codegen.files import packed_arrays
+from lnm_codegen.ir.network.exchange import digest_of
 from lnm_codegen.ir.network.interpret import interpret_network, sample_rows, score_rows
 from lnm_codegen.ir.network.nodes import (
     IntegerNetwork,
@@ -158,6 +159,7 @@ def folder_files(design: NetworkDesign, samples: Integers, scores: Integers) -> 
     memories = [file for layer in design.layers for file in layer.memories]
     fusesoc = view | {
         "library": "networks",
+        "revision": int(digest_of(network), 16),  # another network is another version
         "description": f"{name}, a spiking network in integers",
         "top": f"{name}_{FORM}",
         "forms": [FORM],

@@ -548,6 +548,7 @@ def folder_files(
     fusesoc = {
         **head,
         "library": "neurons",
+        "revision": 0,
         "description": f"{design.model.family}, a spiking neuron in fixed point",
         "top": f"{name}_{default}",
         "forms": words,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -21,7 +21,7 @@ from lnm_codegen.deploy.integers.convert import integer_samples
 from lnm_codegen.deploy.network import neuron_layers
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.interpret import Array
-from lnm_codegen.ir.network.exchange import network_files
+from lnm_codegen.ir.network.exchange import digest_of, network_files
 from lnm_codegen.ir.network.interpret import interpret_network, sample_rows, score_rows
 from lnm_codegen.ir.network.nodes import (
     IntegerNetwork,
@@ -37,6 +37,8 @@ from lnm_codegen.validation import require_bool, require_integer, require_one_of
 
 GOLDEN: Mapping[NetworkTargetName, int] = {"c": 4, "verilog": 8}
 """Samples of the example in C, and most of a testbench."""
+MOST_NAME = 64
+"""Most characters of a name."""
 BENCH_STEPS = 512
 """Time steps of a testbench, whose simulation is slow; at least one sample."""
 MOST_VECTORS = 10_000
@@ -136,6 +138,17 @@ class EmittedNetwork:
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
         """Write every file below `folder`, as `Source.write` does, and return their paths."""
         return write_files(folder, self.files())
+
+
+def with_unique_name(network: IntegerNetwork, target: NetworkTarget) -> IntegerNetwork:
+    """Return a network for a target under the default name: in Verilog it ends with its digest.
+
+    The modules of two networks then differ in their names, so that one design can have both.
+    """
+    if target.backend == "c":
+        return network
+    digest = digest_of(network)
+    return replace(network, name=f"{network.name[: MOST_NAME - 1 - len(digest)]}_{digest}")
 
 
 def emit_integers(

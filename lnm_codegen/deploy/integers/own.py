@@ -21,7 +21,12 @@ from lnm_codegen.deploy.integers.convert import (
     real_network,
     zero_notes,
 )
-from lnm_codegen.deploy.integers.emit import EmittedNetwork, NetworkTarget, emit_integers
+from lnm_codegen.deploy.integers.emit import (
+    EmittedNetwork,
+    NetworkTarget,
+    emit_integers,
+    with_unique_name,
+)
 from lnm_codegen.deploy.integers.real import WeightFormat
 from lnm_codegen.deploy.network import trace_layers
 from lnm_codegen.errors import LnmError, ModelError, ShapeError, UnsupportedError, reason
@@ -43,7 +48,7 @@ def emit_network(
     samples: Tensor,
     backend: NetworkTargetName = "c",
     *,
-    name: str = "network",
+    name: str | None = None,
     over: OverTime | None = None,
     weights: int = 8,
     vectors: int | None = None,
@@ -62,7 +67,8 @@ def emit_network(
         samples: Inputs of the module, some hundred training samples: formats hold the values that
             occur on them. The first are those of the example in C, or of the testbench.
         backend: "c" or "verilog".
-        name: Prefix of files and functions.
+        name: Prefix of files, functions and modules; by default "network", in Verilog with a digest
+            behind it, so that a design can have several networks.
         over: Scores of an `nn.Sequential`: "mean" (default), "last" or "max" of its outputs over
             time, or "step": the outputs of every step.
         weights: Bits of a weight, 2 to 16.
@@ -85,7 +91,8 @@ def emit_network(
     require_integer(WHERE, "weights", weights, 2, 16)
     target = NetworkTarget(backend, vectors, accumulate, lanes, load_port)
     target.require(WHERE)
-    require_name(f"{WHERE}: name", name)
+    if name is not None:
+        require_name(f"{WHERE}: name", name)
     if samples.dtype not in (torch.float32, torch.float64):
         problem, remedy = f"samples are {samples.dtype}", "Convert them: samples.float()."
         raise ShapeError(WHERE, problem, "torch.float32, torch.float64", remedy)
@@ -101,11 +108,12 @@ def emit_network(
         require_integer(WHERE, "vectors", vectors, 1, samples.shape[axes])
     sample = (*samples.shape[:axes], *samples.shape[axes + 1 :])
     with evaluating(network):
-        real = real_network(name, network, chain, sample)
+        real = real_network(name or "network", network, chain, sample)
         require_outputs(network, chain, samples)
         integers = default_network(real, samples.detach(), WeightFormat(weights))
         _, traces = trace_layers(network, samples)
     notes = zero_notes(integers, real.neurons) + differing_notes(real.neurons, integers, traces)
+    integers = integers if name else with_unique_name(integers, target)
     return emit_integers(integers, samples.detach(), target, notes)
 
 

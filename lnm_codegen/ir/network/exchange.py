@@ -21,9 +21,11 @@ validates the network as a whole.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,14 @@ def network_files(network: IntegerNetwork) -> dict[str, str | bytes]:
     text = json_lines(content, on_one_line=(dict, list))
     packed = packed_arrays({name: _least(array) for name, array in arrays.items()})
     return {JSON: f"{text}\n", ARRAYS: packed}
+
+
+def digest_of(network: IntegerNetwork) -> str:
+    """Return 8 hexadecimal digits of a network's content, without its name."""
+    found = hashlib.sha256()
+    for data in network_files(replace(network, name="")).values():
+        found.update(data.encode() if isinstance(data, str) else data)
+    return found.hexdigest()[:8]
 
 
 def read_network(folder: str | Path) -> IntegerNetwork:

@@ -16,6 +16,7 @@ import lnm_codegen as lnm
 from lnm_codegen.backends.network_verilog.backend import emit_circuit
 from lnm_codegen.compiler.fixed import neuron_stage
 from lnm_codegen.errors import UnsupportedError
+from lnm_codegen.ir.network.exchange import digest_of
 from lnm_codegen.ir.network.nodes import SPIKES, IntegerNetwork, NeuronStage, WeightStage, size_of
 from lnm_codegen.ir.network.verify import require_network
 from lnm_codegen.ir.types import Bits
@@ -47,7 +48,7 @@ def assert_equal_to_numpy(seed: int, drawn: Draw = random_network) -> None:
     with tempfile.TemporaryDirectory() as folder:
         circuit.source.write(folder)
         printed = simulated(Path(folder))
-    assert f"PASS {network.name}_network: {2 * 4 * network.classes} scores" in printed, seed
+    assert f"PASS {network.name}_network: {2 * 4 * network.score_count} scores" in printed, seed
     assert all(0 < cycles <= circuit.most_cycles for cycles in cycles_of(printed))
 
 
@@ -172,7 +173,8 @@ def test_fusesoc_runs_the_targets(tmp_path: Path) -> None:
 
     def run(target: str, core: str = "") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "fusesoc.main", "--cores-root", "cores", "run"]
-        core = core or f"lnm_codegen:networks:{network.name}:1.0.0"
+        version = f"1.0.{int(digest_of(network), 16)}"
+        core = core or f"lnm_codegen:networks:{network.name}:{version}"
         return subprocess.run(
             [*command, f"--target={target}", core],
             cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,

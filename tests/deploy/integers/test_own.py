@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from torch import nn
 import lnm_codegen as lnm
 from lnm_codegen.deploy import emit_network
 from lnm_codegen.deploy.integers.convert import integer_samples
+from lnm_codegen.deploy.integers.emit import NetworkTarget, with_unique_name
 from lnm_codegen.errors import ModelError, ShapeError, UnsupportedError
 from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.ir.network.exchange import read_network
@@ -22,10 +26,12 @@ from lnm_codegen.ir.network.interpret import interpret_network, score_rows
 from lnm_codegen.ir.network.nodes import WeightStage
 from lnm_codegen.nn import NeuronLayer, NormNeuron, RecurrentLayer
 from lnm_codegen.nn.chain import Chain
+from tests.backends.verilog.runs import needs_iverilog
 from tests.deploy.integers.runs import chained, images, layer
 from tests.deploy.integers.test_emit import scores_of
 from tests.refusals import assert_refused, refused
 
+VERILOG = NetworkTarget("verilog")
 LIF = lnm.get("lif", tau=2.0, v_threshold=0.3)
 
 
@@ -127,10 +133,32 @@ def test_a_module_with_a_chain(tmp_path: Path) -> None:
         emit_network(chained(), images(), over="last")
 
 
+@needs_iverilog
+def test_two_networks_are_in_one_design(tmp_path: Path) -> None:
+    """By default their modules have other names, and their cores other versions."""
+    modules, files = ["module both;"], []
+    for k in range(2):
+        torch.manual_seed(k)
+        net = of(nn.Linear(6, 5), layer(LIF, 5), nn.Linear(5, 2))
+        made = emit_network(net, x_seq(2, 3, 6), "verilog", vectors=1)
+        made.write(tmp_path / f"{k}")
+        circuit = read_circuit(tmp_path / f"{k}", "verify")
+        assert re.fullmatch(r"network_[0-9a-f]{8}", circuit.name)
+        assert with_unique_name(replace(made.network, name="network"), VERILOG).name == circuit.name
+        modules.append(f"    {circuit.name}_network dut_{k} (.clk(1'b0));")
+        files += [str(tmp_path / f"{k}" / file) for file in circuit.forms["network"].files]
+    assert len({Path(file).name for file in files}) == len(files)
+    (tmp_path / "both.v").write_text("\n".join([*modules, "endmodule", ""]))
+    command = ["iverilog", "-g2005", "-t", "null", "-s", "both", *files, tmp_path / "both.v"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_circuit_of_a_neuron_replaces_that_of_a_network(tmp_path: Path) -> None:
     """network.json, its arrays and the samples stayed, and no reader accepted the folder."""
     made = emit_network(of(nn.Linear(6, 2)), x_seq(2, 3, 6), "verilog", vectors=1, lanes=1)
-    assert {"rtl/network_network.v", "tb/samples.npz", "network.json"} <= made.files().keys()
+    top = f"rtl/{made.network.name}_network.v"
+    assert {top, "tb/samples.npz", "network.json"} <= made.files().keys()
     made.write(tmp_path)
     listed = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))["emitted"]
     assert listed == sorted(made.files())
