@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from lnm_codegen.backends.network_verilog.backend import emit_circuit
 from lnm_codegen.files import write_whole
 from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.hardware.verify.network import sample_cycles
 from lnm_codegen.ir.network.exchange import network_files
 from tests.backends.network_verilog.runs import cycles_of, random_circuit, simulated
 from tests.backends.verilog.runs import needs_iverilog
+from tests.networks import lively_seed, random_network, random_samples
 
 
 @needs_iverilog
@@ -23,3 +28,18 @@ def test_cycles_are_those_of_the_testbench(tmp_path: Path) -> None:
     found = sample_cycles(circuit)
     assert found == cycles_of(simulated(tmp_path))[1]
     assert found <= circuit.forms["network"].latency == made.most_cycles
+    assert circuit.forms["network"].interval == made.interval <= made.most_cycles
+
+
+@needs_iverilog
+@pytest.mark.parametrize("seed", [7, 12, 15])
+def test_samples_follow_each_other_within_the_interval(seed: int, tmp_path: Path) -> None:
+    """Of samples in which every input is an event, those behind the first."""
+    rng = np.random.default_rng(lively_seed(seed, as_circuit=True))
+    network = random_network(rng, as_circuit=True)
+    x = random_samples(rng, network, 12)
+    made = emit_circuit(network, np.where(x == 0, network.input.high, x))
+    made.source.write(tmp_path)
+    first, each = cycles_of(simulated(tmp_path))
+    assert first <= made.most_cycles
+    assert 12 * each - first <= 11 * made.interval + 12

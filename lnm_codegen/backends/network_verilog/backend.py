@@ -211,7 +211,7 @@ def manifest(design: NetworkDesign, vectors: int, files: Iterable[str]) -> str:
                 "files": list(form_files(design)),
                 "testbench": f"tb/{name}_{FORM}_tb.v",
                 "latency": most,
-                "interval": most,
+                "interval": design.interval,
                 "multipliers": multipliers,
             }
         },
@@ -239,6 +239,7 @@ def _readme(design: NetworkDesign) -> dict[str, object]:
             layer.stage.bits,
             layer.accumulator,
             layer.rows,
+            f"{design.interval_of(layer):,}",
             f"`{array.name}`" if array else "readout",
         )
         return f"| {' | '.join(map(str, cells))} |"
@@ -249,6 +250,7 @@ def _readme(design: NetworkDesign) -> dict[str, object]:
         "network": network,
         "rows": [row(layer) for layer in design.layers],
         "most": design.most_cycles,
+        "interval": design.interval,
         "in_bits": widths[0],
         "out_bits": widths[1],
         "label_bits": widths[2],

@@ -192,10 +192,15 @@ class Layer:
         return (0 if self.is_spike else self.lanes) + self.multiplies
 
     @property
-    def most_cycles(self) -> int:
-        """Most cycles of a sample without the neurons: every input is an event."""
+    def adding(self) -> int:
+        """Most cycles in which a sample's events are added: every input is an event."""
         taken = 1 if self.constant else self.steps
-        return taken * self.depth + self.steps * (self.outputs + 2 * DRAIN)
+        return taken * (self.depth + self.rows + DRAIN)
+
+    @property
+    def leaving(self) -> int:
+        """Most cycles in which a sample's sums leave, if the neurons take each at once."""
+        return self.steps * (self.outputs + 2 * DRAIN)
 
 
 def layers_of(network: IntegerNetwork, lanes: int = LANES, loadable: bool = False) -> list[Layer]:
@@ -318,7 +323,7 @@ def memory_files(layer: Layer) -> dict[str, str]:
     scales = [k << low | a - least for k, a in zip(factors, layer.amounts, strict=True)]
     words = (
         (weights, layer.lanes * stage.bits),
-        (_rows(layer, stage.bias.tolist(), bits), layer.lanes * bits),
+        ([int(b) & ((1 << bits) - 1) for b in stage.bias], bits),
         (scales, layer.scale_bits),
     )
     return {
@@ -452,7 +457,7 @@ def _leaving(layer: Layer) -> dict[str, object]:
         sign = f"{name}[{width - 1}]"
         saturated = f"fits ? {name}[{bits - 1}:0] : {{{sign}, {{{bits - 1}{{!{sign}}}}}}}"
     return {
-        "selected": f"sums_2[lane_2 * {acc} +: {acc}]" if layer.lanes > 1 else "sums_2",
+        "selected": f"held_1[lane_1 * {acc} +: {acc}]" if layer.lanes > 1 else "held_1",
         "product": f"sum_3 * {factor}" if layer.factor_bits else "sum_3",
         "shifted": f"({shifted}) << amount_4" if low else shifted,
         "rounding": lines,

@@ -102,7 +102,7 @@ def proofs(layer: Layer) -> dict[str, str]:
     }
     of_synapse = (
         f"The sums of {top} are exact, and no row is read before it is written.",
-        "a sum is not bounded",
+        "a sum is a difference",
         "the row of an event is written",
     )
     found = _files("events", events, of_events, 2, ())

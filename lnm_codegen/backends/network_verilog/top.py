@@ -122,10 +122,29 @@ class NetworkDesign:
         """A bound of the cycles of a sample: every input is an event, no two layers overlap."""
         found = 2 * DRAIN
         for layer in self.layers:
-            found += layer.most_cycles + layer.inputs
+            found += layer.inputs + layer.adding + layer.leaving
             if array := self.array_of(layer):
                 found += layer.steps * (array.cycles + array.latency)
         return found
+
+    def interval_of(self, layer: Layer) -> int:
+        """Return a bound of the cycles from sample to sample of a layer with its neurons.
+
+        Events are added while sums leave. In a recurrent layer they wait for the spikes.
+        """
+        array = self.array_of(layer)
+        if array is None:
+            return max(layer.adding, layer.leaving)
+        if layer.stage.delay:
+            waits = layer.inputs + array.cycles + array.latency
+            return layer.adding + layer.leaving + layer.steps * waits
+        tick = max(array.cycles, layer.outputs) + 2 * DRAIN
+        return max(layer.adding, layer.steps * tick)
+
+    @property
+    def interval(self) -> int:
+        """A bound of the mean cycles from sample to sample: that of the slowest layer."""
+        return max(map(self.interval_of, self.layers))
 
     @property
     def value_bits(self) -> int:
