@@ -56,9 +56,9 @@ TUNED = {"mnist-lif": 3, "mnist-lnm": 2, "mnist-two": 2, "mnist1d-lif": 5, "mnis
 CASES = tuple(
     (run, bits, lanes)
     for run, widths in (
-        ("mnist-lif", ((4, 9), (5, 9), (6, 9))),
-        ("mnist-lnm", ((4, 9), (5, 9), (6, 9))),
-        ("mnist-two", ((4, 9), (5, 9), (6, 6))),
+        ("mnist-lif", ((4, 22), (5, 22), (6, 22))),
+        ("mnist-lnm", ((4, 22), (5, 22), (6, 22))),
+        ("mnist-two", ((4, 22), (5, 22), (6, 22))),
         ("mnist1d-lif", ((None, 4),)),
         ("mnist1d-two", ((None, 4),)),
         ("ecg-two", ((8, 4),)),

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import prune
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -99,6 +100,10 @@ def emit_network(
     others = samples[~samples.isfinite()]
     if others.numel():
         raise ModelError(WHERE, f"samples hold {float(others[0]):g}", "finite numbers")
+    lazy = next((n for n, p in module.named_parameters() if is_lazy(p)), None)
+    if lazy is not None:
+        problem, remedy = f"the parameter {lazy!r} has no shape yet", "Call the module once."
+        raise ModelError(WHERE, problem, remedy=remedy)
     network, chain = chained(module, samples, over)
     axes = 1 if chain.time_steps is None else 0
     if samples.dim() < axes + 2 or samples.numel() == 0:

@@ -167,7 +167,7 @@ def _recurrent(
         raise UnsupportedError(place, problem, "feedback of spikes, and one input")
     last = tuple(found[-1:])
     if layer.weight is None:
-        own = _require_weights(name, "a recurrent layer without W", last[0] if last else None)
+        own = _require_weights(name, "U of a recurrent layer", last[0] if last else None)
         return (own.fed(layer.matrix, layer.delay, layer.bias),)
     weight = _finite(name, "weight", float64(layer.weight)) / _divisor(found)
     made = RealWeights(f"{name}.weights", "linear", weight, np.zeros(layer.size))

@@ -118,6 +118,11 @@ def test_recurrent_layers_without_a_form_in_integers() -> None:
     learned = RecurrentLayer(LIF, 9, inputs=6, delay=lnm.nn.Delay(9, 3, least=1), backend="torch")
     with refused(UnsupportedError, "network: 0", "a Delay has no integers", "in whole steps"):
         emit_network(nn.Sequential(learned, nn.Linear(9, 3)), x)
+    lazy = RecurrentLayer(LIF, 9, inputs="lazy", backend="torch")
+    with refused(ModelError, "emit_network", "'0.weight' has no shape yet", "", "Call the module"):
+        emit_network(nn.Sequential(lazy, nn.Linear(9, 3)), x)
+    with refused(UnsupportedError, "network: 0", "U of a recurrent layer without weights before"):
+        emit_network(nn.Sequential(RecurrentLayer(LIF, 6, backend="torch"), nn.Linear(6, 3)), x)
     li = RecurrentLayer(lnm.get("li", tau=2.0), 6, feedback="out", backend="torch")
     with refused(UnsupportedError, "network: 1", "U reads 'out'", "feedback of spikes"):
         emit_network(nn.Sequential(nn.Linear(6, 6), li), x)
