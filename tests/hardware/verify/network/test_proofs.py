@@ -1,0 +1,52 @@
+"""Proofs of layers of other sizes than a power of two: their induction once did not hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lnm_codegen as lnm
+from lnm_codegen.backends.network_verilog.backend import emit_circuit, sample_file
+from lnm_codegen.compiler.fixed import neuron_stage
+from lnm_codegen.files import write_whole
+from lnm_codegen.hardware.folder import read_circuit
+from lnm_codegen.hardware.tools import missing
+from lnm_codegen.hardware.verify.verilog import formal
+from lnm_codegen.ir.network.exchange import network_files
+from lnm_codegen.ir.network.nodes import SPIKES, IntegerNetwork, values_of_bits
+from lnm_codegen.ir.network.verify import require_network
+from lnm_codegen.ir.types import Bits
+from tests.networks import random_samples, random_weights
+
+TOOLS = ("sby", "yosys", "yosys-smtbmc", "boolector")
+slow = pytest.mark.slow
+
+
+@pytest.mark.skipif(missing(*TOOLS) is not None, reason=str(missing(*TOOLS)))
+@pytest.mark.parametrize(
+    ("outputs", "lanes", "delay", "repeated", "values"),
+    [
+        (22, 4, 1, False, values_of_bits(Bits(6, 2))),
+        pytest.param(22, 4, 0, True, values_of_bits(Bits(6, 2)), marks=slow),
+        pytest.param(36, 4, 1, False, SPIKES, marks=slow),
+        pytest.param(5, 1, 3, False, SPIKES, marks=slow),
+        pytest.param(30, 6, 2, False, values_of_bits(Bits(9, 3)), marks=slow),
+        pytest.param(9, 1, 0, False, SPIKES, marks=slow),
+    ],
+)
+def test_the_proofs_hold(
+    outputs: int, lanes: int, delay: int, repeated: bool, values, tmp_path: Path
+) -> None:
+    rng, spec = np.random.default_rng(outputs), lnm.Fixed(12, 8)
+    weights = random_weights(rng, "w", (3,), values, spec.bits, outputs, delay=delay)
+    neurons = neuron_stage("n", lnm.get("lif"), spec, (outputs,))
+    network = IntegerNetwork("net", 3, repeated, (3,), values, (weights, neurons), "mean")
+    samples = random_samples(rng, require_network(network), 2)
+    emit_circuit(network, samples, lanes).source.write(tmp_path)
+    for path, data in (network_files(network) | sample_file(samples)).items():
+        write_whole(tmp_path / path, data)
+    step = formal(read_circuit(tmp_path, "verify"))
+    assert step.status == "passed", [c for c in step.checks if c.status != "passed"]
+    assert len(step.checks) == 6 + 3 * (delay > 0)
