@@ -34,6 +34,9 @@ slow = pytest.mark.slow
         pytest.param(5, 1, 3, False, SPIKES, marks=slow),
         pytest.param(30, 6, 2, False, values_of_bits(Bits(9, 3)), marks=slow),
         pytest.param(9, 1, 0, False, SPIKES, marks=slow),
+        pytest.param(128, 4, 0, False, SPIKES, marks=slow),
+        pytest.param(70, 1, 0, True, values_of_bits(Bits(6, 2)), marks=slow),
+        pytest.param(2, 4, 0, False, SPIKES, marks=slow),
     ],
 )
 def test_the_proofs_hold(
