@@ -157,9 +157,10 @@ def folder_files(design: NetworkDesign, samples: Integers, scores: Integers) -> 
         "proofs": True,
     }
     memories = [file for layer in design.layers for file in layer.memories]
+    form = *(layer.lanes for layer in design.layers), design.loadable
     fusesoc = view | {
         "library": "networks",
-        "revision": int(digest_of(network), 16),  # another network is another version
+        "revision": int(digest_of(network, *form), 16),  # another network is another version
         "description": f"{name}, a spiking network in integers",
         "top": f"{name}_{FORM}",
         "forms": [FORM],

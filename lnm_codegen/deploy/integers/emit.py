@@ -143,11 +143,12 @@ class EmittedNetwork:
 def with_unique_name(network: IntegerNetwork, target: NetworkTarget) -> IntegerNetwork:
     """Return a network for a target under the default name: in Verilog it ends with its digest.
 
-    The modules of two networks then differ in their names, so that one design can have both.
+    The modules of two networks, or of one with other lanes, then differ in their names, so that
+    one design can have both.
     """
     if target.backend == "c":
         return network
-    digest = digest_of(network)
+    digest = digest_of(network, target.lanes or LANES, target.load_port)
     return replace(network, name=f"{network.name[: MOST_NAME - 1 - len(digest)]}_{digest}")
 
 

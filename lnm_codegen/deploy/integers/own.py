@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, get_args
 
@@ -179,6 +179,7 @@ def chained(module: nn.Module, samples: Tensor, over: Any) -> tuple[nn.Module, C
         raise wrong(WHERE, "over", over, "None, since chain() has it", "Omit it.")
     require_one_of(f"{WHERE}: chain()", "over", chain.over, OVER)
     require_integer(f"{WHERE}: chain()", "time_steps", chain.time_steps, optional=True)
+    _require_feedback(chain)
     _require_no_hooks(WHERE, module)
     names = {id(own): path for path, own in module.named_modules()}
     for path, step in chain.modules:
@@ -187,6 +188,18 @@ def chained(module: nn.Module, samples: Tensor, over: Any) -> tuple[nn.Module, C
             problem = f"{path!r} is not the path of its {type(step).__name__}"
             raise ModelError(f"{WHERE}: chain()", problem, "paths of module.named_modules()")
     return module, chain
+
+
+def _require_feedback(chain: Chain) -> None:
+    """Refuse feedback that is no U without bias of neurons in the chain."""
+    where, modules = f"{WHERE}: chain()", dict(chain.modules)
+    require_type(where, "feedback", chain.feedback, Mapping, "a dict, path of neurons -> U")
+    for path, back in chain.feedback.items():
+        if not isinstance(modules.get(path), NeuronLayer):
+            raise wrong(where, "a path of feedback", path, "the path of neurons in the chain")
+        if not isinstance(back, nn.Linear) or back.bias is not None:
+            problem = f"feedback of {path!r} is {shown(back)}"
+            raise ModelError(where, problem, "an nn.Linear without bias")
 
 
 def _modules(module: nn.Module, samples: Tensor) -> Iterator[tuple[str, nn.Module]]:

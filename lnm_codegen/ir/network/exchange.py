@@ -79,9 +79,9 @@ def network_files(network: IntegerNetwork) -> dict[str, str | bytes]:
     return {JSON: f"{text}\n", ARRAYS: packed}
 
 
-def digest_of(network: IntegerNetwork) -> str:
-    """Return 8 hexadecimal digits of a network's content, without its name."""
-    found = hashlib.sha256()
+def digest_of(network: IntegerNetwork, *form: int) -> str:
+    """Return 8 hexadecimal digits of a network's content without its name, and of its form."""
+    found = hashlib.sha256(" ".join(map(str, form)).encode())
     for data in network_files(replace(network, name="")).values():
         found.update(data.encode() if isinstance(data, str) else data)
     return found.hexdigest()[:8]

@@ -128,6 +128,23 @@ def test_recurrent_layers_without_a_form_in_integers() -> None:
         emit_network(nn.Sequential(nn.Linear(6, 6), li), x)
 
 
+@pytest.mark.parametrize(
+    ("feedback", "problem"),
+    [
+        (None, "feedback is None"),
+        ({"nowhere": nn.Linear(5, 5, bias=False)}, "'nowhere'"),
+        ({"second": nn.Linear(5, 5)}, "feedback of 'second'"),
+        ({"second": torch.zeros(5, 5)}, "feedback of 'second'"),
+    ],
+)
+def test_feedback_of_a_chain_that_is_none(feedback: Any, problem: str) -> None:
+    module = chained()
+    made = replace(module.chain(), feedback=feedback)
+    module.chain = lambda: made  # type: ignore[method-assign]
+    with refused(ModelError, "emit_network: chain()", problem):
+        emit_network(module, images())
+
+
 def test_a_module_with_a_chain(tmp_path: Path) -> None:
     """Such as the networks of lnm.train: a sample may be one step, repeated."""
     made = emit_network(chained(), images(), name="own")
@@ -153,6 +170,8 @@ def test_two_networks_are_in_one_design(tmp_path: Path) -> None:
         modules.append(f"    {circuit.name}_network dut_{k} (.clk(1'b0));")
         files += [str(tmp_path / f"{k}" / file) for file in circuit.forms["network"].files]
     assert len({Path(file).name for file in files}) == len(files)
+    assert len({emit_network(net, x_seq(2, 3, 6), "verilog", lanes=n).network.name
+                for n in (1, 2)}) == 2  # fmt: skip
     (tmp_path / "both.v").write_text("\n".join([*modules, "endmodule", ""]))
     command = ["iverilog", "-g2005", "-t", "null", "-s", "both", *files, tmp_path / "both.v"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
