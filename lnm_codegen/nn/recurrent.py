@@ -164,12 +164,6 @@ class RecurrentLayer(NeuronLayer):
         super().__setattr__(name, value)
 
     @property
-    def matrix(self) -> Tensor:
-        """U as one matrix (size, size), zero where nothing is connected."""
-        u = without_blocks(self._matrix(self.recurrent))
-        return u.diag() if u.dim() == 1 else u
-
-    @property
     def delay(self) -> int:
         """Time steps from an output to its effect; the largest of learned delays."""
         return self._delay if self.delays is None else self.delays.largest
@@ -459,6 +453,12 @@ class RecurrentLayer(NeuronLayer):
             problem = f"state 'feedback' has shape {tuple(found.shape)}"
             raise ShapeError(self.neuron.name, problem, str(shape))
         return found
+
+
+def matrix_of(layer: RecurrentLayer) -> Tensor:
+    """Return U as one matrix (size, size), zero where nothing is connected."""
+    u = without_blocks(layer._matrix(layer.recurrent))
+    return u.diag() if u.dim() == 1 else u
 
 
 def _require_delay(value: Any) -> int:

@@ -253,7 +253,7 @@ def _require_linear(
         problem = "a convolution has no circuit"
     elif isinstance(stage, NeuronStage) and not isinstance(before, WeightStage):
         problem = "these neurons have no linear layer before them"
-    elif isinstance(stage, WeightStage) and stage.delay and network.repeated and k == 0:
+    elif isinstance(stage, WeightStage) and stage.delay and network.repeated and before is None:
         problem = "a recurrent layer that receives a repeated sample has no circuit"
     else:
         return

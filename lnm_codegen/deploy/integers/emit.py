@@ -30,6 +30,7 @@ from lnm_codegen.ir.network.nodes import (
     integer_text,
     size_of,
 )
+from lnm_codegen.ir.network.verify import MOST_NAME
 from lnm_codegen.ir.types import Bits
 from lnm_codegen.language.neuron import brief
 from lnm_codegen.options import NetworkTargetName
@@ -37,8 +38,6 @@ from lnm_codegen.validation import require_bool, require_integer, require_one_of
 
 GOLDEN: Mapping[NetworkTargetName, int] = {"c": 4, "verilog": 8}
 """Samples of the example in C, and most of a testbench."""
-MOST_NAME = 64
-"""Most characters of a name."""
 BENCH_STEPS = 512
 """Time steps of a testbench, whose simulation is slow; at least one sample."""
 MOST_VECTORS = 10_000

@@ -31,7 +31,7 @@ from lnm_codegen.nn.chain import Chain
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import DeferredNorm, NormModule
 from lnm_codegen.nn.norm.layer import NormNeuron
-from lnm_codegen.nn.recurrent import RecurrentLayer
+from lnm_codegen.nn.recurrent import RecurrentLayer, matrix_of
 
 ACCEPTED = (
     "linear layers, convolutions, batch normalisations after them, neurons, recurrent layers,"
@@ -168,10 +168,10 @@ def _recurrent(
     last = tuple(found[-1:])
     if layer.weight is None:
         own = _require_weights(name, "U of a recurrent layer", last[0] if last else None)
-        return (own.fed(layer.matrix, layer.delay, layer.bias),)
+        return (own.fed(matrix_of(layer), layer.delay, layer.bias),)
     weight = _finite(name, "weight", float64(layer.weight)) / _divisor(found)
     made = RealWeights(f"{name}.weights", "linear", weight, np.zeros(layer.size))
-    return (*last, made.fed(layer.matrix, layer.delay, layer.bias))
+    return (*last, made.fed(matrix_of(layer), layer.delay, layer.bias))
 
 
 def _weights(name: str, module: nn.Linear | nn.Conv2d) -> RealWeights:

@@ -38,7 +38,9 @@ MOST_STEPS, MOST_VALUES = 1 << 16, 1 << 20
 """Largest T, and most values of a time step."""
 MULTIPLIER_BITS = 16
 SHIFTS = (-31, 62)
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+MOST_NAME = 64
+"""Most characters of a name."""
+_NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{MOST_NAME - 1}}}")
 
 
 def require_network(network: IntegerNetwork, where: str = "network") -> IntegerNetwork:
@@ -49,7 +51,7 @@ def require_network(network: IntegerNetwork, where: str = "network") -> IntegerN
     """
     name = network.name
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name == "main":
-        accepted = "up to 64 of a to z, 0 to 9 and _, a letter first, and not main"
+        accepted = f"up to {MOST_NAME} of a to z, 0 to 9 and _, a letter first, and not main"
         raise wrong(where, "name", name, accepted)
     require_integer(where, "time_steps", network.time_steps, 1, MOST_STEPS)
     require_bool(where, "repeated", network.repeated)

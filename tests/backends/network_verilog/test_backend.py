@@ -16,7 +16,14 @@ import lnm_codegen as lnm
 from lnm_codegen.backends.network_verilog.backend import emit_circuit
 from lnm_codegen.compiler.fixed import neuron_stage
 from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.ir.network.nodes import SPIKES, IntegerNetwork, NeuronStage, WeightStage, size_of
+from lnm_codegen.ir.network.nodes import (
+    SPIKES,
+    FlattenStage,
+    IntegerNetwork,
+    NeuronStage,
+    WeightStage,
+    size_of,
+)
 from lnm_codegen.ir.network.verify import require_network
 from lnm_codegen.ir.types import Bits
 from tests.backends.network_verilog.runs import (
@@ -345,3 +352,16 @@ def test_equal_layers_share_an_array() -> None:
     assert (
         circuit.source.files["rtl/twins_network.v"].count("twins_w_0_neurons_array neurons_") == 2
     )
+
+
+@pytest.mark.parametrize("is_image", [False, True])
+def test_a_repeated_sample_into_a_recurrent_layer_is_refused(is_image: bool) -> None:
+    """Nothing repeats its inputs. A flatten before the layer hid that it is the first one."""
+    rng, spec = np.random.default_rng(1), lnm.Fixed(12, 8)
+    weights = random_weights(rng, "w", (6,), SPIKES, spec.bits, 4, delay=1)
+    neurons = neuron_stage("n", lnm.get("lif"), spec, (4,))
+    shape, first = ((1, 2, 3), (FlattenStage(),)) if is_image else ((6,), ())
+    network = IntegerNetwork("net", 3, True, shape, SPIKES, (*first, weights, neurons), "mean")
+    samples = random_samples(rng, require_network(network), 2)
+    with refused(UnsupportedError, "network net: w", "receives a repeated sample has no circuit"):
+        emit_circuit(network, samples)
