@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -10,7 +10,7 @@ import numpy as np
 
 import lnm_codegen as lnm
 from lnm_codegen.compiler.fixed import neuron_stage
-from lnm_codegen.ir.network.interpret import interpret_network
+from lnm_codegen.ir.network.interpret import interpret_network, score_rows
 from lnm_codegen.ir.network.nodes import (
     OVER,
     SPIKES,
@@ -43,10 +43,10 @@ def random_network(
 ) -> IntegerNetwork:
     """Return a network of one to three layers of neurons, convolutional or not, some recurrent.
 
-    With `as_circuit` it has a form in Verilog: linear layers, one initial state a layer, and no
-    repeated sample for a recurrent first layer.
+    With `as_circuit` it has a form in Verilog: one initial state a layer, and no repeated sample
+    for a recurrent first layer.
     """
-    is_conv = rng.random() < 0.4 and not as_circuit
+    is_conv = rng.random() < 0.4
     shape: tuple[int, ...] = (2, 5, 6) if is_conv else (int(rng.integers(1, 9)),)
     values = SPIKES if rng.random() < 0.3 else values_of_bits(Bits(int(rng.integers(4, 13)), 3))
     start, stages = (shape, values), []
@@ -62,6 +62,8 @@ def random_network(
         neuron, has_feedback = NEURONS[name](), len(shape) == 1 and name != "ternary"
         delay = int(rng.integers(1, 4)) if has_feedback and rng.random() < 0.4 else 0
         add(random_weights(rng, f"w{len(stages)}", shape, values, spec.bits, delay=delay))
+        if len(shape) == 3 and min(shape[1:]) > 3 and rng.random() < 0.5:
+            add(PoolStage("max", 2))
         made = neuron_stage(f"n{len(stages)}", neuron, spec, shape)
         add(_shifted(made, shape, rng, is_one_start=as_circuit))
 
@@ -186,17 +188,31 @@ def random_samples(rng: np.random.Generator, network: IntegerNetwork, count: int
 def lively_seed(
     seed: int, drawn: Draw = random_network, count: int = 4, *, as_circuit: bool = False
 ) -> int:
-    """Return the first seed from `seed` on whose samples have scores that differ.
+    """Return the first seed from `seed` on whose scores need the samples and each layer's weights.
 
     The scores of half of all random networks are those of a bias alone.
     """
     for k in range(seed, seed + 100):
         rng = np.random.default_rng(k)
         network = drawn(rng, as_circuit=as_circuit)
-        scores = interpret_network(network, random_samples(rng, network, count)).scores
-        if (scores != scores[:1]).any():
+        samples = random_samples(rng, network, count)
+
+        def scores(network: IntegerNetwork, samples: np.ndarray = samples) -> np.ndarray:
+            return score_rows(network, interpret_network(network, samples).scores)
+
+        found = scores(network)
+        others = [scores(other) for other in _with_other_weights(network)]
+        if (found != found[:1]).any() and all((found != other).any() for other in others):
             return k
     raise AssertionError("every network drawn is silent")
+
+
+def _with_other_weights(network: IntegerNetwork) -> Iterator[IntegerNetwork]:
+    """Yield the network with every bit of the weights of one layer inverted, for each layer."""
+    for k, (stage, values) in enumerate(zip(network.stages, network.values(), strict=False)):
+        if isinstance(stage, WeightStage):
+            other = replace(stage, weight=-1 - stage.weight).fitted(values)
+            yield replace(network, stages=(*network.stages[:k], other, *network.stages[k + 1 :]))
 
 
 def rows(network: IntegerNetwork, samples: np.ndarray) -> np.ndarray:

@@ -19,12 +19,16 @@ from lnm_codegen.backends.network_c import emit_c
 from lnm_codegen.backends.network_verilog.layers import (
     LANES,
     Layer,
+    Part,
+    layer_entries,
+    parts_of,
+    sample_entry,
+)
+from lnm_codegen.backends.network_verilog.modules import (
     events_module,
     feedback_module,
-    layer_entries,
-    layers_of,
     memory_files,
-    sample_entry,
+    pool_module,
     synapse_module,
 )
 from lnm_codegen.backends.network_verilog.testbench import proofs, testbench_files
@@ -87,14 +91,16 @@ def emit_circuit(
         UnsupportedError: A stage or neurons without a circuit; the place is the layer's name. A
             layer's name is too long.
     """
-    layers, name = tuple(layers_of(network, lanes, loadable)), network.name
-    for layer in layers:
-        require_length(f"network {name}", f"{layer.prefix}_neurons_array")
+    parts, name = parts_of(network, lanes, loadable), network.name
+    for part in parts:
+        require_length(f"network {name}", f"{part.prefix}_neurons_array")
     found, rows = interpret_network(network, samples, trace=True), sample_rows(network, samples)
-    arrays = arrays_of(layers, _inputs(network, found.outputs))
-    design = NetworkDesign(network, layers, arrays)
+    arrays = arrays_of(parts, _inputs(network, found.outputs))
+    design = NetworkDesign(network, parts, arrays)
     files: dict[str, str] = {}
-    for layer in layers:
+    for pool in design.pools:
+        files |= {f"rtl/{pool.prefix}.v": pool_module(pool)} | proofs(pool)
+    for layer in design.layers:
         files[f"rtl/{layer.prefix}_events.v"] = events_module(layer)
         files[f"rtl/{layer.prefix}_synapse.v"] = synapse_module(layer)
         if layer.stage.delay:
@@ -108,7 +114,7 @@ def emit_circuit(
         files |= {f"arrays/{array.name}/{p}": text for p, text in array.source.files.items()}
     files[MANIFEST] = manifest(design, len(rows), files)
     source = Source(files, f"rtl/{name}_network.v")
-    return NetworkCircuit(network, layers, arrays, source, len(rows))
+    return NetworkCircuit(network, parts, arrays, source, len(rows))
 
 
 def _inputs(network: IntegerNetwork, outputs: Sequence[Integers]) -> dict[str, Integers]:
@@ -118,7 +124,7 @@ def _inputs(network: IntegerNetwork, outputs: Sequence[Integers]) -> dict[str, I
         if isinstance(stage, NeuronStage):
             x = outputs[k - 1]
             x = np.broadcast_to(x, (network.time_steps, *x.shape[1:]))
-            found[stage.name] = np.swapaxes(x, 0, 1)
+            found[stage.name] = np.swapaxes(x, 0, 1).reshape(x.shape[1], network.time_steps, -1)
     return found
 
 
@@ -132,8 +138,8 @@ FORM = "network"
 def form_files(design: NetworkDesign) -> tuple[str, ...]:
     """Return the modules of the network, the top last."""
     found = [f"arrays/{a.name}/{file}" for a in design.distinct_arrays for file in a.files]
-    for layer in design.layers:
-        found += [f"rtl/{module}.v" for module in layer.modules]
+    for part in design.parts:
+        found += [f"rtl/{module}.v" for module in part.modules]
     return (*found, f"rtl/{design.name}_readout.v", f"rtl/{design.name}_network.v")
 
 
@@ -193,7 +199,7 @@ def manifest(design: NetworkDesign, vectors: int, files: Iterable[str]) -> str:
     network, name, layers = design.network, design.name, design.layers
     most, widths = design.most_cycles, design.stream_widths
     multipliers = sum(layer.multipliers for layer in layers)
-    multipliers += sum(array.multipliers for array in map(design.array_of, layers) if array)
+    multipliers += sum(array.multipliers for array in map(design.array_of, design.parts) if array)
     content: dict[str, Any] = {
         "manifest": VERSION,
         "generator": f"lnm_codegen {PACKAGE_VERSION}",
@@ -231,17 +237,18 @@ def manifest(design: NetworkDesign, vectors: int, files: Iterable[str]) -> str:
 def _readme(design: NetworkDesign) -> dict[str, object]:
     network, widths = design.network, design.stream_widths
 
-    def row(layer: Layer) -> str:
-        array = design.array_of(layer)
+    def row(part: Part) -> str:
+        array = design.array_of(part)
+        own = (
+            (part.stage.bits, part.accumulator, part.event_rows) if isinstance(part, Layer) else ()
+        )
         cells = (
-            layer.stage.name,
-            layer.inputs,
-            layer.outputs,
-            layer.stage.bits,
-            layer.accumulator,
-            layer.rows,
-            f"{design.interval_of(layer):,}",
-            f"`{array.name}`" if array else "readout",
+            part.title,
+            part.inputs,
+            part.outputs,
+            *(own or ("", "", 1)),
+            f"{design.interval_of(part):,}",
+            f"`{array.name}`" if array else design.next_of(part),
         )
         return f"| {' | '.join(map(str, cells))} |"
 
@@ -249,7 +256,7 @@ def _readme(design: NetworkDesign) -> dict[str, object]:
         "family": design.name,
         "name": design.name,
         "network": network,
-        "rows": [row(layer) for layer in design.layers],
+        "rows": [row(part) for part in design.parts],
         "most": design.most_cycles,
         "interval": design.interval,
         "in_bits": widths[0],

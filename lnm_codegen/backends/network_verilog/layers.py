@@ -1,4 +1,4 @@
-"""Layers of a network as circuits: sizes, cycles, memories and modules of each synapse."""
+"""Layers of weights and poolings of a network as circuits: sizes, widths, cycles."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
-from lnm_codegen.backends.render import render
-from lnm_codegen.backends.verilog.expr import hex_text
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.network.nodes import (
-    AnyStage,
     FlattenStage,
     IntegerNetwork,
     NeuronStage,
     PoolStage,
+    Shape,
     ValueSpan,
     WeightStage,
     size_of,
@@ -28,17 +26,57 @@ LANES = 4
 """Weights that a synapse adds in one cycle, by default."""
 MOST_LANES = 64
 FEWEST_ROWS = 4
-"""Least rows of accumulators: a row is written three cycles after it is read."""
+"""Least rows of accumulators of a linear layer: a row is written three cycles after it is read."""
+WAITS = FEWEST_ROWS - 1
+"""Most cycles that an event of a convolution waits for rows of the event before."""
 DRAIN = 8
 """Cycles from the last event of a time step to its first sum, and from the last sum on."""
-ACCEPTED = (
-    "linear layers, recurrent or not, each before neurons or the readout, a flatten of the input"
-)
+ACCEPTED = "linear layers, recurrent or not, convolutions, poolings, flattens; neurons after them"
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The places of a convolution's window along one axis, in pixels.
+
+        output o reads the inputs o * stride - padding to o * stride - padding + kernel - 1
+
+    Attributes:
+        inputs: Size of the input.
+        outputs: Size of the output.
+        kernel: Size of the window.
+        stride: Distance of two windows.
+        padding: Zeros on each side.
+    """
+
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int
+    padding: int
+
+    def reached(self, place: int) -> range:
+        """Return the outputs that read an input."""
+        padded = place + self.padding
+        first = max(0, -((self.kernel - 1 - padded) // self.stride))
+        return range(first, min(self.outputs - 1, padded // self.stride) + 1)
+
+    def flipped(self, place: int) -> int:
+        """Return where the weight of the first of these outputs is, in the flipped kernel.
+
+        That of the next output is `stride` further.
+        """
+        first = self.reached(place).start
+        return self.kernel - 1 - (place + self.padding - first * self.stride)
+
+    @property
+    def most(self) -> int:
+        """Most outputs that read an input."""
+        return max(len(self.reached(place)) for place in range(self.inputs))
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A linear layer, and the neurons that follow it, if any.
+    """A linear layer or a convolution, and the neurons that follow it, if any.
 
     Attributes:
         network: Name of the network.
@@ -48,7 +86,7 @@ class Layer:
         values: Values of its inputs.
         own_bits: Width of an input from the layer before; a spike has 1 bit without a sign.
         is_spike: Inputs are spikes.
-        inputs: Inputs of a time step, those of the feedback too.
+        shape: Shape of the inputs of a time step, without the feedback.
         lanes: Weights that are added in one cycle.
         steps: Time steps of a sample.
         constant: The sums of one time step serve all steps.
@@ -62,7 +100,7 @@ class Layer:
     values: ValueSpan
     own_bits: int
     is_spike: bool
-    inputs: int
+    shape: Shape
     lanes: int
     steps: int
     constant: bool
@@ -74,9 +112,49 @@ class Layer:
         return f"{self.network}_{self.name}"
 
     @property
+    def title(self) -> str:
+        """Name of the layer in the trained network."""
+        return self.stage.name
+
+    @property
     def own_inputs(self) -> int:
         """Inputs of a time step from the layer before."""
-        return self.inputs - self.stage.fed
+        return size_of(self.shape)
+
+    @property
+    def inputs(self) -> int:
+        """Inputs of a time step, those of the feedback too."""
+        return self.own_inputs + self.stage.fed
+
+    @property
+    def is_conv(self) -> bool:
+        """Whether the layer is a convolution."""
+        return self.stage.kind == "conv"
+
+    @property
+    def axes(self) -> tuple[Axis, Axis]:
+        """The window of a convolution from top to bottom, and from left to right."""
+        stage, (_, *outputs) = self.stage, self.stage.output_shape(self.shape)
+        down, across = (
+            Axis(*sizes, stage.stride, stage.padding)
+            for sizes in zip(self.shape[1:], outputs, stage.weight.shape[2:], strict=True)
+        )
+        return down, across
+
+    @property
+    def kernel(self) -> int:
+        """Number of weights of a window, of one channel."""
+        return size_of(self.stage.weight.shape[2:])
+
+    @property
+    def positions(self) -> int:
+        """Number of windows; 1 in a linear layer."""
+        return size_of(self.stage.output_shape(self.shape)[1:])
+
+    @property
+    def groups(self) -> int:
+        """Number of groups of `lanes` output channels."""
+        return -(-self.channels // self.lanes)
 
     @property
     def spike(self) -> int:
@@ -103,18 +181,35 @@ class Layer:
         return tuple(f"{self.prefix}_{word}.hex" for word in ("weights", "biases", *scales))
 
     @property
-    def outputs(self) -> int:
-        """Number of sums."""
+    def channels(self) -> int:
+        """Number of output channels; in a linear layer, of sums."""
         return self.stage.channels
 
     @property
+    def outputs(self) -> int:
+        """Number of sums."""
+        return self.channels * self.positions
+
+    @property
     def rows(self) -> int:
-        """Cycles of an event: rows of weights and accumulators, at least `FEWEST_ROWS`."""
-        return max(-(-self.outputs // self.lanes), FEWEST_ROWS)
+        """Rows of accumulators; in a linear layer at least `FEWEST_ROWS`."""
+        if self.is_conv:
+            return self.groups * self.positions
+        return max(self.groups, FEWEST_ROWS)
+
+    @property
+    def event_rows(self) -> int:
+        """Rows of weights of an event: its cycles, at most."""
+        if self.is_conv:
+            down, across = self.axes
+            return self.groups * down.most * across.most
+        return self.rows
 
     @property
     def depth(self) -> int:
         """Rows of weights in the memory."""
+        if self.is_conv:
+            return self.shape[0] * self.groups * self.kernel
         return self.inputs * self.rows
 
     @property
@@ -128,7 +223,7 @@ class Layer:
         if not self.loadable:
             return self.stage.bound(self.values)
         most, size = max(abs(int(b)) for b in self.stage.bias), 1 << (self.stage.bits - 1)
-        own = self.own_inputs * self.values.magnitude
+        own = (size_of(self.stage.weight.shape[1:]) - self.stage.fed) * self.values.magnitude
         return most + size * (own + self.stage.fed * self.spike)
 
     @property
@@ -194,8 +289,8 @@ class Layer:
     @property
     def adding(self) -> int:
         """Most cycles in which a sample's events are added: every input is an event."""
-        taken = 1 if self.constant else self.steps
-        return taken * (self.depth + self.rows + DRAIN)
+        taken, waits = 1 if self.constant else self.steps, WAITS if self.is_conv else 0
+        return taken * (self.inputs * (self.event_rows + waits) + self.rows + DRAIN)
 
     @property
     def leaving(self) -> int:
@@ -203,76 +298,156 @@ class Layer:
         return self.steps * (self.outputs + 2 * DRAIN)
 
 
-def layers_of(network: IntegerNetwork, lanes: int = LANES, loadable: bool = False) -> list[Layer]:
-    """Return the layers of a feed-forward network of linear layers.
+@dataclass(frozen=True)
+class Pooling:
+    """A pooling, and the neurons that follow it, if any.
+
+    Attributes:
+        network: Name of the network.
+        name: Name of the pooling in Verilog.
+        stage: Its kind and its size.
+        neurons: The next neurons, or None.
+        shape: Shape of its inputs.
+        bits: Width of an input; a spike has 1 bit without a sign.
+        is_spike: Inputs are spikes.
+        out_bits: Width of an output.
+        gives_spikes: Outputs are spikes.
+        steps: Time steps of a sample.
+    """
+
+    network: str
+    name: str
+    stage: PoolStage
+    neurons: NeuronStage | None
+    shape: Shape
+    bits: int
+    is_spike: bool
+    out_bits: int
+    gives_spikes: bool
+    steps: int
+
+    @property
+    def prefix(self) -> str:
+        """Name of its module."""
+        return f"{self.network}_{self.name}"
+
+    @property
+    def title(self) -> str:
+        """Its kind and its size."""
+        return f"pooling ({self.stage.kind}, {self.stage.size})"
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Name of its module."""
+        return (self.prefix,)
+
+    @property
+    def inputs(self) -> int:
+        """Inputs of a time step."""
+        return size_of(self.shape)
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of a time step."""
+        return size_of(self.stage.output_shape(self.shape))
+
+
+Part: TypeAlias = Layer | Pooling
+
+
+def parts_of(
+    network: IntegerNetwork, lanes: int = LANES, loadable: bool = False
+) -> tuple[Part, ...]:
+    """Return the layers of weights and the poolings of a network, in order.
 
     Raises:
-        UnsupportedError: Another stage, or neurons without a linear layer before them.
+        UnsupportedError: Neurons or a readout without a layer of weights before them.
     """
     shapes, values = network.shapes(), network.values()
-    found: list[Layer] = []
-    before: AnyStage | None = None
-    for k, stage in enumerate(network.stages):
-        _require_linear(network, k, stage, before)
-        after = network.stages[k + 1] if k + 1 < len(network.stages) else None
+    stages, lead = network.stages, network.constant_stages
+    repeating = max((k for k in range(lead) if isinstance(stages[k], WeightStage)), default=-1)
+    found: list[Part] = []
+    bits = 1 if network.input.are_spikes else network.input.width
+    is_spike = network.input.are_spikes
+    for k, (stage, after) in enumerate(zip(stages, (*stages[1:], None), strict=True)):
+        _require_circuit(network, k, repeating)
+        neurons = after if isinstance(after, NeuronStage) else None
+        runs = 1 if k < repeating else network.time_steps
         if isinstance(stage, WeightStage):
-            is_spike = _gives_spikes(network, before)
-            constant = k < network.constant_stages
-            ends = constant and k + 1 == network.constant_stages
             name = re.sub(r"\W", "_", stage.name, flags=re.ASCII).lower()
-            while name in {layer.name for layer in found}:
+            while name in {part.name for part in found}:
                 name += "_"
+            fewest = 1 if stage.kind == "conv" else FEWEST_ROWS
             found.append(
                 Layer(
                     network=network.name,
                     name=name,
                     stage=stage,
-                    neurons=after if isinstance(after, NeuronStage) else None,
+                    neurons=neurons,
                     values=values[k],
-                    own_bits=1 if is_spike else _value_bits(before, values[k]),
+                    own_bits=bits,
                     is_spike=is_spike,
-                    inputs=size_of(shapes[k]) + stage.fed,
-                    lanes=min(lanes, -(-stage.channels // FEWEST_ROWS)),
-                    steps=1 if constant and not ends else network.time_steps,
-                    constant=ends,
+                    shape=shapes[k],
+                    lanes=min(lanes, -(-stage.channels // fewest)),
+                    steps=runs,
+                    constant=k == repeating,
                     loadable=loadable,
                 )
             )
-        before = before if isinstance(stage, FlattenStage) else stage
-    return found
+            bits, is_spike = stage.output.width, False
+        elif isinstance(stage, PoolStage):
+            gives_spikes = is_spike and stage.kind == "max"
+            wide = bits if stage.kind == "max" else values[k + 1].width
+            name = f"pool_{sum(isinstance(part, Pooling) for part in found)}"
+            while name in {part.name for part in found}:
+                name += "_"
+            found.append(
+                Pooling(
+                    network=network.name,
+                    name=name,
+                    stage=stage,
+                    neurons=neurons,
+                    shape=shapes[k],
+                    bits=bits,
+                    is_spike=is_spike,
+                    out_bits=wide,
+                    gives_spikes=gives_spikes,
+                    steps=runs,
+                )
+            )
+            bits, is_spike = wide, gives_spikes
+        elif isinstance(stage, NeuronStage):
+            number = stage.output.type
+            is_spike = not isinstance(number, Bits)
+            bits = number.width if isinstance(number, Bits) else 1
+    if not any(isinstance(part, Layer) for part in found):
+        raise UnsupportedError(f"network {network.name}", "no layer of weights", ACCEPTED)
+    return tuple(found)
 
 
-def _require_linear(
-    network: IntegerNetwork, k: int, stage: AnyStage, before: AnyStage | None
-) -> None:
-    """Refuse a stage without a circuit."""
-    name = getattr(stage, "name", f"stage {k}")
-    if isinstance(stage, PoolStage):
-        problem = f"a pooling of kind {stage.kind!r} has no circuit"
-    elif isinstance(stage, WeightStage) and stage.kind == "conv":
-        problem = "a convolution has no circuit"
-    elif isinstance(stage, NeuronStage) and not isinstance(before, WeightStage):
-        problem = "these neurons have no linear layer before them"
-    elif isinstance(stage, WeightStage) and stage.delay and network.repeated and before is None:
-        problem = "a recurrent layer that receives a repeated sample has no circuit"
+def layers_of(
+    network: IntegerNetwork, lanes: int = LANES, loadable: bool = False
+) -> tuple[Layer, ...]:
+    """Return the layers of weights of a network, in order; `parts_of` without the poolings."""
+    parts = parts_of(network, lanes, loadable)
+    return tuple(part for part in parts if isinstance(part, Layer))
+
+
+def _require_circuit(network: IntegerNetwork, k: int, repeating: int) -> None:
+    """Refuse a stage without a circuit; stage `repeating` gives a repeated sample again."""
+    stage, name = network.stages[k], getattr(network.stages[k], "name", f"stage {k}")
+    ahead = [s for s in network.stages[:k] if not isinstance(s, FlattenStage)]
+    is_neurons = isinstance(stage, NeuronStage)
+    if is_neurons and not (ahead and isinstance(ahead[-1], WeightStage | PoolStage)):
+        problem = "these neurons have no layer of weights before them"
+    elif network.repeated and k == network.constant_stages and repeating < 0:
+        subject = "a layer of neurons" if is_neurons else "a recurrent layer"
+        problem = f"{subject} that receives a repeated sample has no circuit"
     else:
         return
     raise UnsupportedError(
         f"network {network.name}: {name}", problem, ACCEPTED, "Use --backend c for this network."
     )
-
-
-def _gives_spikes(network: IntegerNetwork, before: AnyStage | None) -> bool:
-    if before is None:
-        return network.input.are_spikes
-    return isinstance(before, NeuronStage) and not isinstance(before.output.type, Bits)
-
-
-def _value_bits(before: AnyStage | None, values: ValueSpan) -> int:
-    """Return the width of the numbers that reach a layer."""
-    if isinstance(before, NeuronStage) and isinstance(before.output.type, Bits):
-        return before.output.type.width
-    return before.output.width if isinstance(before, WeightStage) else values.width
 
 
 def sample_entry(network: IntegerNetwork) -> dict[str, int]:
@@ -295,7 +470,7 @@ def layer_entries(layers: Sequence[Layer]) -> list[dict[str, Any]]:
             "accumulator_bits": layer.accumulator,
             "bound": layer.bound,
             "lanes": layer.lanes,
-            "cycles_per_event": layer.rows,
+            "cycles_per_event": layer.event_rows,
             "weight_memory_bits": layer.depth * layer.lanes * layer.stage.bits,
         }
         for layer in layers
@@ -305,168 +480,3 @@ def layer_entries(layers: Sequence[Layer]) -> list[dict[str, Any]]:
 def bits_for(count: int) -> int:
     """Return the width of a number below `count`."""
     return max(1, (count - 1).bit_length())
-
-
-# Memories of a synapse as lines for `$readmemh`: weights, biases, scales.
-
-
-def memory_files(layer: Layer) -> dict[str, str]:
-    """Return file -> text of the memories of a layer, in rtl/.
-
-    The rows of weights of input 0 come first, and lane 0 has the lowest bits. A word of scales is
-    the multiplier of a sum, then its shift to the left beyond the least one.
-    """
-    stage, bits = layer.stage, layer.accumulator
-    weights = [w for column in stage.weight.T.tolist() for w in _rows(layer, column, stage.bits)]
-    factors = stage.multipliers if layer.multiplies else [0] * layer.outputs
-    least, low = min(layer.amounts), layer.amount_bits
-    scales = [k << low | a - least for k, a in zip(factors, layer.amounts, strict=True)]
-    words = (
-        (weights, layer.lanes * stage.bits),
-        ([int(b) & ((1 << bits) - 1) for b in stage.bias], bits),
-        (scales, layer.scale_bits),
-    )
-    return {
-        f"rtl/{name}": hex_text(layer.network, numbers, width)
-        for name, (numbers, width) in zip(layer.memories, words, strict=False)
-    }
-
-
-def _rows(layer: Layer, numbers: list[int], width: int) -> list[int]:
-    """Return numbers in rows of `lanes`, with zeros at the end."""
-    size, mask = layer.rows * layer.lanes, (1 << width) - 1
-    filled = [*numbers, *[0] * (size - len(numbers))]
-    return [
-        sum((filled[first + p] & mask) << (p * width) for p in range(layer.lanes))
-        for first in range(0, size, layer.lanes)
-    ]
-
-
-# Modules of a layer: events of its inputs, and the synapse that adds weights.
-
-
-MOST_WORDS = 1 << 10
-"""Most events that wait between two layers."""
-LEAST_ROWS = 64
-"""Least rows of weights that are worth a block RAM."""
-
-
-def waiting_words(layer: Layer) -> int:
-    """Return the words of the memory of events: those of a time step, up to `MOST_WORDS`."""
-    return min(1 << max(layer.inputs.bit_length(), 2), MOST_WORDS)
-
-
-def events_module(layer: Layer) -> str:
-    """Return the module `<prefix>_events`."""
-    size = waiting_words(layer)
-    view = {
-        "family": layer.network,
-        "top": f"{layer.prefix}_events",
-        "layer": layer,
-        "value_note": "spikes" if layer.is_spike else f"numbers of {layer.value_bits} bits",
-        "size": size,
-        "place_bits": bits_for(layer.inputs),
-        "stride": f"{layer.address_bits}'d{layer.rows if layer.inputs > 1 else 0}",
-        "width": 1 + layer.address_bits + layer.value_bits,
-        "pointer": bits_for(size),
-    }
-    return render("network_verilog/events.v.j2", view)
-
-
-def feedback_module(layer: Layer) -> str:
-    """Return the module `<prefix>_feedback`."""
-    bits, extra = layer.value_bits, layer.value_bits - layer.own_bits
-    own = f"{{{{{extra}{{s_value[{layer.own_bits - 1}]}}}}, s_value}}" if extra else "s_value"
-    view = feedback_view(layer) | {
-        "place_bits": bits_for(layer.inputs),
-        "step_bits": bits_for(layer.steps),
-        "own_value": own,
-        "spike_value": "fed" if bits == 1 else f"(fed ? {bits}'d{layer.spike} : {bits}'d0)",
-    }
-    return render("network_verilog/feedback.v.j2", view)
-
-
-def feedback_view(layer: Layer) -> dict[str, object]:
-    """Return what both the module of the feedback and its proof are rendered from."""
-    size = layer.stage.delay * layer.outputs
-    return {
-        "family": layer.network,
-        "top": f"{layer.prefix}_feedback",
-        "layer": layer,
-        "size": size,
-        "wait_bits": bits_for(layer.stage.delay + 1),
-        "at_bits": bits_for(size),
-        "number_bits": bits_for(layer.outputs),
-    }
-
-
-def synapse_module(layer: Layer) -> str:
-    """Return the module `<prefix>_synapse`."""
-    in_block = layer.depth >= LEAST_ROWS and not layer.loadable
-    view = {
-        "family": layer.network,
-        "top": f"{layer.prefix}_synapse",
-        "layer": layer,
-        "scaled_note": scaled_note(layer),
-        "rom": '(* rom_style = "block" *) ' if in_block else "",
-        "value_range": "" if layer.is_spike else f"signed [{layer.value_bits - 1}:0] ",
-        "row_bits": bits_for(layer.rows),
-        "lane_bits": bits_for(layer.lanes),
-        "number_bits": bits_for(layer.outputs),
-        "step_bits": bits_for(layer.steps),
-        "addend": "weight" if layer.is_spike else "weight * value_2",
-        "extended": _extended("addend", layer.addend_bits, layer.accumulator),
-        **_leaving(layer),
-    }
-    return render("network_verilog/synapse.v.j2", view)
-
-
-def scaled_note(layer: Layer) -> str:
-    """Return the output of a sum, as a comment; without a right shift nothing is rounded."""
-    exact = "multiplier[o] * sum[o]" if layer.multiplies else "sum[o]"
-    low, high = min(layer.stage.shifts), max(layer.stage.shifts)
-    if low == high == 0:
-        return f"saturate({exact})"
-    if high <= 0:
-        ends = f", k from {-high} to {-low}" if low < high else ""
-        return f"saturate({exact} * 2^{'k[o]' if ends else -low}){ends}"
-    ends = f", shift from {low} to {high}" if low < high else ""
-    return f"saturate(half_up({exact} / 2^{'shift[o]' if ends else high})){ends}"
-
-
-def _leaving(layer: Layer) -> dict[str, object]:
-    """Return the expressions by which a sum is scaled, rounded and saturated."""
-    acc, product, wide = layer.accumulator, layer.product_bits, layer.shifted_bits
-    low = layer.amount_bits
-    factor = f"$signed({{1'b0, scale_3[{layer.scale_bits - 1}:{low}]}})"
-    least = min(layer.amounts)
-    shifted = _extended("product_4", product, wide)
-    shifted = f"{shifted} << {least}" if least else shifted
-    lines, name, width = [], "shifted_5", wide
-    if layer.right:
-        half = f"{wide + 1}'d{1 << (layer.right - 1)}"
-        lines.append(f"wire [{wide}:0] rounded = {{shifted_5[{wide - 1}], shifted_5}} + {half};")
-        lines.append(f"wire unused = &{{1'b0, rounded[{layer.right - 1}:0]}};")
-        name, width = "result", wide + 1 - layer.right
-        lines.append(f"wire [{width - 1}:0] result = rounded[{wide}:{layer.right}];")
-    bits = layer.stage.output.width
-    saturated = _extended(name, width, bits)
-    if width > bits:
-        top = f"{name}[{width - 1}:{bits - 1}]"
-        lines.append(f"wire fits = &{top} || !(|{top});")
-        sign = f"{name}[{width - 1}]"
-        saturated = f"fits ? {name}[{bits - 1}:0] : {{{sign}, {{{bits - 1}{{!{sign}}}}}}}"
-    return {
-        "selected": f"held_1[lane_1 * {acc} +: {acc}]" if layer.lanes > 1 else "held_1",
-        "product": f"sum_3 * {factor}" if layer.factor_bits else "sum_3",
-        "shifted": f"({shifted}) << amount_4" if low else shifted,
-        "rounding": lines,
-        "saturated": saturated,
-    }
-
-
-def _extended(name: str, width: int, wide: int) -> str:
-    """Return a signed number in more bits."""
-    if wide <= width:
-        return name
-    return f"{{{{{wide - width}{{{name}[{width - 1}]}}}}, {name}}}"

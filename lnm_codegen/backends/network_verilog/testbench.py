@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from lnm_codegen.backends.network_verilog.layers import (
-    Layer,
-    bits_for,
+from lnm_codegen.backends.network_verilog.layers import Layer, Part, Pooling, bits_for
+from lnm_codegen.backends.network_verilog.modules import (
+    events_view,
     feedback_view,
-    waiting_words,
+    pool_view,
+    windows_of,
 )
 from lnm_codegen.backends.network_verilog.top import NetworkDesign
 from lnm_codegen.backends.render import render
@@ -74,48 +75,60 @@ def testbench_files(design: NetworkDesign, samples: Integers, scores: Integers) 
 # Proofs: no event is lost or invented between layers, and no accumulator overflows.
 
 
-def proofs(layer: Layer) -> dict[str, str]:
-    """Return the proofs of the events and of the synapse of a layer."""
-    top, size = f"{layer.prefix}_events", waiting_words(layer)
-    events = {
-        "family": layer.network,
-        "top": top,
-        "width": 1 + layer.address_bits + layer.value_bits,
-        "pointer": bits_for(size),
-        "size": size,
-        "place_bits": bits_for(layer.inputs),
-        "layer": layer,
-        "rows": layer.rows if layer.inputs > 1 else 0,
-    }
-    of_events = (
-        f"The words of {top}: none is lost, invented or changed.",
+def proofs(part: Part) -> dict[str, str]:
+    """Return the proofs of the modules of a layer of weights, or of a pooling."""
+    if isinstance(part, Pooling):
+        return _pool_proof(part)
+    return _events_proof(part) | _synapse_proof(part) | _feedback_proof(part)
+
+
+def _events_proof(layer: Layer) -> dict[str, str]:
+    view = events_view(layer)
+    texts = (
+        f"The words of {view['top']}: none is lost, invented or changed.",
         "every word counts as taken",
         "a word is taken after a stall",
     )
-    top, bits = f"{layer.prefix}_synapse", bits_for(layer.rows)
-    synapse = {
+    return _files("events", view, texts, 2, ())
+
+
+def _synapse_proof(layer: Layer) -> dict[str, str]:
+    top, bits, conv = f"{layer.prefix}_synapse", bits_for(layer.rows), windows_of(layer)
+    view = {
         "family": layer.network,
         "top": top,
         "layer": layer,
         "row_bits": bits,
         "last_row": f"{bits}'d{layer.rows - 1}",
-    }
-    of_synapse = (
+    } | ({"conv": conv} if conv else {})
+    texts = (
         f"The sums of {top} are exact, and no row is read before it is written.",
-        "a sum is a difference",
-        "the row of an event is written",
+        "a row begins at 1" if conv else "a sum is a difference",
+        "an event waits while rows become 0" if conv else "the row of an event is written",
     )
-    found = _files("events", events, of_events, 2, ())
-    found |= _files("synapse", synapse, of_synapse, 8, layer.memories)
+    return _files("conv" if conv else "synapse", view, texts, 8, layer.memories)
+
+
+def _feedback_proof(layer: Layer) -> dict[str, str]:
     if not layer.stage.delay:
-        return found
+        return {}
     view = feedback_view(layer)
-    of_feedback = (
+    texts = (
         f"The spikes of {view['top']} return after the delay of the layer, each in its place.",
         "neurons give spikes of steps that have not come",
         "an input or a spike is taken after a stall",
     )
-    return found | _files("feedback", view, of_feedback, 3, ())
+    return _files("feedback", view, texts, 3, ())
+
+
+def _pool_proof(pool: Pooling) -> dict[str, str]:
+    view = pool_view(pool)
+    texts = (
+        f"The outputs of {view['top']} are those of their windows, in order.",
+        "no window begins",
+        "an input comes after the first of a window",
+    )
+    return _files("pool", view, texts, 3, ())
 
 
 def _files(

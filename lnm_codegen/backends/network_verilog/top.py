@@ -12,7 +12,8 @@ import numpy as np
 
 from lnm_codegen.backends.base import Source
 from lnm_codegen.backends.fixed import MOST_NEURONS, Coefficient, FixedModel, FixedState, Rtl
-from lnm_codegen.backends.network_verilog.layers import DRAIN, Layer, bits_for
+from lnm_codegen.backends.network_verilog.layers import DRAIN, Layer, Part, Pooling, bits_for
+from lnm_codegen.backends.network_verilog.modules import windows_of
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.array import StreamField, data_width, stream_fields
 from lnm_codegen.backends.verilog.backend import circuit_of
@@ -57,30 +58,30 @@ class NeuronArray:
     files: tuple[str, ...]
 
 
-def arrays_of(layers: Sequence[Layer], inputs: dict[str, Integers]) -> dict[str, NeuronArray]:
+def arrays_of(parts: Sequence[Part], inputs: dict[str, Integers]) -> dict[str, NeuronArray]:
     """Return name of a layer of neurons -> its array; equal layers share one.
 
     Args:
-        layers: The layers.
+        parts: The layers of weights and the poolings.
         inputs: Name of a layer of neurons -> its inputs (samples, T, neurons), for golden vectors.
 
     Raises:
         UnsupportedError: Neurons without a circuit.
     """
     found: dict[str, NeuronArray] = {}
-    for layer in layers:
-        if layer.neurons is None:
+    for part in parts:
+        if part.neurons is None:
             continue
-        model = _model(layer.neurons, layer.outputs)
+        model = _model(part.neurons, part.outputs)
         same = (a for a in found.values() if replace(a.model, name=model.name) == model)
         shared = next(same, None)
         if shared is None:
-            x = inputs[layer.neurons.name]
+            x = inputs[part.neurons.name]
             count = max(1, MOST_UPDATES // (x.shape[1] * x.shape[2]))
-            stimulus = {layer.neurons.input.name: _with_extremes(x[:count], layer.neurons)}
-            named = replace(model, name=f"{layer.prefix}_neurons", stimulus=stimulus)
+            stimulus = {part.neurons.input.name: _with_extremes(x[:count], part.neurons)}
+            named = replace(model, name=f"{part.prefix}_neurons", stimulus=stimulus)
             shared = _array(named)
-        found[layer.neurons.name] = shared
+        found[part.neurons.name] = shared
     return found
 
 
@@ -90,12 +91,12 @@ class NetworkDesign:
 
     Attributes:
         network: The network.
-        layers: Its linear layers.
+        parts: Its layers of weights and poolings, in order.
         arrays: Name of a layer of neurons -> its array.
     """
 
     network: IntegerNetwork
-    layers: tuple[Layer, ...]
+    parts: tuple[Part, ...]
     arrays: Mapping[str, NeuronArray]
 
     @property
@@ -103,9 +104,24 @@ class NetworkDesign:
         """Name of the network: the prefix of every module."""
         return self.network.name
 
-    def array_of(self, layer: Layer) -> NeuronArray | None:
-        """Return the array of the neurons that follow a layer; None before the readout."""
-        return None if layer.neurons is None else self.arrays[layer.neurons.name]
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Its layers of weights."""
+        return tuple(part for part in self.parts if isinstance(part, Layer))
+
+    @property
+    def pools(self) -> tuple[Pooling, ...]:
+        """Its poolings."""
+        return tuple(part for part in self.parts if isinstance(part, Pooling))
+
+    def array_of(self, part: Part) -> NeuronArray | None:
+        """Return the array of the neurons that follow; None without neurons."""
+        return None if part.neurons is None else self.arrays[part.neurons.name]
+
+    def next_of(self, part: Part) -> str:
+        """Return what follows a part without neurons."""
+        after = (*self.parts, None)[self.parts.index(part) + 1]
+        return "readout" if after is None else after.title
 
     @property
     def distinct_arrays(self) -> list[NeuronArray]:
@@ -121,38 +137,50 @@ class NetworkDesign:
     def most_cycles(self) -> int:
         """A bound of the cycles of a sample: every input is an event, no two layers overlap."""
         found = 2 * DRAIN
-        for layer in self.layers:
-            found += layer.inputs + layer.adding + layer.leaving
-            if array := self.array_of(layer):
-                found += layer.steps * (array.cycles + array.latency)
+        for part in self.parts:
+            found += part.inputs
+            if isinstance(part, Layer):
+                found += part.adding + part.leaving
+            if array := self.array_of(part):
+                found += part.steps * (array.cycles + array.latency)
         return found
 
-    def interval_of(self, layer: Layer) -> int:
-        """Return a bound of the cycles from sample to sample of a layer with its neurons.
+    def interval_of(self, part: Part) -> int:
+        """Return a bound of the cycles from sample to sample of a part with its neurons.
 
         Events are added while sums leave. In a recurrent layer they wait for the spikes.
         """
-        array = self.array_of(layer)
+        array = self.array_of(part)
+        if isinstance(part, Pooling):
+            tick = max(part.inputs, array.cycles if array else 0)
+            return part.steps * (tick + 2 * DRAIN)
         if array is None:
-            return max(layer.adding, layer.leaving)
-        if layer.stage.delay:
-            waits = layer.inputs + array.cycles + array.latency
-            return layer.adding + layer.leaving + layer.steps * waits
-        tick = max(array.cycles, layer.outputs) + 2 * DRAIN
-        return max(layer.adding, layer.steps * tick)
+            return max(part.adding, part.leaving)
+        if part.stage.delay:
+            waits = part.inputs + array.cycles + array.latency
+            return part.adding + part.leaving + part.steps * waits
+        tick = max(array.cycles, part.outputs) + 2 * DRAIN
+        return max(part.adding, part.steps * tick)
 
     @property
     def interval(self) -> int:
         """A bound of the mean cycles from sample to sample: that of the slowest layer."""
-        return max(map(self.interval_of, self.layers))
+        return max(map(self.interval_of, self.parts))
 
     @property
     def value_bits(self) -> int:
         """Width of the numbers that reach the readout; 0 for spikes."""
-        array = self.array_of(self.layers[-1])
-        if array is None:
-            return self.layers[-1].stage.output.width
-        return array.output.width if isinstance(array.output.var.type, Bits) else 0
+        last = self.parts[-1]
+        if array := self.array_of(last):
+            return array.output.width if isinstance(array.output.var.type, Bits) else 0
+        if isinstance(last, Pooling):
+            return 0 if last.gives_spikes else last.out_bits
+        return last.stage.output.width
+
+    @property
+    def input_bits(self) -> int:
+        """Width of an input; a spike has 1 bit without a sign."""
+        return 1 if self.network.input.are_spikes else self.network.input.width
 
     @property
     def score_bits(self) -> int:
@@ -162,7 +190,7 @@ class NetworkDesign:
     @property
     def stream_widths(self) -> tuple[int, int, int]:
         """Widths of s_axis_tdata, m_axis_tdata and m_axis_tuser, in whole bytes of bits."""
-        widths = self.layers[0].own_bits, self.score_bits, bits_for(self.network.classes)
+        widths = self.input_bits, self.score_bits, bits_for(self.network.classes)
         taken, given, label = ((width + 7) // 8 * 8 for width in widths)
         return taken, given, label
 
@@ -213,11 +241,12 @@ def _model(stage: NeuronStage, count: int) -> FixedModel:
         raise UnsupportedError(where, f"{count} neurons", f"up to {MOST_NEURONS}")
     kernel = stage.program.kernel
     coefficients = []
+    channels = max((len(integers) for _, integers in stage.coefficients), default=1)
     for name, integers in stage.coefficients:
-        bits, words = kernel.bits(name), tuple(int(k) for k in integers)
+        spread = integers if len(integers) == 1 else np.repeat(integers, channels // len(integers))
+        bits, words = kernel.bits(name), tuple(int(k) for k in spread)
         reals = tuple(float(bits.value(k)) for k in words)
         coefficients.append(Coefficient(name, bits, words, reals))
-    channels = max((len(c.integers) for c in coefficients), default=1)
     states = []
     for name, integers in stage.initial:
         values = np.unique(integers)
@@ -280,23 +309,32 @@ def readout_module(design: NetworkDesign) -> str:
 
 def top_module(design: NetworkDesign) -> str:
     """Return the module `<name>_network`."""
-    network, first, bits = design.network, design.layers[0].own_bits, design.score_bits
+    network, first, bits = design.network, design.input_bits, design.score_bits
     in_bits, out_bits, label_bits = design.stream_widths
     unused = [f"s_axis_tdata[{in_bits - 1}:{first}]"] if in_bits > first else []
     unused += ["load_address", "load_data"] if design.loadable else []
     lines: list[str] = []
     source = "x"
-    for k, layer in enumerate(design.layers):
-        more, source, left = _layer_lines(design, k, layer, source)
+    for part in design.parts:
+        if isinstance(part, Layer):
+            more, made = _layer_lines(design, design.layers.index(part), part, source)
+        else:
+            more, made = _pool_lines(design, design.pools.index(part), part, source)
         lines += more
-        unused += left
+        if array := design.array_of(part):
+            more, source, left = _neuron_lines(array, made)
+            lines += more
+            unused += left
+        else:
+            source = made.name
+            unused += [f"{made.name}_last", made.clear]
     score = f"{{{{{out_bits - bits}{{score[{bits - 1}]}}}}, score}}"
     classes = bits_for(network.classes)
     fill = label_bits - classes
     view = {
         "family": design.name,
         "name": design.name,
-        "layers": [_layer_note(layer) for layer in design.layers],
+        "layers": [_part_note(design, part) for part in design.parts],
         "input_note": f"{described(network.input)}; {first} bits in {in_bits // 8} byte(s)",
         "network": network,
         "score_note": described(network.scores),
@@ -315,12 +353,14 @@ def top_module(design: NetworkDesign) -> str:
     return render("network_verilog/top.v.j2", view)
 
 
-def _layer_note(layer: Layer) -> str:
-    neurons = "the readout" if layer.neurons is None else f"neurons {layer.neurons.name}"
-    return (
-        f"{layer.stage.name}: {layer.inputs} inputs, {layer.outputs} sums, then {neurons};"
-        f" {layer.rows} cycles an event"
-    )
+def _part_note(design: NetworkDesign, part: Part) -> str:
+    is_layer, after = isinstance(part, Layer), f"the {design.next_of(part)}"
+    after = after if part.neurons is None else f"neurons {part.neurons.name}"
+    counts = f"{part.inputs} inputs, {part.outputs} {'sums' if is_layer else 'outputs'}"
+    cycles = ""
+    if isinstance(part, Layer):
+        cycles = f"; {'at most ' * part.is_conv}{part.event_rows} cycles an event"
+    return f"{part.title}: {counts}, then {after}{cycles}"
 
 
 def _ports(design: NetworkDesign) -> list[str]:
@@ -344,27 +384,32 @@ def _ports(design: NetworkDesign) -> list[str]:
     ]
 
 
-def _neuron_wires(neurons: str, array: NeuronArray) -> list[str]:
-    """Return the wires of the results of an array."""
-    field = array.output
-    sign = f"signed [{field.width - 1}:0] " if isinstance(field.var.type, Bits) else ""
-    return [
-        f"wire {neurons}_valid, {neurons}_ready, {neurons}_last, {neurons}_error;",
-        f"wire [{array.output_bits - 1}:0] {neurons}_data;",
-        f"wire {sign}{neurons}_value = {neurons}_data{field.slice};",
-    ]
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """Numbers of time steps: the wires NAME_valid, NAME_ready, NAME_value and NAME_last.
+
+    Attributes:
+        name: Name of the stream.
+        clear: Wire that is 1 after the last number of a sample.
+        neurons: Name of the neurons that follow, and of the stream of their results.
+        number: What tells their instance from others.
+        bits: Width of a number; 0 for a spike.
+    """
+
+    name: str
+    clear: str
+    neurons: str
+    number: str
+    bits: int
 
 
 def _layer_lines(
     design: NetworkDesign, k: int, layer: Layer, source: str
-) -> tuple[list[str], str, list[str]]:
-    """Return the wires and instances of a layer, the name of its result, and unused wires.
-
-    A stream `x` has the wires x_valid, x_ready and x_value.
-    """
-    events, sums, prefix = f"event_{k}", f"sum_{k}", layer.prefix
-    neurons = f"neuron_{k}"
-    out, array = layer.stage.output, design.array_of(layer)
+) -> tuple[list[str], _Stream]:
+    """Return the wires and instances of a layer of weights, and its sums."""
+    events, prefix = f"event_{k}", layer.prefix
+    made = _Stream(f"sum_{k}", f"clear_{k}", f"neuron_{k}", str(k), layer.stage.output.width)
+    sums, neurons = made.name, made.neurons
     load: tuple[str, ...] = ()
     lines = ["", f"// {layer.stage.name}"]
     if layer.loadable:
@@ -375,7 +420,7 @@ def _layer_lines(
             f"    .load(load_{k}), .load_address(load_address[{layer.address_bits - 1}:0]),",
             f"    .load_data(load_data[{layer.lanes * layer.stage.bits - 1}:0]),",
         )
-    if array is not None:
+    if array := design.array_of(layer):
         lines += _neuron_wires(neurons, array)
     if layer.stage.delay:
         fed = f"fed_{k}"
@@ -388,42 +433,86 @@ def _layer_lines(
             f"    .m_valid({fed}_valid), .m_ready({fed}_ready), .m_value({fed}_value));",
         ]
         source = fed
-    lines += [
+    place, given, taken = list[str](), list[str](), list[str]()
+    if conv := windows_of(layer):
+        place = [
+            f"wire [{conv.y_bits - 1}:0] {events}_y;",
+            f"wire [{conv.x_bits - 1}:0] {events}_x;",
+        ]
+        given = [f"    .m_y({events}_y), .m_x({events}_x),"]
+        taken = [f"    .s_y({events}_y), .s_x({events}_x),"]
+    return [
+        *lines,
         f"wire {events}_valid, {events}_ready, {events}_last;",
         f"wire [{layer.address_bits - 1}:0] {events}_address;",
+        *place,
         f"wire [{layer.value_bits - 1}:0] {events}_value;",
         f"{prefix}_events events_{k} (.clk(clk), .rst(rst),",
         f"    .s_valid({source}_valid), .s_ready({source}_ready), .s_value({source}_value),",
         f"    .m_valid({events}_valid), .m_ready({events}_ready), .m_address({events}_address),",
+        *given,
         f"    .m_value({events}_value), .m_last({events}_last));",
-        f"wire {sums}_valid, {sums}_ready, {sums}_last, clear_{k};",
-        f"wire signed [{out.width - 1}:0] {sums}_value;",
+        f"wire {sums}_valid, {sums}_ready, {sums}_last, {made.clear};",
+        f"wire signed [{made.bits - 1}:0] {sums}_value;",
         f"{prefix}_synapse #(.HEX(HEX)) synapse_{k} (.clk(clk), .rst(rst),",
         *load,
         f"    .s_valid({events}_valid), .s_ready({events}_ready), .s_address({events}_address),",
+        *taken,
         f"    .s_value({events}_value), .s_last({events}_last),",
         f"    .m_valid({sums}_valid), .m_ready({sums}_ready), .m_data({sums}_value),",
-        f"    .m_last({sums}_last), .clear(clear_{k}));",
+        f"    .m_last({sums}_last), .clear({made.clear}));",
+    ], made
+
+
+def _pool_lines(
+    design: NetworkDesign, k: int, pool: Pooling, source: str
+) -> tuple[list[str], _Stream]:
+    """Return the wires and the instance of a pooling, and its outputs."""
+    bits = 0 if pool.gives_spikes else pool.out_bits
+    made = _Stream(f"pooled_{k}", f"clear_p{k}", f"neuron_p{k}", f"p{k}", bits)
+    name = made.name
+    lines = ["", f"// {pool.title}"]
+    if array := design.array_of(pool):
+        lines += _neuron_wires(made.neurons, array)
+    return [
+        *lines,
+        f"wire {name}_valid, {name}_ready, {name}_last, {made.clear};",
+        f"wire {f'signed [{bits - 1}:0] ' if bits else ''}{name}_value;",
+        f"{pool.prefix} pool_{k} (.clk(clk), .rst(rst),",
+        f"    .s_valid({source}_valid), .s_ready({source}_ready), .s_value({source}_value),",
+        f"    .m_valid({name}_valid), .m_ready({name}_ready), .m_data({name}_value),",
+        f"    .m_last({name}_last), .clear({made.clear}));",
+    ], made
+
+
+def _neuron_wires(neurons: str, array: NeuronArray) -> list[str]:
+    """Return the wires of the results of an array."""
+    field = array.output
+    sign = f"signed [{field.width - 1}:0] " if isinstance(field.var.type, Bits) else ""
+    return [
+        f"wire {neurons}_valid, {neurons}_ready, {neurons}_last, {neurons}_error;",
+        f"wire [{array.output_bits - 1}:0] {neurons}_data;",
+        f"wire {sign}{neurons}_value = {neurons}_data{field.slice};",
     ]
-    if array is None:
-        return lines, sums, [f"{sums}_last", f"clear_{k}"]
+
+
+def _neuron_lines(array: NeuronArray, given: _Stream) -> tuple[list[str], str, list[str]]:
+    """Return the instance of neurons, the name of their results, and unused wires."""
+    neurons, name = given.neurons, given.name
     left = [f"{neurons}_last", f"{neurons}_error"]
     if array.output_bits > array.output.width:
         left.append(f"{neurons}_data")
-    value = f"{sums}_value"
-    extra = array.input_bits - out.width
-    if extra:
-        value = f"{{{{{extra}{{{sums}_value[{out.width - 1}]}}}}, {sums}_value}}"
-    return (
-        [
-            *lines,
-            f"{array.name}_array neurons_{k} (.clk(clk), .rst(rst), .clear(clear_{k}),",
-            f"    .s_axis_tvalid({sums}_valid), .s_axis_tready({sums}_ready),",
-            f"    .s_axis_tdata({value}), .s_axis_tlast({sums}_last),",
-            f"    .m_axis_tvalid({neurons}_valid), .m_axis_tready({neurons}_ready),",
-            f"    .m_axis_tdata({neurons}_data), .m_axis_tlast({neurons}_last),",
-            f"    .tlast_error({neurons}_error));",
-        ],
-        neurons,
-        left,
-    )
+    value = f"{name}_value"
+    if not given.bits:
+        value = f"{{{array.input_bits - 1}'d0, {value}}}"
+    elif extra := array.input_bits - given.bits:
+        value = f"{{{{{extra}{{{name}_value[{given.bits - 1}]}}}}, {value}}}"
+    lines = [
+        f"{array.name}_array neurons_{given.number} (.clk(clk), .rst(rst), .clear({given.clear}),",
+        f"    .s_axis_tvalid({name}_valid), .s_axis_tready({name}_ready),",
+        f"    .s_axis_tdata({value}), .s_axis_tlast({name}_last),",
+        f"    .m_axis_tvalid({neurons}_valid), .m_axis_tready({neurons}_ready),",
+        f"    .m_axis_tdata({neurons}_data), .m_axis_tlast({neurons}_last),",
+        f"    .tlast_error({neurons}_error));",
+    ]
+    return lines, neurons, left

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from lnm_codegen.backends.network_verilog.layers import LEAST_ROWS, layers_of, memory_files
+from lnm_codegen.backends.network_verilog.layers import layers_of
+from lnm_codegen.backends.network_verilog.modules import LEAST_ROWS, memory_files
 from lnm_codegen.backends.network_verilog.testbench import input_words
 from lnm_codegen.errors import LnmError, ModelError, reason
 from lnm_codegen.files import DAMAGED_ARRAYS
@@ -163,7 +164,7 @@ def synthesis(circuit: Circuit) -> StepResult:
     bits = sum(
         int(layer["weight_memory_bits"])
         for layer in circuit.manifest["layers"]
-        if layer["inputs"] * layer["cycles_per_event"] >= LEAST_ROWS  # fewer may be in logic
+        if layer["weight_memory_bits"] >= LEAST_ROWS * layer["lanes"] * layer["weight_bits"]
     )
     few = bits // BLOCK_BITS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,14 @@ from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.hardware.tools import missing
 from lnm_codegen.hardware.verify.verilog import formal
 from lnm_codegen.ir.network.exchange import network_files
-from lnm_codegen.ir.network.nodes import SPIKES, IntegerNetwork, values_of_bits
+from lnm_codegen.ir.network.nodes import (
+    SPIKES,
+    FlattenStage,
+    IntegerNetwork,
+    PoolStage,
+    ValueSpan,
+    values_of_bits,
+)
 from lnm_codegen.ir.network.verify import require_network
 from lnm_codegen.ir.types import Bits
 from tests.networks import random_samples, random_weights
@@ -40,16 +48,51 @@ slow = pytest.mark.slow
     ],
 )
 def test_the_proofs_hold(
-    outputs: int, lanes: int, delay: int, repeated: bool, values, tmp_path: Path
+    outputs: int, lanes: int, delay: int, repeated: bool, values: ValueSpan, tmp_path: Path
 ) -> None:
     rng, spec = np.random.default_rng(outputs), lnm.Fixed(12, 8)
     weights = random_weights(rng, "w", (3,), values, spec.bits, outputs, delay=delay)
     neurons = neuron_stage("n", lnm.get("lif"), spec, (outputs,))
     network = IntegerNetwork("net", 3, repeated, (3,), values, (weights, neurons), "mean")
+    assert proven(network, lanes, rng, tmp_path) == 6 + 3 * (delay > 0)
+
+
+def proven(network: IntegerNetwork, lanes: int, rng: np.random.Generator, folder: Path) -> int:
+    """Return the number of proofs of a circuit that hold, with their controls; all must."""
     samples = random_samples(rng, require_network(network), 2)
-    emit_circuit(network, samples, lanes).source.write(tmp_path)
+    emit_circuit(network, samples, lanes).source.write(folder)
     for path, data in (network_files(network) | sample_file(samples)).items():
-        write_whole(tmp_path / path, data)
-    step = formal(read_circuit(tmp_path, "verify"))
+        write_whole(folder / path, data)
+    step = formal(read_circuit(folder, "verify"))
     assert step.status == "passed", [c for c in step.checks if c.status != "passed"]
-    assert len(step.checks) == 6 + 3 * (delay > 0)
+    return len(step.checks)
+
+
+@pytest.mark.skipif(missing(*TOOLS) is not None, reason=str(missing(*TOOLS)))
+@pytest.mark.parametrize(
+    ("shape", "outputs", "kernel", "stride", "padding", "lanes", "pool", "values"),
+    [
+        ((2, 5, 6), 5, 3, 1, 1, 2, 2, SPIKES),
+        pytest.param((1, 4, 4), 3, 2, 2, 0, 4, 2, values_of_bits(Bits(6, 2)), marks=slow),
+        pytest.param((3, 7, 5), 4, 3, 2, 1, 1, 2, SPIKES, marks=slow),
+        pytest.param((2, 6, 6), 6, 1, 1, 0, 3, 3, SPIKES, marks=slow),
+        pytest.param((1, 3, 3), 1, 3, 1, 0, 1, 1, SPIKES, marks=slow),
+        pytest.param((2, 6, 6), 3, 1, 3, 0, 2, 2, SPIKES, marks=slow),
+        pytest.param((2, 16, 16), 16, 3, 1, 1, 8, 2, SPIKES, marks=slow),
+    ],
+)
+def test_the_proofs_of_convolutions_hold(
+    shape: tuple[int, ...], outputs: int, kernel: int, stride: int, padding: int, lanes: int,
+    pool: int, values: ValueSpan, tmp_path: Path,
+) -> None:  # fmt: skip
+    """A stride beyond the kernel leaves inputs without a window; one output has one row."""
+    rng, spec = np.random.default_rng(outputs), lnm.Fixed(12, 8)
+    drawn = random_weights(rng, "w", shape, values, spec.bits, outputs)
+    weight = rng.integers(-8, 8, (outputs, shape[0], kernel, kernel))
+    weights = replace(drawn, weight=weight, bits=4, stride=stride, padding=padding).fitted(values)
+    made = weights.output_shape(shape)
+    neurons = neuron_stage("n", lnm.get("lif"), spec, made)
+    stages = (weights, neurons, PoolStage("max", pool), FlattenStage())
+    repeated = values is not SPIKES
+    network = IntegerNetwork("net", 3, repeated, shape, values, stages, "mean")
+    assert proven(network, lanes, rng, tmp_path) == 9

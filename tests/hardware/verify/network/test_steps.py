@@ -25,6 +25,7 @@ from lnm_codegen.ir.network.nodes import ValueSpan
 from tests.backends.network_verilog.runs import random_circuit
 from tests.hardware.verify.test_steps import ALL
 from tests.hexadecimal import words_of
+from tests.networks import lively_seed
 from tests.refusals import assert_line
 
 
@@ -32,7 +33,7 @@ from tests.refusals import assert_line
 def circuit(tmp_path_factory: pytest.TempPathFactory) -> Circuit:
     """The folder of a small network."""
     folder = tmp_path_factory.mktemp("net")
-    network, samples, made = random_circuit(1)
+    network, samples, made = random_circuit(lively_seed(1, as_circuit=True))
     made.source.write(folder)
     for path, data in (network_files(network) | sample_file(samples)).items():
         write_whole(folder / path, data)
@@ -122,7 +123,8 @@ def test_few_rows_of_weights_may_be_in_logic(
     inputs: int, expected: str, circuit: Circuit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """30,720 bits in 60 rows were expected in a block RAM, which the source asks for from 64 on."""
-    layer = {"inputs": inputs, "cycles_per_event": 4, "weight_memory_bits": 30720}
+    width = 30720 // (4 * inputs)  # four rows an input
+    layer = {"lanes": 8, "weight_bits": width // 8, "weight_memory_bits": 30720}
     monkeypatch.setattr(verilog, "synthesise", lambda *_: ({"LUT4": 10}, 0.1))
     monkeypatch.setattr(synthesis, "missing", lambda *_: None)
     made = synthesis.synthesis(replace(circuit, manifest=circuit.manifest | {"layers": [layer]}))
