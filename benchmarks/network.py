@@ -5,8 +5,8 @@
 Each network is trained, quantized, emitted, synthesised and verified by `lnm`; networks of MNIST-1D
 and of ECG-QTDB also run on an emulated Cortex-M4. A step whose result lies in the work folder is
 skipped, so an interrupted run resumes. Each network adds a row to benchmarks/results/network.csv.
-At the end the script prints the tables of the page. DIR has the idx files of MNIST, or the two of
-ECG-QTDB with `--only ecg`; see docs/data.md.
+At the end the script prints the tables of the page. DIR has the idx files of MNIST; of
+Fashion-MNIST with `--only fashion`, the two files of ECG-QTDB with `--only ecg`; see docs/data.md.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ MNIST1D = (
     "--network feedforward --net hidden=128,128 --data mnist1d --data-set validation=500"
     " --epochs 60 --batch 100 --lr 0.04 --seed 10 --threads 1"
 )
+FASHION = (
+    "--network conv --net channels=8,16 --time-steps 4 --data fashion-mnist --data-set scale=unit"
+    " --data-set validation=5000 --epochs 10 --batch 100 --lr 0.003 --train optimizer=adamw"
+    " --weight-decay 0.01 --seed 10 --threads 1"
+)
 ECG = (
     "--set parametrisation=pole --set radius=0.9,0.995 --set angle=0,0.3 --network recurrent"
     " --net hidden=36 --net carry_limit=1 --net readout=li --data ecg-qtdb --epochs 40 --batch 16"
@@ -48,6 +53,7 @@ RUNS = {
     "mnist1d-lif": f"--family lif --set decay_input=false --set v_reset=none {MNIST1D}",
     "mnist1d-two": f"{TWO} {MNIST1D}",
     "ecg-two": f"{TWO} {ECG}",
+    "fashion-lif": f"--family lif --set v_threshold=0.5 --set v_reset=none {FASHION}",
 }
 """Name of a run -> options of `lnm train`. Samples of `validation` serve every choice."""
 NEURONS = {"lif": "LIF", "lnm": "LNM, degree 3", "two": "LNM, two states, degree 1"}
@@ -62,6 +68,7 @@ CASES = tuple(
         ("mnist1d-lif", ((None, 4),)),
         ("mnist1d-two", ((None, 4),)),
         ("ecg-two", ((8, 4),)),
+        ("fashion-lif", ((8, 8),)),
     )
     for bits, lanes in widths
 )

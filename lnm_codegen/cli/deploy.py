@@ -184,7 +184,7 @@ def _sizes(emitted: EmittedNetwork) -> str:
         return f"Cortex-M4: code {code}, {line}"
     memory = sum(x.depth * x.lanes * x.stage.bits for x in made.layers)
     count = len({array.name for array in made.arrays.values()})
-    events = ", ".join(f"{x.stage.name} {x.rows}" for x in made.layers)
+    events = ", ".join(f"{x.stage.name} {x.event_rows}" for x in made.layers)
     return (
         f"Verilog: weights {memory} bits, arrays of neurons {count},"
         f" at most {made.most_cycles} cycles a sample; cycles an event: {events}"

@@ -260,6 +260,7 @@ def _readme(design: NetworkDesign) -> dict[str, object]:
         "most": design.most_cycles,
         "interval": design.interval,
         "in_bits": widths[0],
+        "read_bits": design.input_bits,
         "out_bits": widths[1],
         "label_bits": widths[2],
         "in_note": described(network.input),
