@@ -1,8 +1,8 @@
-"""Verilog-2005 of a feed-forward network in integers, bit-exact to the NumPy interpreter.
+"""Verilog-2005 of a network in integers, bit-exact to the NumPy interpreter.
 
-It writes rtl/ (events and synapse of each linear layer, readout, top, weights), arrays/ (a folder
-for each distinct array of neurons, as `lnm emit` writes it for one neuron), tb/ (golden vectors),
-model/ (the same network in C), formal/, and manifest.json.
+It writes rtl/ (events and synapse of each layer, poolings, readout, top, weights), arrays/ (a
+folder for each distinct array of neurons, as `lnm emit` writes it for one neuron), tb/ (golden
+vectors), model/ (the same network in C), formal/, and manifest.json.
 """
 
 from __future__ import annotations
@@ -246,7 +246,7 @@ def _readme(design: NetworkDesign) -> dict[str, object]:
             part.title,
             part.inputs,
             part.outputs,
-            *(own or ("", "", 1)),
+            *(own or ("", "", "")),
             f"{design.interval_of(part):,}",
             f"`{array.name}`" if array else design.next_of(part),
         )
@@ -269,4 +269,5 @@ def _readme(design: NetworkDesign) -> dict[str, object]:
         "order": order_text(network),
         "score_meaning": score_text(network),
         "loadable": design.loadable,
+        "has_windows": design.has_windows,
     }

@@ -333,8 +333,8 @@ class Pooling:
 
     @property
     def title(self) -> str:
-        """Its kind and its size."""
-        return f"pooling ({self.stage.kind}, {self.stage.size})"
+        """Its name, kind and size."""
+        return f"{self.name} ({self.stage.kind}, {self.stage.size} x {self.stage.size})"
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -397,7 +397,7 @@ def parts_of(
             bits, is_spike = stage.output.width, False
         elif isinstance(stage, PoolStage):
             gives_spikes = is_spike and stage.kind == "max"
-            wide = bits if stage.kind == "max" else values[k + 1].width
+            wide = bits if stage.kind == "max" else max(bits, values[k + 1].width)
             name = f"pool_{sum(isinstance(part, Pooling) for part in found)}"
             while name in {part.name for part in found}:
                 name += "_"

@@ -118,6 +118,11 @@ class NetworkDesign:
         """Return the array of the neurons that follow; None without neurons."""
         return None if part.neurons is None else self.arrays[part.neurons.name]
 
+    @property
+    def has_windows(self) -> bool:
+        """Whether a layer is a convolution."""
+        return any(layer.is_conv for layer in self.layers)
+
     def next_of(self, part: Part) -> str:
         """Return what follows a part without neurons."""
         after = (*self.parts, None)[self.parts.index(part) + 1]
@@ -138,9 +143,10 @@ class NetworkDesign:
         """A bound of the cycles of a sample: every input is an event, no two layers overlap."""
         found = 2 * DRAIN
         for part in self.parts:
-            found += part.inputs
             if isinstance(part, Layer):
-                found += part.adding + part.leaving
+                found += part.inputs + part.adding + part.leaving
+            else:
+                found += part.steps * part.inputs
             if array := self.array_of(part):
                 found += part.steps * (array.cycles + array.latency)
         return found
@@ -349,12 +355,14 @@ def top_module(design: NetworkDesign) -> str:
         "label": f"{{{fill}'d0, label}}" if fill else "label",
         "unused": ", ".join(unused),
         "loadable": design.loadable,
+        "has_windows": design.has_windows,
     }
     return render("network_verilog/top.v.j2", view)
 
 
 def _part_note(design: NetworkDesign, part: Part) -> str:
-    is_layer, after = isinstance(part, Layer), f"the {design.next_of(part)}"
+    is_layer, after = isinstance(part, Layer), design.next_of(part)
+    after = f"the {after}" if part is design.parts[-1] else after
     after = after if part.neurons is None else f"neurons {part.neurons.name}"
     counts = f"{part.inputs} inputs, {part.outputs} {'sums' if is_layer else 'outputs'}"
     cycles = ""
@@ -505,7 +513,10 @@ def _neuron_lines(array: NeuronArray, given: _Stream) -> tuple[list[str], str, l
     value = f"{name}_value"
     if not given.bits:
         value = f"{{{array.input_bits - 1}'d0, {value}}}"
-    elif extra := array.input_bits - given.bits:
+    elif (extra := array.input_bits - given.bits) < 0:  # its numbers fit, and its width is larger
+        value = f"{value}[{array.input_bits - 1}:0]"
+        left.append(f"{name}_value")
+    elif extra:
         value = f"{{{{{extra}{{{name}_value[{given.bits - 1}]}}}}, {value}}}"
     lines = [
         f"{array.name}_array neurons_{given.number} (.clk(clk), .rst(rst), .clear({given.clear}),",

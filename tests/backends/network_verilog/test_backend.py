@@ -21,6 +21,7 @@ from lnm_codegen.ir.network.nodes import (
     FlattenStage,
     IntegerNetwork,
     NeuronStage,
+    PoolStage,
     WeightStage,
     size_of,
 )
@@ -360,3 +361,42 @@ def test_a_repeated_sample_into_a_recurrent_layer_is_refused(is_image: bool) -> 
     samples = random_samples(rng, require_network(network), 2)
     with refused(UnsupportedError, "network net: w", "receives a repeated sample has no circuit"):
         emit_circuit(network, samples)
+
+
+POOLED = {
+    "a pooling of the input": ((1, 16, 16), 8, "max", None),
+    "numbers with spare bits": ((1, 4, 4), 2, "sum", "ternary"),
+}
+"""Shape of an input, size and kind of a pooling, and the neurons ahead of it behind weights."""
+
+
+@needs_iverilog
+@needs_verilator
+@pytest.mark.parametrize("word", POOLED)
+def test_a_pooling_keeps_bounds_and_widths(word: str, tmp_path: Path) -> None:
+    """A pooling ahead of all weights runs in every step; its numbers may be wider than needed."""
+    shape, size, kind, family = POOLED[word]
+    rng, spec = np.random.default_rng(4), lnm.Fixed(16, 8)
+    ahead, values = [], SPIKES
+    if family is not None:
+        weights = random_weights(rng, "w", shape, SPIKES, spec.bits, 2)
+        made = weights.output_shape(shape)
+        ahead = [weights, neuron_stage("n", lnm.get(family), spec, made)]
+        values = ahead[-1].values
+    pooling = PoolStage(kind, size)
+    inner = pooling.output_shape(ahead[0].output_shape(shape) if ahead else shape)
+    last = random_weights(
+        rng, "r", (size_of(inner),), pooling.output_values(values), Bits(16, 4), 4
+    )
+    stages = (*ahead, pooling, FlattenStage(), last)
+    network = require_network(IntegerNetwork("net", 8, False, shape, SPIKES, stages, "mean"))
+    circuit = emit_circuit(network, random_samples(rng, network, 3), 2)
+    circuit.source.write(tmp_path)
+    printed = simulated(tmp_path)
+    assert "PASS net_network" in printed
+    assert cycles_of(printed)[0] <= circuit.most_cycles
+    command = ["verilator", "--lint-only", "-Wall", "--language", "1364-2005", "--top-module"]
+    done = subprocess.run(
+        [*command, "net_network", *sources(tmp_path)], capture_output=True, text=True
+    )
+    assert "%" not in done.stderr, done.stderr
