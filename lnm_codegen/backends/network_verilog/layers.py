@@ -308,7 +308,7 @@ class Pooling:
         stage: Its kind and its size.
         neurons: The next neurons, or None.
         shape: Shape of its inputs.
-        bits: Width of an input; a spike has 1 bit without a sign.
+        own_bits: Width of an input; a spike has 1 bit without a sign.
         is_spike: Inputs are spikes.
         out_bits: Width of an output.
         gives_spikes: Outputs are spikes.
@@ -320,7 +320,7 @@ class Pooling:
     stage: PoolStage
     neurons: NeuronStage | None
     shape: Shape
-    bits: int
+    own_bits: int
     is_spike: bool
     out_bits: int
     gives_spikes: bool
@@ -408,7 +408,7 @@ def parts_of(
                     stage=stage,
                     neurons=neurons,
                     shape=shapes[k],
-                    bits=bits,
+                    own_bits=bits,
                     is_spike=is_spike,
                     out_bits=wide,
                     gives_spikes=gives_spikes,

@@ -304,7 +304,7 @@ def pool_view(pool: Pooling) -> dict[str, object]:
     down, across = height // size, width // size
     across_bits, down_bits, inside_bits = bits_for(across + 1), bits_for(down + 1), bits_for(size)
     window_bits = bits_for(across)
-    value = _extended("s_value", pool.bits, pool.out_bits)
+    value = _extended("s_value", pool.own_bits, pool.out_bits)
     if pool.is_spike and not pool.gives_spikes:
         value = f"{{{pool.out_bits - 1}'d0, s_value}}"
 
@@ -322,7 +322,7 @@ def pool_view(pool: Pooling) -> dict[str, object]:
     words = PoolWords(
         size=size,
         word={"sum": "Sums", "max": "Maxima"}[pool.stage.kind],
-        in_range="" if pool.is_spike else f"signed [{pool.bits - 1}:0] ",
+        in_range="" if pool.is_spike else f"signed [{pool.own_bits - 1}:0] ",
         out_range="" if pool.gives_spikes else f"signed [{pool.out_bits - 1}:0] ",
         inside_bits=inside_bits,
         across=across,

@@ -186,7 +186,7 @@ class NetworkDesign:
     @property
     def input_bits(self) -> int:
         """Width of an input; a spike has 1 bit without a sign."""
-        return 1 if self.network.input.are_spikes else self.network.input.width
+        return self.parts[0].own_bits
 
     @property
     def score_bits(self) -> int:
