@@ -74,7 +74,7 @@ FORMS = ("comb", "core", "seq", "array")
 
 MOST_NEURONS = 1 << 16
 Neurons: TypeAlias = Annotated[int, Accepted(low=1, high=MOST_NEURONS)]
-CoefficientsName: TypeAlias = Annotated[Literal["constant", "port", "memory"], Accepted()]
+CoefficientsName: TypeAlias = Annotated[Literal["constant", "port", "memory", "load"], Accepted()]
 MultiplierName: TypeAlias = Annotated[Literal["generic", "ecp5"], Accepted()]
 ShiftAdd: TypeAlias = Annotated[int, Accepted(low=0, high=32)]
 Vectors: TypeAlias = Annotated[int, Accepted(low=1, high=1_000_000)]
@@ -87,8 +87,9 @@ class Rtl:
     Args:
         forms: Modules to write: "comb", "core", "seq", "array".
         neurons: Neurons of the array, 1 to 65536.
-        coefficients: "constant" (in the source), "port" (inputs of every module) or "memory" (of
-            the array, one row a channel; the other forms have ports).
+        coefficients: "constant" (in the source), "port" (inputs of every module), "memory" (of the
+            array, one row a channel; the other forms have ports) or "load" (that memory with a
+            port that writes a row; it has all coefficients).
         multiplier: "generic", or "ecp5" to instantiate its MULT18X18D with the output register.
         shift_add: A product with a constant of at most this many signed digits (canonical) becomes
             shifts and additions; 0 keeps every multiplier.

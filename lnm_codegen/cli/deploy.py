@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -27,6 +28,7 @@ from lnm_codegen.validation import Accepted, wrong
 if TYPE_CHECKING:
     from lnm_codegen.deploy.integers.convert import RealNetwork
     from lnm_codegen.deploy.integers.emit import EmittedNetwork, NetworkTarget
+    from lnm_codegen.hardware.folder import Circuit
     from lnm_codegen.ir.network.nodes import IntegerNetwork
     from lnm_codegen.train.data.dataset import Dataset
     from lnm_codegen.train.runs.saved import Run
@@ -47,6 +49,8 @@ def deploy(
     accumulate: Literal["events", "dense"] | None = None,
     lanes: Annotated[int | None, Meta("N")] = None,
     load_port: bool = False,
+    axi: bool = False,
+    reload: Annotated[Path | None, Meta("DIR")] = None,
     vectors: Annotated[int | None, Meta("N")] = None,
     all_: bool = False,
 ) -> None:
@@ -66,7 +70,10 @@ def deploy(
         accumulate: Sums in C: events adds the weights of inputs that are not zero, dense
             multiplies all. [default: events]
         lanes: Weights that a layer in Verilog adds in a cycle, 1 to 64. [default: 4]
-        load_port: A port in Verilog by which weights are loaded.
+        load_port: A port in Verilog by which trained numbers are loaded.
+        axi: A wrapper in Verilog for a system bus: AXI4-Stream and registers on AXI4-Lite.
+        reload: A folder that was written with --load-port: write the image by which its circuit
+            gets the numbers of this run, in its formats.
         vectors: Test samples of the example in C, or of the testbench. [default: 4, up to 8]
         all_: Every test sample for the accuracy and for `lnm verify`, instead of 1,000.
     """
@@ -75,8 +82,13 @@ def deploy(
     from lnm_codegen.deploy.integers.source import FILE, run_file
     from lnm_codegen.train.runs.saved import test_data
 
-    target = folder.NetworkTarget(backend, vectors, accumulate, lanes, load_port)
+    target = folder.NetworkTarget(backend, vectors, accumulate, lanes, load_port, axi)
     target.require("deploy", lambda word: f"--{word.replace('_', '-')}")
+    circuit = None
+    if reload is not None:
+        given = {"--name": name, "--lanes": lanes, "--vectors": vectors, "--weights": weights,
+                 "--load-port": load_port or None, "--axi": axi or None}  # fmt: skip
+        circuit = _circuit_of(reload, backend, given)
     trained = read_run(run)
     tested = test_data(trained)
     tested = tested if all_ else replace(tested, test=tested.test.first(TESTED))
@@ -86,9 +98,13 @@ def deploy(
         accepted = f"an integer from 1 to {kept}, the number of test samples"
         raise wrong("deploy", "--vectors", vectors, accepted, remedy)
     real = real_of(trained, name)
-    integers, is_of_run = _network_of(trained, real, name, format_, weights)
-    integers = folder.with_unique_name(integers, target) if name is None else integers
-    emitted = _emitted(tested, integers, real, target)
+    if circuit is not None and format_ is None:
+        integers, is_of_run = _in_formats_of(real, circuit), True
+    else:
+        integers, is_of_run = _network_of(trained, real, name, format_, weights)
+    if name is None and circuit is None:
+        integers = folder.with_unique_name(integers, target)
+    emitted = _emitted(tested, integers, real, target, circuit)
     sizes = _sizes(emitted)
     accuracy = integer_accuracy(trained.network, integers, tested.batches(tested.test, RANGED))
     scale = folder.input_scale(tested.name, tested.scale, tested.test.images)
@@ -106,7 +122,7 @@ def deploy(
     )
     values = {"--name": name, "--format": format_, "--vectors": vectors, "--weights": weights,
               "--accumulate": accumulate, "--lanes": lanes, "--load-port": load_port,
-              "--all": all_}  # fmt: skip
+              "--axi": axi, "--reload": reload, "--all": all_}  # fmt: skip
     words = ["lnm", "deploy", str(run), "--backend", backend]
     for option, value in values.items():
         if value is not None and value is not False:
@@ -119,7 +135,7 @@ def deploy(
         typer.echo(f"note: {note}.", err=True)
     typer.echo(
         f"{len(paths)} files written to {out}\n"
-        f"{integers.name}: {len(integers.stages)} stages, {integers.time_steps} time steps,"
+        f"{emitted.network.name}: {len(integers.stages)} stages, {integers.time_steps} time steps,"
         f" {integers.classes} classes\n{sizes}\naccuracy: {accuracy}"
     )
 
@@ -156,14 +172,54 @@ def _read(folder: Path, real: RealNetwork, name: str | None) -> tuple[IntegerNet
     return (found if name is None else replace(found, name=real.name)), is_of_run
 
 
+def _circuit_of(folder: Path, backend: str, given: Mapping[str, object]) -> Circuit:
+    """Return the circuit of --reload; refuse options that it determines."""
+    from lnm_codegen.hardware.folder import read_circuit
+
+    for option, value in given.items():
+        if value is not None:
+            problem = f"{option} with --reload, whose circuit determines it"
+            raise ModelError("deploy", problem, remedy=f"Omit {option}.")
+    if backend != "verilog":
+        problem = f"--reload with --backend {backend}"
+        raise ModelError("deploy", problem, "--backend verilog", "Omit --reload.")
+    circuit = read_circuit(folder, "deploy: --reload")
+    if not (circuit.is_network and circuit.manifest["load_port"]):
+        accepted = "a folder of lnm deploy --backend verilog --load-port"
+        raise ModelError(f"deploy: --reload {folder}", "no circuit with a load port", accepted)
+    return circuit
+
+
+def _in_formats_of(real: RealNetwork, circuit: Circuit) -> IntegerNetwork:
+    """Return the network of a run in the formats of a circuit."""
+    from lnm_codegen.deploy.integers.convert import formats_of, integer_network
+    from lnm_codegen.ir.network.exchange import read_network
+
+    formats = formats_of(read_network(circuit.folder))
+    own = {stage.name for stage in real.weights} | {stage.name for stage in real.neurons}
+    other = {*formats.weights, *formats.neurons}
+    if own != other:
+        problem = f"the run has layers {', '.join(sorted(own))}"
+        raise ModelError("reload", problem, f"{', '.join(sorted(other))}, as in the circuit")
+    return integer_network(real, formats)
+
+
 def _emitted(
-    data: Dataset, integers: IntegerNetwork, real: RealNetwork, target: NetworkTarget
+    data: Dataset,
+    integers: IntegerNetwork,
+    real: RealNetwork,
+    target: NetworkTarget,
+    circuit: Circuit | None,
 ) -> EmittedNetwork:
     """Return the source of a network, with its test samples; in C those of the example alone."""
     from lnm_codegen.backends.network_verilog.layers import layers_of
     from lnm_codegen.deploy.integers.convert import zero_notes
-    from lnm_codegen.deploy.integers.emit import emit_integers
+    from lnm_codegen.deploy.integers.emit import emit_integers, emit_reload
 
+    if circuit is not None:
+        count = min(circuit.manifest["vectors"], len(data.test))
+        samples, _ = next(data.batches(data.test, count))
+        return emit_reload(circuit, integers, samples, zero_notes(integers, real.neurons))
     is_circuit = target.backend == "verilog"
     if is_circuit:
         layers_of(integers)  # refuses before the data are read
@@ -174,6 +230,7 @@ def _emitted(
 def _sizes(emitted: EmittedNetwork) -> str:
     """Return the line about bytes, or about the memories and cycles of a circuit."""
     from lnm_codegen.backends.network_c import NetworkSource
+    from lnm_codegen.backends.network_verilog.backend import LoadImage
     from lnm_codegen.hardware.microcontroller import program_size
 
     made = emitted.made
@@ -182,6 +239,8 @@ def _sizes(emitted: EmittedNetwork) -> str:
         code = "arm-none-eabi-gcc not found" if size is None else f"{size.code} bytes"
         line = f"constants {made.constants} bytes, RAM {made.memory} bytes"
         return f"Cortex-M4: code {code}, {line}"
+    if isinstance(made, LoadImage):
+        return f"Image: {made.writes} writes for the load port of {made.design.name}"
     memory = sum(x.depth * x.lanes * x.stage.bits for x in made.layers)
     count = len({array.name for array in made.arrays.values()})
     events = ", ".join(f"{x.stage.name} {x.event_rows}" for x in made.layers)

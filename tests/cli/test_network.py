@@ -28,6 +28,7 @@ from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import SPIKES, IntegerNetwork
 from lnm_codegen.train import load, load_run, run
+from tests.backends.verilog.runs import needs_iverilog
 from tests.cli.conftest import DENSE, Call
 from tests.hexadecimal import words_of
 from tests.refusals import assert_line
@@ -341,6 +342,53 @@ def test_every_test_sample(
     assert status == 2
     assert_line(err, "deploy: --vectors is 51", "1 to 50, the number of test samples", "Add --all")
     assert not (tmp_path / "o").exists()
+
+
+@needs_iverilog
+def test_other_numbers_of_a_circuit(runs: Path, tmp_path: Path, call: Call) -> None:
+    """--reload writes what the port of --load-port loads; `make reload` compares the scores."""
+    net, image = tmp_path / "net", tmp_path / "image"
+    words = ["deploy", runs / "dense", "--backend", "verilog"]
+    assert call(*words, "--load-port", "--axi", "--vectors", "2", "--out", net)[0] == 0
+    name = json.loads((net / "manifest.json").read_text())["name"]
+    assert (net / f"rtl/{name}_axi.v").is_file()
+    status, out, _ = call(*words, "--reload", net, "--out", image)
+    assert status == 0
+    assert f"{name}: " in out
+    assert f" writes for the load port of {name}" in out
+    own = (image / f"{name}_load.hex").read_bytes()
+    assert own == (net / f"tb/{name}_load.hex").read_bytes()
+    done = subprocess.run(
+        ["make", "-s", "sim", "reload", f"IMAGE={image}"], cwd=net, capture_output=True, text=True
+    )
+    assert [f"PASS {name}_{form}" in done.stdout for form in ("network", "axi")] == [True, True]
+    assert done.stdout.count(f"PASS {name}_network") == 2, done.stderr
+    missing = subprocess.run(["make", "-s", "reload"], cwd=net, capture_output=True, text=True)
+    assert "make reload: IMAGE is ''. Accepted: a folder of lnm deploy" in missing.stderr
+
+
+def test_a_reload_is_refused(runs: Path, tmp_path: Path, call: Call) -> None:
+    """Options that the circuit determines, folders without a load port, other layers."""
+    net, fixed, out = tmp_path / "net", tmp_path / "fixed", tmp_path / "image"
+    words = ["deploy", runs / "dense", "--backend", "verilog", "--vectors", "1", "--out"]
+    assert call(*words, net, "--load-port")[0] == call(*words, fixed)[0] == 0
+    given = ["deploy", runs / "dense", "--backend", "verilog", "--out", out, "--reload"]
+    for more, parts in {
+        (net, "--lanes", "2"): ("deploy: --lanes with --reload", "Omit --lanes"),
+        (net, "--axi"): ("deploy: --axi with --reload", "Omit --axi"),
+        (fixed,): ("deploy: --reload ", "no circuit with a load port", "--load-port"),
+        (tmp_path,): ("deploy: --reload", "manifest.json"),
+    }.items():
+        status, _, err = call(*given, *more)
+        assert status == 2
+        assert_line(err, *parts)
+    status, _, err = call(*given[:1], runs / "few", *given[2:], net)
+    assert status == 2
+    assert_line(err, "reload: the run has layers ", ", as in the circuit")
+    status, _, err = call("deploy", runs / "dense", "--backend", "c", "--axi", "--out", out)
+    assert status == 2
+    assert_line(err, "deploy: --axi with --backend c", "--backend verilog")
+    assert not out.exists()
 
 
 def test_quantize_fine_tunes(runs: Path, call: Call) -> None:

@@ -16,6 +16,9 @@ import numpy as np
 
 from lnm_codegen.backends.base import MANIFEST, Source
 from lnm_codegen.backends.network_c import emit_c
+from lnm_codegen.backends.network_verilog.arrays import arrays_of
+from lnm_codegen.backends.network_verilog.axi import FORM as AXI
+from lnm_codegen.backends.network_verilog.axi import axi_files, axi_view
 from lnm_codegen.backends.network_verilog.layers import (
     LANES,
     Layer,
@@ -24,6 +27,7 @@ from lnm_codegen.backends.network_verilog.layers import (
     parts_of,
     sample_entry,
 )
+from lnm_codegen.backends.network_verilog.load import load_header, load_image, memories_for
 from lnm_codegen.backends.network_verilog.modules import (
     events_module,
     feedback_module,
@@ -31,10 +35,14 @@ from lnm_codegen.backends.network_verilog.modules import (
     pool_module,
     synapse_module,
 )
-from lnm_codegen.backends.network_verilog.testbench import proofs, testbench_files
+from lnm_codegen.backends.network_verilog.testbench import (
+    patience_of,
+    proofs,
+    testbench_files,
+    vector_files,
+)
 from lnm_codegen.backends.network_verilog.top import (
     NetworkDesign,
-    arrays_of,
     described,
     readout_module,
     top_module,
@@ -77,7 +85,11 @@ def sample_file(samples: Integers) -> dict[str, str | bytes]:
 
 
 def emit_circuit(
-    network: IntegerNetwork, samples: Integers, lanes: int = LANES, loadable: bool = False
+    network: IntegerNetwork,
+    samples: Integers,
+    lanes: int = LANES,
+    loadable: bool = False,
+    has_axi: bool = False,
 ) -> NetworkCircuit:
     """Return the circuit of a valid network.
 
@@ -85,7 +97,8 @@ def emit_circuit(
         network: The network.
         samples: Samples of the golden vectors, (S, *), or (T, S, *) for a network of sequences.
         lanes: Most weights that a layer adds in one cycle.
-        loadable: Weights can be loaded through a port.
+        loadable: Trained numbers can be loaded through a port.
+        has_axi: Write a wrapper for a system bus too.
 
     Raises:
         UnsupportedError: A stage or neurons without a circuit; the place is the layer's name. A
@@ -95,8 +108,8 @@ def emit_circuit(
     for part in parts:
         require_length(f"network {name}", f"{part.prefix}_neurons_array")
     found, rows = interpret_network(network, samples, trace=True), sample_rows(network, samples)
-    arrays = arrays_of(parts, _inputs(network, found.outputs))
-    design = NetworkDesign(network, parts, arrays)
+    arrays = arrays_of(parts, _inputs(network, found.outputs), loadable)
+    design = NetworkDesign(network, parts, arrays, has_axi)
     files: dict[str, str] = {}
     for pool in design.pools:
         files |= {f"rtl/{pool.prefix}.v": pool_module(pool)} | proofs(pool)
@@ -109,12 +122,60 @@ def emit_circuit(
     files[f"rtl/{name}_readout.v"] = readout_module(design)
     files[f"rtl/{name}_network.v"] = top_module(design)
     scores = score_rows(network, found.scores)
+    if has_axi:
+        files |= axi_files(design, len(rows), patience_of(design))
     files |= testbench_files(design, rows, scores) | folder_files(design, rows, scores)
     for array in design.distinct_arrays:
         files |= {f"arrays/{array.name}/{p}": text for p, text in array.source.files.items()}
     files[MANIFEST] = manifest(design, len(rows), files)
     source = Source(files, f"rtl/{name}_network.v")
-    return NetworkCircuit(network, parts, arrays, source, len(rows))
+    return NetworkCircuit(network, parts, arrays, has_axi, source, len(rows))
+
+
+def design_of(network: IntegerNetwork, lanes: int, loadable: bool) -> NetworkDesign:
+    """Return the design of a circuit, whose arrays have no golden vectors of samples."""
+    lead = () if network.repeated else (network.time_steps,)
+    value = min(max(0, network.input.low), network.input.high)
+    outputs = interpret_network(
+        network, np.full((*lead, 1, *network.input_shape), value), trace=True
+    ).outputs
+    parts = parts_of(network, lanes, loadable)
+    arrays = arrays_of(parts, _inputs(network, outputs), loadable)
+    return NetworkDesign(network, parts, arrays, has_axi=False)
+
+
+@dataclass(frozen=True, eq=False)
+class LoadImage:
+    """Other numbers for a circuit: the `source` of its image, with vectors, and its writes."""
+
+    design: NetworkDesign
+    source: Source
+    writes: int
+
+
+def emit_image(design: NetworkDesign, network: IntegerNetwork, samples: Integers) -> LoadImage:
+    """Return the image that loads a network into a circuit, with golden vectors of samples.
+
+    Raises:
+        ModelError: The numbers do not fit the circuit.
+    """
+    memories, name = memories_for(design, network), design.name
+    scores = score_rows(network, interpret_network(network, samples).scores)
+    writes = sum(len(memory.rows) for memory in memories)
+    view = {
+        "family": name,
+        "name": name,
+        "writes": writes,
+        "memories": [str(loaded) for loaded in design.memories],
+        "widths": ", ".join(f"{word} {bits}" for word, bits in design.load_widths.items()),
+    }
+    files = {
+        "README.md": render("network_verilog/load_readme.md.j2", view),
+        f"{name}_load.hex": load_image(design, memories),
+        f"{name}_load.h": load_header(design, memories),
+        **vector_files(design, sample_rows(network, samples), scores),
+    }
+    return LoadImage(design, Source(files, f"{name}_load.hex"), writes)
 
 
 def _inputs(network: IntegerNetwork, outputs: Sequence[Integers]) -> dict[str, Integers]:
@@ -161,6 +222,8 @@ def folder_files(design: NetworkDesign, samples: Integers, scores: Integers) -> 
         "variables": [f"FILES := {' '.join(files)}"],
         "samples": len(samples),
         "proofs": True,
+        "reloads": design.loadable,
+        "wrapper": AXI if design.has_axi else "",
     }
     memories = [file for layer in design.layers for file in layer.memories]
     form = *(layer.lanes for layer in design.layers), design.loadable
@@ -200,6 +263,14 @@ def manifest(design: NetworkDesign, vectors: int, files: Iterable[str]) -> str:
     most, widths = design.most_cycles, design.stream_widths
     multipliers = sum(layer.multipliers for layer in layers)
     multipliers += sum(array.multipliers for array in map(design.array_of, design.parts) if array)
+    wrapper = {
+        "top": f"{name}_{AXI}",
+        "files": [*form_files(design), f"rtl/{name}_{AXI}.v"],
+        "testbench": f"tb/{name}_{AXI}_tb.v",
+        "latency": most,
+        "interval": design.interval,
+        "multipliers": multipliers,
+    }
     content: dict[str, Any] = {
         "manifest": VERSION,
         "generator": f"lnm_codegen {PACKAGE_VERSION}",
@@ -220,12 +291,13 @@ def manifest(design: NetworkDesign, vectors: int, files: Iterable[str]) -> str:
                 "latency": most,
                 "interval": design.interval,
                 "multipliers": multipliers,
-            }
+            },
+            **({AXI: wrapper} if design.has_axi else {}),
         },
         "simulation_files": [],
         "streams": {
             "s_axis_tdata": {"width": widths[0], "values": described(network.input)},
-            "m_axis_tdata": {"width": widths[1], "values": described(network.scores)},
+            "m_axis_tdata": {"width": widths[1], "values": described(design.scores)},
             "m_axis_tuser": {"width": widths[2], "values": "class of the largest score so far"},
         },
         "coefficients": [],
@@ -264,10 +336,12 @@ def _readme(design: NetworkDesign) -> dict[str, object]:
         "out_bits": widths[1],
         "label_bits": widths[2],
         "in_note": described(network.input),
-        "out_note": described(network.scores),
+        "out_note": described(design.scores),
         "conversion": conversion_text(network),
         "order": order_text(network),
         "score_meaning": score_text(network),
         "loadable": design.loadable,
+        "axi": axi_view(design) if design.has_axi else None,
         "has_windows": design.has_windows,
+        "memories": [str(loaded) for loaded in design.memories],
     }

@@ -18,8 +18,10 @@ from lnm_codegen.ir.network.nodes import (
     ValueSpan,
     WeightStage,
     size_of,
+    values_of_bits,
     width_of,
 )
+from lnm_codegen.ir.network.verify import MOST_MULTIPLIER, SHIFTS
 from lnm_codegen.ir.types import Bits
 
 LANES = 4
@@ -29,6 +31,8 @@ FEWEST_ROWS = 4
 """Least rows of accumulators of a linear layer: a row is written three cycles after it is read."""
 WAITS = FEWEST_ROWS - 1
 """Most cycles that an event of a convolution waits for rows of the event before."""
+SHIFT_MARGIN = 2
+"""How far a loaded shift may be beyond those of the network: a scale four times as large."""
 DRAIN = 8
 """Cycles from the last event of a time step to its first sum, and from the last sum on."""
 ACCEPTED = "linear layers, recurrent or not, convolutions, poolings, flattens; neurons after them"
@@ -90,7 +94,7 @@ class Layer:
         lanes: Weights that are added in one cycle.
         steps: Time steps of a sample.
         constant: The sums of one time step serve all steps.
-        loadable: Weights can be loaded, so that any weight may occur.
+        loadable: Trained numbers can be loaded, so that any of their formats may occur.
     """
 
     network: str
@@ -217,12 +221,17 @@ class Layer:
         """Width of the address of a row of weights."""
         return bits_for(self.depth)
 
+    @property
+    def bias_bits(self) -> int:
+        """Width of a bias; one that is loaded has the accumulator of the network."""
+        return self.stage.accumulator if self.loadable else self.accumulator
+
     @cached_property
     def bound(self) -> int:
         """The largest magnitude of an accumulator."""
         if not self.loadable:
             return self.stage.bound(self.values)
-        most, size = max(abs(int(b)) for b in self.stage.bias), 1 << (self.stage.bits - 1)
+        most, size = 1 << (self.bias_bits - 1), 1 << (self.stage.bits - 1)
         own = (size_of(self.stage.weight.shape[1:]) - self.stage.fed) * self.values.magnitude
         return most + size * (own + self.stage.fed * self.spike)
 
@@ -239,7 +248,20 @@ class Layer:
     @property
     def right(self) -> int:
         """Places of the common right shift, after shifts to the left by `amounts`."""
-        return max(0, *self.stage.shifts)
+        return max(0, self.shift_span[1])
+
+    @property
+    def shift_span(self) -> tuple[int, int]:
+        """The least and the largest shift of a sum; `SHIFT_MARGIN` more where they are loaded."""
+        low, high = min(self.stage.shifts), max(self.stage.shifts)
+        if not self.loadable:
+            return low, high
+        return max(low - SHIFT_MARGIN, SHIFTS[0]), min(high + SHIFT_MARGIN, SHIFTS[1])
+
+    @property
+    def least_amount(self) -> int:
+        """The least of `amounts`, those of loaded shifts too."""
+        return self.right - self.shift_span[1]
 
     @property
     def amounts(self) -> tuple[int, ...]:
@@ -249,27 +271,34 @@ class Layer:
     @property
     def product_bits(self) -> int:
         """Width of a sum times its multiplier."""
-        largest = max(self.stage.multipliers)
-        return self.accumulator + (width_of((0, largest)) if self.multiplies else 0)
+        return self.accumulator + (width_of((0, self.factor)) if self.multiplies else 0)
+
+    @property
+    def factor(self) -> int:
+        """The largest multiplier, also of loaded scales."""
+        any_other = self.loadable and self.multiplies
+        return MOST_MULTIPLIER if any_other else max(self.stage.multipliers)
 
     @cached_property
     def shifted_bits(self) -> int:
         """Width of the largest product after its shift to the left."""
-        spans = self.stage.scaled_spans(self.values)
+        spans, amounts = self.stage.scaled_spans(self.values), self.amounts
         if self.loadable:
-            spans = [(-self.bound * k, self.bound * k) for k in self.stage.multipliers]
-        widths = (width_of(s) + amount for s, amount in zip(spans, self.amounts, strict=True))
+            spans = [(-self.bound * self.factor, self.bound * self.factor)]
+            amounts = (self.least_amount + (1 << self.amount_bits) - 1,)  # of any loaded word
+        widths = (width_of(s) + amount for s, amount in zip(spans, amounts, strict=True))
         return max(*widths, self.product_bits, self.right + 1)
 
     @property
     def amount_bits(self) -> int:
         """Width of a shift to the left; 0 if all are equal."""
-        return (max(self.amounts) - min(self.amounts)).bit_length()
+        low, high = self.shift_span
+        return (high - low).bit_length()
 
     @property
     def factor_bits(self) -> int:
         """Width of a multiplier, without a sign; 0 if all are 1."""
-        return max(self.stage.multipliers).bit_length() if self.multiplies else 0
+        return self.factor.bit_length() if self.multiplies else 0
 
     @property
     def scale_bits(self) -> int:
@@ -363,7 +392,7 @@ def parts_of(
     Raises:
         UnsupportedError: Neurons or a readout without a layer of weights before them.
     """
-    shapes, values = network.shapes(), network.values()
+    shapes, values = network.shapes(), value_spans(network, loadable)
     stages, lead = network.stages, network.constant_stages
     repeating = max((k for k in range(lead) if isinstance(stages[k], WeightStage)), default=-1)
     found: list[Part] = []
@@ -422,6 +451,20 @@ def parts_of(
             bits = number.width if isinstance(number, Bits) else 1
     if not any(isinstance(part, Layer) for part in found):
         raise UnsupportedError(f"network {network.name}", "no layer of weights", ACCEPTED)
+    return tuple(found)
+
+
+def value_spans(network: IntegerNetwork, loadable: bool) -> tuple[ValueSpan, ...]:
+    """Return the values of the input, then of the output of each stage.
+
+    Where coefficients are loaded, neurons may give any number of their format.
+    """
+    found = [network.input]
+    for stage in network.stages:
+        if loadable and isinstance(stage, NeuronStage) and isinstance(stage.output.type, Bits):
+            found.append(values_of_bits(stage.output.type))
+        else:
+            found.append(stage.output_values(found[-1]))
     return tuple(found)
 
 

@@ -2,40 +2,66 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from lnm_codegen.backends.network_verilog.layers import Axis, Layer, Pooling, bits_for
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.expr import hex_text
+from lnm_codegen.ir.network.nodes import WeightStage
 
 
-def memory_files(layer: Layer) -> dict[str, str]:
-    """Return file -> text of the memories of a layer, in rtl/.
+@dataclass(frozen=True, slots=True)
+class LayerMemory:
+    """A memory of trained numbers.
+
+    Attributes:
+        word: Its name in its module: weights, biases, scales or coefficients.
+        rows: Its rows, as unsigned integers.
+        width: Bits of a row.
+    """
+
+    word: str
+    rows: list[int] = field(repr=False)
+    width: int
+
+
+def layer_memories(layer: Layer, stage: WeightStage | None = None) -> tuple[LayerMemory, ...]:
+    """Return the memories of a layer.
 
     The rows of weights of input 0 come first, and lane 0 has the lowest bits. A convolution has,
     for each input channel and group of outputs, a row for each place of the flipped kernel. A word
     of scales is the multiplier of a sum, then its shift to the left beyond the least one.
+
+    Args:
+        layer: The layer.
+        stage: Other numbers for the same circuit; by default those of the layer.
     """
-    stage, bits = layer.stage, layer.accumulator
+    stage, bits = stage or layer.stage, layer.bias_bits
     factors = stage.multipliers if layer.multiplies else [0] * layer.channels
-    least, low = min(layer.amounts), layer.amount_bits
-    scales = [k << low | a - least for k, a in zip(factors, layer.amounts, strict=True)]
-    words = (
-        (_weight_rows(layer), layer.lanes * stage.bits),
-        ([int(b) & ((1 << bits) - 1) for b in stage.bias], bits),
-        (scales, layer.scale_bits),
+    least, low = layer.least_amount, layer.amount_bits
+    amounts = [layer.right - shift - least for shift in stage.shifts]
+    scales = [k << low | a for k, a in zip(factors, amounts, strict=True)]
+    biases = [int(b) & ((1 << bits) - 1) for b in stage.bias]
+    return (
+        LayerMemory("weights", _weight_rows(layer, stage), layer.lanes * stage.bits),
+        LayerMemory("biases", biases, bits),
+        *([LayerMemory("scales", scales, layer.scale_bits)] if layer.scale_bits else []),
     )
+
+
+def memory_files(layer: Layer) -> dict[str, str]:
+    """Return file -> text of the memories of a layer, in rtl/."""
     return {
-        f"rtl/{name}": hex_text(layer.network, numbers, width)
-        for name, (numbers, width) in zip(layer.memories, words, strict=False)
+        f"rtl/{name}": hex_text(layer.network, memory.rows, memory.width)
+        for name, memory in zip(layer.memories, layer_memories(layer), strict=True)
     }
 
 
-def _weight_rows(layer: Layer) -> list[int]:
+def _weight_rows(layer: Layer, stage: WeightStage) -> list[int]:
     """Return the rows of weights as unsigned integers."""
-    weight, bits = layer.stage.weight, layer.stage.bits
+    weight, bits = stage.weight, stage.bits
     rows = layer.groups if layer.is_conv else layer.rows
     filled = np.zeros((rows * layer.lanes, *weight.shape[1:]), np.int64)
     filled[: layer.channels] = weight
@@ -128,16 +154,24 @@ def synapse_module(layer: Layer) -> str:
         "step_bits": bits_for(layer.steps),
         "addend": "weight" if layer.is_spike else "weight * value_2",
         "extended": _extended("addend", layer.addend_bits, layer.accumulator),
+        "bias": _extended("bias_2", layer.bias_bits, layer.accumulator),
+        "load_bits": load_bits(layer),
         **_leaving(layer),
         "conv": windows_of(layer),
     }
     return render("network_verilog/synapse.v.j2", view)
 
 
+def load_bits(layer: Layer) -> tuple[int, int, int]:
+    """Return the widths of the load port of a synapse: memories, address, row."""
+    widths = layer.lanes * layer.stage.bits, layer.bias_bits, layer.scale_bits
+    return len(widths), bits_for(max(layer.depth, layer.channels)), max(widths)
+
+
 def scaled_note(layer: Layer) -> str:
     """Return the output of a sum, as a comment; without a right shift nothing is rounded."""
     exact = "multiplier[o] * sum[o]" if layer.multiplies else "sum[o]"
-    low, high = min(layer.stage.shifts), max(layer.stage.shifts)
+    low, high = layer.shift_span
     if low == high == 0:
         return f"saturate({exact})"
     if high <= 0:
@@ -152,7 +186,7 @@ def _leaving(layer: Layer) -> dict[str, object]:
     acc, product, wide = layer.accumulator, layer.product_bits, layer.shifted_bits
     low = layer.amount_bits
     factor = f"$signed({{1'b0, scale_3[{layer.scale_bits - 1}:{low}]}})"
-    least = min(layer.amounts)
+    least = layer.least_amount
     shifted = _extended("product_4", product, wide)
     shifted = f"{shifted} << {least}" if least else shifted
     lines, name, width = [], "shifted_5", wide

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lnm_codegen.backends.network_verilog.layers import Layer, Part, Pooling, bits_for
+from lnm_codegen.backends.network_verilog.load import load_image
 from lnm_codegen.backends.network_verilog.modules import (
     events_view,
     feedback_view,
@@ -36,39 +37,46 @@ def result_words(scores: Integers, width: int) -> list[int]:
     return words
 
 
+def patience_of(design: NetworkDesign) -> int:
+    """Return the cycles after which a testbench ends if nothing moves."""
+    return 1000 + 2 * design.most_cycles
+
+
 def testbench_files(design: NetworkDesign, samples: Integers, scores: Integers) -> dict[str, str]:
     """Return the testbench and its two files of numbers.
 
     `samples` and `scores` are (S, values), the time steps of a sample one after another.
     """
     name, (taken, given, label) = design.name, design.stream_widths
-    by_label = scores.reshape(-1, design.network.classes)
     view = {
         "family": name,
         "name": name,
         "vectors": f"{name}_inputs.hex and {name}_results.hex",
         "samples": len(samples),
         "network": design.network,
-        "patience": 1000 + 2 * design.most_cycles,
+        "patience": patience_of(design),
         "in_bits": taken,
         "out_bits": given,
         "label_bits": label,
-        "loads": [
-            {
-                "number": k,
-                "width": layer.lanes * layer.stage.bits,
-                "depth": layer.depth,
-                "file": layer.memories[0],
-            }
-            for k, layer in enumerate(design.layers)
-            if layer.loadable
-        ],
-        **{f"{word}_bits": width for word, width in design.load_widths.items()},
+        "loads": design.memories,
+        "load": design.load_widths or None,
+        "can_hold": design.can_hold,
+        "writes": sum(len(m.memory.rows) for m in design.memories),
     }
     return {
         f"tb/{name}_network_tb.v": render("network_verilog/tb.v.j2", view),
-        f"tb/{name}_inputs.hex": hex_text(name, input_words(samples, taken), taken),
-        f"tb/{name}_results.hex": hex_text(name, result_words(by_label, given), given + label),
+        **{f"tb/{file}": text for file, text in vector_files(design, samples, scores).items()},
+        **({f"tb/{name}_load.hex": load_image(design)} if design.loadable else {}),
+    }
+
+
+def vector_files(design: NetworkDesign, samples: Integers, scores: Integers) -> dict[str, str]:
+    """Return the two files of golden vectors, for `samples` and `scores` as (S, values)."""
+    name, (taken, given, label) = design.name, design.stream_widths
+    by_label = scores.reshape(-1, design.network.classes)
+    return {
+        f"{name}_inputs.hex": hex_text(name, input_words(samples, taken), taken),
+        f"{name}_results.hex": hex_text(name, result_words(by_label, given), given + label),
     }
 
 

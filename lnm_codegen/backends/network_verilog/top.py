@@ -1,88 +1,47 @@
-"""Design of a network's circuit: its arrays of neurons, one for all layers that are equal; its top.
-
-The readout and the top module are those of the whole network.
-"""
+"""Design of a network's circuit, with the modules of the whole network: readout and top."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
-import numpy as np
-
-from lnm_codegen.backends.base import Source
-from lnm_codegen.backends.fixed import MOST_NEURONS, Coefficient, FixedModel, FixedState, Rtl
-from lnm_codegen.backends.network_verilog.layers import DRAIN, Layer, Part, Pooling, bits_for
-from lnm_codegen.backends.network_verilog.modules import windows_of
+from lnm_codegen.backends.network_verilog.arrays import NeuronArray, coefficient_rows
+from lnm_codegen.backends.network_verilog.layers import (
+    DRAIN,
+    Layer,
+    Part,
+    Pooling,
+    bits_for,
+    value_spans,
+)
+from lnm_codegen.backends.network_verilog.modules import (
+    LayerMemory,
+    layer_memories,
+    load_bits,
+    waiting_words,
+    windows_of,
+)
 from lnm_codegen.backends.render import render
-from lnm_codegen.backends.verilog.array import StreamField, data_width, stream_fields
-from lnm_codegen.backends.verilog.backend import circuit_of
 from lnm_codegen.backends.verilog.module import separated
-from lnm_codegen.errors import UnsupportedError
-from lnm_codegen.ir.fixed import nodes as fx
-from lnm_codegen.ir.network.nodes import IntegerNetwork, Integers, NeuronStage, ValueSpan
+from lnm_codegen.ir.network.nodes import IntegerNetwork, ValueSpan
 from lnm_codegen.ir.types import Bits
 
-MOST_UPDATES = 1 << 14
-"""Most updates of neurons in the golden vectors of an array; there is at least one sample."""
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedMemory:
+    """A memory that the load port writes, with its number and its place below the top module."""
 
-@dataclass(frozen=True, eq=False)
-class NeuronArray:
-    """An array of neurons.
+    number: int
+    part: Part
+    place: str
+    memory: LayerMemory
 
-    Attributes:
-        name: Prefix of its modules, and its folder in arrays/.
-        model: The neurons.
-        source: Its circuit as a folder of its own.
-        input: Place of x in s_axis_tdata.
-        output: Place of the output in m_axis_tdata.
-        input_bits: Width of s_axis_tdata.
-        output_bits: Width of m_axis_tdata.
-        cycles: Fewest cycles of a time step.
-        latency: Cycles from an input to its result.
-        multipliers: Multipliers in the source.
-        files: Its modules, relative to its folder; the array is the last.
-    """
-
-    name: str
-    model: FixedModel
-    source: Source
-    input: StreamField
-    output: StreamField
-    input_bits: int
-    output_bits: int
-    cycles: int
-    latency: int
-    multipliers: int
-    files: tuple[str, ...]
-
-
-def arrays_of(parts: Sequence[Part], inputs: dict[str, Integers]) -> dict[str, NeuronArray]:
-    """Return name of a layer of neurons -> its array; equal layers share one.
-
-    Args:
-        parts: The layers of weights and the poolings.
-        inputs: Name of a layer of neurons -> its inputs (samples, T, neurons), for golden vectors.
-
-    Raises:
-        UnsupportedError: Neurons without a circuit.
-    """
-    found: dict[str, NeuronArray] = {}
-    for part in parts:
-        if part.neurons is None:
-            continue
-        model = _model(part.neurons, part.outputs)
-        same = (a for a in found.values() if replace(a.model, name=model.name) == model)
-        shared = next(same, None)
-        if shared is None:
-            x = inputs[part.neurons.name]
-            count = max(1, MOST_UPDATES // (x.shape[1] * x.shape[2]))
-            stimulus = {part.neurons.input.name: _with_extremes(x[:count], part.neurons)}
-            named = replace(model, name=f"{part.prefix}_neurons", stimulus=stimulus)
-            shared = _array(named)
-        found[part.neurons.name] = shared
-    return found
+    def __str__(self) -> str:
+        memory, owner = self.memory, self.part.title
+        if memory.word == "coefficients" and self.part.neurons is not None:
+            owner = self.part.neurons.name
+        return f"{self.number}: {memory.word} of {owner}, {len(memory.rows)} x {memory.width} bits"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,11 +52,13 @@ class NetworkDesign:
         network: The network.
         parts: Its layers of weights and poolings, in order.
         arrays: Name of a layer of neurons -> its array.
+        has_axi: There is a wrapper for a system bus.
     """
 
     network: IntegerNetwork
     parts: tuple[Part, ...]
     arrays: Mapping[str, NeuronArray]
+    has_axi: bool
 
     @property
     def name(self) -> str:
@@ -135,8 +96,47 @@ class NetworkDesign:
 
     @property
     def loadable(self) -> bool:
-        """Whether weights can be loaded."""
+        """Whether trained numbers can be loaded."""
         return self.layers[0].loadable
+
+    @property
+    def can_hold(self) -> bool:
+        """Whether the top module has the ports hold and idle."""
+        return self.loadable or self.has_axi
+
+    @cached_property
+    def memories(self) -> tuple[LoadedMemory, ...]:
+        """The memories that the load port writes; empty without one."""
+        if not self.loadable:
+            return ()
+        found: list[tuple[Part, str, LayerMemory]] = []
+        for part in self.parts:
+            number = self.number_of(part)
+            if isinstance(part, Layer):
+                memories = layer_memories(part)
+                found += [(part, f"synapse_{number}.{m.word}", m) for m in memories]
+            array = self.array_of(part)
+            if array and array.model.coefficients:
+                place = f"neurons_{number}.coefficients.memory"
+                found.append((part, place, coefficient_rows(array)))
+        return tuple(LoadedMemory(k, *each) for k, each in enumerate(found))
+
+    def number_of(self, part: Part) -> str:
+        """Return what tells the instances of a part from others."""
+        if isinstance(part, Layer):
+            return str(self.layers.index(part))
+        return f"p{self.pools.index(part)}"
+
+    @property
+    def most_labels(self) -> int:
+        """A bound of the labels whose samples are inside.
+
+        A sample that is inside has a word in a memory of events, a neuron in an array, or a number
+        on its way between two of them.
+        """
+        words = [waiting_words(layer) for layer in self.layers]
+        words += [array.latency for part in self.parts if (array := self.array_of(part))]
+        return self.network.labels * (sum(words) + 4 * DRAIN * len(self.parts))
 
     @property
     def most_cycles(self) -> int:
@@ -191,7 +191,15 @@ class NetworkDesign:
     @property
     def score_bits(self) -> int:
         """Width of a score on the circuit."""
-        return max(self.network.scores.width, self.value_bits or 2)
+        return max(self.scores.width, self.value_bits or 2)
+
+    @property
+    def scores(self) -> ValueSpan:
+        """The values of the scores, those of loaded numbers too."""
+        last, steps = value_spans(self.network, self.loadable)[-1], self.network.time_steps
+        if self.network.over != "mean":
+            return last
+        return ValueSpan(steps * last.low, steps * last.high, last.frac)
 
     @property
     def stream_widths(self) -> tuple[int, int, int]:
@@ -202,78 +210,22 @@ class NetworkDesign:
 
     @property
     def load_widths(self) -> dict[str, int]:
-        """Width of each number of the load port: layer, address of a row, row of weights."""
+        """Width of each number of the load port: memory, address of a row, row; empty without."""
+        if not self.loadable:
+            return {}
+        memories = [loaded.memory for loaded in self.memories]
         return {
-            "load_layer": bits_for(len(self.layers)),
-            "load_address": max(layer.address_bits for layer in self.layers),
-            "load_data": max(layer.lanes * layer.stage.bits for layer in self.layers),
+            "load_memory": bits_for(len(memories)),
+            "load_address": bits_for(max(len(memory.rows) for memory in memories)),
+            "load_data": max(memory.width for memory in memories),
         }
 
-
-def _with_extremes(x: Integers, neurons: NeuronStage) -> Integers:
-    """Return inputs (samples + 1, T, neurons): samples, then numbers of the whole format of x.
-
-    A trained network rarely saturates, and faults of the clamps would then go unnoticed.
-    """
-    bits = neurons.input.type
-    assert isinstance(bits, Bits), "an input is a number"
-    rng = np.random.default_rng(0)
-    return np.concatenate([x, rng.integers(bits.low, bits.high, (1, *x.shape[1:]), endpoint=True)])
-
-
-def _array(model: FixedModel) -> NeuronArray:
-    circuit = circuit_of(model)
-    (form,) = circuit.forms
-    inputs, results = stream_fields(circuit.design)
-    return NeuronArray(
-        name=model.name,
-        model=model,
-        source=circuit.source,
-        input=inputs[0],
-        output=results[-1],
-        input_bits=data_width(inputs),
-        output_bits=data_width(results),
-        cycles=dict(form.more)["tick_cycles"],
-        latency=form.latency,
-        multipliers=form.multipliers,
-        files=tuple(f"rtl/{model.name}_{word}.v" for word in form.modules),
-    )
-
-
-def _model(stage: NeuronStage, count: int) -> FixedModel:
-    """Return the neurons of a layer as the model of a circuit, without a name of its own."""
-    where = f"network: {stage.name}"
-    if count > MOST_NEURONS:
-        raise UnsupportedError(where, f"{count} neurons", f"up to {MOST_NEURONS}")
-    kernel = stage.program.kernel
-    coefficients = []
-    channels = max((len(integers) for _, integers in stage.coefficients), default=1)
-    for name, integers in stage.coefficients:
-        spread = integers if len(integers) == 1 else np.repeat(integers, channels // len(integers))
-        bits, words = kernel.bits(name), tuple(int(k) for k in spread)
-        reals = tuple(float(bits.value(k)) for k in words)
-        coefficients.append(Coefficient(name, bits, words, reals))
-    states = []
-    for name, integers in stage.initial:
-        values = np.unique(integers)
-        if len(values) > 1:
-            problem = f"the initial value of state {name!r} has {len(values)} values"
-            remedy = "Use per='layer', or --backend c."
-            raise UnsupportedError(where, problem, "one value for all neurons", remedy)
-        states.append(FixedState(name, kernel.bits(name), int(values[0])))
-    return FixedModel(
-        name="neurons",
-        family=stage.program.name,
-        program=stage.program,
-        states=tuple(states),
-        coefficients=tuple(coefficients),
-        equations=tuple(f"{x.target.name} = {fx.expr_text(x.value)}" for x in kernel.body),
-        rtl=Rtl(
-            forms=("array",),
-            neurons=count,
-            coefficients="memory" if channels > 1 else "constant",
-        ),
-    )
+    def writes(self, instance: str) -> str:
+        """Return a bit for each memory of an instance, the first one lowest: it is written."""
+        bits = self.load_widths["load_memory"]
+        own = [m.number for m in self.memories if m.place.startswith(f"{instance}.")]
+        found = [f"write && load_memory == {bits}'d{number}" for number in reversed(own)]
+        return found[0] if len(found) == 1 else f"{{{', '.join(found)}}}"
 
 
 def described(values: ValueSpan) -> str:
@@ -323,12 +275,12 @@ def top_module(design: NetworkDesign) -> str:
     source = "x"
     for part in design.parts:
         if isinstance(part, Layer):
-            more, made = _layer_lines(design, design.layers.index(part), part, source)
+            more, made = _layer_lines(design, part, source)
         else:
-            more, made = _pool_lines(design, design.pools.index(part), part, source)
+            more, made = _pool_lines(design, part, source)
         lines += more
         if array := design.array_of(part):
-            more, source, left = _neuron_lines(array, made)
+            more, source, left = _neuron_lines(design, part, array, made)
             lines += more
             unused += left
         else:
@@ -343,7 +295,7 @@ def top_module(design: NetworkDesign) -> str:
         "layers": [_part_note(design, part) for part in design.parts],
         "input_note": f"{described(network.input)}; {first} bits in {in_bits // 8} byte(s)",
         "network": network,
-        "score_note": described(network.scores),
+        "score_note": described(design.scores),
         "ports": separated(_ports(design)),
         "beat_bits": bits_for(network.sample_size),
         "value_bits": first,
@@ -355,6 +307,10 @@ def top_module(design: NetworkDesign) -> str:
         "label": f"{{{fill}'d0, label}}" if fill else "label",
         "unused": ", ".join(unused),
         "loadable": design.loadable,
+        "can_hold": design.can_hold,
+        "memories": [str(loaded) for loaded in design.memories],
+        "labels": network.labels,
+        "label_count_bits": bits_for(design.most_labels + 1),
         "has_windows": design.has_windows,
     }
     return render("network_verilog/top.v.j2", view)
@@ -374,6 +330,8 @@ def _part_note(design: NetworkDesign, part: Part) -> str:
 def _ports(design: NetworkDesign) -> list[str]:
     taken, given, label = design.stream_widths
     found = ["input  wire clk", "input  wire rst"]
+    if design.can_hold:
+        found += ["input  wire hold", "output wire idle"]
     if design.loadable:
         found.append("input  wire load")
         found += [f"input  wire [{w - 1}:0] {word}" for word, w in design.load_widths.items()]
@@ -400,33 +358,29 @@ class _Stream:
         name: Name of the stream.
         clear: Wire that is 1 after the last number of a sample.
         neurons: Name of the neurons that follow, and of the stream of their results.
-        number: What tells their instance from others.
         bits: Width of a number; 0 for a spike.
     """
 
     name: str
     clear: str
     neurons: str
-    number: str
     bits: int
 
 
-def _layer_lines(
-    design: NetworkDesign, k: int, layer: Layer, source: str
-) -> tuple[list[str], _Stream]:
+def _layer_lines(design: NetworkDesign, layer: Layer, source: str) -> tuple[list[str], _Stream]:
     """Return the wires and instances of a layer of weights, and its sums."""
+    k = design.number_of(layer)
     events, prefix = f"event_{k}", layer.prefix
-    made = _Stream(f"sum_{k}", f"clear_{k}", f"neuron_{k}", str(k), layer.stage.output.width)
+    made = _Stream(f"sum_{k}", f"clear_{k}", f"neuron_{k}", layer.stage.output.width)
     sums, neurons = made.name, made.neurons
     load: tuple[str, ...] = ()
     lines = ["", f"// {layer.stage.name}"]
     if layer.loadable:
-        lines.append(
-            f"wire load_{k} = load && load_layer == {design.load_widths['load_layer']}'d{k};"
-        )
+        _, address, data = load_bits(layer)
         load = (
-            f"    .load(load_{k}), .load_address(load_address[{layer.address_bits - 1}:0]),",
-            f"    .load_data(load_data[{layer.lanes * layer.stage.bits - 1}:0]),",
+            f"    .load({design.writes(f'synapse_{k}')}),",
+            f"    .load_address(load_address[{address - 1}:0]),",
+            f"    .load_data(load_data[{data - 1}:0]),",
         )
     if array := design.array_of(layer):
         lines += _neuron_wires(neurons, array)
@@ -472,12 +426,10 @@ def _layer_lines(
     ], made
 
 
-def _pool_lines(
-    design: NetworkDesign, k: int, pool: Pooling, source: str
-) -> tuple[list[str], _Stream]:
+def _pool_lines(design: NetworkDesign, pool: Pooling, source: str) -> tuple[list[str], _Stream]:
     """Return the wires and the instance of a pooling, and its outputs."""
-    bits = 0 if pool.gives_spikes else pool.out_bits
-    made = _Stream(f"pooled_{k}", f"clear_p{k}", f"neuron_p{k}", f"p{k}", bits)
+    k, bits = design.pools.index(pool), 0 if pool.gives_spikes else pool.out_bits
+    made = _Stream(f"pooled_{k}", f"clear_p{k}", f"neuron_p{k}", bits)
     name = made.name
     lines = ["", f"// {pool.title}"]
     if array := design.array_of(pool):
@@ -504,7 +456,9 @@ def _neuron_wires(neurons: str, array: NeuronArray) -> list[str]:
     ]
 
 
-def _neuron_lines(array: NeuronArray, given: _Stream) -> tuple[list[str], str, list[str]]:
+def _neuron_lines(
+    design: NetworkDesign, part: Part, array: NeuronArray, given: _Stream
+) -> tuple[list[str], str, list[str]]:
     """Return the instance of neurons, the name of their results, and unused wires."""
     neurons, name = given.neurons, given.name
     left = [f"{neurons}_last", f"{neurons}_error"]
@@ -518,8 +472,17 @@ def _neuron_lines(array: NeuronArray, given: _Stream) -> tuple[list[str], str, l
         left.append(f"{name}_value")
     elif extra:
         value = f"{{{{{extra}{{{name}_value[{given.bits - 1}]}}}}, {value}}}"
+    load, number = list[str](), design.number_of(part)
+    if design.loadable and array.model.coefficients:
+        memory, channel = coefficient_rows(array), bits_for(array.model.channels)
+        load = [
+            f"    .load({design.writes(f'neurons_{number}')}),",
+            f"    .load_channel(load_address[{channel - 1}:0]),",
+            f"    .load_data(load_data[{memory.width - 1}:0]),",
+        ]
     lines = [
-        f"{array.name}_array neurons_{given.number} (.clk(clk), .rst(rst), .clear({given.clear}),",
+        f"{array.name}_array neurons_{number} (.clk(clk), .rst(rst), .clear({given.clear}),",
+        *load,
         f"    .s_axis_tvalid({name}_valid), .s_axis_tready({name}_ready),",
         f"    .s_axis_tdata({value}), .s_axis_tlast({name}_last),",
         f"    .m_axis_tvalid({neurons}_valid), .m_axis_tready({neurons}_ready),",

@@ -11,6 +11,7 @@ Users' names have the prefix `in_` or `out_` in this module. No other signal beg
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lnm_codegen.backends.fixed import Coefficient
@@ -103,6 +104,8 @@ def _bits(low: int, width: int) -> str:
 # Coefficients per channel, and the memory that stores them for an array.
 
 
+STORED = ("memory", "load")
+"""Places of coefficients in which an array stores them."""
 IN_LOGIC = 16
 """Most rows that one LUT4 a bit stores, which is better than a block RAM."""
 
@@ -122,7 +125,7 @@ def check_channels(design: CircuitDesign) -> None:
         raise UnsupportedError(
             f"verilog: {design.name}",
             f"coefficients is {rtl.coefficients!r} for {channels} channels with different values",
-            "'memory'",
+            "'memory' or 'load'",
             "Use rtl=lnm.Rtl(coefficients='memory'), or --coefficients memory.",
         )
     if array and rtl.neurons % channels:
@@ -135,11 +138,42 @@ def check_channels(design: CircuitDesign) -> None:
 
 
 def in_memory(design: CircuitDesign) -> tuple[Coefficient, ...]:
-    """Return the coefficients in the memory of an array: those with one value per channel."""
+    """Return the coefficients in the memory of an array.
+
+    They are those with one value per channel, or all of them where the memory can be loaded.
+    """
+    found, channels = design.model.coefficients, design.model.channels
+    if design.rtl.coefficients == "load":
+        return found
     if design.rtl.coefficients != "memory":
         return ()
-    channels = design.model.channels
-    return tuple(c for c in design.model.coefficients if len(c.integers) == channels)
+    return tuple(c for c in found if len(c.integers) == channels)
+
+
+def load_ports(design: CircuitDesign) -> tuple[ModulePort, ...]:
+    """Return the port that writes a row of coefficients; empty without one."""
+    if design.rtl.coefficients != "load" or not in_memory(design):
+        return ()
+    return (
+        *controls("input", "load"),
+        ModulePort("input", "load_channel", channel_bits(design), signed=False),
+        ModulePort("input", "load_data", row_width(design), signed=False),
+    )
+
+
+def row_width(design: CircuitDesign) -> int:
+    """Return the width of a row of coefficients."""
+    return sum(c.bits.width for c in in_memory(design))
+
+
+def packed_rows(held: Sequence[Coefficient], channels: int) -> list[int]:
+    """Return the rows of coefficients as unsigned integers, the first one in the highest bits."""
+    rows = [0] * channels
+    for c in held:
+        mask = (1 << c.bits.width) - 1
+        integers = c.integers if len(c.integers) == channels else c.integers * channels
+        rows = [row << c.bits.width | k & mask for row, k in zip(rows, integers, strict=True)]
+    return rows
 
 
 def channel_bits(design: CircuitDesign) -> int:
@@ -157,16 +191,17 @@ def counts_channels(design: CircuitDesign) -> bool:
 def coefficient_memory(design: CircuitDesign) -> Module:
     """Return the module that stores a row of coefficients for each channel."""
     held = in_memory(design)
-    width = sum(c.bits.width for c in held)
+    width = row_width(design)
     layout, updates, high = [], [], width
     for c in held:
         low = high - c.bits.width
         layout.append(f"{c.name} [{high - 1}:{low}], {c.bits}")
         updates.append(f"out_{c.name} <= row[{high - 1}:{low}];")
         high = low
-    channels = design.model.channels
+    channels, loadable = design.model.channels, design.rtl.coefficients == "load"
     found = (
         *controls("input", "clk", "ce"),
+        *load_ports(design),
         ModulePort("input", "channel", channel_bits(design), signed=False),
         *(ModulePort("output", f"out_{c.name}", c.bits.width, "reg") for c in held),
     )
@@ -174,7 +209,8 @@ def coefficient_memory(design: CircuitDesign) -> Module:
         **design.view,
         "layout": layout,
         "ports": port_lines(found),
-        "style": '(* rom_style = "block" *) ' if channels > IN_LOGIC else "",
+        "style": '(* rom_style = "block" *) ' if channels > IN_LOGIC and not loadable else "",
+        "loadable": loadable,
         "width": width,
         "channels": channels,
         "rows": [_row(held, k) for k in range(channels)],
@@ -184,8 +220,9 @@ def coefficient_memory(design: CircuitDesign) -> Module:
 
 
 def _row(held: tuple[Coefficient, ...], channel: int) -> str:
-    words = ", ".join(literal(c.integers[channel], c.bits.width) for c in held)
-    values = ", ".join(repr(float(c.bits.value(c.integers[channel]))) for c in held)
+    own = [c.integers[channel if len(c.integers) > 1 else 0] for c in held]
+    words = ", ".join(literal(k, c.bits.width) for c, k in zip(held, own, strict=True))
+    values = ", ".join(repr(float(c.bits.value(k))) for c, k in zip(held, own, strict=True))
     return f"memory[{channel}] = {{{words}}};  // {values}"
 
 
@@ -203,6 +240,7 @@ def array_ports(design: CircuitDesign) -> tuple[ModulePort, ...]:
     return (
         *controls("input", "clk", "rst", "clear"),
         *ports("input", named(held, "in_")),
+        *load_ports(design),
         *controls("input", "s_axis_tvalid"),
         *controls("output", "s_axis_tready"),
         ModulePort("input", "s_axis_tdata", data_width(inputs), signed=False),
@@ -242,6 +280,8 @@ def delay_lines(design: CircuitDesign, latency: int, bits: int) -> list[str]:
         lines += [f"{declared('wire', f'in_{c.name}', c.bits.width)};" for c in held]
         wires = connected((f"out_{c.name}", f"in_{c.name}") for c in held)
         lines.append(f"{design.name}_coefficients coefficients (.clk(clk), .ce(ce),")
+        if loads := load_ports(design):
+            lines.append(f"    {connected((p.name, p.name) for p in loads)},")
         lines += [f"    {line}" for line in textwrap.wrap(f".channel(channel_out), {wires});", 92)]
     return lines
 
@@ -324,7 +364,7 @@ def _array(design: CircuitDesign, times: ArrayTimes) -> Module:
     constants = [
         localparam(c, f"in_{c.name}")
         for c in design.model.coefficients
-        if design.rtl.coefficients == "memory" and c.name not in held
+        if design.rtl.coefficients in STORED and c.name not in held
     ]
     found, flight_bits = array_ports(design), neurons.bit_length()
     view = {
@@ -334,6 +374,7 @@ def _array(design: CircuitDesign, times: ArrayTimes) -> Module:
         "tick_cycles": times.tick_cycles,
         "waits": times.waits,
         "on_ports": design.rtl.coefficients == "port",
+        "loadable": design.rtl.coefficients == "load",
         "by_channel": bool(held),
         "layout": [
             *(f"s_axis_tdata  {f.meaning}" for f in inputs),

@@ -11,7 +11,13 @@ from lnm_codegen.backends.base import MANIFEST
 from lnm_codegen.backends.fixed import Coefficient
 from lnm_codegen.backends.integer_c import FixedC
 from lnm_codegen.backends.render import render
-from lnm_codegen.backends.verilog.array import StreamField, data_width, stream_fields
+from lnm_codegen.backends.verilog.array import (
+    STORED,
+    StreamField,
+    data_width,
+    load_ports,
+    stream_fields,
+)
 from lnm_codegen.backends.verilog.design import CircuitDesign
 from lnm_codegen.backends.verilog.expr import width_of
 from lnm_codegen.backends.verilog.module import Module, ModulePort
@@ -388,9 +394,13 @@ def _naming(design: CircuitDesign, words: list[str]) -> tuple[str, ...]:
         found.append(f"In {prefixed} a port has `in_` or `out_` before its name.")
     if "comb" in words:
         found.append("In `comb` inputs and results have the plain name.")
-    stored = design.rtl.coefficients == "memory" and "array" in words
+    stored = design.rtl.coefficients in STORED and "array" in words
     if stored:
         found.append("`array` stores the coefficients, a row for each channel.")
+    if stored and load_ports(design):
+        found.append(
+            "`load` writes row `load_channel` in one cycle, while no neuron is in the pipeline."
+        )
     if (design.on_ports and words != ["array"]) or design.rtl.coefficients == "port":
         place = "every other module" if stored else "every module"
         found.append(f"Coefficients on ports have `in_` in {place}.")
@@ -542,6 +552,8 @@ def folder_files(
             *(f"FILES_{word} := {files}" for word, files in sources.items()),
         ],
         "samples": 0,
+        "reloads": False,
+        "wrapper": "",
         "proofs": proofs,
     }
     simulated = "rtl, models" if models else "rtl"

@@ -12,7 +12,13 @@ from itertools import product
 import numpy as np
 
 from lnm_codegen.backends.render import render
-from lnm_codegen.backends.verilog.array import ArrayTimes, StreamField, data_width, stream_fields
+from lnm_codegen.backends.verilog.array import (
+    ArrayTimes,
+    StreamField,
+    data_width,
+    load_ports,
+    stream_fields,
+)
 from lnm_codegen.backends.verilog.design import CircuitDesign
 from lnm_codegen.backends.verilog.expr import declared, hex_text, literal, width_of
 from lnm_codegen.backends.verilog.module import connected, declarations, named, same_names
@@ -247,6 +253,11 @@ def array_testbench(design: CircuitDesign, times: ArrayTimes, vectors: Vectors, 
             f" {literal(c.integers[0], c.bits.width)};"
             for c in coefficients
         ],
-        "connections": "".join(f", .in_{c.name}(in_{c.name})" for c in coefficients),
+        "connections": "".join(
+            [
+                *(f", .in_{c.name}(in_{c.name})" for c in coefficients),
+                *(f", .{port.name}({port.bits}'d0)" for port in load_ports(design)),
+            ]
+        ),
     }
     return render("verilog/testbench.v.j2:array", view)

@@ -24,6 +24,7 @@ from lnm_codegen.deploy.integers.real import (
     RealNeurons,
     RealStage,
     RealWeights,
+    ScaleName,
     WeightFormat,
     integer_readout,
     integer_weights,
@@ -42,6 +43,7 @@ from lnm_codegen.ir.network.nodes import (
     Integers,
     NeuronStage,
     Shape,
+    WeightStage,
     values_of_bits,
 )
 from lnm_codegen.ir.network.verify import require_network
@@ -62,11 +64,29 @@ class NetworkFormats:
         input: Format of the input, whose fraction may be longer than its width; None for spikes.
         weights: Name of a layer of weights -> the format of its weights.
         neurons: Name of a layer of neurons -> the formats of its nodes.
+        readout: Format of the sums that are the scores; by default that of their exact values.
     """
 
     input: Bits | None
     weights: Mapping[str, WeightFormat]
     neurons: Mapping[str, FixedSpec]
+    readout: Bits | None = None
+
+
+def formats_of(network: IntegerNetwork) -> NetworkFormats:
+    """Return the formats of a network in integers, for other numbers of the same network."""
+    weights, neurons, last = dict[str, WeightFormat](), dict[str, FixedSpec](), None
+    for stage in network.stages:
+        if isinstance(stage, WeightStage):
+            per: ScaleName = "channel" if len(stage.shift) > 1 else "layer"
+            has_multiplier = any(k != 1 for k in stage.multipliers)
+            weights[stage.name] = WeightFormat(stage.bits, per, has_multiplier)
+            last = stage.output
+        elif isinstance(stage, NeuronStage):
+            neurons[stage.name] = stage.program.spec
+    own = network.input
+    form = None if own.are_spikes else Bits(own.width, own.frac)
+    return NetworkFormats(form, weights, neurons, last)
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,7 +300,7 @@ def integer_network(real: RealNetwork, formats: NetworkFormats) -> IntegerNetwor
                 output = formats.neurons[after.name][after.layer.neuron.inputs[0].name].bits
                 made = integer_weights(stage, form, values, output)
             else:
-                made = integer_readout(stage, form, values)
+                made = integer_readout(stage, form, values, formats.readout)
         elif isinstance(stage, RealNeurons):
             neuron, parameters = stage.layer.neuron, layer_parameters(stage.layer)
             spec = formats.neurons[stage.name]

@@ -14,14 +14,22 @@ from torch import Tensor, nn
 
 from lnm_codegen.backends.base import MANIFEST, Source, write_files
 from lnm_codegen.backends.network_c import ACCUMULATIONS, Accumulation, NetworkSource, emit_c
-from lnm_codegen.backends.network_verilog.backend import NetworkCircuit, emit_circuit, sample_file
+from lnm_codegen.backends.network_verilog.backend import (
+    LoadImage,
+    NetworkCircuit,
+    design_of,
+    emit_circuit,
+    emit_image,
+    sample_file,
+)
 from lnm_codegen.backends.network_verilog.layers import LANES, MOST_LANES
 from lnm_codegen.compiler.formats import spec_line
 from lnm_codegen.deploy.integers.convert import integer_samples
 from lnm_codegen.deploy.network import neuron_layers
 from lnm_codegen.errors import ModelError
+from lnm_codegen.hardware.folder import Circuit
 from lnm_codegen.ir.interpret import Array
-from lnm_codegen.ir.network.exchange import digest_of, network_files
+from lnm_codegen.ir.network.exchange import digest_of, network_files, read_network
 from lnm_codegen.ir.network.interpret import interpret_network, sample_rows, score_rows
 from lnm_codegen.ir.network.nodes import (
     IntegerNetwork,
@@ -46,6 +54,7 @@ ONLY_FOR: Mapping[str, NetworkTargetName] = {
     "accumulate": "c",
     "lanes": "verilog",
     "load_port": "verilog",
+    "axi": "verilog",
 }
 """Option -> the only backend that it applies to."""
 NONE: Mapping[str, str | bytes] = MappingProxyType({})
@@ -62,7 +71,8 @@ class NetworkTarget:
         accumulate: Sums in C: "events" (default) adds the weights of inputs that are not zero,
             "dense" multiplies all.
         lanes: Weights that a layer in Verilog adds in a cycle, by default 4.
-        load_port: A port in Verilog by which weights are loaded.
+        load_port: A port in Verilog by which trained numbers are loaded.
+        axi: A wrapper in Verilog for a system bus: AXI4-Stream and registers on AXI4-Lite.
     """
 
     backend: NetworkTargetName
@@ -70,6 +80,7 @@ class NetworkTarget:
     accumulate: Accumulation | None = None
     lanes: int | None = None
     load_port: bool = False
+    axi: bool = False
 
     def count(self, time_steps: int = 1) -> int:
         """Return the samples of the example or of the testbench, for samples of T time steps."""
@@ -81,6 +92,7 @@ class NetworkTarget:
     def require(self, where: str, option: Callable[[str], str] = str) -> None:
         """Raise ModelError where a value is not accepted; `option` gives the word of a field."""
         require_bool(where, option("load_port"), self.load_port)
+        require_bool(where, option("axi"), self.axi)
         for word, only in ONLY_FOR.items():
             if getattr(self, word) not in (None, False) and self.backend != only:
                 problem = f"{option(word)} with {option('backend')} {self.backend}"
@@ -105,7 +117,7 @@ class EmittedNetwork:
     """
 
     network: IntegerNetwork
-    made: NetworkSource | NetworkCircuit
+    made: NetworkSource | NetworkCircuit | LoadImage
     data: Mapping[str, str | bytes]
     notes: tuple[str, ...] = ()
 
@@ -172,12 +184,40 @@ def emit_integers(
     golden = inputs[:count] if network.repeated else inputs[:, :count]
     files = network_files(network)
     if target.backend == "verilog":
-        circuit = emit_circuit(network, golden, target.lanes or LANES, target.load_port)
+        lanes = target.lanes or LANES
+        circuit = emit_circuit(network, golden, lanes, target.load_port, target.axi)
         return EmittedNetwork(network, circuit, files | sample_file(inputs), tuple(notes))
     scores = interpret_network(network, golden).scores
     rows, scores = sample_rows(network, golden), score_rows(network, scores)
     program = emit_c(network, rows, scores, target.accumulate or "events")
     return EmittedNetwork(network, program, files, tuple(notes))
+
+
+def emit_reload(
+    circuit: Circuit, network: IntegerNetwork, samples: Tensor, notes: Sequence[str] = ()
+) -> EmittedNetwork:
+    """Return the image that loads a network into a circuit on disk.
+
+    Args:
+        circuit: The folder of a network with a load port.
+        network: A valid network of the same form.
+        samples: Real inputs, at least as many as the circuit's testbench has.
+        notes: Those of the result.
+
+    Raises:
+        ModelError: The circuit has no load port, too few samples, or the network does not fit.
+    """
+    lanes, loadable = circuit.manifest["lanes"], circuit.manifest["load_port"]
+    design = design_of(read_network(circuit.folder), lanes, loadable)
+    count = circuit.manifest["vectors"]
+    network = replace(network, name=design.name)
+    inputs = integer_samples(network, samples.cpu().numpy())
+    found = len(sample_rows(network, inputs))
+    if found < count:
+        raise ModelError("reload", f"{found} samples", f"{count}, as in {circuit.folder}/tb")
+    golden = inputs[:count] if network.repeated else inputs[:, :count]
+    image = emit_image(design, network, golden)
+    return EmittedNetwork(network, image, network_files(network), tuple(notes))
 
 
 # Normalisation of the samples of a network, from values of the data to real inputs.

@@ -56,6 +56,7 @@ def emit_network(
     accumulate: Accumulation | None = None,
     lanes: int | None = None,
     load_port: bool = False,
+    axi: bool = False,
 ) -> EmittedNetwork:
     """Return a trained network of your own in integers, as C or Verilog.
 
@@ -78,7 +79,8 @@ def emit_network(
         accumulate: Sums in C: "events" (default) adds the weights of inputs that are not zero,
             "dense" multiplies all.
         lanes: Weights that a layer in Verilog adds in a cycle, by default 4.
-        load_port: A port in Verilog by which weights are loaded.
+        load_port: A port in Verilog by which trained numbers are loaded.
+        axi: A wrapper in Verilog for a system bus: AXI4-Stream and registers on AXI4-Lite.
 
     Raises:
         ModelError: Another argument, a number that is not finite or does not fit its format, or a
@@ -90,7 +92,7 @@ def emit_network(
     require_type(WHERE, "samples", samples, Tensor, "a tensor, inputs of the module")
     require_one_of(WHERE, "backend", backend, get_args(NetworkTargetName))
     require_integer(WHERE, "weights", weights, 2, 16)
-    target = NetworkTarget(backend, vectors, accumulate, lanes, load_port)
+    target = NetworkTarget(backend, vectors, accumulate, lanes, load_port, axi)
     target.require(WHERE)
     if name is not None:
         require_name(f"{WHERE}: name", name)

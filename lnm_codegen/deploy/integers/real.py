@@ -288,13 +288,17 @@ def integer_weights(
     return _stage(real, form, inputs, output, _scales(real, form, inputs.frac, ends))
 
 
-def integer_readout(real: RealWeights, form: WeightFormat, inputs: ValueSpan) -> WeightStage:
+def integer_readout(
+    real: RealWeights, form: WeightFormat, inputs: ValueSpan, output: Bits | None = None
+) -> WeightStage:
     """Return weights whose sums are the scores, with one power-of-two scale for the layer.
 
-    The sums are not rounded, unless they have more than 32 bits.
+    The sums are not rounded, unless they have more than 32 bits, or another output is given.
     """
     form = replace(form, per="layer", multiplier=False)
     scales = _scales(real, form, inputs.frac, (_PLACES[0], MOST_BITS))
+    if output is not None:
+        return _stage(real, form, inputs, output, scales)
     places = max(0, round(inputs.frac - log2(scales[0])))
     wide = _stage(real, form, inputs, Bits(32, places), scales)
     bound = wide.bound(inputs)

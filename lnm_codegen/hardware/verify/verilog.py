@@ -284,10 +284,10 @@ def shift_products(circuit: Circuit) -> int:
     """Return the number of multipliers of the source with a constant factor of 0 or a power of two.
 
     Yosys turns them into shifts. A factor is a constant if it follows from coefficients with one
-    value, unless the coefficients are ports. Not counted are products of a constant in the source,
+    value, unless the coefficients are ports or can be loaded. Not counted are products of a constant in the source,
     which the backend turns into shifts itself.
     """
-    if circuit.program is None or circuit.manifest.get("coefficients_on") == "port":
+    if circuit.program is None or circuit.manifest.get("coefficients_on") in ("port", "load"):
         return 0
     kernel, held = circuit.program.kernel, circuit.coefficients()
     known = {name: k for name, (k, *others) in held.items() if not others}

@@ -37,6 +37,7 @@ from lnm_codegen.validation import (
 MOST_STEPS, MOST_VALUES = 1 << 16, 1 << 20
 """Largest T, and most values of a time step."""
 MULTIPLIER_BITS = 16
+MOST_MULTIPLIER = (1 << (MULTIPLIER_BITS - 1)) - 1
 SHIFTS = (-31, 62)
 MOST_NAME = 64
 """Most characters of a name."""
@@ -131,8 +132,8 @@ def _require_weights(where: str, stage: WeightStage, shape: Shape, values: Value
     outputs, limit = stage.channels, 1 << (stage.bits - 1)
     _require_array(where, "weight", weight, [weight.shape], -limit, limit - 1)
     _require_array(where, "bias", stage.bias, [(outputs,)], -(1 << 62), 1 << 62)
-    most, per = (1 << (MULTIPLIER_BITS - 1)) - 1, [(1,), (outputs,)]
-    _require_array(where, "multiplier", stage.multiplier, per, 1, most)
+    per = [(1,), (outputs,)]
+    _require_array(where, "multiplier", stage.multiplier, per, 1, MOST_MULTIPLIER)
     _require_array(where, "shift", stage.shift, per, *SHIFTS)
     require_integer(where, "accumulator", stage.accumulator, 2, MOST_BITS)
     bound = stage.bound(values)

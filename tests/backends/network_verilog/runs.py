@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -30,10 +32,17 @@ def sources(folder: Path) -> list[str]:
     return [str(p) for pattern in ("rtl/*.v", "arrays/*/rtl/*.v") for p in folder.glob(pattern)]
 
 
-def simulated(folder: Path, *, allow_warnings: bool = False) -> str:
-    """Return the output of the testbench in Icarus; a warning is an error by default."""
-    bench = next(folder.glob("tb/*_tb.v"))
+def simulated(
+    folder: Path,
+    *,
+    form: str = "network",
+    allow_warnings: bool = False,
+    parameters: Mapping[str, int] = MappingProxyType({}),
+) -> str:
+    """Return the output of a testbench in Icarus; a warning is an error by default."""
+    bench = next(folder.glob(f"tb/*_{form}_tb.v"))
     command = ["iverilog", "-g2005", "-Wall", "-Wno-timescale", "-o", "x.vvp"]
+    command += [f"-P{bench.stem}.{name}={value}" for name, value in parameters.items()]
     done = subprocess.run(
         [*command, *sources(folder), str(bench)], cwd=folder, capture_output=True, text=True
     )

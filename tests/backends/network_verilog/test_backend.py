@@ -236,11 +236,14 @@ FAULTS: dict[str, tuple[str, Callable[[str], str], bool]] = {
         f"load: {name}": (f"rtl/{file}", replaced(sound, faulty), True)
         for name, file, sound, faulty in (
             ("none", "net_network.v", "", ""),
-            ("data", "net_w2_synapse.v", "<= load_data;", "<= ~load_data;"),
-            ("no load", "net_w2_synapse.v", "if (load) ", "if (1'b0) "),
-            ("address", "net_w2_synapse.v", "weights[load_address] <=",
-             "weights[load_address ^ 1'b1] <="),
-            ("layer", "net_network.v", "load_layer == 2'd0", "load_layer == 2'd1"),
+            ("data", "net_w2_synapse.v", "<= load_data[", "<= ~load_data["),
+            *((f"no {word}", "net_w2_synapse.v", f"if (load[{k}]) ", "if (1'b0) ")
+              for k, word in enumerate(("weights", "biases", "scales"))),
+            ("address", "net_w2_synapse.v", "weights[load_address[", "weights[~load_address["),
+            ("memory", "net_network.v", "load_memory == 4'd0", "load_memory == 4'd1"),
+            ("not idle", "net_network.v", "write = load && idle", "write = load"),
+            ("no hold", "net_network.v", "wire held = hold &&", "wire held = 1'b0 &&"),
+            ("idle", "net_network.v", "(leaves ? ", "(1'b0 ? "),
         )
     },
 }  # fmt: skip

@@ -293,7 +293,7 @@ GROUPS: dict[str, Callable[[], list[FixedModel]]] = {
     "zoo": lambda: families(fixed_zoo()),
     "arrays": arrays,
     "sequences": sequences,
-    **{f"names {c}": lambda c=c: words(c) for c in ("memory", "constant", "port")},  # type: ignore[misc]
+    **{f"names {c}": lambda c=c: words(c) for c in ("memory", "load", "constant", "port")},  # type: ignore[misc]
 }
 
 
@@ -569,7 +569,7 @@ Rtl >> some of comb, core, seq, array
     lnm.Rtl(forms=5) >> forms is 5
     lnm.Rtl(forms=()) >> forms is ()
     lnm.Rtl(forms=("comb", "fast")) >> forms is ('comb', 'fast')
-    lnm.Rtl(coefficients="rom") >> coefficients is 'rom' >> 'constant', 'port', 'memory'
+    lnm.Rtl(coefficients="rom") >> coefficients is 'rom' >> 'constant', 'port', 'memory', 'load'
     lnm.Rtl(multiplier="dsp") >> multiplier is 'dsp' >> 'generic', 'ecp5'
 Rtl >> an integer from 1 to 65536
     lnm.Rtl(neurons=0) >> neurons is 0

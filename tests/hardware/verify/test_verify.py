@@ -47,7 +47,7 @@ def failures(step: StepResult) -> dict[str, str]:
     return {check.name: check.detail for check in step.checks if check.status == FAILED}
 
 
-@pytest.mark.parametrize("kind", ["constant", "memory", "port"])
+@pytest.mark.parametrize("kind", ["constant", "memory", "load", "port"])
 def test_products_that_synthesis_turns_into_shifts(tmp_path, kind):
     """Coefficients that are a power of two: as constants, and with one value in a memory."""
     write(tmp_path, degree=2)
@@ -57,7 +57,7 @@ def test_products_that_synthesis_turns_into_shifts(tmp_path, kind):
     second["integers"] = [1 << 10]  # of the product theta_2 * v
     manifest["coefficients_on"], manifest["shift_add"] = kind, 0
     circuit = replace_manifest(tmp_path, manifest)
-    assert shift_products(circuit) == (0 if kind == "port" else 1)
+    assert shift_products(circuit) == (0 if kind in ("port", "load") else 1)
     manifest["shift_add"] = 2  # the source has a shift in place of a multiplier for a constant
     assert shift_products(replace_manifest(tmp_path, manifest)) == int(kind == "memory")
     second["integers"] = [1 << 10, 1 << 10]

@@ -152,6 +152,8 @@ async def array(dut):
         held = {c["name"]: c["integers"][0] for c in MANIFEST["coefficients"]}
         for name in COEFFICIENTS:
             getattr(dut, f"in_{name}").value = held[name]
+    if MANIFEST["coefficients_on"] == "load":
+        dut.load.value = 0
     sent = seen = idle = 0
     valid = False
     while seen < len(rows):

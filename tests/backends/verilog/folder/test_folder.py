@@ -375,7 +375,7 @@ def test_cocotb_on_verilator(tmp_path):
 
 @pytest.mark.slow
 @needs("make", "verilator", "g++")
-@pytest.mark.parametrize("coefficients", ["constant", "port", "memory"])
+@pytest.mark.parametrize("coefficients", ["constant", "port", "memory", "load"])
 def test_verilator_for_every_form(coefficients, tmp_path):
     """Two states and two roundings of coefficients; memory has the rows of one channel."""
     rtl = lnm.Rtl(neurons=20, coefficients=coefficients)
