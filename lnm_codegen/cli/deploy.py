@@ -52,6 +52,7 @@ def deploy(
     axi: bool = False,
     reload: Annotated[Path | None, Meta("DIR")] = None,
     vectors: Annotated[int | None, Meta("N")] = None,
+    measure: bool = False,
     all_: bool = False,
 ) -> None:
     """Write a trained network in integers, as C or Verilog.
@@ -75,6 +76,8 @@ def deploy(
         reload: A folder that was written with --load-port: write the image by which its circuit
             gets the numbers of this run, in its formats.
         vectors: Test samples of the example in C, or of the testbench. [default: 4, up to 8]
+        measure: Run the test samples of the folder in Verilator, and state the mean cycles of a
+            sample in README and manifest.
         all_: Every test sample for the accuracy and for `lnm verify`, instead of 1,000.
     """
     from lnm_codegen.deploy.integers import emit as folder
@@ -84,6 +87,9 @@ def deploy(
 
     target = folder.NetworkTarget(backend, vectors, accumulate, lanes, load_port, axi)
     target.require("deploy", lambda word: f"--{word.replace('_', '-')}")
+    if measure and (backend != "verilog" or reload is not None):
+        problem = "--measure without a circuit to write"
+        raise ModelError("deploy", problem, "--backend verilog, no --reload", "Omit --measure.")
     circuit = None
     if reload is not None:
         given = {"--name": name, "--lanes": lanes, "--vectors": vectors, "--weights": weights,
@@ -104,7 +110,7 @@ def deploy(
         integers, is_of_run = _network_of(trained, real, name, format_, weights)
     if name is None and circuit is None:
         integers = folder.with_unique_name(integers, target)
-    emitted = _emitted(tested, integers, real, target, circuit)
+    emitted = _emitted(tested, integers, real, target, circuit, measure)
     sizes = _sizes(emitted)
     accuracy = integer_accuracy(trained.network, integers, tested.batches(tested.test, RANGED))
     scale = folder.input_scale(tested.name, tested.scale, tested.test.images)
@@ -122,7 +128,7 @@ def deploy(
     )
     values = {"--name": name, "--format": format_, "--vectors": vectors, "--weights": weights,
               "--accumulate": accumulate, "--lanes": lanes, "--load-port": load_port,
-              "--axi": axi, "--reload": reload, "--all": all_}  # fmt: skip
+              "--axi": axi, "--reload": reload, "--measure": measure, "--all": all_}  # fmt: skip
     words = ["lnm", "deploy", str(run), "--backend", backend]
     for option, value in values.items():
         if value is not None and value is not False:
@@ -210,11 +216,15 @@ def _emitted(
     real: RealNetwork,
     target: NetworkTarget,
     circuit: Circuit | None,
+    measure: bool,
 ) -> EmittedNetwork:
     """Return the source of a network, with its test samples; in C those of the example alone."""
     from lnm_codegen.backends.network_verilog.layers import layers_of
     from lnm_codegen.deploy.integers.convert import zero_notes
     from lnm_codegen.deploy.integers.emit import emit_integers, emit_reload
+    from lnm_codegen.hardware.folder import read_circuit
+    from lnm_codegen.hardware.tools import temporary_folder
+    from lnm_codegen.hardware.verify.network import mean_cycles
 
     if circuit is not None:
         count = min(circuit.manifest["vectors"], len(data.test))
@@ -224,7 +234,14 @@ def _emitted(
     if is_circuit:
         layers_of(integers)  # refuses before the data are read
     samples, _ = next(data.batches(data.test, len(data.test) if is_circuit else target.count()))
-    return emit_integers(integers, samples, target, zero_notes(integers, real.neurons))
+    notes = zero_notes(integers, real.neurons)
+    emitted = emit_integers(integers, samples, target, notes)
+    if not measure:
+        return emitted
+    with temporary_folder() as folder:
+        emitted.write(folder)
+        mean = mean_cycles(read_circuit(folder, "deploy"))
+    return emit_integers(integers, samples, target, notes, mean)
 
 
 def _sizes(emitted: EmittedNetwork) -> str:
@@ -243,8 +260,9 @@ def _sizes(emitted: EmittedNetwork) -> str:
         return f"Image: {made.writes} writes for the load port of {made.design.name}"
     memory = sum(x.depth * x.lanes * x.stage.bits for x in made.layers)
     count = len({array.name for array in made.arrays.values()})
+    mean = f", {made.mean.cycles} measured between samples" if made.mean else ""
     events = ", ".join(f"{x.stage.name} {x.event_rows}" for x in made.layers)
     return (
         f"Verilog: weights {memory} bits, arrays of neurons {count},"
-        f" at most {made.most_cycles} cycles a sample; cycles an event: {events}"
+        f" at most {made.most_cycles} cycles a sample{mean}; cycles an event: {events}"
     )

@@ -28,7 +28,7 @@ from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import SPIKES, IntegerNetwork
 from lnm_codegen.train import load, load_run, run
-from tests.backends.verilog.runs import needs_iverilog
+from tests.backends.verilog.runs import needs_iverilog, needs_verilator
 from tests.cli.conftest import DENSE, Call
 from tests.hexadecimal import words_of
 from tests.refusals import assert_line
@@ -365,6 +365,25 @@ def test_other_numbers_of_a_circuit(runs: Path, tmp_path: Path, call: Call) -> N
     assert done.stdout.count(f"PASS {name}_network") == 2, done.stderr
     missing = subprocess.run(["make", "-s", "reload"], cwd=net, capture_output=True, text=True)
     assert "make reload: IMAGE is ''. Accepted: a folder of lnm deploy" in missing.stderr
+
+
+@needs_iverilog
+@needs_verilator
+def test_the_mean_cycles_are_measured(runs: Path, tmp_path: Path, call: Call) -> None:
+    """On every kept test sample; the README, the manifest and the output state the same."""
+    words = ["deploy", runs / "dense", "--backend", "verilog", "--vectors", "8", "--measure"]
+    status, out, err = call(*words, "--out", tmp_path / "net")
+    assert status == 0, err
+    form = json.loads((tmp_path / "net/manifest.json").read_text())["forms"]["network"]
+    mean = form["measured"]
+    assert mean["samples"] == 360
+    assert 0 < mean["cycles"] <= form["interval"]
+    assert f", {mean['cycles']} measured between samples;" in out
+    text = (tmp_path / "net/README.md").read_text()
+    assert f"mean interval is {mean['cycles']} cycles, of 360 test samples" in text
+    status, _, err = call(*words[:3], "c", *words[6:], "--out", tmp_path / "c")
+    assert status == 2
+    assert_line(err, "deploy: --measure without a circuit", "--backend verilog", "Omit --measure")
 
 
 def test_a_reload_is_refused(runs: Path, tmp_path: Path, call: Call) -> None:

@@ -8,6 +8,7 @@ from lnm_codegen.backends.network_verilog.layers import bits_for
 from lnm_codegen.backends.network_verilog.top import NetworkDesign
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.expr import literal
+from lnm_codegen.backends.verilog.module import ModulePort, controls, port_lines
 
 FORM = "axi"
 """Name of the form of the circuit, and the end of its module's name."""
@@ -95,6 +96,44 @@ def axi_view(design: NetworkDesign) -> AxiView:
     )
 
 
+def axi_ports(design: NetworkDesign) -> tuple[ModulePort, ...]:
+    """Return the ports of `<name>_axi`."""
+    axi = axi_view(design)
+
+    def data(direction: str, name: str, width: int, kind: str = "wire") -> ModulePort:
+        return ModulePort(direction, name, width, kind, signed=False)
+
+    return (
+        *controls("input", "aclk", "aresetn", "s_axis_tvalid"),
+        *controls("output", "s_axis_tready"),
+        data("input", "s_axis_tdata", axi.in_bits),
+        *controls("input", "s_axis_tlast"),
+        *controls("output", "m_axis_tvalid"),
+        *controls("input", "m_axis_tready"),
+        data("output", "m_axis_tdata", axi.out_bits),
+        data("output", "m_axis_tkeep", axi.out_bits // 8),
+        data("output", "m_axis_tuser", axi.label_bits),
+        *controls("output", "m_axis_tlast"),
+        *controls("input", "s_axi_awvalid"),
+        *controls("output", "s_axi_awready"),
+        data("input", "s_axi_awaddr", 8),
+        *controls("input", "s_axi_wvalid"),
+        *controls("output", "s_axi_wready"),
+        data("input", "s_axi_wdata", 32),
+        data("input", "s_axi_wstrb", 4),
+        ModulePort("output", "s_axi_bvalid", kind="reg"),
+        *controls("input", "s_axi_bready"),
+        data("output", "s_axi_bresp", 2, "reg"),
+        *controls("input", "s_axi_arvalid"),
+        *controls("output", "s_axi_arready"),
+        data("input", "s_axi_araddr", 8),
+        ModulePort("output", "s_axi_rvalid", kind="reg"),
+        *controls("input", "s_axi_rready"),
+        data("output", "s_axi_rdata", 32, "reg"),
+        data("output", "s_axi_rresp", 2),
+    )
+
+
 def axi_files(design: NetworkDesign, samples: int, patience: int) -> dict[str, str]:
     """Return the wrapper and its testbench."""
     name, axi = design.name, axi_view(design)
@@ -105,6 +144,7 @@ def axi_files(design: NetworkDesign, samples: int, patience: int) -> dict[str, s
         "axi": axi,
         "loadable": design.loadable,
     }
+    ports = port_lines(axi_ports(design))
     bench = view | {
         "vectors": f"{name}_inputs.hex and {name}_results.hex",
         "samples": samples,
@@ -113,7 +153,7 @@ def axi_files(design: NetworkDesign, samples: int, patience: int) -> dict[str, s
         "writes": sum(len(loaded.memory.rows) for loaded in design.memories),
     }
     return {
-        f"rtl/{name}_axi.v": render("network_verilog/axi.v.j2", view),
+        f"rtl/{name}_axi.v": render("network_verilog/axi.v.j2", view | {"ports": ports}),
         f"tb/{name}_axi_tb.v": render("network_verilog/axi_tb.v.j2", bench),
     }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -42,11 +42,13 @@ from lnm_codegen.backends.network_verilog.testbench import (
     vector_files,
 )
 from lnm_codegen.backends.network_verilog.top import (
+    MeanCycles,
     NetworkDesign,
     described,
     readout_module,
     top_module,
 )
+from lnm_codegen.backends.network_verilog.vendor import vendor_files
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.design import require_length
 from lnm_codegen.backends.verilog.folder import VERSION, listed
@@ -90,6 +92,7 @@ def emit_circuit(
     lanes: int = LANES,
     loadable: bool = False,
     has_axi: bool = False,
+    mean: MeanCycles | None = None,
 ) -> NetworkCircuit:
     """Return the circuit of a valid network.
 
@@ -99,6 +102,7 @@ def emit_circuit(
         lanes: Most weights that a layer adds in one cycle.
         loadable: Trained numbers can be loaded through a port.
         has_axi: Write a wrapper for a system bus too.
+        mean: The measured interval, for manifest and README.
 
     Raises:
         UnsupportedError: A stage or neurons without a circuit; the place is the layer's name. A
@@ -109,7 +113,7 @@ def emit_circuit(
         require_length(f"network {name}", f"{part.prefix}_neurons_array")
     found, rows = interpret_network(network, samples, trace=True), sample_rows(network, samples)
     arrays = arrays_of(parts, _inputs(network, found.outputs), loadable)
-    design = NetworkDesign(network, parts, arrays, has_axi)
+    design = NetworkDesign(network, parts, arrays, has_axi, mean)
     files: dict[str, str] = {}
     for pool in design.pools:
         files |= {f"rtl/{pool.prefix}.v": pool_module(pool)} | proofs(pool)
@@ -125,11 +129,12 @@ def emit_circuit(
     if has_axi:
         files |= axi_files(design, len(rows), patience_of(design))
     files |= testbench_files(design, rows, scores) | folder_files(design, rows, scores)
+    files |= vendor_files(design, forms_of(design))
     for array in design.distinct_arrays:
         files |= {f"arrays/{array.name}/{p}": text for p, text in array.source.files.items()}
     files[MANIFEST] = manifest(design, len(rows), files)
     source = Source(files, f"rtl/{name}_network.v")
-    return NetworkCircuit(network, parts, arrays, has_axi, source, len(rows))
+    return NetworkCircuit(network, parts, arrays, has_axi, mean, source, len(rows))
 
 
 def design_of(network: IntegerNetwork, lanes: int, loadable: bool) -> NetworkDesign:
@@ -141,7 +146,7 @@ def design_of(network: IntegerNetwork, lanes: int, loadable: bool) -> NetworkDes
     ).outputs
     parts = parts_of(network, lanes, loadable)
     arrays = arrays_of(parts, _inputs(network, outputs), loadable)
-    return NetworkDesign(network, parts, arrays, has_axi=False)
+    return NetworkDesign(network, parts, arrays, has_axi=False, mean=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +209,13 @@ def form_files(design: NetworkDesign) -> tuple[str, ...]:
     return (*found, f"rtl/{design.name}_readout.v", f"rtl/{design.name}_network.v")
 
 
+def forms_of(design: NetworkDesign) -> dict[str, tuple[str, ...]]:
+    """Return the modules of each form: the network, and the network in its wrapper."""
+    own = form_files(design)
+    wrapper = {AXI: (*own, f"rtl/{design.name}_{AXI}.v")}
+    return {FORM: own} | (wrapper if design.has_axi else {})
+
+
 def folder_files(design: NetworkDesign, samples: Integers, scores: Integers) -> dict[str, str]:
     """Return the files beside modules, testbench and proofs, without the manifest.
 
@@ -263,14 +275,6 @@ def manifest(design: NetworkDesign, vectors: int, files: Iterable[str]) -> str:
     most, widths = design.most_cycles, design.stream_widths
     multipliers = sum(layer.multipliers for layer in layers)
     multipliers += sum(array.multipliers for array in map(design.array_of, design.parts) if array)
-    wrapper = {
-        "top": f"{name}_{AXI}",
-        "files": [*form_files(design), f"rtl/{name}_{AXI}.v"],
-        "testbench": f"tb/{name}_{AXI}_tb.v",
-        "latency": most,
-        "interval": design.interval,
-        "multipliers": multipliers,
-    }
     content: dict[str, Any] = {
         "manifest": VERSION,
         "generator": f"lnm_codegen {PACKAGE_VERSION}",
@@ -284,15 +288,16 @@ def manifest(design: NetworkDesign, vectors: int, files: Iterable[str]) -> str:
         "arrays": sorted(array.name for array in design.distinct_arrays),
         "layers": layer_entries(layers),
         "forms": {
-            FORM: {
-                "top": f"{name}_{FORM}",
-                "files": list(form_files(design)),
-                "testbench": f"tb/{name}_{FORM}_tb.v",
+            form: {
+                "top": f"{name}_{form}",
+                "files": list(paths),
+                "testbench": f"tb/{name}_{form}_tb.v",
                 "latency": most,
                 "interval": design.interval,
+                **({"measured": asdict(design.mean)} if design.mean else {}),
                 "multipliers": multipliers,
-            },
-            **({AXI: wrapper} if design.has_axi else {}),
+            }
+            for form, paths in forms_of(design).items()
         },
         "simulation_files": [],
         "streams": {
@@ -331,6 +336,7 @@ def _readme(design: NetworkDesign) -> dict[str, object]:
         "rows": [row(part) for part in design.parts],
         "most": design.most_cycles,
         "interval": design.interval,
+        "mean": design.mean,
         "in_bits": widths[0],
         "read_bits": design.input_bits,
         "out_bits": widths[1],

@@ -8,6 +8,7 @@ import numpy as np
 
 from lnm_codegen.backends.network_verilog.layers import Axis, Layer, Pooling, bits_for
 from lnm_codegen.backends.render import render
+from lnm_codegen.backends.verilog.array import LEAST_ROWS, ram_attributes
 from lnm_codegen.backends.verilog.expr import hex_text
 from lnm_codegen.ir.network.nodes import WeightStage
 
@@ -76,8 +77,6 @@ def _weight_rows(layer: Layer, stage: WeightStage) -> list[int]:
 
 MOST_WORDS = 1 << 10
 """Most events that wait between two layers."""
-LEAST_ROWS = 64
-"""Least rows of weights that are worth a block RAM."""
 
 
 def waiting_words(layer: Layer) -> int:
@@ -88,6 +87,7 @@ def waiting_words(layer: Layer) -> int:
 def events_module(layer: Layer) -> str:
     """Return the module `<prefix>_events`."""
     view = events_view(layer) | {
+        "attributes": ram_attributes(waiting_words(layer)),
         "value_note": "spikes" if layer.is_spike else f"numbers of {layer.value_bits} bits",
     }
     return render("network_verilog/events.v.j2", view)
@@ -147,6 +147,7 @@ def synapse_module(layer: Layer) -> str:
         "layer": layer,
         "scaled_note": scaled_note(layer),
         "rom": '(* rom_style = "block" *) ' if in_block else "",
+        "attributes": ram_attributes(layer.rows),
         "value_range": "" if layer.is_spike else f"signed [{layer.value_bits - 1}:0] ",
         "row_bits": bits_for(layer.rows),
         "lane_bits": bits_for(layer.lanes),

@@ -23,7 +23,7 @@ from lnm_codegen.backends.network_verilog.modules import (
     windows_of,
 )
 from lnm_codegen.backends.render import render
-from lnm_codegen.backends.verilog.module import separated
+from lnm_codegen.backends.verilog.module import ModulePort, controls, port_lines
 from lnm_codegen.ir.network.nodes import IntegerNetwork, ValueSpan
 from lnm_codegen.ir.types import Bits
 
@@ -44,6 +44,14 @@ class LoadedMemory:
         return f"{self.number}: {memory.word} of {owner}, {len(memory.rows)} x {memory.width} bits"
 
 
+@dataclass(frozen=True, slots=True)
+class MeanCycles:
+    """The mean cycles from sample to sample, measured on a number of samples at full speed."""
+
+    cycles: float
+    samples: int
+
+
 @dataclass(frozen=True, eq=False)
 class NetworkDesign:
     """A network as its circuit is built from it.
@@ -53,12 +61,14 @@ class NetworkDesign:
         parts: Its layers of weights and poolings, in order.
         arrays: Name of a layer of neurons -> its array.
         has_axi: There is a wrapper for a system bus.
+        mean: The measured interval, if it was measured.
     """
 
     network: IntegerNetwork
     parts: tuple[Part, ...]
     arrays: Mapping[str, NeuronArray]
     has_axi: bool
+    mean: MeanCycles | None
 
     @property
     def name(self) -> str:
@@ -296,7 +306,7 @@ def top_module(design: NetworkDesign) -> str:
         "input_note": f"{described(network.input)}; {first} bits in {in_bits // 8} byte(s)",
         "network": network,
         "score_note": described(design.scores),
-        "ports": separated(_ports(design)),
+        "ports": port_lines(network_ports(design)),
         "beat_bits": bits_for(network.sample_size),
         "value_bits": first,
         "lines": lines,
@@ -327,27 +337,29 @@ def _part_note(design: NetworkDesign, part: Part) -> str:
     return f"{part.title}: {counts}, then {after}{cycles}"
 
 
-def _ports(design: NetworkDesign) -> list[str]:
+def network_ports(design: NetworkDesign) -> tuple[ModulePort, ...]:
+    """Return the ports of `<name>_network`."""
     taken, given, label = design.stream_widths
-    found = ["input  wire clk", "input  wire rst"]
+    found = controls("input", "clk", "rst")
     if design.can_hold:
-        found += ["input  wire hold", "output wire idle"]
+        found += (*controls("input", "hold"), *controls("output", "idle"))
     if design.loadable:
-        found.append("input  wire load")
-        found += [f"input  wire [{w - 1}:0] {word}" for word, w in design.load_widths.items()]
-    return [
+        found += controls("input", "load")
+        for word, width in design.load_widths.items():
+            found += (ModulePort("input", word, width, signed=False),)
+    return (
         *found,
-        "input  wire s_axis_tvalid",
-        "output wire s_axis_tready",
-        f"input  wire [{taken - 1}:0] s_axis_tdata",
-        "input  wire s_axis_tlast",
-        "output wire m_axis_tvalid",
-        "input  wire m_axis_tready",
-        f"output wire [{given - 1}:0] m_axis_tdata",
-        f"output wire [{label - 1}:0] m_axis_tuser",
-        "output wire m_axis_tlast",
-        "output reg  tlast_error",
-    ]
+        *controls("input", "s_axis_tvalid"),
+        *controls("output", "s_axis_tready"),
+        ModulePort("input", "s_axis_tdata", taken, signed=False),
+        *controls("input", "s_axis_tlast"),
+        *controls("output", "m_axis_tvalid"),
+        *controls("input", "m_axis_tready"),
+        ModulePort("output", "m_axis_tdata", given, signed=False),
+        ModulePort("output", "m_axis_tuser", label, signed=False),
+        *controls("output", "m_axis_tlast"),
+        ModulePort("output", "tlast_error", kind="reg"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

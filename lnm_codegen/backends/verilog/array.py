@@ -106,8 +106,20 @@ def _bits(low: int, width: int) -> str:
 
 STORED = ("memory", "load")
 """Places of coefficients in which an array stores them."""
+LEAST_ROWS = 64
+"""Least rows of a memory that are worth a block RAM."""
 IN_LOGIC = 16
 """Most rows that one LUT4 a bit stores, which is better than a block RAM."""
+
+
+def ram_attributes(rows: int) -> str:
+    """Return the attributes of a memory of which no row is read in the cycle that writes it.
+
+    Yosys reads no_rw_check, and otherwise adds logic for that case. A small memory has no style: an
+    iCE40 knows block RAM alone.
+    """
+    style = ', ram_style = "block"' if rows >= LEAST_ROWS else ""
+    return f"(* no_rw_check{style} *) "
 
 
 def check_channels(design: CircuitDesign) -> None:
@@ -349,7 +361,8 @@ def check_states(design: CircuitDesign) -> None:
 
 def array_modules(design: CircuitDesign, times: ArrayTimes) -> dict[str, Module]:
     """Return the modules of the array beside those of its core, by their word."""
-    modules = {"ram": Module(render("verilog/leaves.v.j2:ram", design.view))}
+    ram = {**design.view, "attributes": ram_attributes(design.rtl.neurons)}
+    modules = {"ram": Module(render("verilog/leaves.v.j2:ram", ram))}
     if in_memory(design):
         modules["coefficients"] = coefficient_memory(design)
     return modules | {"array": _array(design, times)}

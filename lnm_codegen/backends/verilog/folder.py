@@ -595,13 +595,26 @@ def folder_files(
 def _synthesis(design: CircuitDesign, sources: dict[str, str], default: str) -> dict[str, str]:
     """Return the scripts for each target, and for Vivado where the multiplier is generic."""
     files = {}
-    view = {**design.view, "forms": ", ".join(sources)}
+    forms = ", ".join(sources)
     if design.rtl.multiplier == "generic":
         listed = [f"{word} {{{paths}}}" for word, paths in sources.items()]
-        vivado = {**view, "form": default, "files": listed}
+        vivado = {
+            "family": design.model.family,
+            "name": design.name,
+            "forms": forms,
+            "form": default,
+            "clock": "clk",
+            "files": listed,
+        }
         files["syn/vivado.tcl"] = render("verilog/folder/synthesis.j2:vivado", vivado)
     cases = [f'{word}) files="{paths}" ;;' for word, paths in sources.items()]
     for target in targets(design):
-        script = {**view, "target": target, "cases": cases, **TARGETS[target]._asdict()}
+        script = {
+            **design.view,
+            "forms": forms,
+            "target": target,
+            "cases": cases,
+            **TARGETS[target]._asdict(),
+        }
         files[f"syn/{target}.sh"] = render("verilog/folder/synthesis.j2:script", script)
     return files

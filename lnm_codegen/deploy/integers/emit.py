@@ -23,6 +23,7 @@ from lnm_codegen.backends.network_verilog.backend import (
     sample_file,
 )
 from lnm_codegen.backends.network_verilog.layers import LANES, MOST_LANES
+from lnm_codegen.backends.network_verilog.top import MeanCycles
 from lnm_codegen.compiler.formats import spec_line
 from lnm_codegen.deploy.integers.convert import integer_samples
 from lnm_codegen.deploy.network import neuron_layers
@@ -164,7 +165,11 @@ def with_unique_name(network: IntegerNetwork, target: NetworkTarget) -> IntegerN
 
 
 def emit_integers(
-    network: IntegerNetwork, samples: Tensor, target: NetworkTarget, notes: Sequence[str] = ()
+    network: IntegerNetwork,
+    samples: Tensor,
+    target: NetworkTarget,
+    notes: Sequence[str] = (),
+    mean: MeanCycles | None = None,
 ) -> EmittedNetwork:
     """Return the source of a network.
 
@@ -174,6 +179,7 @@ def emit_integers(
             those of the example or of the testbench. A folder of Verilog has all of them.
         target: A valid target.
         notes: Those of the result.
+        mean: The measured interval of the circuit, for its manifest and README.
 
     Raises:
         ShapeError: The input is spikes, and a number is neither 0 nor 1.
@@ -185,7 +191,7 @@ def emit_integers(
     files = network_files(network)
     if target.backend == "verilog":
         lanes = target.lanes or LANES
-        circuit = emit_circuit(network, golden, lanes, target.load_port, target.axi)
+        circuit = emit_circuit(network, golden, lanes, target.load_port, target.axi, mean)
         return EmittedNetwork(network, circuit, files | sample_file(inputs), tuple(notes))
     scores = interpret_network(network, golden).scores
     rows, scores = sample_rows(network, golden), score_rows(network, scores)

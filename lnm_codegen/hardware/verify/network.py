@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from lnm_codegen.backends.network_verilog.layers import layers_of
-from lnm_codegen.backends.network_verilog.modules import LEAST_ROWS, memory_files
+from lnm_codegen.backends.network_verilog.modules import memory_files
 from lnm_codegen.backends.network_verilog.testbench import input_words
-from lnm_codegen.errors import LnmError, ModelError, reason
+from lnm_codegen.backends.network_verilog.top import MeanCycles
+from lnm_codegen.backends.verilog.array import LEAST_ROWS
+from lnm_codegen.errors import LnmError, ModelError, ToolError, reason
 from lnm_codegen.files import DAMAGED_ARRAYS
 from lnm_codegen.hardware.folder import Circuit, read_circuit
 from lnm_codegen.hardware.result import Check, StepResult, failed, skipped, step_result, verdict
@@ -31,6 +33,7 @@ from lnm_codegen.hardware.verify.verilog import (
     formal,
     icarus,
     lint,
+    run_program,
     run_testbench,
 )
 from lnm_codegen.ir.network.exchange import read_network
@@ -179,6 +182,7 @@ def synthesis(circuit: Circuit) -> StepResult:
 
 
 MOST_SAMPLES, VERILATOR_SECONDS = 1000, 600
+_MEAN = re.compile(r"^PASS .*, 0 wrong, ([0-9.]+) cycles a sample$", re.MULTILINE)
 
 
 def verilator(circuit: Circuit, count: int | None = MOST_SAMPLES) -> StepResult:
@@ -190,15 +194,42 @@ def verilator(circuit: Circuit, count: int | None = MOST_SAMPLES) -> StepResult:
     return step_result("verilator", reason, lambda c: _compare(c, count), [circuit])
 
 
+_OPTIONS = ("-Wall", '-GHEX="rtl/"')
+
+
 def _compare(circuit: Circuit, most: int | None) -> Check:
     network, form = read_network(circuit.folder), circuit.forms["network"]
     rows = sample_rows(network, samples_of(circuit, network, most))
-    width = circuit.manifest["streams"]["s_axis_tdata"]["width"]
     with temporary_folder() as folder:
-        inputs = folder / "inputs"
-        inputs.write_text("\n".join(f"{w:x}" for w in input_words(rows, width)))
-        options, arguments = ("-Wall", '-GHEX="rtl/"'), (str(inputs), str(len(rows)))
-        return compare(circuit, form, form.files, options, arguments, VERILATOR_SECONDS)
+        arguments = _samples_file(circuit, rows, folder)
+        return compare(circuit, form, form.files, _OPTIONS, arguments, VERILATOR_SECONDS)
+
+
+def _samples_file(circuit: Circuit, rows: Integers, folder: Path) -> tuple[str, str]:
+    """Write samples (S, values) for the folder's program, and return its first two arguments."""
+    path, width = folder / "inputs", circuit.manifest["streams"]["s_axis_tdata"]["width"]
+    path.write_text("\n".join(f"{w:x}" for w in input_words(rows, width)))
+    return str(path), str(len(rows))
+
+
+def mean_cycles(circuit: Circuit) -> MeanCycles:
+    """Run all samples of a folder at full speed in Verilator.
+
+    Raises:
+        ToolError: A tool is missing or fails, or a score differs from that of the C network.
+    """
+    where = "mean cycles"
+    if absent := missing("verilator", "g++", "make"):
+        raise ToolError(where, absent)
+    network, form = read_network(circuit.folder), circuit.forms["network"]
+    rows = sample_rows(network, _kept(circuit.folder / SAMPLES).astype(np.int64))
+    with temporary_folder() as folder:
+        arguments = (*_samples_file(circuit, rows, folder), "0")
+        _, done = run_program(circuit, form, form.files, _OPTIONS, arguments, VERILATOR_SECONDS)
+    found = _MEAN.search(done.output)
+    if not done.passed or found is None:
+        raise ToolError(where, done.last_line())
+    return MeanCycles(float(found[1]), len(rows))
 
 
 # Verification steps of a network's folder.

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -147,6 +148,29 @@ def compare(
 
     `options` are those of Verilator, `arguments` those of the folder's program.
     """
+    is_built, done = run_program(circuit, form, sources, options, arguments, timeout)
+    if not is_built:
+        return failed(form.top, done)
+    result = _RESULT.search(done.output)
+    good = done.passed and result is not None and (result[1], result[3]) == ("PASS", "0")
+    detail = "" if good else result[0] if result else done.last_line()
+    count = int(result[2]) if result else 0
+    return Check(form.top, verdict(good), count, done.seconds, detail)
+
+
+def run_program(
+    circuit: Circuit,
+    form: CircuitForm,
+    sources: tuple[str, ...],
+    options: tuple[str, ...],
+    arguments: tuple[str, ...],
+    timeout: float,
+) -> tuple[bool, Completed]:
+    """Build the folder's program around sources of a form, and run it; see `compare`.
+
+    Return whether it was built, and the run of Verilator, or that of the program with the seconds
+    of both.
+    """
     with temporary_folder() as folder:
         copy = circuit.copied(folder / "circuit").folder
         flags = f"-O2 -I{copy / 'model'} -DFORM_{form.name.upper()}"
@@ -157,13 +181,9 @@ def compare(
         )  # fmt: skip
         built = run(command, copy, timeout=timeout)
         if not built.passed:
-            return failed(form.top, built)
+            return False, built
         done = run((str(folder / "build" / form.top), *arguments), copy, timeout=timeout)
-    result = _RESULT.search(done.output)
-    good = done.passed and result is not None and (result[1], result[3]) == ("PASS", "0")
-    detail = "" if good else result[0] if result else done.last_line()
-    count = int(result[2]) if result else 0
-    return Check(form.top, verdict(good), count, built.seconds + done.seconds, detail)
+    return True, replace(done, seconds=built.seconds + done.seconds)
 
 
 # Verification step "cocotb": the folder's cocotb tests, in Icarus and in Verilator.
@@ -284,8 +304,8 @@ def shift_products(circuit: Circuit) -> int:
     """Return the number of multipliers of the source with a constant factor of 0 or a power of two.
 
     Yosys turns them into shifts. A factor is a constant if it follows from coefficients with one
-    value, unless the coefficients are ports or can be loaded. Not counted are products of a constant in the source,
-    which the backend turns into shifts itself.
+    value, unless the coefficients are ports or can be loaded. Not counted are products of a
+    constant in the source, which the backend turns into shifts itself.
     """
     if circuit.program is None or circuit.manifest.get("coefficients_on") in ("port", "load"):
         return 0

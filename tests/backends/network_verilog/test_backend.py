@@ -308,6 +308,26 @@ def test_verilator_refuses_a_part_of_the_inputs(tmp_path: Path) -> None:
         assert f"{count} inputs in tb/{path.name}, expected 4 * {len(words) // 4}" in done.stderr
 
 
+@slow
+@needs_verilator
+def test_the_activity_of_every_signal(tmp_path: Path) -> None:
+    """`make activity` writes a VCD: 10 ns a cycle, with the signals inside the modules."""
+    _, _, circuit = random_circuit(1)
+    circuit.source.write(tmp_path)
+    command = ["make", "-s", "activity"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = re.search(r"4 samples, 0 wrong, ([0-9.]+) cycles a sample", done.stdout)
+    text = (tmp_path / "build/activity.vcd").read_text()
+    assert found
+    assert "$timescale 1ns" in text
+    assert all(f"$scope module synapse_{k} " in text for k in range(len(circuit.layers)))
+    head, _, body = text.partition("$enddefinitions")
+    (clock,) = {line.split()[3] for line in head.splitlines() if line.split()[4:5] == ["clk"]}
+    rises = [line for line in body.splitlines() if line == f"1{clock}"]
+    assert len(rises) == pytest.approx(4 * float(found[1]) + 3, abs=1)
+
+
 def test_other_layers_are_refused() -> None:
     """Initial states that differ, long names; the place is the name of the layer."""
     network, samples, _ = random_circuit.__wrapped__(1)
