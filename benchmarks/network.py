@@ -62,9 +62,9 @@ TUNED = {"mnist-lif": 3, "mnist-lnm": 2, "mnist-two": 2, "mnist1d-lif": 5, "mnis
 CASES = tuple(
     (run, bits, lanes)
     for run, widths in (
-        ("mnist-lif", ((4, 22), (5, 22), (6, 22))),
+        ("mnist-lif", ((4, 1), (4, 4), (4, 22), (5, 22), (6, 22))),
         ("mnist-lnm", ((4, 22), (5, 22), (6, 22))),
-        ("mnist-two", ((4, 22), (5, 22), (6, 22))),
+        ("mnist-two", ((4, 1), (4, 4), (4, 22), (5, 22), (6, 22))),
         ("mnist1d-lif", ((None, 4),)),
         ("mnist1d-two", ((None, 4),)),
         ("ecg-two", ((8, 4),)),
@@ -84,6 +84,7 @@ class Row:
 
     network: str
     bits: str
+    lanes: int
     device: str
     real: float  # accuracy of the trained network, in percent
     integers: float  # accuracy in integers, in percent
@@ -117,7 +118,8 @@ def lnm(*words: str) -> str:
 def emitted(work: Path, run: str, bits: int | None, lanes: int, data: Path) -> tuple[Path, str]:
     """Train, quantize and emit; return the folder of the circuit and what `lnm deploy` printed."""
     name = run if bits is None else f"{run}-{bits}"
-    trained, words, chip = work / "runs" / run, work / "words" / name, work / "chip" / name
+    trained, words = work / "runs" / run, work / "words" / name
+    chip = work / "chip" / f"{name}-{lanes}"
     if not (trained / "figure.png").exists():
         folder = () if run.startswith("mnist1d") else ("--data-dir", str(data))
         lnm("train", *RUNS[run].split(), *folder, "--out", str(trained), "--force")
@@ -158,7 +160,7 @@ def measured(work: Path, case: tuple[str, int | None, int], device: str, data: P
     is_small = run.split("-")[0] in TESTED and device == "25k"
     small = _on_cortex_m4(work, run) if is_small else ()
     return Row(
-        run, "searched" if bits is None else str(bits), device,
+        run, "searched" if bits is None else str(bits), lanes, device,
         float(numbers[0]), float(numbers[1]), int(numbers[2]),
         *(found[word] for word in ("LUT", "FF", "DSP", "BRAM")),
         round(found["fmax_mhz"], 1), found["cycles_per_sample"],
@@ -192,14 +194,14 @@ def _report(chip: Path) -> dict[str, dict]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def read() -> dict[tuple[str, str, str], Row]:
-    """Return the rows of the results, by network, bits and device."""
+def read() -> dict[tuple[str, str, int, str], Row]:
+    """Return the rows of the results, by network, bits, lanes and device."""
     if not RESULTS.exists():
         return {}
     with RESULTS.open(encoding="utf-8", newline="") as file:
         kinds = {f.name: {"int": int, "float": float}.get(str(f.type), str) for f in fields(Row)}
         rows = [Row(**{k: kinds[k](v) for k, v in row.items()}) for row in csv.DictReader(file)]
-    return {(r.network, r.bits, r.device): r for r in rows}
+    return {(r.network, r.bits, r.lanes, r.device): r for r in rows}
 
 
 def write(rows: list[Row]) -> None:
@@ -212,15 +214,15 @@ def write(rows: list[Row]) -> None:
 def chip_table(rows: list[Row], data: str) -> str:
     """Return the table of the networks of a data set on the chip of all rows."""
     lines = [
-        "| neuron | bits of a weight | accuracy, float | accuracy, integers | LUT | FF | DSP | BRAM"
+        "| neuron | bits of a weight | lanes | accuracy, float | accuracy, integers | LUT | FF | DSP | BRAM"
         " | MHz | cycles per sample | us per sample |",
-        f"| {' | '.join(['---'] * 11)} |",
+        f"| {' | '.join(['---'] * 12)} |",
     ]
     for r in rows:
         own, neuron = r.network.split("-")
         if own == data:
             cells = (
-                NEURONS[neuron], r.bits, f"{r.real:.2f} %",
+                NEURONS[neuron], r.bits, r.lanes, f"{r.real:.2f} %",
                 f"{r.integers:.2f} %", f"{r.lut:,}", f"{r.ff:,}", r.dsp, r.bram, f"{r.mhz:.0f}",
                 f"{r.cycles:,}", f"{r.cycles / r.mhz:.0f}",
             )  # fmt: skip
@@ -254,7 +256,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = read()
     for case in () if options.print else CASES:
-        key = (case[0], "searched" if case[1] is None else str(case[1]), options.device)
+        key = (case[0], "searched" if case[1] is None else str(case[1]), case[2], options.device)
         if options.only in f"{key[0]}-{key[1]}" and (options.again or key not in rows):
             rows[key] = measured(options.work, case, options.device, options.data_dir)
             write([rows[k] for k in sorted(rows)])

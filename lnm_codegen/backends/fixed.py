@@ -74,6 +74,7 @@ FORMS = ("comb", "core", "seq", "array")
 
 MOST_NEURONS = 1 << 16
 Neurons: TypeAlias = Annotated[int, Accepted(low=1, high=MOST_NEURONS)]
+ThroughName: TypeAlias = Annotated[Literal["core", "seq"], Accepted()]
 CoefficientsName: TypeAlias = Annotated[Literal["constant", "port", "memory", "load"], Accepted()]
 MultiplierName: TypeAlias = Annotated[Literal["generic", "ecp5"], Accepted()]
 ShiftAdd: TypeAlias = Annotated[int, Accepted(low=0, high=32)]
@@ -94,6 +95,8 @@ class Rtl:
         shift_add: A product with a constant of at most this many signed digits (canonical) becomes
             shifts and additions; 0 keeps every multiplier.
         vectors: Golden vectors of each testbench; the array has whole ticks of them.
+        through: The module that the neurons of the array pass through: "core" (a neuron a cycle) or
+            "seq" (one multiplier).
 
     Raises:
         ModelError: A value that is not accepted.
@@ -105,6 +108,7 @@ class Rtl:
     multiplier: MultiplierName = "generic"
     shift_add: ShiftAdd = 2
     vectors: Vectors = 2000
+    through: ThroughName = "core"
 
     def __post_init__(self) -> None:
         """Validate every field, and sort the forms."""

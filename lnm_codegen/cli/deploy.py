@@ -70,7 +70,8 @@ def deploy(
         weights: Bits of a weight. [default: 8]
         accumulate: Sums in C: events adds the weights of inputs that are not zero, dense
             multiplies all. [default: events]
-        lanes: Weights that a layer in Verilog adds in a cycle, 1 to 64. [default: 4]
+        lanes: Weights that a layer in Verilog adds in a cycle, 1 to 64. With 1, the neurons of a
+            layer share one multiplier. [default: 4]
         load_port: A port in Verilog by which trained numbers are loaded.
         axi: A wrapper in Verilog for a system bus: AXI4-Stream and registers on AXI4-Lite.
         reload: A folder that was written with --load-port: write the image by which its circuit

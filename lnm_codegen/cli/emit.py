@@ -18,6 +18,7 @@ from lnm_codegen.backends.fixed import (
     Neurons,
     Rtl,
     ShiftAdd,
+    ThroughName,
     Vectors,
 )
 from lnm_codegen.cli.options import Meta, Settings, family_arguments, parse_format, parse_words
@@ -54,6 +55,7 @@ def emit(
     rounding: str | None = None,
     forms: Annotated[str | None, Meta("FORM,...")] = None,
     neurons: Annotated[Neurons | None, Meta("N")] = None,
+    through: ThroughName | None = None,
     coefficients: CoefficientsName | None = None,
     multiplier: MultiplierName | None = None,
     shift_add: Annotated[ShiftAdd | None, Meta("DIGITS")] = None,
@@ -74,6 +76,8 @@ def emit(
             quantize` wrote. The default of verilog is 16.12.
         forms: Forms of a circuit: comb, core, seq, array.
         neurons: Neurons of an array. [default: 256]
+        through: Module that the neurons of an array pass through: core, a neuron a cycle, or seq,
+            one multiplier. [default: core]
         coefficients: Coefficients of a circuit.
         multiplier: Multiplier of a circuit.
         shift_add: Signed digits up to which a product with a constant becomes shifts and sums.
@@ -83,8 +87,8 @@ def emit(
     backends = list(dict.fromkeys(word.strip() for word in backend.split(",")))
     circuit: dict[str, Any] = {
         "forms": None if forms is None else parse_words("emit", "--forms", forms, FORMS),
-        "neurons": neurons, "coefficients": coefficients, "multiplier": multiplier,
-        "shift_add": shift_add, "vectors": vectors,
+        "neurons": neurons, "through": through, "coefficients": coefficients,
+        "multiplier": multiplier, "shift_add": shift_add, "vectors": vectors,
     }  # fmt: skip
     circuit = {word: value for word, value in circuit.items() if value is not None}
     spec = _spec(backends, format_, rounding, dtype, circuit)

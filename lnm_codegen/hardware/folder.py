@@ -20,7 +20,14 @@ from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.exchange import from_json
 from lnm_codegen.ir.kernel import Role
 from lnm_codegen.ir.network.exchange import read_network
-from lnm_codegen.validation import is_integer, require_bool, require_integer, shown, wrong
+from lnm_codegen.validation import (
+    is_integer,
+    require_bool,
+    require_integer,
+    require_one_of,
+    shown,
+    wrong,
+)
 
 PROGRAM = "program.json"
 NETWORK = ("network.json", "network.npz")
@@ -47,6 +54,7 @@ class CircuitForm:
     latency: int  # cycles from an input to its result
     interval: int  # cycles from one input to the next
     multipliers: int  # in the source
+    through: str = "core"  # of an array: the module that its neurons pass through
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +226,8 @@ def _form(where: str, word: str, form: Any, folder: Path, name: str) -> CircuitF
         field: require_integer(where, f"{key}.{field}", form.get(field), 0, 2**32 - 1)
         for field in ("latency", "interval", "multipliers")
     }
-    return CircuitForm(word, top, tuple(files), testbench, **counts)
+    through = require_one_of(where, f"{key}.through", form.get("through", "core"), ("core", "seq"))
+    return CircuitForm(word, top, tuple(files), testbench, **counts, through=through)
 
 
 def _require_agreement(where: str, manifest: dict[str, Any], program: fx.Program) -> None:

@@ -80,7 +80,7 @@ def coefficient_rows(array: NeuronArray, stage: NeuronStage | None = None) -> La
 
 
 def arrays_of(
-    parts: Sequence[Part], inputs: dict[str, Integers], loadable: bool
+    parts: Sequence[Part], inputs: dict[str, Integers], loadable: bool, lanes: int
 ) -> dict[str, NeuronArray]:
     """Return name of a layer of neurons -> its array; equal layers share one.
 
@@ -88,6 +88,8 @@ def arrays_of(
         parts: The layers of weights and the poolings.
         inputs: Name of a layer of neurons -> its inputs (samples, T, neurons), for golden vectors.
         loadable: Coefficients can be loaded.
+        lanes: Weights that a layer adds in one cycle. With one lane, neurons pass through one
+            multiplier: events take as long.
 
     Raises:
         UnsupportedError: Neurons without a circuit.
@@ -104,7 +106,7 @@ def arrays_of(
             count = max(1, MOST_UPDATES // (x.shape[1] * x.shape[2]))
             stimulus = {part.neurons.input.name: _with_extremes(x[:count], part.neurons)}
             named = replace(model, name=f"{part.prefix}_neurons", stimulus=stimulus)
-            shared = _array(named)
+            shared = _array(named, is_small=lanes == 1)
         found[part.neurons.name] = shared
     return found
 
@@ -120,8 +122,10 @@ def _with_extremes(x: Integers, neurons: NeuronStage) -> Integers:
     return np.concatenate([x, rng.integers(bits.low, bits.high, (1, *x.shape[1:]), endpoint=True)])
 
 
-def _array(model: FixedModel) -> NeuronArray:
+def _array(model: FixedModel, is_small: bool) -> NeuronArray:
     circuit = circuit_of(model)
+    if is_small and circuit.forms[0].multipliers > 1:
+        circuit = circuit_of(replace(model, rtl=replace(model.rtl, through="seq")))
     (form,) = circuit.forms
     inputs, results = stream_fields(circuit.design)
     return NeuronArray(

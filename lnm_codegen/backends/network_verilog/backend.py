@@ -112,7 +112,7 @@ def emit_circuit(
     for part in parts:
         require_length(f"network {name}", f"{part.prefix}_neurons_array")
     found, rows = interpret_network(network, samples, trace=True), sample_rows(network, samples)
-    arrays = arrays_of(parts, _inputs(network, found.outputs), loadable)
+    arrays = arrays_of(parts, _inputs(network, found.outputs), loadable, lanes)
     design = NetworkDesign(network, parts, arrays, has_axi, mean)
     files: dict[str, str] = {}
     for pool in design.pools:
@@ -145,7 +145,7 @@ def design_of(network: IntegerNetwork, lanes: int, loadable: bool) -> NetworkDes
         network, np.full((*lead, 1, *network.input_shape), value), trace=True
     ).outputs
     parts = parts_of(network, lanes, loadable)
-    arrays = arrays_of(parts, _inputs(network, outputs), loadable)
+    arrays = arrays_of(parts, _inputs(network, outputs), loadable, lanes)
     return NetworkDesign(network, parts, arrays, has_axi=False, mean=None)
 
 

@@ -5,6 +5,8 @@ later. The memory stores the result when it leaves the core. Two inputs of a neu
 least L + 4 cycles apart, for a core of latency L. The order of a tick ensures this in an array of
 at least L + 4 neurons. A smaller array counts the neurons in the pipeline and delays inputs.
 
+In place of the core the neurons can pass through the sequence on one multiplier, one at a time.
+
 Users' names have the prefix `in_` or `out_` in this module. No other signal begins with these.
 """
 
@@ -284,7 +286,10 @@ def delay_lines(design: CircuitDesign, latency: int, bits: int) -> list[str]:
     if rest:
         lines.append(f"wire unused = &{{1'b0, {', '.join(rest)}}};")
     delay("wire fresh_out", "fresh", 1, READ - 1)
-    delay("wire restart_out", "restart", 1, latency)
+    if design.rtl.through == "core":
+        delay("wire restart_out", "restart", 1, latency)
+    else:
+        delay(f"wire [{bits - 1}:0] neuron_at", "neuron_in", bits, READ)
     held = in_memory(design)
     if held:
         width = channel_bits(design)
@@ -332,17 +337,35 @@ def core_connections(design: CircuitDesign) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class ArrayTimes:
-    """Times of an array: latency, cycles of a tick, whether inputs wait for the pipeline."""
+    """Times of an array: latency, interval of two neurons, cycles of a tick.
+
+    `waits` says whether inputs wait for the previous result of the same neuron; `ahead` is how many
+    inputs are accepted before the first neuron ends, beside its own.
+    """
 
     latency: int
+    interval: int
     tick_cycles: int
     waits: bool
+    ahead: int
+
+    def until(self, ticks: int, neurons: int) -> int:
+        """Return the cycles at full speed from the first input to that after so many ticks."""
+        if not self.ahead:
+            return ticks * self.tick_cycles
+        return READ + (ticks * neurons - self.ahead) * self.interval
 
 
-def array_times(design: CircuitDesign, core_latency: int) -> ArrayTimes:
-    """Return the times of the array around a core."""
-    latency, neurons = core_latency + READ, design.rtl.neurons
-    return ArrayTimes(latency, max(neurons, latency + 1), neurons < latency + 1)
+def array_times(design: CircuitDesign, inner: int) -> ArrayTimes:
+    """Return the times of the array around a core, or around a sequence, of latency `inner`."""
+    latency, neurons = inner + READ, design.rtl.neurons
+    if design.rtl.through == "core":
+        return ArrayTimes(latency, 1, max(neurons, latency + 1), neurons < latency + 1, 0)
+    interval = inner + 1
+    ahead = min(READ, neurons - 1)
+    return ArrayTimes(
+        latency, interval, max(neurons * interval, latency + 1), neurons <= READ, ahead
+    )
 
 
 def check_states(design: CircuitDesign) -> None:
@@ -384,6 +407,8 @@ def _array(design: CircuitDesign, times: ArrayTimes) -> Module:
         **design.view,
         "neurons": neurons,
         "latency": times.latency,
+        "interval": times.interval,
+        "pipelined": design.rtl.through == "core",
         "tick_cycles": times.tick_cycles,
         "waits": times.waits,
         "on_ports": design.rtl.coefficients == "port",
@@ -412,7 +437,9 @@ def _array(design: CircuitDesign, times: ArrayTimes) -> Module:
         "connections": core_connections(design),
         "tdata": _joined([f.filled(f"out_{f.var.name}") for f in reversed(results)]),
     }
-    registers = {"_valid": READ} | ({"_in_flight": flight_bits} if times.waits else {})
+    registers = {"_valid": READ}
+    registers |= {} if design.rtl.through == "core" else {"_busy": 1}
+    registers |= {"_in_flight": flight_bits} if times.waits else {}
     return Module(render("verilog/array.v.j2:array", view), found, registers=registers)
 
 

@@ -100,6 +100,7 @@ def _forms(
     modules = {"next": next_module(design)}
     forms: list[Form] = []
     benches: dict[str, str] = {}
+    steps: dict[str, Form] = {}  # without states
     step, run = step_vectors(design, count), run_vectors(design, count)
 
     def add(form: Form) -> None:
@@ -116,43 +117,54 @@ def _forms(
     if "comb" in design.rtl.forms:
         modules["comb"] = comb_module(design)
         add(Form("comb", ("next", "comb"), 1, 1, _multipliers(design)))
-    if {"core", "array"} & {*design.rtl.forms}:
+    on_core = design.rtl.through == "core"
+    if "core" in design.rtl.forms or ("array" in design.rtl.forms and on_core):
         pipeline = Pipeline(design)
         core = core_module(design, pipeline)  # it adds the delays of the results
         modules |= {word: leaf(design, word) for word in pipeline.leaves} | {"core": core}
-        if "core" in design.rtl.forms:
-            own = (*pipeline.leaves, "core")
-            add(Form("core", own, pipeline.latency, 1, pipeline.multipliers))
-        if "array" in design.rtl.forms:
-            times = array_times(design, pipeline.latency)
-            more = array_modules(design, times)
-            modules |= {**more, "delay": leaf(design, "delay")}
-            form, files = _array(design, pipeline, times, tuple(more))
-            forms.append(form)
-            benches |= files
-    if "seq" in design.rtl.forms:
+        made = (*pipeline.leaves, "core")
+        steps["core"] = Form("core", made, pipeline.latency, 1, pipeline.multipliers)
+    if "seq" in design.rtl.forms or ("array" in design.rtl.forms and not on_core):
         sequence = Sequence(design)
-        modules["seq"] = seq_module(design, sequence)
         leaves = ("mul",) if sequence.steps else ()
         modules |= {word: leaf(design, word) for word in leaves}
-        add(Form("seq", (*leaves, "seq"), sequence.latency, sequence.interval, len(leaves)))
+        modules["seq"] = seq_module(design, sequence)
+        made = (*leaves, "seq")
+        steps["seq"] = Form("seq", made, sequence.latency, sequence.interval, len(leaves))
+    for word in ("core", "seq"):
+        if word in design.rtl.forms:
+            add(steps[word])
+    if "array" in design.rtl.forms:
+        inner = steps[design.rtl.through]
+        times = array_times(design, inner.latency)
+        more = array_modules(design, times)
+        modules |= {**more, "delay": leaf(design, "delay")}
+        form, files = _array(design, inner, times, tuple(more))
+        forms.append(form)
+        benches |= files
     return modules, tuple(sorted(forms, key=lambda form: FORMS.index(form.name))), benches
 
 
 def _array(
-    design: CircuitDesign, pipeline: Pipeline, times: ArrayTimes, own: tuple[str, ...]
+    design: CircuitDesign, inner: Form, times: ArrayTimes, own: tuple[str, ...]
 ) -> tuple[Form, dict[str, str]]:
-    """Return the form of an array with its `own` modules, its testbench and golden vectors."""
+    """Return the form of an array around another, its testbench and golden vectors.
+
+    Its `own` modules are those beside the delay and the modules of the inner form.
+    """
     name, vectors = design.name, array_vectors(design, design.rtl.vectors)
     file = f"{name}_array.hex"
-    leaves = (*pipeline.leaves, *(word for word in own if word != "array"), "delay")
+    leaves = (*inner.modules[:-1], *(word for word in own if word != "array"), "delay")
     form = Form(
         name="array",
-        modules=(*dict.fromkeys(leaves), "core", "array"),
+        modules=(*dict.fromkeys(leaves), inner.name, "array"),
         latency=times.latency,
-        interval=1,
-        multipliers=pipeline.multipliers,
-        more=(("neurons", design.rtl.neurons), ("tick_cycles", times.tick_cycles)),
+        interval=times.interval,
+        multipliers=inner.multipliers,
+        more=(
+            ("neurons", design.rtl.neurons),
+            ("tick_cycles", times.tick_cycles),
+        ),
         vectors=file,
         count=len(vectors.words),
         fields=vectors.fields,

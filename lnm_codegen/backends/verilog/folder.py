@@ -260,6 +260,7 @@ def _form(design: CircuitDesign, form: Form) -> dict[str, Any]:
         "interval": form.interval,
         "multipliers": form.multipliers,
         **dict(form.more),
+        **({"through": design.rtl.through} if form.name == "array" else {}),
         "vectors": {
             "file": f"tb/{form.vectors}",
             "count": form.count,
@@ -293,7 +294,7 @@ FORMS = {
     "comb": "one neuron with its states, a step in each cycle with `ce`",
     "core": "the step as a pipeline, without states",
     "seq": "the step on one multiplier, without states",
-    "array": "neurons interleaved on `core`, with their states in a memory",
+    "array": "neurons in turn on `{through}`, with their states in a memory",
 }
 
 CONTROLS = (
@@ -356,7 +357,7 @@ def readme(design: CircuitDesign, forms: tuple[Form, ...], proofs: bool) -> str:
 def _form_line(design: CircuitDesign, form: Form) -> str:
     words = FORMS[form.name]
     if form.name == "array":
-        words = f"{design.rtl.neurons} {words}"
+        words = f"{design.rtl.neurons} {words.format(through=design.rtl.through)}"
     cells = (form.latency, form.interval, form.multipliers)
     return f"| `{design.name}_{form.name}` | {words} | {' | '.join(map(str, cells))} |"
 

@@ -9,6 +9,7 @@ NAME_seq.sby, NAME_array.sby    the streams neither lose nor add a result
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -414,7 +415,7 @@ def state_proof(design: CircuitDesign) -> dict[str, str]:
 # Proofs of the streams: no result is lost or added, and a waiting result does not change.
 
 
-_NOT_OF_ARRAY = ("mul", "ram", "next", "comb", "seq")
+_NOT_OF_ARRAY = ("mul", "ram", "next", "comb")
 """Modules that the array lacks, and the two that the proof replaces by stubs."""
 
 
@@ -428,11 +429,13 @@ class _Stream(NamedTuple):
     asserts: tuple[str, ...]
 
 
+_SEQ_COUNT = "({15'd0, !_idle} + {15'd0, _pending} + {15'd0, out_valid})"
+"""Neurons in `seq`: one that is computed, one that waits, one at the output."""
 _SEQ = _Stream(
     "seq",
     ("in_valid", "in_ready", "out_valid", "out_ready"),
     tuple((word, 1) for word in ("_idle", "_multiplying", "_adding", "_clamping", "_pending")),
-    ("valid_count = {15'd0, !_idle} + {15'd0, _pending} + {15'd0, out_valid};",),
+    (f"valid_count = {_SEQ_COUNT};",),
     (
         "assert ({1'b0, _idle} + {1'b0, _multiplying} + {1'b0, _adding} + {1'b0, _clamping}"
         " == 2'd1);",
@@ -466,22 +469,35 @@ def stream_proof(
 def _array_stream(design: CircuitDesign, modules: Mapping[str, Module]) -> _Stream:
     """Return the array's stream: each neuron inside has a bit in a register of valid bits."""
     neurons, registers = design.rtl.neurons, modules["array"].registers
-    inside = [
-        ("_valid", registers["_valid"]),
-        ("_core._valid", modules["core"].registers["_valid"]),
-    ]
+    sequence: list[str] = []
+    if design.rtl.through == "core":
+        inner = [("_core._valid", modules["core"].registers["_valid"])]
+    else:
+        inner = [("_busy", 1)]
+        sequence = [_inside_seq(text) for text in _SEQ.asserts]
+        sequence.append(f"assert ({{15'd0, _busy}} == {_inside_seq(_SEQ_COUNT)});")
+    inside = [("_valid", registers["_valid"]), *inner]
     counting = tuple(
         f"for (k = 0; k < {width}; k = k + 1) valid_count = valid_count + {_flat(register)}[k];"
         if width > 1
         else f"valid_count = valid_count + {_flat(register)};"
         for register, width in inside
     )
-    asserts = [f"assert (!input_transfer || inside_count < {neurons});"]
+    asserts = [f"assert (!input_transfer || inside_count < {neurons});", *sequence]
     if "_in_flight" in registers:
         inside.append(("_in_flight", registers["_in_flight"]))
         asserts.append("assert (inside_count == _in_flight);")
         asserts.append(f"assert (_in_flight <= {neurons});")
+    if sequence:
+        inside += [(f"_seq.{name}", width) for name, width in _SEQ.inside]
     return _Stream("array", _AXIS, tuple(inside), counting, tuple(asserts))
+
+
+def _inside_seq(text: str) -> str:
+    """Return a statement about registers of `seq` as one about those in an array."""
+    for word, _ in _SEQ.inside:
+        text = re.sub(rf"\b{word}\b", _flat(f"_seq.{word}"), text)
+    return text.replace("out_valid", "m_axis_tvalid")
 
 
 def _flat(name: str) -> str:
@@ -499,7 +515,8 @@ def _view(
     payload = [p for p in results if p.name != "tlast_error"]
     words = [stream.form]
     if stream.form == "array":
-        words = [word for word in modules if word not in _NOT_OF_ARRAY]
+        other = "seq" if design.rtl.through == "core" else "core"
+        words = [word for word in modules if word not in (*_NOT_OF_ARRAY, other)]
     files = [f"{design.name}_{word}.v" for word in words]
     inside = [(_flat(n), width) for n, width in stream.inside]
     in_valid, in_ready, out_valid, out_ready = stream.handshake

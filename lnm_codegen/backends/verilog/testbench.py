@@ -236,6 +236,7 @@ def array_testbench(design: CircuitDesign, times: ArrayTimes, vectors: Vectors, 
     neurons, length = design.rtl.neurons, sequence_length(design, vectors)
     held = {v.name for v in design.coefficients if design.rtl.coefficients == "port"}
     coefficients = [c for c in design.model.coefficients if c.name in held]
+    ticks = min(3, length // neurons)
     view = {
         **design.view,
         "vectors": file,
@@ -245,8 +246,8 @@ def array_testbench(design: CircuitDesign, times: ArrayTimes, vectors: Vectors, 
         "first": min(neurons + (neurons + 1) // 2, length),
         "short": min(length, 40),
         "latency": times.latency,
-        "ticks": min(3, length // neurons),
-        "tick_cycles": times.tick_cycles,
+        "ticks": ticks,
+        "ticks_cycles": times.until(ticks - 1, neurons),
         **dict(vectors.fields),
         "declarations": [
             f"{declared('wire', f'in_{c.name}', c.bits.width)} ="

@@ -78,7 +78,8 @@ def emit_network(
             if they have many time steps.
         accumulate: Sums in C: "events" (default) adds the weights of inputs that are not zero,
             "dense" multiplies all.
-        lanes: Weights that a layer in Verilog adds in a cycle, by default 4.
+        lanes: Weights that a layer in Verilog adds in a cycle, by default 4. With 1, neurons share
+            one multiplier.
         load_port: A port in Verilog by which trained numbers are loaded.
         axi: A wrapper in Verilog for a system bus: AXI4-Stream and registers on AXI4-Lite.
 

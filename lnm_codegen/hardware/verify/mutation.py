@@ -87,7 +87,11 @@ class Cells:
 
 def keep_enable(form: CircuitForm) -> str:
     """Return a command of Yosys that keeps the name of the wire ce in an array, or no text."""
-    return f"setattr -set keep 1 {form.top}/w:ce; " if form.name == ARRAY else ""
+    return f"setattr -set keep 1 {form.top}/w:ce; " if _is_pipelined_array(form) else ""
+
+
+def _is_pipelined_array(form: CircuitForm) -> bool:
+    return form.name == ARRAY and form.through == CORE
 
 
 def cut_pipeline(form: CircuitForm, folder: Path) -> str:
@@ -97,7 +101,7 @@ def cut_pipeline(form: CircuitForm, folder: Path) -> str:
     A circuit of another form has an empty pipeline.
     """
     commands = []
-    if form.name == ARRAY:
+    if _is_pipelined_array(form):
         cells = [f"c:{word}.* c:$flatten?{word}.* %u" for word in ("_core", "coefficients")]
         commands += [
             f"select -set inside {' '.join(cells)} %u",

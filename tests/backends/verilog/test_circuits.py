@@ -125,16 +125,16 @@ def circuit(
     neuron: lnm.Neuron, name: str, *forms: Any, spec: Any = Q4_12, **options: Any
 ) -> FixedModel:
     """Return the model of forms; options of `lnm.Rtl` are among the others."""
-    words = ("coefficients", "neurons", "shift_add", "multiplier", "vectors")
+    words = ("coefficients", "neurons", "through", "shift_add", "multiplier", "vectors")
     rtl = {"vectors": 100} | {word: options.pop(word) for word in words if word in options}
     return model(neuron, spec, name, lnm.Rtl(forms=forms or ("comb", "core"), **rtl), **options)
 
 
-def channels(count: int, size: int) -> FixedModel:
+def channels(count: int, size: int, **more: Any) -> FixedModel:
     theta = np.random.default_rng(count).normal(0, 0.5, (count, 3))
     neuron = lnm.get("lnm", degree=2, per="channel")
     options = {"coefficients": "memory", "values": {"theta": theta}}
-    return circuit(neuron, f"channels_{count}_{size}", "array", neurons=size, **options)
+    return circuit(neuron, f"channels_{count}_{size}", "array", neurons=size, **options | more)
 
 
 def random_models(count: int, rounds: int) -> list[FixedModel]:
@@ -207,6 +207,8 @@ def quick() -> list[FixedModel]:
         circuit(lnm.get("lnm", states=2, degree=3, v_reset=0.0), "two", "seq", spec=MIXED.default),
         channels(3, 6),
         channels(2, 2),
+        *(turns(n) for n in (1, 3, 5)),
+        channels(3, 9, through="seq", coefficients="load"),
     ]  # fmt: skip
 
 
@@ -229,6 +231,13 @@ def rare() -> list[FixedModel]:
     return found
 
 
+def turns(neurons: int, family: str = "lnm", **options: Any) -> FixedModel:
+    """Return an array whose neurons take turns on one multiplier."""
+    neuron = lnm.get(family) if family != "lnm" else lnm.get("lnm", states=2, degree=2)
+    name = f"turns_{family}_{neurons}"
+    return circuit(neuron, name, "array", neurons=neurons, through="seq", **options)
+
+
 def arrays() -> list[FixedModel]:
     """Fewer neurons than pipeline stages, as many, more; channels; coefficients on ports."""
     return [
@@ -236,6 +245,11 @@ def arrays() -> list[FixedModel]:
         *(channels(*each) for each in ((1, 3), (3, 3), (4, 12), (3, 12), (5, 40), (20, 20))),
         circuit(poly(), "ports", "array", neurons=7, coefficients="port"),
         circuit(several(), "several", "array", spec=MIXED, neurons=6),
+        circuit(several(), "several_turns", "array", spec=MIXED, neurons=6, through="seq"),
+        *(turns(n) for n in (2, 4, 16, 50)),
+        *(turns(n, f, spec=lnm.Fixed(18, 8)) for n in (1, 4, 20) for f in SEQUENTIAL if f != "lnm"),
+        *(channels(*each, through="seq") for each in ((1, 3), (3, 3), (4, 12), (20, 20))),
+        circuit(poly(), "turns_ports", "array", neurons=7, coefficients="port", through="seq"),
         circuit(lnm.get("izhikevich"), "iz", "array", spec=lnm.Fixed(18, 8), neurons=20),
         circuit(lnm.get("lnm", states=2, degree=1), "two_states", "array", neurons=20),
         *(circuit(lnm.get(f), f"{f}_{r}_{n}", "array", spec=lnm.Fixed(18, 8, r), neurons=n)
@@ -570,6 +584,7 @@ Rtl >> some of comb, core, seq, array
     lnm.Rtl(forms=()) >> forms is ()
     lnm.Rtl(forms=("comb", "fast")) >> forms is ('comb', 'fast')
     lnm.Rtl(coefficients="rom") >> coefficients is 'rom' >> 'constant', 'port', 'memory', 'load'
+    lnm.Rtl(through="comb") >> through is 'comb' >> 'core', 'seq'
     lnm.Rtl(multiplier="dsp") >> multiplier is 'dsp' >> 'generic', 'ecp5'
 Rtl >> an integer from 1 to 65536
     lnm.Rtl(neurons=0) >> neurons is 0

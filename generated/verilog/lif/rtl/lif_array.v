@@ -38,6 +38,7 @@ module lif_array (
     output reg  tlast_error
 );
 
+    reg [2:0] _valid;
     wire ce = !m_axis_tvalid || m_axis_tready;
     reg restart;
     wire accepts = ce && !clear && !restart;
@@ -64,7 +65,7 @@ module lif_array (
             end
         end
 
-    // Reading the states takes two cycles, selecting them a third. Then the core computes the step.
+    // Reading the states takes two cycles, selecting them a third. Then lif_core computes the step.
     wire out_spike;
     wire signed [15:0] out_v;
     wire [15:0] stored;
@@ -82,7 +83,6 @@ module lif_array (
     lif_delay #(.WIDTH(1), .CYCLES(6))
         _restart_out_delay (.clk(clk), .ce(ce), .d(restart), .q(restart_out));
 
-    reg [2:0] _valid;
     always @(posedge clk)
         if (rst) _valid <= 3'd0;
         else if (ce) _valid <= {_valid[1:0], s_axis_transfer};

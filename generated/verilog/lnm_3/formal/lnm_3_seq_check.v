@@ -39,7 +39,7 @@ module lnm_3_seq_check (
     reg [15:0] valid_count;
     always @* begin
         valid_count = 16'd0;
-        valid_count = {15'd0, !_idle} + {15'd0, _pending} + {15'd0, out_valid};
+        valid_count = ({15'd0, !_idle} + {15'd0, _pending} + {15'd0, out_valid});
     end
 
     reg started = 1'b0;

@@ -40,6 +40,7 @@ module lnm_3_array (
     output reg  tlast_error
 );
 
+    reg [2:0] _valid;
     wire ce = !m_axis_tvalid || m_axis_tready;
     reg restart;
     reg [3:0] _in_flight;
@@ -73,7 +74,7 @@ module lnm_3_array (
         else if (s_axis_transfer && !m_axis_transfer) _in_flight <= _in_flight + 4'd1;
         else if (m_axis_transfer && !s_axis_transfer) _in_flight <= _in_flight - 4'd1;
 
-    // Reading the states takes two cycles, selecting them a third. Then the core computes the step.
+    // Reading the states takes two cycles, selecting them a third. Then lnm_3_core computes the step.
     wire out_spike;
     wire signed [15:0] out_v;
     wire [15:0] stored;
@@ -91,7 +92,6 @@ module lnm_3_array (
     lnm_3_delay #(.WIDTH(1), .CYCLES(15))
         _restart_out_delay (.clk(clk), .ce(ce), .d(restart), .q(restart_out));
 
-    reg [2:0] _valid;
     always @(posedge clk)
         if (rst) _valid <= 3'd0;
         else if (ce) _valid <= {_valid[1:0], s_axis_transfer};
