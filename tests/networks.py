@@ -39,13 +39,16 @@ SPECS = (lnm.Fixed(16, 12), lnm.Fixed(12, 8), lnm.Fixed(20, 14, "convergent"), l
 
 
 def random_network(
-    rng: np.random.Generator, name: str = "net", *, as_circuit: bool = False
+    rng: np.random.Generator, name: str = "net", *, as_circuit: bool = False, alike: bool = False
 ) -> IntegerNetwork:
     """Return a network of one to three layers of neurons, convolutional or not, some recurrent.
 
     With `as_circuit` it has a form in Verilog: one initial state a layer, and no repeated sample
-    for a recurrent first layer.
+    for a recurrent first layer. With `alike` its neurons differ in their coefficients alone.
     """
+    same = ()
+    if alike:
+        same = list(NEURONS)[rng.integers(len(NEURONS))], SPECS[rng.integers(len(SPECS))]
     is_conv = rng.random() < 0.4
     shape: tuple[int, ...] = (2, 5, 6) if is_conv else (int(rng.integers(1, 9)),)
     values = SPIKES if rng.random() < 0.3 else values_of_bits(Bits(int(rng.integers(4, 13)), 3))
@@ -59,13 +62,15 @@ def random_network(
     def add_neurons() -> None:
         spec = SPECS[rng.integers(len(SPECS))]
         name = list(NEURONS)[rng.integers(len(NEURONS))]
+        name, spec = same or (name, spec)
         neuron, has_feedback = NEURONS[name](), len(shape) == 1 and name != "ternary"
         delay = int(rng.integers(1, 4)) if has_feedback and rng.random() < 0.4 else 0
         add(random_weights(rng, f"w{len(stages)}", shape, values, spec.bits, delay=delay))
         if len(shape) == 3 and min(shape[1:]) > 3 and rng.random() < 0.5:
             add(PoolStage("max", 2))
         made = neuron_stage(f"n{len(stages)}", neuron, spec, shape)
-        add(_shifted(made, shape, rng, is_one_start=as_circuit))
+        shifted = _shifted(made, shape, rng, is_one_start=as_circuit)
+        add(replace(shifted, initial=made.initial) if alike else shifted)
 
     if is_conv:
         add_neurons()
@@ -78,7 +83,9 @@ def random_network(
     if as_circuit and rng.random() < 0.5:
         add_neurons()
     add(random_weights(rng, "readout", shape, values, Bits(int(rng.integers(8, 33)), 4), 4))
-    if rng.random() < 0.5 and stages[-1].output.width <= 30:  # its products have twice the width
+    if (
+        not alike and rng.random() < 0.5 and stages[-1].output.width <= 30
+    ):  # its products have twice the width
         spec = lnm.Fixed(stages[-1].output.width, 4)
         add(neuron_stage("readout.neuron", lnm.get("li", tau=2.0), spec, shape))
     over = OVER[rng.integers(len(OVER))]

@@ -111,6 +111,52 @@ def arrays_of(
     return found
 
 
+def shared_array(
+    name: str, parts: Sequence[Part], inputs: dict[str, Integers]
+) -> NeuronArray | None:
+    """Return one array for the neurons of all layers, in order.
+
+    None if there is one layer, or if layers differ in more than their coefficients. Each neuron has
+    a row of coefficients, unless all rows are equal.
+
+    Args:
+        name: Name of the network.
+        parts: The layers of weights and the poolings.
+        inputs: Name of a layer of neurons -> its inputs (samples, T, neurons), for golden vectors.
+    """
+    own = [(part.neurons, part.outputs) for part in parts if part.neurons is not None]
+    models = [_model(stage, count, loadable=False) for stage, count in own]
+    count = sum(outputs for _, outputs in own)
+    if len(own) < 2 or count > MOST_NEURONS:
+        return None
+    first = models[0]
+    if any(replace(m, coefficients=first.coefficients, rtl=first.rtl) != first for m in models):
+        return None
+    rows = [_coefficients(stage, outputs) for stage, outputs in own]
+    joined = []
+    for found in zip(*rows, strict=True):
+        each = [k for c, (_, n) in zip(found, own, strict=True) for k in _spread(c.integers, n)]
+        integers = tuple(each) if len({*each}) > 1 else (each[0],)
+        reals = tuple(float(found[0].bits.value(k)) for k in integers)
+        joined.append(Coefficient(found[0].name, found[0].bits, integers, reals))
+    place: CoefficientsName = "memory" if any(len(c.integers) > 1 for c in joined) else "constant"
+    x = np.concatenate([inputs[stage.name] for stage, _ in own], axis=2)
+    drawn = _with_extremes(x[: max(1, MOST_UPDATES // (x.shape[1] * x.shape[2]))], own[0][0])
+    model = replace(
+        first,
+        name=f"{name}_neurons",
+        coefficients=tuple(joined),
+        rtl=replace(first.rtl, neurons=count, coefficients=place),
+        stimulus={own[0][0].input.name: drawn},
+    )
+    return _array(model, is_small=True)
+
+
+def _spread(integers: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """Return an integer for each neuron of a layer."""
+    return integers * count if len(integers) == 1 else integers
+
+
 def _with_extremes(x: Integers, neurons: NeuronStage) -> Integers:
     """Return inputs (samples + 1, T, neurons): samples, then numbers of the whole format of x.
 

@@ -8,7 +8,7 @@ vectors), model/ (the same network in C), formal/, and manifest.json.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from lnm_codegen.backends.base import MANIFEST, Source
 from lnm_codegen.backends.network_c import emit_c
-from lnm_codegen.backends.network_verilog.arrays import arrays_of
+from lnm_codegen.backends.network_verilog.arrays import NeuronArray, arrays_of, shared_array
 from lnm_codegen.backends.network_verilog.axi import FORM as AXI
 from lnm_codegen.backends.network_verilog.axi import axi_files, axi_view
 from lnm_codegen.backends.network_verilog.layers import (
@@ -47,6 +47,7 @@ from lnm_codegen.backends.network_verilog.top import (
     described,
     readout_module,
     top_module,
+    turns_module,
 )
 from lnm_codegen.backends.network_verilog.vendor import vendor_files
 from lnm_codegen.backends.render import render
@@ -112,8 +113,8 @@ def emit_circuit(
     for part in parts:
         require_length(f"network {name}", f"{part.prefix}_neurons_array")
     found, rows = interpret_network(network, samples, trace=True), sample_rows(network, samples)
-    arrays = arrays_of(parts, _inputs(network, found.outputs), loadable, lanes)
-    design = NetworkDesign(network, parts, arrays, has_axi, mean)
+    arrays, shared = _arrays(network, parts, _inputs(network, found.outputs), loadable, lanes)
+    design = NetworkDesign(network, parts, arrays, shared, has_axi, mean)
     files: dict[str, str] = {}
     for pool in design.pools:
         files |= {f"rtl/{pool.prefix}.v": pool_module(pool)} | proofs(pool)
@@ -123,6 +124,8 @@ def emit_circuit(
         if layer.stage.delay:
             files[f"rtl/{layer.prefix}_feedback.v"] = feedback_module(layer)
         files |= memory_files(layer) | proofs(layer)
+    if design.takes_turns:
+        files[f"rtl/{name}_turns.v"] = turns_module(design)
     files[f"rtl/{name}_readout.v"] = readout_module(design)
     files[f"rtl/{name}_network.v"] = top_module(design)
     scores = score_rows(network, found.scores)
@@ -134,7 +137,7 @@ def emit_circuit(
         files |= {f"arrays/{array.name}/{p}": text for p, text in array.source.files.items()}
     files[MANIFEST] = manifest(design, len(rows), files)
     source = Source(files, f"rtl/{name}_network.v")
-    return NetworkCircuit(network, parts, arrays, has_axi, mean, source, len(rows))
+    return NetworkCircuit(network, parts, arrays, shared, has_axi, mean, source, len(rows))
 
 
 def design_of(network: IntegerNetwork, lanes: int, loadable: bool) -> NetworkDesign:
@@ -145,8 +148,25 @@ def design_of(network: IntegerNetwork, lanes: int, loadable: bool) -> NetworkDes
         network, np.full((*lead, 1, *network.input_shape), value), trace=True
     ).outputs
     parts = parts_of(network, lanes, loadable)
-    arrays = arrays_of(parts, _inputs(network, outputs), loadable, lanes)
-    return NetworkDesign(network, parts, arrays, has_axi=False, mean=None)
+    arrays, shared = _arrays(network, parts, _inputs(network, outputs), loadable, lanes)
+    return NetworkDesign(network, parts, arrays, shared, has_axi=False, mean=None)
+
+
+def _arrays(
+    network: IntegerNetwork,
+    parts: Sequence[Part],
+    inputs: dict[str, Integers],
+    loadable: bool,
+    lanes: int,
+) -> tuple[Mapping[str, NeuronArray], bool]:
+    """Return name of a layer of neurons -> its array, and whether all layers take turns on one.
+
+    They do so in the smallest circuit, of one lane, where their neurons are equal.
+    """
+    one = shared_array(network.name, parts, inputs) if lanes == 1 and not loadable else None
+    if one is None:
+        return arrays_of(parts, inputs, loadable, lanes), False
+    return {part.neurons.name: one for part in parts if part.neurons is not None}, True
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +226,8 @@ def form_files(design: NetworkDesign) -> tuple[str, ...]:
     found = [f"arrays/{a.name}/{file}" for a in design.distinct_arrays for file in a.files]
     for part in design.parts:
         found += [f"rtl/{module}.v" for module in part.modules]
+    if design.takes_turns:
+        found.append(f"rtl/{design.name}_turns.v")
     return (*found, f"rtl/{design.name}_readout.v", f"rtl/{design.name}_network.v")
 
 
@@ -274,7 +296,9 @@ def manifest(design: NetworkDesign, vectors: int, files: Iterable[str]) -> str:
     network, name, layers = design.network, design.name, design.layers
     most, widths = design.most_cycles, design.stream_widths
     multipliers = sum(layer.multipliers for layer in layers)
-    multipliers += sum(array.multipliers for array in map(design.array_of, design.parts) if array)
+    instances = list(design.arrays.values())
+    instances = instances[:1] if design.takes_turns else instances
+    multipliers += sum(array.multipliers for array in instances)
     content: dict[str, Any] = {
         "manifest": VERSION,
         "generator": f"lnm_codegen {PACKAGE_VERSION}",
@@ -349,5 +373,6 @@ def _readme(design: NetworkDesign) -> dict[str, object]:
         "loadable": design.loadable,
         "axi": axi_view(design) if design.has_axi else None,
         "has_windows": design.has_windows,
+        "takes_turns": design.takes_turns,
         "memories": [str(loaded) for loaded in design.memories],
     }

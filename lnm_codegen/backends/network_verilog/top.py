@@ -60,6 +60,7 @@ class NetworkDesign:
         network: The network.
         parts: Its layers of weights and poolings, in order.
         arrays: Name of a layer of neurons -> its array.
+        takes_turns: All layers take turns on one array.
         has_axi: There is a wrapper for a system bus.
         mean: The measured interval, if it was measured.
     """
@@ -67,6 +68,7 @@ class NetworkDesign:
     network: IntegerNetwork
     parts: tuple[Part, ...]
     arrays: Mapping[str, NeuronArray]
+    takes_turns: bool
     has_axi: bool
     mean: MeanCycles | None
 
@@ -180,7 +182,12 @@ class NetworkDesign:
 
     @property
     def interval(self) -> int:
-        """A bound of the mean cycles from sample to sample: that of the slowest layer."""
+        """A bound of the mean cycles from sample to sample: that of the slowest layer.
+
+        Layers that take turns wait for each other.
+        """
+        if self.takes_turns:
+            return self.most_cycles
         return max(map(self.interval_of, self.parts))
 
     @property
@@ -282,6 +289,7 @@ def top_module(design: NetworkDesign) -> str:
     unused = [f"s_axis_tdata[{in_bits - 1}:{first}]"] if in_bits > first else []
     unused += ["load_address", "load_data"] if design.loadable else []
     lines: list[str] = []
+    given: list[_Stream] = []  # into the one array, if layers take turns
     source = "x"
     for part in design.parts:
         if isinstance(part, Layer):
@@ -290,12 +298,20 @@ def top_module(design: NetworkDesign) -> str:
             more, made = _pool_lines(design, part, source)
         lines += more
         if array := design.array_of(part):
-            more, source, left = _neuron_lines(design, part, array, made)
-            lines += more
-            unused += left
+            source = made.neurons
+            if design.takes_turns:
+                given.append(made)
+            else:
+                more, left = _neuron_lines(design, part, array, made)
+                lines += more
+                unused += left
         else:
             source = made.name
             unused += [f"{made.name}_last", made.clear]
+    if design.takes_turns:
+        more, left = _turns_lines(design, given)
+        lines += more
+        unused += left
     score = f"{{{{{out_bits - bits}{{score[{bits - 1}]}}}}, score}}"
     classes = bits_for(network.classes)
     fill = label_bits - classes
@@ -395,7 +411,7 @@ def _layer_lines(design: NetworkDesign, layer: Layer, source: str) -> tuple[list
             f"    .load_data(load_data[{data - 1}:0]),",
         )
     if array := design.array_of(layer):
-        lines += _neuron_wires(neurons, array)
+        lines += _neuron_wires(design, neurons, array)
     if layer.stage.delay:
         fed = f"fed_{k}"
         lines += [
@@ -445,7 +461,7 @@ def _pool_lines(design: NetworkDesign, pool: Pooling, source: str) -> tuple[list
     name = made.name
     lines = ["", f"// {pool.title}"]
     if array := design.array_of(pool):
-        lines += _neuron_wires(made.neurons, array)
+        lines += _neuron_wires(design, made.neurons, array)
     return [
         *lines,
         f"wire {name}_valid, {name}_ready, {name}_last, {made.clear};",
@@ -457,10 +473,15 @@ def _pool_lines(design: NetworkDesign, pool: Pooling, source: str) -> tuple[list
     ], made
 
 
-def _neuron_wires(neurons: str, array: NeuronArray) -> list[str]:
+def _neuron_wires(design: NetworkDesign, neurons: str, array: NeuronArray) -> list[str]:
     """Return the wires of the results of an array."""
     field = array.output
     sign = f"signed [{field.width - 1}:0] " if isinstance(field.var.type, Bits) else ""
+    if design.takes_turns:
+        return [
+            f"wire {neurons}_valid, {neurons}_ready;",
+            f"wire {sign}{neurons}_value;",
+        ]
     return [
         f"wire {neurons}_valid, {neurons}_ready, {neurons}_last, {neurons}_error;",
         f"wire [{array.output_bits - 1}:0] {neurons}_data;",
@@ -468,22 +489,92 @@ def _neuron_wires(neurons: str, array: NeuronArray) -> list[str]:
     ]
 
 
+def _padded_value(array: NeuronArray, given: _Stream) -> tuple[str, list[str]]:
+    """Return a number as the input of an array, and its wire if a part of it is not read."""
+    value = f"{given.name}_value"
+    if not given.bits:
+        return f"{{{array.input_bits - 1}'d0, {value}}}", []
+    extra = array.input_bits - given.bits
+    if extra < 0:  # its numbers fit, and its width is larger
+        return f"{value}[{array.input_bits - 1}:0]", [value]
+    if extra:
+        return f"{{{{{extra}{{{value}[{given.bits - 1}]}}}}, {value}}}", []
+    return value, []
+
+
+def _turns_lines(design: NetworkDesign, given: list[_Stream]) -> tuple[list[str], list[str]]:
+    """Return the instance of the array on which all layers take turns, and unused wires."""
+    array, left = next(iter(design.arrays.values())), ["turns_error"]
+    field = array.output
+    if array.output_bits > field.width:
+        left.append("turns_data")
+    lines = [
+        "",
+        "// the neurons of all layers",
+        "wire turns_error;",
+        f"wire [{array.output_bits - 1}:0] turns_data;",
+        *(f"assign {stream.neurons}_value = turns_data{field.slice};" for stream in given),
+        f"{design.name}_turns turns (.clk(clk), .rst(rst), .clear({given[-1].clear}),",
+    ]
+    for k, stream in enumerate(given):
+        value, more = _padded_value(array, stream)
+        left += more
+        name, neurons = stream.name, stream.neurons
+        lines += [
+            f"    .s{k}_valid({name}_valid), .s{k}_ready({name}_ready),",
+            f"    .s{k}_data({value}), .s{k}_last({name}_last),",
+            f"    .m{k}_valid({neurons}_valid), .m{k}_ready({neurons}_ready),",
+        ]
+    lines.append("    .m_data(turns_data), .tlast_error(turns_error));")
+    return lines, left + [stream.clear for stream in given[:-1]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A layer of neurons that takes its turn."""
+
+    number: int
+    name: str
+    neurons: int
+
+
+def turns_module(design: NetworkDesign) -> str:
+    """Return the module `<name>_turns`."""
+    array = next(iter(design.arrays.values()))
+    parts = [(part.neurons.name, part.outputs) for part in design.parts if part.neurons is not None]
+    turns = [_Turn(k, *each) for k, each in enumerate(parts)]
+
+    def joined(word: str, prefix: str = "s") -> str:
+        return f"{{{', '.join(f'{prefix}{turn.number}_{word}' for turn in reversed(turns))}}}"
+
+    view = {
+        "family": design.name,
+        "top": f"{design.name}_turns",
+        "array": array.name,
+        "turns": turns,
+        "count": len(turns),
+        "neurons": sum(turn.neurons for turn in turns),
+        "in_bits": array.input_bits,
+        "out_bits": array.output_bits,
+        "turn_bits": bits_for(len(turns)),
+        "left_bits": bits_for(max(turn.neurons for turn in turns)),
+        "valids": joined("valid"),
+        "lasts": joined("last"),
+        "readies": joined("ready", "m"),
+        "data": joined("data"),
+    }
+    return render("network_verilog/turns.v.j2", view)
+
+
 def _neuron_lines(
     design: NetworkDesign, part: Part, array: NeuronArray, given: _Stream
-) -> tuple[list[str], str, list[str]]:
-    """Return the instance of neurons, the name of their results, and unused wires."""
+) -> tuple[list[str], list[str]]:
+    """Return the instance of neurons, and unused wires."""
     neurons, name = given.neurons, given.name
-    left = [f"{neurons}_last", f"{neurons}_error"]
+    value, left = _padded_value(array, given)
+    left += [f"{neurons}_last", f"{neurons}_error"]
     if array.output_bits > array.output.width:
         left.append(f"{neurons}_data")
-    value = f"{name}_value"
-    if not given.bits:
-        value = f"{{{array.input_bits - 1}'d0, {value}}}"
-    elif (extra := array.input_bits - given.bits) < 0:  # its numbers fit, and its width is larger
-        value = f"{value}[{array.input_bits - 1}:0]"
-        left.append(f"{name}_value")
-    elif extra:
-        value = f"{{{{{extra}{{{name}_value[{given.bits - 1}]}}}}, {value}}}"
     load, number = list[str](), design.number_of(part)
     if design.loadable and array.model.coefficients:
         memory, channel = coefficient_rows(array), bits_for(array.model.channels)
@@ -501,4 +592,4 @@ def _neuron_lines(
         f"    .m_axis_tdata({neurons}_data), .m_axis_tlast({neurons}_last),",
         f"    .tlast_error({neurons}_error));",
     ]
-    return lines, neurons, left
+    return lines, left

@@ -67,6 +67,32 @@ def test_verilog_is_numpy(seed: int, drawn: Draw) -> None:
     assert_equal_to_numpy(seed, drawn)
 
 
+def equal_neurons(rng: np.random.Generator, *, as_circuit: bool) -> IntegerNetwork:
+    """Return a random network of at least two layers of equal neurons."""
+    while True:
+        network = random_network(rng, as_circuit=as_circuit, alike=True)
+        if sum(isinstance(stage, NeuronStage) for stage in network.stages) > 1:
+            return network
+
+
+@needs_iverilog
+@pytest.mark.parametrize("seed", [2, 6, *(pytest.param(1000 * k, marks=slow) for k in range(60))])
+def test_equal_layers_take_turns_on_one_array(seed: int, tmp_path: Path) -> None:
+    """With one lane; scores equal NumPy, and with four lanes each layer has its array."""
+    rng = np.random.default_rng(lively_seed(seed, equal_neurons, as_circuit=True))
+    network = equal_neurons(rng, as_circuit=True)
+    samples = random_samples(rng, network, 4)
+    circuit = emit_circuit(network, samples, lanes=1)
+    assert circuit.takes_turns
+    assert [array.name for array in circuit.distinct_arrays] == ["net_neurons"]
+    circuit.source.write(tmp_path)
+    printed = simulated(tmp_path)
+    assert "PASS net_network" in printed
+    assert all(0 < cycles <= circuit.most_cycles for cycles in cycles_of(printed))
+    assert not emit_circuit(network, samples, lanes=4).takes_turns
+    assert not emit_circuit(network, samples, lanes=1, loadable=True).takes_turns
+
+
 @pytest.mark.parametrize(
     ("shifts", "note"),
     [
