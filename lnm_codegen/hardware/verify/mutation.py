@@ -44,7 +44,8 @@ from lnm_codegen.hardware.verify.verilog import NEEDS, compare, driven_forms, ju
 
 # Faults in a pipeline, compared as logic.
 #
-# A core is a pipeline; an array contains one, with the memory of its coefficients. In a pipeline
+# A core is a pipeline; an array contains one, with the memory of its coefficients. If its neurons
+# pass through one multiplier instead, this memory alone is the pipeline. In a pipeline
 # whose ce is 1, every value keeps its cycle. So its outputs are a function of its inputs, which the
 # circuit with wires for registers computes; step formal proves it for the core. The inputs of a
 # core are its ports. The inputs of an array's pipeline are the states, the drive and the channel:
@@ -87,11 +88,7 @@ class Cells:
 
 def keep_enable(form: CircuitForm) -> str:
     """Return a command of Yosys that keeps the name of the wire ce in an array, or no text."""
-    return f"setattr -set keep 1 {form.top}/w:ce; " if _is_pipelined_array(form) else ""
-
-
-def _is_pipelined_array(form: CircuitForm) -> bool:
-    return form.name == ARRAY and form.through == CORE
+    return f"setattr -set keep 1 {form.top}/w:ce; " if form.name == ARRAY else ""
 
 
 def cut_pipeline(form: CircuitForm, folder: Path) -> str:
@@ -101,10 +98,11 @@ def cut_pipeline(form: CircuitForm, folder: Path) -> str:
     A circuit of another form has an empty pipeline.
     """
     commands = []
-    if _is_pipelined_array(form):
-        cells = [f"c:{word}.* c:$flatten?{word}.* %u" for word in ("_core", "coefficients")]
+    if form.name == ARRAY:
+        words = ["coefficients"] if form.through != CORE else ["coefficients", "_core"]
+        cells = [f"c:{word}.* c:$flatten?{word}.* %u" for word in words]
         commands += [
-            f"select -set inside {' '.join(cells)} %u",
+            f"select -set inside {' '.join(cells)}{' %u' * (len(words) - 1)}",
             "select -set outside c:* @inside %d",
             "expose @inside %co1 w:* %i @outside %ci1 w:* %i %i",  # results that are stored
             "delete @outside",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import lnm_codegen as lnm
+from lnm_codegen.backends.fixed import ThroughName
 from lnm_codegen.hardware.folder import Circuit, CircuitForm, read_circuit
 from lnm_codegen.hardware.result import SKIPPED
 from lnm_codegen.hardware.tools import missing, solvers
@@ -20,7 +21,7 @@ needs_tools = pytest.mark.skipif(NEEDS is not None, reason=str(NEEDS))
 ROWS = ((0.02, 0.85, 0.11), (0.25, 0.75, 0.03), (0.1, 0.8, 0.07))
 
 
-def array_of_channels(folder: Path) -> Circuit:
+def array_of_channels(folder: Path, through: ThroughName = "core") -> Circuit:
     """Write an array of 12 neurons in 3 channels, with coefficients in memory."""
     lnm.emit(
         lnm.get("lnm", degree=2, per="channel"),
@@ -28,7 +29,7 @@ def array_of_channels(folder: Path) -> Circuit:
         spec=Q4_12,
         name="unit",
         values={"theta": ROWS},
-        rtl=lnm.Rtl(forms=("array",), neurons=12, coefficients="memory"),
+        rtl=lnm.Rtl(forms=("array",), neurons=12, coefficients="memory", through=through),
     ).write(folder)
     return read_circuit(folder, "verify")
 
@@ -69,9 +70,12 @@ def test_faults_of_data_alone_are_compared_on_wires(
 
 
 @needs_tools
-def test_bits_that_no_stored_coefficient_has_change_no_output(tmp_path: Path) -> None:
+@pytest.mark.parametrize("through", ["core", "seq"])
+def test_bits_that_no_stored_coefficient_has_change_no_output(
+    through: ThroughName, tmp_path: Path
+) -> None:
     """A stuck bit of a row is proven to have no effect if all rows have that bit, and not else."""
-    circuit = array_of_channels(tmp_path / "unit")
+    circuit = array_of_channels(tmp_path / "unit", through)
     form, folder = circuit.forms["array"], tmp_path / "faults"
     folder.mkdir()
     mutation.draw_mutants(circuit, form, folder)
@@ -79,7 +83,8 @@ def test_bits_that_no_stored_coefficient_has_change_no_output(tmp_path: Path) ->
     cell = r"cell \$dff (\S+)\n(?:(?!  end).*\n)*?    connect \\Q \\coefficients.row\n"
     row = re.search(cell, text)
     assert row, "the register of a row is in the pipeline"
-    assert re.search(r"output \d+ signed \\\S*out_v\n", text), "states are compared"
+    states = re.search(r"output \d+ signed \\\S*out_v\n", text)
+    assert bool(states) == (through == "core"), "states are compared where a pipeline makes them"
     words = [[round(value * 4096) for value in theta] for theta in ROWS]
     bits = {
         16 * (2 - k) + bit: {word[k] >> bit & 1 for word in words}
@@ -159,15 +164,16 @@ def test_a_fault_that_yosys_cannot_write_is_left_out(
 @needs_tools
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize(("through", "least"), [("core", 15), ("seq", 3)])
 def test_a_detected_fault_of_an_array_is_not_proven_equivalent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    through: ThroughName, least: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of the drawn faults that the testbench detects and that wires for registers can show.
 
     One closes a loop of wires, so it is compared over cycles.
     """
     monkeypatch.setattr(mutation, "COUNT", 60)
-    circuit = array_of_channels(tmp_path / "unit")
+    circuit = array_of_channels(tmp_path / "unit", through)
     form, folder = circuit.forms["array"], tmp_path / "faults"
     folder.mkdir()
     mutants, _ = mutation.draw_mutants(circuit, form, folder)
@@ -176,7 +182,7 @@ def test_a_detected_fault_of_an_array_is_not_proven_equivalent(
         for mutant in mutants
         if mutant.on_wires and mutation.is_detected(circuit, form, folder / mutant.source)
     ]
-    assert len(detected) > 15
+    assert len(detected) > least
     assert any("coefficients" in mutant.label for mutant in detected)
     assert any("procdff" in mutant.label for mutant in detected)
     found = mutation._compared(circuit, form, folder, detected)
