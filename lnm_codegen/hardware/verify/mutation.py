@@ -45,7 +45,8 @@ from lnm_codegen.hardware.verify.verilog import NEEDS, compare, driven_forms, ju
 # Faults in a pipeline, compared as logic.
 #
 # A core is a pipeline; an array contains one, with the memory of its coefficients. If its neurons
-# pass through one multiplier instead, this memory alone is the pipeline. In a pipeline
+# pass through one multiplier instead, this memory alone is the pipeline; a fault in the sequence is
+# compared over the cycles of a step, for any inputs of the sequence. In a pipeline
 # whose ce is 1, every value keeps its cycle. So its outputs are a function of its inputs, which the
 # circuit with wires for registers computes; step formal proves it for the core. The inputs of a
 # core are its ports. The inputs of an array's pipeline are the states, the drive and the channel:
@@ -64,6 +65,8 @@ from lnm_codegen.hardware.verify.verilog import NEEDS, compare, driven_forms, ju
 CORE, ARRAY = "core", "array"
 PIPELINE = "pipeline.il"
 """The pipeline of a circuit, as RTLIL."""
+PART = "part.il"
+"""The sequence in an array on one multiplier, with the coefficients, as RTLIL."""
 
 _SELECTIONS = {
     "all": "c:*",
@@ -95,33 +98,43 @@ def cut_pipeline(form: CircuitForm, folder: Path) -> str:
     """Return commands of Yosys that reduce a flat circuit to its pipeline and list its cells.
 
     They write `PIPELINE` into the folder. Cells keep their names, so the commands of faults apply.
-    A circuit of another form has an empty pipeline.
+    A circuit of another form has an empty pipeline. Of an array on one multiplier they write `PART`
+    too: the sequence, with the coefficients.
     """
     commands = []
-    if form.name == ARRAY:
-        words = ["coefficients"] if form.through != CORE else ["coefficients", "_core"]
-        cells = [f"c:{word}.* c:$flatten?{word}.* %u" for word in words]
-        commands += [
-            f"select -set inside {' '.join(cells)}{' %u' * (len(words) - 1)}",
-            "select -set outside c:* @inside %d",
-            "expose @inside %co1 w:* %i @outside %ci1 w:* %i %i",  # results that are stored
-            "delete @outside",
-            "setundef -undriven -expose -undef",
-        ]
+    if form.name == ARRAY and form.through == CORE:
+        commands += _reduced("coefficients", "_core")
+    elif form.name == ARRAY:
+        cells = f"select -write {folder / PART}.cells c:*"
+        written = f"write_rtlil {folder / PART}"
+        part = (*_reduced("coefficients", "_seq"), "opt_clean", written, cells)
+        commands += ["design -push-copy", *part, "design -pop", *_reduced("coefficients")]
     elif form.name != CORE:
         commands.append("delete t:*")
     lists = [f"select -write {folder / name}.cells {what}" for name, what in _SELECTIONS.items()]
     return "; ".join((*commands, "opt_clean", f"write_rtlil {folder / PIPELINE}", *lists))
 
 
+def _reduced(*instances: str) -> list[str]:
+    """Return commands of Yosys that reduce a flat circuit to the cells of some instances."""
+    cells = [f"c:{word}.* c:$flatten?{word}.* %u" for word in instances]
+    return [
+        f"select -set inside {' '.join(cells)}{' %u' * (len(instances) - 1)}",
+        "select -set outside c:* @inside %d",
+        "expose @inside %co1 w:* %i @outside %ci1 w:* %i %i",  # results that are stored
+        "delete @outside",
+        "setundef -undriven -expose -undef",
+    ]
+
+
 def read_cells(folder: Path) -> Cells:
     """Return the cells that the commands of `cut_pipeline` listed."""
+    return Cells(**{name: _listed(folder / f"{name}.cells") for name in _SELECTIONS})
 
-    def listed(name: str) -> frozenset[str]:
-        lines = (folder / f"{name}.cells").read_text(encoding="utf-8").splitlines()
-        return frozenset(line.partition("/")[2] for line in lines)
 
-    return Cells(**{name: listed(name) for name in _SELECTIONS})
+def _listed(path: Path) -> frozenset[str]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return frozenset(line.partition("/")[2] for line in lines)
 
 
 def on_wires(command: str, cells: Cells) -> str | None:
@@ -141,6 +154,13 @@ def on_wires(command: str, cells: Cells) -> str | None:
     if name in cells.hold:
         return None if port == "S" else re.sub(r"-port \S+", "-port Y", command)
     return None if name in cells.enabled else command
+
+
+def in_part(command: str, cells: frozenset[str]) -> str | None:
+    """Return the command of a fault for `PART`, or None if its cell is not in there."""
+    command = re.split(r" -(?:wire|src) ", command)[0]
+    found = re.search(r"-cell (\S+)", command)
+    return command if found and found[1].lstrip("\\") in cells else None
 
 
 # Comparison of a circuit with a copy that has a fault, by sby and Boolector.
@@ -230,6 +250,7 @@ class Mutant:
     number: int
     command: str  # Yosys command that inserts the fault
     on_wires: str | None  # the same in the pipeline with wires for registers; None outside it
+    on_part: str | None  # the same in `PART`; None outside it
 
     @property
     def source(self) -> str:
@@ -361,7 +382,10 @@ def draw_mutants(circuit: Circuit, form: CircuitForm, folder: Path) -> tuple[lis
         raise ToolError("yosys", f"cannot draw faults: {done.last_line()}")
     lines = (folder / "mutations").read_text(encoding="utf-8").splitlines()
     cells = read_cells(folder)
-    drawn = [Mutant(k, line, on_wires(line, cells)) for k, line in enumerate(lines)]
+    part = _listed(folder / f"{PART}.cells")
+    drawn = [
+        Mutant(k, line, on_wires(line, cells), in_part(line, part)) for k, line in enumerate(lines)
+    ]
     return _written([m for m in drawn if m.words.get("-port") not in _NOT_WRITTEN], folder)
 
 
@@ -389,6 +413,12 @@ def _write(mutants: Sequence[Mutant], folder: Path, script: str) -> Completed:
         if mutant.on_wires:
             commands += ["design -load pipeline", mutant.on_wires]
             commands.append(f"write_rtlil wires{mutant.number}.il")
+    in_part = [mutant for mutant in mutants if mutant.on_part]
+    if in_part:
+        commands += ["design -reset", f"read_rtlil {PART}", "design -save part"]
+    for mutant in in_part:
+        commands += ["design -load part", str(mutant.on_part)]
+        commands.append(f"write_rtlil part{mutant.number}.il")
     (folder / script).write_text("\n".join(commands) + "\n", encoding="utf-8")
     return run(("yosys", "-q", script), folder, timeout=120)
 
@@ -425,6 +455,12 @@ def _compared(
             fault = folder / f"wires{mutant.number}.il"
             found = prove_equivalence(form.top, folder / PIPELINE, fault, None, environment)
             if found != UNDECIDED:
+                return found
+        if mutant.on_part:
+            fault = folder / f"part{mutant.number}.il"
+            cycles = form.latency + _MORE_CYCLES
+            found = prove_equivalence(form.top, folder / PART, fault, cycles, environment)
+            if found.proven:
                 return found
         fault = folder / f"fault{mutant.number}.il"
         return prove_equivalence(form.top, folder / "base.il", fault, most, environment)

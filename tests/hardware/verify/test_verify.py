@@ -352,7 +352,7 @@ def test_a_path_that_tools_trip_over(tmp_path):
 
 def test_only_faults_that_change_nothing_are_no_verdict():
     """A share of no faults is neither 1 nor too small."""
-    faults = [mutation.Mutant(n, "mutate -mode inv", None) for n in range(2)]
+    faults = [mutation.Mutant(n, "mutate -mode inv", None, None) for n in range(2)]
     proofs = {fault: Equivalence(True, "proven") for fault in faults}
     step = mutation._scored(SimpleNamespace(top="unit"), faults, proofs, [], "", 1.0)
     assert step.status == SKIPPED
