@@ -40,6 +40,7 @@ FAULTS = {
     "an input is not limited above": ("given > ", "0 && given > "),
     "a short packet is not filled": ("s_axis_tlast) filling <= 1'b1", "s_axis_tlast) filling <= 0"),
     "a long packet is not dropped": ("!s_axis_tlast) dropping <= 1'b1", "!s_axis_tlast) ;"),
+    "the rest of a packet after a reset": ("aresetn && inside_packet", "1'b0"),
     "no length error": ("length_error <= 1'b1", "length_error <= 1'b0"),
     "hold is not kept": ("hold <= s_axi_wdata[1]", "hold <= 1'b0"),
     "reset is ignored": ("wire rst = !aresetn || clears", "wire rst = !aresetn"),
