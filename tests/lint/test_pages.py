@@ -158,10 +158,14 @@ def test_the_front_page_shows_what_the_evidence_has():
         lut, _, dsp, clock = named[name].split(", ")
         assert f"| {shown} | {lut} | {dsp} | {clock} |" in front
     networks = read("docs/evidence/integer-networks.md")
-    (network,) = re.findall(r"\| LNM, two states, degree 1 \| 6 \|(.*)\|", networks)
+    (network,) = re.findall(r"\| LNM, two states, degree 1 \| 6 \| 22 \|(.*)\|", networks)
     real, integers, lut, _, dsp, _, clock, *_ = (cell.strip() for cell in network.split("|"))
     assert f"has {integers} in integers, {real} in float" in front
-    assert f"has {lut} LUT and {dsp} DSP at {clock} MHz" in " ".join(front.split())
+    front = " ".join(front.split())
+    assert f"has {lut} LUT and {dsp} DSP at {clock} MHz" in front
+    (small,) = re.findall(r"\| LNM, two states, degree 1 \| 4 \| 1 \|(.*)\|", networks)
+    lut, _, dsp = [cell.strip() for cell in small.split("|")][2:5]
+    assert f"weights of 4 bits, has {lut} LUT and {dsp} DSP" in front
 
 
 def test_the_figure_of_the_front_page_is_that_of_its_neuron():
