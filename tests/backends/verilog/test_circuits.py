@@ -134,7 +134,8 @@ def channels(count: int, size: int, **more: Any) -> FixedModel:
     theta = np.random.default_rng(count).normal(0, 0.5, (count, 3))
     neuron = lnm.get("lnm", degree=2, per="channel")
     options = {"coefficients": "memory", "values": {"theta": theta}}
-    return circuit(neuron, f"channels_{count}_{size}", "array", neurons=size, **options | more)
+    name = "_".join(("channels", str(count), str(size), *more.values()))
+    return circuit(neuron, name, "array", neurons=size, **options | more)
 
 
 def random_models(count: int, rounds: int) -> list[FixedModel]:
