@@ -190,7 +190,11 @@ def _circuit_of(folder: Path, backend: str, given: Mapping[str, object]) -> Circ
     if backend != "verilog":
         problem = f"--reload with --backend {backend}"
         raise ModelError("deploy", problem, "--backend verilog", "Omit --reload.")
-    circuit = read_circuit(folder, "deploy: --reload")
+    remedy = "Write one: lnm deploy RUN --backend verilog --load-port --out DIR."
+    try:
+        circuit = read_circuit(folder, "deploy: --reload")
+    except ModelError as error:
+        raise ModelError(error.where, error.problem, error.accepted, remedy) from None
     if not (circuit.is_network and circuit.manifest["load_port"]):
         accepted = "a folder of lnm deploy --backend verilog --load-port"
         raise ModelError(f"deploy: --reload {folder}", "no circuit with a load port", accepted)
