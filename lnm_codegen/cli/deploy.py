@@ -96,6 +96,9 @@ def deploy(
         given = {"--name": name, "--lanes": lanes, "--vectors": vectors, "--weights": weights,
                  "--load-port": load_port or None, "--axi": axi or None}  # fmt: skip
         circuit = _circuit_of(reload, backend, given)
+        if out.resolve() == circuit.folder.resolve():
+            problem = f"--out {out} is the circuit of --reload, which the image would replace"
+            raise ModelError("deploy", problem, "another folder")
     trained = read_run(run)
     tested = test_data(trained)
     tested = tested if all_ else replace(tested, test=tested.test.first(TESTED))

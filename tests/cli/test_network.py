@@ -401,6 +401,14 @@ def test_a_reload_is_refused(runs: Path, tmp_path: Path, call: Call) -> None:
         status, _, err = call(*given, *more)
         assert status == 2
         assert_line(err, *parts)
+    before = sorted(net.rglob("*"))
+    status, _, err = call(*words, net / ".." / "net", "--reload", net)
+    assert status == 2
+    assert_line(err, "deploy: --vectors with --reload", "Omit --vectors")
+    status, _, err = call(*words[:-3], "--out", net / ".." / "net", "--reload", net)
+    assert status == 2
+    assert_line(err, "deploy: --out ", "is the circuit of --reload", "another folder")
+    assert sorted(net.rglob("*")) == before
     status, _, err = call(*given[:1], runs / "few", *given[2:], net)
     assert status == 2
     assert_line(err, "reload: the run has layers ", ", as in the circuit")
