@@ -214,8 +214,8 @@ def write(rows: list[Row]) -> None:
 def chip_table(rows: list[Row], data: str) -> str:
     """Return the table of the networks of a data set on the chip of all rows."""
     lines = [
-        "| neuron | bits of a weight | lanes | accuracy, float | accuracy, integers | LUT | FF | DSP | BRAM"
-        " | MHz | cycles per sample | us per sample |",
+        "| neuron | bits of a weight | lanes | accuracy, float | accuracy, integers | LUT | FF"
+        " | DSP | BRAM | MHz | cycles per sample | us per sample |",
         f"| {' | '.join(['---'] * 12)} |",
     ]
     for r in rows:

@@ -102,9 +102,7 @@ def arrays_of(
         same = (a for a in found.values() if replace(a.model, name=model.name) == model)
         shared = next(same, None)
         if shared is None:
-            x = inputs[part.neurons.name]
-            count = max(1, MOST_UPDATES // (x.shape[1] * x.shape[2]))
-            stimulus = {part.neurons.input.name: _with_extremes(x[:count], part.neurons)}
+            stimulus = _stimulus(inputs[part.neurons.name], part.neurons)
             named = replace(model, name=f"{part.prefix}_neurons", stimulus=stimulus)
             shared = _array(named, is_small=lanes == 1)
         found[part.neurons.name] = shared
@@ -141,13 +139,12 @@ def shared_array(
         joined.append(Coefficient(found[0].name, found[0].bits, integers, reals))
     place: CoefficientsName = "memory" if any(len(c.integers) > 1 for c in joined) else "constant"
     x = np.concatenate([inputs[stage.name] for stage, _ in own], axis=2)
-    drawn = _with_extremes(x[: max(1, MOST_UPDATES // (x.shape[1] * x.shape[2]))], own[0][0])
     model = replace(
         first,
         name=f"{name}_neurons",
         coefficients=tuple(joined),
         rtl=replace(first.rtl, neurons=count, coefficients=place),
-        stimulus={own[0][0].input.name: drawn},
+        stimulus=_stimulus(x, own[0][0]),
     )
     return _array(model, is_small=True)
 
@@ -157,15 +154,16 @@ def _spread(integers: tuple[int, ...], count: int) -> tuple[int, ...]:
     return integers * count if len(integers) == 1 else integers
 
 
-def _with_extremes(x: Integers, neurons: NeuronStage) -> Integers:
-    """Return inputs (samples + 1, T, neurons): samples, then numbers of the whole format of x.
+def _stimulus(x: Integers, neurons: NeuronStage) -> dict[str, Integers]:
+    """Return the input (samples, T, neurons) of an array: samples, then its whole format once.
 
     A trained network rarely saturates, and faults of the clamps would then go unnoticed.
     """
     bits = neurons.input.type
     assert isinstance(bits, Bits), "an input is a number"
-    rng = np.random.default_rng(0)
-    return np.concatenate([x, rng.integers(bits.low, bits.high, (1, *x.shape[1:]), endpoint=True)])
+    rng, x = np.random.default_rng(0), x[: max(1, MOST_UPDATES // (x.shape[1] * x.shape[2]))]
+    drawn = rng.integers(bits.low, bits.high, (1, *x.shape[1:]), endpoint=True)
+    return {neurons.input.name: np.concatenate([x, drawn])}
 
 
 def _array(model: FixedModel, is_small: bool) -> NeuronArray:
