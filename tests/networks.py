@@ -14,13 +14,16 @@ from lnm_codegen.ir.network.interpret import interpret_network, score_rows
 from lnm_codegen.ir.network.nodes import (
     OVER,
     SPIKES,
+    AddStage,
     AnyStage,
+    BranchStage,
     FlattenStage,
     IntegerNetwork,
     NeuronStage,
     PoolStage,
     ValueSpan,
     WeightStage,
+    operands,
     values_of_bits,
     width_of,
 )
@@ -34,6 +37,7 @@ NEURONS = {
     "adlif": lambda: lnm.get("adlif"),
     "ternary": lambda: lnm.get("ternary"),
 }
+FIRING = ["lif", "cubic", "coupled", "adlif"]
 Draw: TypeAlias = Callable[..., IntegerNetwork]
 SPECS = (lnm.Fixed(16, 12), lnm.Fixed(12, 8), lnm.Fixed(20, 14, "convergent"), lnm.Fixed(9, 5))
 
@@ -95,6 +99,87 @@ def random_network(
     return require_network(network)
 
 
+def residual_network(
+    rng: np.random.Generator, name: str = "net", *, as_circuit: bool = False, alike: bool = False
+) -> IntegerNetwork:
+    """Return a network of one to three residual blocks, convolutional or not.
+
+    A block adds spikes behind its neurons, currents before them, or currents that stay currents.
+    Its shortcut is the identity, or weights. `alike` is that of `random_network`.
+    """
+    one = rng.choice(FIRING), SPECS[rng.integers(len(SPECS))]
+    is_conv = rng.random() < 0.5
+    shape: tuple[int, ...] = (2, 4, 5) if is_conv else (int(rng.integers(2, 7)),)
+    channels = int(rng.integers(2, 5))
+    values = SPIKES if rng.random() < 0.3 else values_of_bits(Bits(int(rng.integers(4, 13)), 3))
+    shapes, spans, stages = [shape], [values], list[AnyStage]()
+
+    def add(stage: AnyStage) -> int:
+        k = len(stages)
+        shapes.append(stage.output_shape(*operands(k, stage, shapes)))
+        spans.append(stage.output_values(*operands(k, stage, spans)))
+        stages.append(stage)
+        return k
+
+    def weights(output: Bits) -> int:
+        label, at = f"w{len(stages)}", (shapes[-1], spans[-1])
+        return add(random_weights(rng, label, *at, output, channels, keeps_size=True))
+
+    def spec() -> lnm.Fixed:
+        return one[1] if alike else SPECS[rng.integers(len(SPECS))]
+
+    def neurons(form: lnm.Fixed) -> int:
+        kind = one[0] if alike else rng.choice(FIRING)
+        made = neuron_stage(
+            f"n{len(stages)}", NEURONS[kind](), one[1] if alike else form, shapes[-1]
+        )
+        shifted = _shifted(made, shapes[-1], rng, is_one_start=as_circuit)
+        return add(replace(shifted, initial=made.initial) if alike else shifted)
+
+    def shortcut(origin: int, output: Bits) -> int:
+        """Return the stage that is added to the last one, which may be behind the last."""
+        if shapes[origin + 1] == shapes[-1] and rng.random() < 0.6:
+            return origin
+        last = len(stages) - 1
+        add(BranchStage(origin))
+        weights(output)
+        return last
+
+    ahead = -1
+    if as_circuit or rng.random() < 0.7:
+        form = spec()
+        ahead = weights(form.bits)
+        if rng.random() < 0.7:
+            ahead = neurons(form)
+    for _ in range(int(rng.integers(1, 4))):
+        kind, form, last = rng.choice(["spikes", "before", "currents"]), spec(), spec()
+        if kind == "currents" and isinstance(stages[-1] if stages else None, WeightStage):
+            neurons(lnm.Fixed(stages[-1].output.width, stages[-1].output.frac))
+        weights(form.bits)
+        neurons(form)
+        weights(last.bits)
+        if kind == "spikes":
+            neurons(last)
+        other = shortcut(ahead, last.bits)
+        is_behind = other == len(stages) - 3
+        if kind == "spikes" and is_behind:
+            neurons(last)
+        output = None if kind == "spikes" else spec().bits
+        ahead = add(AddStage(other, output))
+        if kind != "spikes" and (kind == "before" or rng.random() < 0.5):
+            ahead = neurons(lnm.Fixed(output.width, output.frac))
+    if len(shapes[-1]) == 3:
+        add(PoolStage("sum", 2))
+        add(FlattenStage())
+    final = Bits(int(rng.integers(8, 33)), 4)
+    add(random_weights(rng, "readout", shapes[-1], spans[-1], final, 4))
+    over, steps = OVER[rng.integers(len(OVER))], int(rng.integers(1, 6))
+    repeated = bool(rng.random() < 0.5) and not as_circuit
+    return require_network(
+        IntegerNetwork(name, steps, repeated, shape, values, tuple(stages), over)
+    )
+
+
 def random_weights(
     rng: np.random.Generator,
     name: str,
@@ -103,10 +188,14 @@ def random_weights(
     output: Bits,
     outputs: int | None = None,
     delay: int = 0,
+    *,
+    keeps_size: bool = False,
 ) -> WeightStage:
     """Return a linear layer or a convolution whose sums are of the size of its output."""
     outputs = outputs or int(rng.integers(1, 7))
     kernel = tuple(int(rng.integers(1, min(3, n) + 1)) for n in shape[1:])
+    if keeps_size and kernel:
+        kernel = (int(rng.choice([1, 3])),) * 2
     bits = int(rng.integers(2, 17))
     limit = 1 << (bits - 1)
     inputs = shape[0] + (outputs if delay else 0)
@@ -117,6 +206,8 @@ def random_weights(
     size = np.log2(limit * max(values.magnitude, 1) * np.sqrt(count)) + np.log2(factor)
     shift = np.round(size - output.width + rng.integers(0, 3, per)).astype(int)
     bias = rng.integers(-count * limit, count * limit + 1, outputs)
+    stride = int(rng.integers(1, 3)) if kernel and not keeps_size else 1
+    padding = int(rng.integers(0, 2)) if kernel and not keeps_size else 0
     made = WeightStage(
         name=name,
         kind="conv" if kernel else "linear",
@@ -127,8 +218,8 @@ def random_weights(
         shift=np.clip(shift, -8, 40),
         accumulator=63,
         output=output,
-        stride=int(rng.integers(1, 3)) if kernel else 1,
-        padding=int(rng.integers(0, 2)) if kernel else 0,
+        stride=stride,
+        padding=kernel[0] // 2 if kernel and keeps_size else padding,
         delay=delay,
     )
     bound = made.bound(values)
@@ -137,15 +228,21 @@ def random_weights(
 
 
 def extreme_network(
-    rng: np.random.Generator, name: str = "net", *, as_circuit: bool = False
+    rng: np.random.Generator,
+    name: str = "net",
+    *,
+    as_circuit: bool = False,
+    drawn: Draw = random_network,
+    share: float = 1.0,
 ) -> IntegerNetwork:
     """Return a random network at its ends, which saturates often.
 
-    Weights and biases are the smallest or the largest, shifts are smaller, some below 0.
+    Weights and biases of a share of the layers are the smallest or the largest, shifts are smaller,
+    some below 0.
     """
-    network, stages = random_network(rng, name, as_circuit=as_circuit), []
+    network, stages = drawn(rng, name, as_circuit=as_circuit), []
     for stage, values in zip(network.stages, network.values(), strict=False):
-        if isinstance(stage, WeightStage):
+        if isinstance(stage, WeightStage) and (share == 1 or rng.random() < share):
             limit = 1 << (stage.bits - 1)
             most = int(np.prod(stage.weight.shape[1:])) * limit
             stage = replace(
@@ -158,6 +255,16 @@ def extreme_network(
             stage = replace(stage, accumulator=width_of((-bound, bound)))
         stages.append(stage)
     return require_network(replace(network, stages=tuple(stages)))
+
+
+def extreme_residual(
+    rng: np.random.Generator, name: str = "net", *, as_circuit: bool = False
+) -> IntegerNetwork:
+    """Return a random residual network, of which two layers in five are at their ends."""
+    return extreme_network(rng, name, as_circuit=as_circuit, drawn=residual_network, share=0.4)
+
+
+DRAWS = (random_network, extreme_network, residual_network, extreme_residual)
 
 
 def _shifted(

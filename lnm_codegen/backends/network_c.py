@@ -8,7 +8,7 @@ start of a program on an emulated Cortex-M4.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -24,6 +24,8 @@ from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.fixed.nodes import Span
 from lnm_codegen.ir.kernel import Role
 from lnm_codegen.ir.network.nodes import (
+    AddStage,
+    BranchStage,
     FlattenStage,
     IntegerNetwork,
     Integers,
@@ -33,9 +35,11 @@ from lnm_codegen.ir.network.nodes import (
     ValueSpan,
     WeightStage,
     conversion_text,
+    operands,
     order_text,
     score_text,
     size_of,
+    sources_of,
     width_of,
 )
 from lnm_codegen.ir.types import Bits
@@ -70,7 +74,7 @@ ACCUMULATIONS: tuple[Accumulation, ...] = ("events", "dense")
 
 @dataclass(frozen=True, slots=True)
 class StageCode:
-    """A stage in C: a function (a, y), its constants and its memory.
+    """A stage in C: a function (a, y), of an addition (a, b, y), its constants and its memory.
 
     Attributes:
         text: The function `stage_<k>`.
@@ -243,6 +247,43 @@ def pool_code(k: int, stage: PoolStage, shape: Shape, values: ValueSpan) -> Stag
     )
     text = render("network_c/pool.c.j2", view)
     return StageCode(text, (), (), memory(f"y_{k}", ends, size_of(out), f"{stage.kind} of a pool"))
+
+
+def add_code(k: int, stage: AddStage, shape: Shape, spans: Sequence[ValueSpan]) -> StageCode:
+    """Return the code of an addition of two stages."""
+    after, exact = stage.output_values(*spans), stage.exact(*spans)
+    places = exact.frac - after.frac
+    half = (1 << places) >> 1
+    wide = 32 if width_of(stage.held(*spans)) <= 32 else 64
+    kind = f"int{wide}_t"
+
+    def addend(name: str, left: int) -> str:
+        value = f"({kind}){name}[i]"
+        return f"{value} * {literal(1 << left)}" if left else value
+
+    value = "sum"
+    if places:
+        value = f"fixed_half_up_{wide}({value}, {places})"
+    if stage.output is not None:
+        rounded = ((exact.low + half) >> places, (exact.high + half) >> places)
+        if rounded[0] < after.low or rounded[1] > after.high:
+            value = f"fixed_saturate_{wide}({value}, {stage.output.width})"
+    own, other = (integer_type((span.low, span.high)) for span in spans)
+    left, right = stage.places(*spans)
+    bits = (after.low, after.high)
+    view: dict[str, object] = dict(
+        k=k,
+        note=f"sums with stage {stage.other}: {_text(shape)}",
+        input_type=own,
+        other_type=other,
+        output_type=integer_type(bits),
+        sum_type=kind,
+        count=size_of(shape),
+        addends=f"{addend('a', left)} + {addend('b', right)}",
+        value=value,
+    )
+    text = render("network_c/add.c.j2", view)
+    return StageCode(text, (), (), memory(f"y_{k}", bits, size_of(shape), "sums of two stages"))
 
 
 def _text(shape: Shape) -> str:
@@ -460,8 +501,10 @@ def _codes(network: IntegerNetwork, accumulation: Accumulation) -> Iterator[tupl
                 yield k, pool_code(k, stage, shapes[k], values[k])
             case NeuronStage():
                 yield k, neuron_code(network.name, k, stage, shapes[k], values[k])
-            case FlattenStage():
-                pass  # the order is the same
+            case AddStage():
+                yield k, add_code(k, stage, shapes[k], operands(k, stage, values))
+            case FlattenStage() | BranchStage():
+                pass  # the numbers are those of the stage that it reads
 
 
 def _memory(network: IntegerNetwork, codes: list[StageCode]) -> list[CArray]:
@@ -481,8 +524,19 @@ def _memory(network: IntegerNetwork, codes: list[StageCode]) -> list[CArray]:
 
 def _keeps_input(network: IntegerNetwork) -> bool:
     """Report whether the steps of a repeated sample read the sample itself."""
-    constant = network.stages[: network.constant_stages]
-    return network.repeated and all(isinstance(stage, FlattenStage) for stage in constant)
+    arrays = _arrays_read(network)
+    steps = range(network.constant_stages, len(network.stages))
+    read = {arrays[n] for k in steps for n in sources_of(k, network.stages[k])}
+    return network.repeated and -1 in read
+
+
+def _arrays_read(network: IntegerNetwork) -> dict[int, int]:
+    """Return stage -> the stage whose array has its outputs; -1 is the input."""
+    found = {-1: -1}
+    for k, stage in enumerate(network.stages):
+        is_same = isinstance(stage, FlattenStage | BranchStage)
+        found[k] = found[sources_of(k, stage)[0]] if is_same else k
+    return found
 
 
 def _view(
@@ -493,7 +547,8 @@ def _view(
 ) -> dict[str, object]:
     scores, last = network.scores, network.values()[-1]
     step: list[str] = []
-    name = "x"
+    arrays_read, outputs = _arrays_read(network), {k: code.output.name for k, code in codes}
+    outputs[-1] = "input" if _keeps_input(network) else "x"
     start = [
         f"start_stage_{k}();"
         for k, stage in enumerate(network.stages)
@@ -503,18 +558,19 @@ def _view(
     if _keeps_input(network):
         count = size_of(network.input_shape)
         start.append(f"for (int k = 0; k < {count}; ++k) input[k] = x[k];")
-        name = "input"
     recurrent = {
         k
         for k, stage in enumerate(network.stages)
         if isinstance(stage, WeightStage) and stage.delay
     }
     start += [f"start_feed_{k}();" for k in sorted(recurrent)]
-    for k, code in codes:
-        (start if k < constant else step).append(f"stage_{k}({name}, {code.output.name});")
-        name = code.output.name
+    for k, _ in codes:
+        read = [outputs[arrays_read[n]] for n in sources_of(k, network.stages[k])]
+        call = f"stage_{k}({', '.join((*read, outputs[k]))});"
+        (start if k < constant else step).append(call)
         if k - 1 in recurrent:
-            step.append(f"feed_{k - 1}({name});")
+            step.append(f"feed_{k - 1}({outputs[k]});")
+    name = outputs[arrays_read[len(network.stages) - 1]]
     score = {
         "mean": f"scores[k] += {name}[k];",
         "last": f"scores[k] = {name}[k];",

@@ -12,6 +12,7 @@ from lnm_codegen.nn.norm.layer import NormNeuron
 from lnm_codegen.nn.onnx import onnx_table
 from lnm_codegen.nn.recurrent import RecurrentLayer
 from lnm_codegen.nn.registration import register
+from lnm_codegen.nn.residual import Residual
 from lnm_codegen.nn.states import reset
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "NeuronLayer",
     "NormNeuron",
     "RecurrentLayer",
+    "Residual",
     "conversion_report",
     "convert",
     "empty_cache",

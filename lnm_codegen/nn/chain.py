@@ -59,7 +59,9 @@ def scores_over(over: str, outputs: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """Modules that follow each other, from the input to the scores of the classes.
+    """Modules in order, from the input to the scores of the classes.
+
+    A module reads the one before, unless `inputs` has its path.
 
     Attributes:
         modules: (path in the network, module), in order: linear layers, convolutions, batch
@@ -68,9 +70,13 @@ class Chain:
         over: Reduction of the last outputs over time: "mean", "last" or "max"; "step" is none.
         feedback: Path of neurons -> U without bias, by which they receive their own spikes of the
             step before. A `RecurrentLayer` has its own U.
+        inputs: Path of a module -> the paths of modules before it, whose outputs it reads and adds;
+            "" is the input of the network. A `NormNeuron` with a shortcut reads what it normalises
+            and its shortcut.
     """
 
     modules: tuple[tuple[str, nn.Module], ...]
     time_steps: int | None
     over: OverTime
     feedback: Mapping[str, nn.Linear] = field(default_factory=dict)
+    inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

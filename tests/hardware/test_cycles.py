@@ -14,7 +14,7 @@ from lnm_codegen.hardware.verify.network import sample_cycles
 from lnm_codegen.ir.network.exchange import network_files
 from tests.backends.network_verilog.runs import cycles_of, random_circuit, simulated
 from tests.backends.verilog.runs import needs_iverilog
-from tests.networks import lively_seed, random_network, random_samples
+from tests.networks import Draw, lively_seed, random_network, random_samples, residual_network
 
 
 @needs_iverilog
@@ -32,11 +32,21 @@ def test_cycles_are_those_of_the_testbench(tmp_path: Path) -> None:
 
 
 @needs_iverilog
-@pytest.mark.parametrize("seed", [7, 12, 15])
-def test_samples_follow_each_other_within_the_interval(seed: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("seed", "drawn"),
+    [
+        (7, random_network),
+        (12, random_network),
+        (15, random_network),
+        *(pytest.param(k, residual_network, marks=[pytest.mark.slow] * (k > 2)) for k in range(9)),
+    ],
+)
+def test_samples_follow_each_other_within_the_interval(
+    seed: int, drawn: Draw, tmp_path: Path
+) -> None:
     """Of samples in which every input is an event, those behind the first."""
-    rng = np.random.default_rng(lively_seed(seed, as_circuit=True))
-    network = random_network(rng, as_circuit=True)
+    rng = np.random.default_rng(lively_seed(seed, drawn, as_circuit=True))
+    network = drawn(rng, as_circuit=True)
     x = random_samples(rng, network, 12)
     made = emit_circuit(network, np.where(x == 0, network.input.high, x))
     made.source.write(tmp_path)

@@ -29,6 +29,7 @@ from lnm_codegen.backends.network_verilog.layers import (
 )
 from lnm_codegen.backends.network_verilog.load import load_header, load_image, memories_for
 from lnm_codegen.backends.network_verilog.modules import (
+    add_module,
     events_module,
     feedback_module,
     memory_files,
@@ -118,6 +119,8 @@ def emit_circuit(
     files: dict[str, str] = {}
     for pool in design.pools:
         files |= {f"rtl/{pool.prefix}.v": pool_module(pool)} | proofs(pool)
+    for addition in design.additions:
+        files |= {f"rtl/{addition.prefix}.v": add_module(addition)} | proofs(addition)
     for layer in design.layers:
         files[f"rtl/{layer.prefix}_events.v"] = events_module(layer)
         files[f"rtl/{layer.prefix}_synapse.v"] = synapse_module(layer)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.network.nodes import (
+    AddStage,
     FlattenStage,
     IntegerNetwork,
     NeuronStage,
@@ -17,6 +18,7 @@ from lnm_codegen.ir.network.nodes import (
     Shape,
     ValueSpan,
     WeightStage,
+    operands,
     size_of,
     values_of_bits,
     width_of,
@@ -35,7 +37,9 @@ SHIFT_MARGIN = 2
 """How far a loaded shift may be beyond those of the network: a scale four times as large."""
 DRAIN = 8
 """Cycles from the last event of a time step to its first sum, and from the last sum on."""
-ACCEPTED = "linear layers, recurrent or not, convolutions, poolings, flattens; neurons after them"
+ACCEPTED = "linear layers, recurrent or not, convolutions, poolings, additions; neurons after them"
+FEWEST_WORDS = 4
+"""Least words of a memory that waits for another stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,8 @@ class Layer:
     Attributes:
         network: Name of the network.
         name: Name of the layer in Verilog.
+        index: Its stage.
+        reads: The stage that it reads.
         stage: Its weights.
         neurons: The next neurons, or None.
         values: Values of its inputs.
@@ -99,6 +105,8 @@ class Layer:
 
     network: str
     name: str
+    index: int
+    reads: tuple[int, ...]
     stage: WeightStage
     neurons: NeuronStage | None
     values: ValueSpan
@@ -334,6 +342,8 @@ class Pooling:
     Attributes:
         network: Name of the network.
         name: Name of the pooling in Verilog.
+        index: Its stage.
+        reads: The stage that it reads.
         stage: Its kind and its size.
         neurons: The next neurons, or None.
         shape: Shape of its inputs.
@@ -346,6 +356,8 @@ class Pooling:
 
     network: str
     name: str
+    index: int
+    reads: tuple[int, ...]
     stage: PoolStage
     neurons: NeuronStage | None
     shape: Shape
@@ -381,41 +393,139 @@ class Pooling:
         return size_of(self.stage.output_shape(self.shape))
 
 
-Part: TypeAlias = Layer | Pooling
+@dataclass(frozen=True)
+class Addition:
+    """An addition of two streams, and the neurons that follow it, if any.
+
+    The second stream waits in a memory until the first one comes.
+
+    Attributes:
+        network: Name of the network.
+        name: Name of the addition in Verilog.
+        index: Its stage.
+        reads: The stages of the first stream and of the second one.
+        stage: Its output format.
+        neurons: The next neurons, or None.
+        shape: Shape of its inputs.
+        values: Values of both streams.
+        are_spikes: Whether each stream has spikes.
+        own_bits: Width of a number of the first stream; a spike has 1 bit without a sign.
+        other_bits: The same of the second one.
+        out_bits: Width of an output.
+        waiting: Numbers of the second stream that wait.
+        steps: Time steps of a sample.
+    """
+
+    network: str
+    name: str
+    index: int
+    reads: tuple[int, ...]
+    stage: AddStage
+    neurons: NeuronStage | None
+    shape: Shape
+    values: tuple[ValueSpan, ValueSpan]
+    are_spikes: tuple[bool, bool]
+    own_bits: int
+    other_bits: int
+    out_bits: int
+    waiting: int
+    steps: int
+
+    @property
+    def prefix(self) -> str:
+        """Name of its module."""
+        return f"{self.network}_{self.name}"
+
+    @property
+    def title(self) -> str:
+        """Its name."""
+        return self.name
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Name of its module."""
+        return (self.prefix,)
+
+    @property
+    def inputs(self) -> int:
+        """Numbers of each stream in a time step."""
+        return size_of(self.shape)
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of a time step."""
+        return self.inputs
+
+    @property
+    def words(self) -> int:
+        """Words of the memory, a power of two."""
+        return 1 << bits_for(max(self.waiting, FEWEST_WORDS))
+
+
+Part: TypeAlias = Layer | Pooling | Addition
+
+
+@dataclass(frozen=True, slots=True)
+class _Signal:
+    """The numbers of a stage on the circuit.
+
+    Attributes:
+        source: The stage whose stream they are: not a flatten and not a branch. -1 is the input.
+        bits: Width of a number; a spike has 1 bit without a sign.
+        is_spike: They are spikes.
+        layers: Most layers of weights on the way from the input.
+        origins: The stages of streams on all ways from the input, this one too.
+    """
+
+    source: int
+    bits: int
+    is_spike: bool
+    layers: int
+    origins: frozenset[int]
 
 
 def parts_of(
     network: IntegerNetwork, lanes: int = LANES, loadable: bool = False
 ) -> tuple[Part, ...]:
-    """Return the layers of weights and the poolings of a network, in order.
+    """Return the layers of weights, the poolings and the additions of a network, in order.
 
     Raises:
-        UnsupportedError: Neurons or a readout without a layer of weights before them.
+        UnsupportedError: Neurons or a readout without a layer of weights before them, or a stage
+            that reads numbers of one step where it needs those of each.
     """
     shapes, values = network.shapes(), value_spans(network, loadable)
     stages, lead = network.stages, network.constant_stages
     repeating = max((k for k in range(lead) if isinstance(stages[k], WeightStage)), default=-1)
     found: list[Part] = []
-    bits = 1 if network.input.are_spikes else network.input.width
-    is_spike = network.input.are_spikes
+    own = network.input
+    signals = [_Signal(-1, 1 if own.are_spikes else own.width, own.are_spikes, 0, frozenset({-1}))]
+
+    def named(name: str) -> str:
+        while name in {part.name for part in found}:
+            name += "_"
+        return name
+
     for k, (stage, after) in enumerate(zip(stages, (*stages[1:], None), strict=True)):
         _require_circuit(network, k, repeating)
+        read = operands(k, stage, signals)
+        _require_rate(network, k, repeating, read)
         neurons = after if isinstance(after, NeuronStage) else None
         runs = 1 if k < repeating else network.time_steps
+        before, layers = read[0], max(signal.layers for signal in read)
+        origins = frozenset({k}).union(*(signal.origins for signal in read))
         if isinstance(stage, WeightStage):
-            name = re.sub(r"\W", "_", stage.name, flags=re.ASCII).lower()
-            while name in {part.name for part in found}:
-                name += "_"
             fewest = 1 if stage.kind == "conv" else FEWEST_ROWS
             found.append(
                 Layer(
                     network=network.name,
-                    name=name,
+                    name=named(re.sub(r"\W", "_", stage.name, flags=re.ASCII).lower()),
+                    index=k,
+                    reads=(before.source,),
                     stage=stage,
                     neurons=neurons,
-                    values=values[k],
-                    own_bits=bits,
-                    is_spike=is_spike,
+                    values=operands(k, stage, values)[0],
+                    own_bits=before.bits,
+                    is_spike=before.is_spike,
                     shape=shapes[k],
                     lanes=min(lanes, -(-stage.channels // fewest)),
                     steps=runs,
@@ -423,32 +533,58 @@ def parts_of(
                     loadable=loadable,
                 )
             )
-            bits, is_spike = stage.output.width, False
+            signals.append(_Signal(k, stage.output.width, False, layers + 1, origins))
         elif isinstance(stage, PoolStage):
-            gives_spikes = is_spike and stage.kind == "max"
-            wide = bits if stage.kind == "max" else max(bits, values[k + 1].width)
-            name = f"pool_{sum(isinstance(part, Pooling) for part in found)}"
-            while name in {part.name for part in found}:
-                name += "_"
+            is_max = stage.kind == "max"
+            gives_spikes = before.is_spike and is_max
+            wide = before.bits if is_max else max(before.bits, values[k + 1].width)
             found.append(
                 Pooling(
                     network=network.name,
-                    name=name,
+                    name=named(f"pool_{sum(isinstance(part, Pooling) for part in found)}"),
+                    index=k,
+                    reads=(before.source,),
                     stage=stage,
                     neurons=neurons,
                     shape=shapes[k],
-                    own_bits=bits,
-                    is_spike=is_spike,
+                    own_bits=before.bits,
+                    is_spike=before.is_spike,
                     out_bits=wide,
                     gives_spikes=gives_spikes,
                     steps=runs,
                 )
             )
-            bits, is_spike = wide, gives_spikes
+            signals.append(_Signal(k, wide, gives_spikes, layers, origins))
+        elif isinstance(stage, AddStage):
+            spans = operands(k, stage, values)
+            if read[1].layers > read[0].layers or read[0].source in read[1].origins:
+                read, spans = read[::-1], spans[::-1]  # the later stream is the first one
+            ahead = read[0].layers - read[1].layers + (read[1].source in read[0].origins)
+            found.append(
+                Addition(
+                    network=network.name,
+                    name=named(f"add_{sum(isinstance(part, Addition) for part in found)}"),
+                    index=k,
+                    reads=tuple(signal.source for signal in read),
+                    stage=stage,
+                    neurons=neurons,
+                    shape=shapes[k],
+                    values=(spans[0], spans[1]),
+                    are_spikes=(read[0].is_spike, read[1].is_spike),
+                    own_bits=read[0].bits,
+                    other_bits=read[1].bits,
+                    out_bits=values[k + 1].width,
+                    waiting=ahead * size_of(shapes[k]),
+                    steps=runs,
+                )
+            )
+            signals.append(_Signal(k, values[k + 1].width, False, layers, origins))
         elif isinstance(stage, NeuronStage):
             number = stage.output.type
-            is_spike = not isinstance(number, Bits)
             bits = number.width if isinstance(number, Bits) else 1
+            signals.append(_Signal(k, bits, not isinstance(number, Bits), layers, origins))
+        else:
+            signals.append(before)
     if not any(isinstance(part, Layer) for part in found):
         raise UnsupportedError(f"network {network.name}", "no layer of weights", ACCEPTED)
     return tuple(found)
@@ -460,11 +596,11 @@ def value_spans(network: IntegerNetwork, loadable: bool) -> tuple[ValueSpan, ...
     Where coefficients are loaded, neurons may give any number of their format.
     """
     found = [network.input]
-    for stage in network.stages:
+    for k, stage in enumerate(network.stages):
         if loadable and isinstance(stage, NeuronStage) and isinstance(stage.output.type, Bits):
             found.append(values_of_bits(stage.output.type))
         else:
-            found.append(stage.output_values(found[-1]))
+            found.append(stage.output_values(*operands(k, stage, found)))
     return tuple(found)
 
 
@@ -481,7 +617,7 @@ def _require_circuit(network: IntegerNetwork, k: int, repeating: int) -> None:
     stage, name = network.stages[k], getattr(network.stages[k], "name", f"stage {k}")
     ahead = [s for s in network.stages[:k] if not isinstance(s, FlattenStage)]
     is_neurons = isinstance(stage, NeuronStage)
-    if is_neurons and not (ahead and isinstance(ahead[-1], WeightStage | PoolStage)):
+    if is_neurons and not (ahead and isinstance(ahead[-1], WeightStage | PoolStage | AddStage)):
         problem = "these neurons have no layer of weights before them"
     elif network.repeated and k == network.constant_stages and repeating < 0:
         subject = "a layer of neurons" if is_neurons else "a recurrent layer"
@@ -490,6 +626,18 @@ def _require_circuit(network: IntegerNetwork, k: int, repeating: int) -> None:
         return
     raise UnsupportedError(
         f"network {network.name}: {name}", problem, ACCEPTED, "Use --backend c for this network."
+    )
+
+
+def _require_rate(network: IntegerNetwork, k: int, repeating: int, read: Sequence[_Signal]) -> None:
+    """Refuse a stage that reads one step where it needs one for each time step."""
+    if network.time_steps == 1 or repeating < 0 or k <= repeating:
+        return
+    if all(signal.source >= repeating for signal in read):
+        return
+    problem = "it reads numbers of one step, and the network repeats a later layer"
+    raise UnsupportedError(
+        f"network {network.name}: stage {k}", problem, ACCEPTED, "Use --backend c for this network."
     )
 
 

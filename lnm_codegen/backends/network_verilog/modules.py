@@ -6,11 +6,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lnm_codegen.backends.network_verilog.layers import Axis, Layer, Pooling, bits_for
+from lnm_codegen.backends.network_verilog.layers import (
+    Addition,
+    Axis,
+    Layer,
+    Pooling,
+    bits_for,
+)
 from lnm_codegen.backends.render import render
 from lnm_codegen.backends.verilog.array import LEAST_ROWS, ram_attributes
 from lnm_codegen.backends.verilog.expr import hex_text
-from lnm_codegen.ir.network.nodes import WeightStage
+from lnm_codegen.ir.network.nodes import WeightStage, width_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,7 @@ def events_view(layer: Layer) -> dict[str, object]:
     """Return what both the module of the events and its proof are rendered from."""
     size, conv = waiting_words(layer), windows_of(layer)
     width = 1 + layer.address_bits + layer.value_bits
+    place = "y, x, " if conv else ""
     stride = layer.groups * layer.kernel if conv else layer.rows
     return {
         "family": layer.network,
@@ -108,6 +115,7 @@ def events_view(layer: Layer) -> dict[str, object]:
         "rows": stride if (layer.shape[0] if conv else layer.inputs) > 1 else 0,
         "width": width + (conv.y_bits + conv.x_bits if conv else 0),
         "pointer": bits_for(size),
+        "pushed": f"{{last, address, {place}s_value}}",
     }
 
 
@@ -190,20 +198,7 @@ def _leaving(layer: Layer) -> dict[str, object]:
     least = layer.least_amount
     shifted = _extended("product_4", product, wide)
     shifted = f"{shifted} << {least}" if least else shifted
-    lines, name, width = [], "shifted_5", wide
-    if layer.right:
-        half = f"{wide + 1}'d{1 << (layer.right - 1)}"
-        lines.append(f"wire [{wide}:0] rounded = {{shifted_5[{wide - 1}], shifted_5}} + {half};")
-        lines.append(f"wire unused = &{{1'b0, rounded[{layer.right - 1}:0]}};")
-        name, width = "result", wide + 1 - layer.right
-        lines.append(f"wire [{width - 1}:0] result = rounded[{wide}:{layer.right}];")
-    bits = layer.stage.output.width
-    saturated = _extended(name, width, bits)
-    if width > bits:
-        top = f"{name}[{width - 1}:{bits - 1}]"
-        lines.append(f"wire fits = &{top} || !(|{top});")
-        sign = f"{name}[{width - 1}]"
-        saturated = f"fits ? {name}[{bits - 1}:0] : {{{sign}, {{{bits - 1}{{!{sign}}}}}}}"
+    lines, saturated = _rounded("shifted_5", wide, layer.right, layer.stage.output.width)
     return {
         "selected": f"held_1[lane_1 * {acc} +: {acc}]" if layer.lanes > 1 else "held_1",
         "product": f"sum_3 * {factor}" if layer.factor_bits else "sum_3",
@@ -211,6 +206,25 @@ def _leaving(layer: Layer) -> dict[str, object]:
         "rounding": lines,
         "saturated": saturated,
     }
+
+
+def _rounded(name: str, wide: int, right: int, bits: int) -> tuple[list[str], str]:
+    """Return lines and the expression of a number of `wide` bits / 2**right in `bits` bits.
+
+    It is rounded half up and saturated.
+    """
+    lines, width = list[str](), wide
+    if right:
+        half = f"{wide + 1}'d{1 << (right - 1)}"
+        lines.append(f"wire [{wide}:0] rounded = {{{name}[{wide - 1}], {name}}} + {half};")
+        lines.append(f"wire unused = &{{1'b0, rounded[{right - 1}:0]}};")
+        name, width = "result", wide + 1 - right
+        lines.append(f"wire [{width - 1}:0] result = rounded[{wide}:{right}];")
+    if width <= bits:
+        return lines, _extended(name, width, bits)
+    top, sign = f"{name}[{width - 1}:{bits - 1}]", f"{name}[{width - 1}]"
+    lines.append(f"wire fits = &{top} || !(|{top});")
+    return lines, f"fits ? {name}[{bits - 1}:0] : {{{sign}, {{{bits - 1}{{!{sign}}}}}}}"
 
 
 def _extended(name: str, width: int, wide: int) -> str:
@@ -374,3 +388,91 @@ def pool_view(pool: Pooling) -> dict[str, object]:
         joined_watched=joined("so_far_watched"),
     )
     return {"family": pool.network, "top": pool.prefix, "pool": pool, "words": words}
+
+
+@dataclass(frozen=True, slots=True)
+class AddWords:
+    """Widths and expressions of an addition."""
+
+    note: str
+    size: int
+    pointer: int
+    attributes: str
+    own_range: str
+    other_range: str
+    wide: int
+    own: str
+    other: str
+    exact: str
+    rounding: list[str]
+    saturated: str
+    place_bits: int
+    step_bits: int
+    reference: str
+    rounded_reference: str
+    clamped_reference: str
+
+
+def add_module(part: Addition) -> str:
+    """Return the module of an addition."""
+    return render("network_verilog/add.v.j2", add_view(part))
+
+
+def add_view(part: Addition) -> dict[str, object]:
+    """Return what both the module of an addition and its proof are rendered from."""
+    stage, places = part.stage, part.stage.places(*part.values)
+    exact = stage.exact(*part.values)
+    right = 0 if stage.output is None else exact.frac - stage.output.frac
+    widths, are_spikes = (part.own_bits, part.other_bits), part.are_spikes
+    wide = max(width_of(stage.held(*part.values)), part.out_bits, right + 1)
+    wide = max(wide, *(w + p + s for w, p, s in zip(widths, places, are_spikes, strict=True)))
+
+    def addend(name: str, width: int, is_spike: bool) -> str:
+        return f"{{{wide - 1}'d0, {name}}}" if is_spike else _extended(name, width, wide)
+
+    def shifted(name: str, left: int) -> str:
+        return f"({name} <<< {left})" if left else name
+
+    own, other = (
+        addend(*each) for each in zip(("s_value", "word"), widths, are_spikes, strict=True)
+    )
+    lines, saturated = _rounded("exact", wide, right, part.out_bits)
+    signed = [
+        f"$signed({{1'b0, {name}}})" if is_spike else f"$signed({name})"
+        for name, is_spike in zip(("s_value", "word"), are_spikes, strict=True)
+    ]
+    low, high = -(1 << (part.out_bits - 1)), (1 << (part.out_bits - 1)) - 1
+    words = AddWords(
+        note=_sum_note(part),
+        size=part.words,
+        pointer=bits_for(part.words),
+        attributes=ram_attributes(part.words),
+        own_range="" if are_spikes[0] else f"signed [{part.own_bits - 1}:0] ",
+        other_range="" if are_spikes[1] else f"signed [{part.other_bits - 1}:0] ",
+        wide=wide,
+        own=own,
+        other=other,
+        exact=" + ".join(map(shifted, ("own", "other"), places)),
+        rounding=lines,
+        saturated=saturated,
+        place_bits=bits_for(part.outputs),
+        step_bits=bits_for(part.steps),
+        reference=" + ".join(
+            f"{name} * 64'sd{1 << left}" for name, left in zip(signed, places, strict=True)
+        ),
+        rounded_reference=f"(sum + 64'sd{(1 << right) >> 1}) >>> {right}",
+        clamped_reference=f"rounded_sum > {high} ? {high} : rounded_sum < {low} ? {low}"
+        " : rounded_sum",
+    )
+    return {"family": part.network, "top": part.prefix, "part": part, "words": words}
+
+
+def _sum_note(part: Addition) -> str:
+    """Return the output of an addition, as a comment."""
+    left, right = part.stage.places(*part.values)
+    own, other = (f"{n} * 2^{p}" if p else n for n, p in (("s", left), ("other", right)))
+    if part.stage.output is None:
+        return f"{own} + {other}"
+    places = part.stage.exact(*part.values).frac - part.stage.output.frac
+    total = f"({own} + {other}) / 2^{places}" if places else f"{own} + {other}"
+    return f"saturate({f'half_up({total})' if places else total})"

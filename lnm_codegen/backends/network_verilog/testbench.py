@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from lnm_codegen.backends.network_verilog.layers import Layer, Part, Pooling, bits_for
+from lnm_codegen.backends.network_verilog.layers import (
+    Addition,
+    Layer,
+    Part,
+    Pooling,
+    bits_for,
+)
 from lnm_codegen.backends.network_verilog.load import load_image
 from lnm_codegen.backends.network_verilog.modules import (
+    add_view,
     events_view,
     feedback_view,
     pool_view,
@@ -84,9 +91,11 @@ def vector_files(design: NetworkDesign, samples: Integers, scores: Integers) -> 
 
 
 def proofs(part: Part) -> dict[str, str]:
-    """Return the proofs of the modules of a layer of weights, or of a pooling."""
+    """Return the proofs of the modules of a part."""
     if isinstance(part, Pooling):
         return _pool_proof(part)
+    if isinstance(part, Addition):
+        return _add_proof(part)
     return _events_proof(part) | _synapse_proof(part) | _feedback_proof(part)
 
 
@@ -137,6 +146,16 @@ def _pool_proof(pool: Pooling) -> dict[str, str]:
         "an input comes after the first of a window",
     )
     return _files("pool", view, texts, 3, ())
+
+
+def _add_proof(part: Addition) -> dict[str, str]:
+    view = add_view(part)
+    texts = (
+        f"The outputs of {view['top']} are the sums of both streams, in order.",
+        "every word of the memory counts as taken",
+        "a number is taken after it waited",
+    )
+    return _files("add", view, texts, 3, ())
 
 
 def _files(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from lnm_codegen.backends.network_verilog.arrays import NeuronArray, coefficient_rows
 from lnm_codegen.backends.network_verilog.layers import (
     DRAIN,
+    Addition,
     Layer,
     Part,
     Pooling,
@@ -58,7 +59,7 @@ class NetworkDesign:
 
     Attributes:
         network: The network.
-        parts: Its layers of weights and poolings, in order.
+        parts: Its layers of weights, poolings and additions, in order.
         arrays: Name of a layer of neurons -> its array.
         takes_turns: All layers take turns on one array.
         has_axi: There is a wrapper for a system bus.
@@ -87,6 +88,11 @@ class NetworkDesign:
         """Its poolings."""
         return tuple(part for part in self.parts if isinstance(part, Pooling))
 
+    @property
+    def additions(self) -> tuple[Addition, ...]:
+        """Its additions."""
+        return tuple(part for part in self.parts if isinstance(part, Addition))
+
     def array_of(self, part: Part) -> NeuronArray | None:
         """Return the array of the neurons that follow; None without neurons."""
         return None if part.neurons is None else self.arrays[part.neurons.name]
@@ -98,8 +104,14 @@ class NetworkDesign:
 
     def next_of(self, part: Part) -> str:
         """Return what follows a part without neurons."""
-        after = (*self.parts, None)[self.parts.index(part) + 1]
-        return "readout" if after is None else after.title
+        after = (p.title for p in self.parts if part.index in p.reads)
+        return " and ".join(after) or "readout"
+
+    @property
+    def last_index(self) -> int:
+        """The stage whose outputs are the scores."""
+        last = self.parts[-1]
+        return last.index + (last.neurons is not None)
 
     @property
     def distinct_arrays(self) -> list[NeuronArray]:
@@ -137,7 +149,9 @@ class NetworkDesign:
         """Return what tells the instances of a part from others."""
         if isinstance(part, Layer):
             return str(self.layers.index(part))
-        return f"p{self.pools.index(part)}"
+        if isinstance(part, Pooling):
+            return f"p{self.pools.index(part)}"
+        return f"a{self.additions.index(part)}"
 
     @property
     def most_labels(self) -> int:
@@ -148,6 +162,7 @@ class NetworkDesign:
         """
         words = [waiting_words(layer) for layer in self.layers]
         words += [array.latency for part in self.parts if (array := self.array_of(part))]
+        words += [addition.words for addition in self.additions]
         return self.network.labels * (sum(words) + 4 * DRAIN * len(self.parts))
 
     @property
@@ -169,7 +184,7 @@ class NetworkDesign:
         Events are added while sums leave. In a recurrent layer they wait for the spikes.
         """
         array = self.array_of(part)
-        if isinstance(part, Pooling):
+        if not isinstance(part, Layer):
             tick = max(part.inputs, array.cycles if array else 0)
             return part.steps * (tick + 2 * DRAIN)
         if array is None:
@@ -198,6 +213,8 @@ class NetworkDesign:
             return array.output.width if isinstance(array.output.var.type, Bits) else 0
         if isinstance(last, Pooling):
             return 0 if last.gives_spikes else last.out_bits
+        if isinstance(last, Addition):
+            return last.out_bits
         return last.stage.output.width
 
     @property
@@ -290,15 +307,16 @@ def top_module(design: NetworkDesign) -> str:
     unused += ["load_address", "load_data"] if design.loadable else []
     lines: list[str] = []
     given: list[_Stream] = []  # into the one array, if layers take turns
-    source = "x"
+    streams = _Streams(design)
+    lines += streams.add(-1, "x")
     for part in design.parts:
-        if isinstance(part, Layer):
-            more, made = _layer_lines(design, part, source)
-        else:
-            more, made = _pool_lines(design, part, source)
-        lines += more
+        sources = [streams.taken(k) for k in part.reads]
+        more, made = _part_lines(design, part, sources)
+        lines += [*more, *streams.add(part.index, made.name)]
         if array := design.array_of(part):
-            source = made.neurons
+            neurons = streams.add(part.index + 1, made.neurons)
+            made = replace(made, tap=streams.taken(part.index))
+            lines += neurons
             if design.takes_turns:
                 given.append(made)
             else:
@@ -306,12 +324,12 @@ def top_module(design: NetworkDesign) -> str:
                 lines += more
                 unused += left
         else:
-            source = made.name
             unused += [f"{made.name}_last", made.clear]
     if design.takes_turns:
         more, left = _turns_lines(design, given)
         lines += more
         unused += left
+    source = streams.taken(design.last_index)
     score = f"{{{{{out_bits - bits}{{score[{bits - 1}]}}}}, score}}"
     classes = bits_for(network.classes)
     fill = label_bits - classes
@@ -326,7 +344,8 @@ def top_module(design: NetworkDesign) -> str:
         "beat_bits": bits_for(network.sample_size),
         "value_bits": first,
         "lines": lines,
-        "source": source,
+        "source": source.name,
+        "source_value": f"{source.of}_value",
         "score_bits": bits,
         "class_bits": classes,
         "score": score if out_bits > bits else "score",
@@ -379,6 +398,53 @@ def network_ports(design: NetworkDesign) -> tuple[ModulePort, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Tap:
+    """What a reader of a stream takes: NAME_valid and NAME_ready, and the value of stream `of`."""
+
+    name: str
+    of: str
+
+    @property
+    def ports(self) -> str:
+        """Connections of the ports of the reader."""
+        return (
+            f".s_valid({self.name}_valid), .s_ready({self.name}_ready), .s_value({self.of}_value)"
+        )
+
+
+class _Streams:
+    """The streams of a design by their stages, and forks of those that have several readers.
+
+    A number leaves a fork in the cycle in which every reader takes it.
+    """
+
+    def __init__(self, design: NetworkDesign) -> None:
+        self._readers = [k for part in design.parts for k in part.reads]
+        self._readers += [part.index for part in design.parts if part.neurons is not None]
+        self._readers.append(design.last_index)
+        self._taps: dict[int, list[_Tap]] = {}
+
+    def add(self, k: int, name: str) -> list[str]:
+        """Add the stream of stage k, and return the wires of its fork."""
+        count = self._readers.count(k)
+        if count < 2:
+            self._taps[k] = [_Tap(name, name)]
+            return []
+        taps = [_Tap(f"{name}_to_{n}", name) for n in range(count)]
+        self._taps[k] = list(taps)
+        lines = [f"wire {', '.join(f'{tap.name}_ready' for tap in taps)};"]
+        for tap in taps:
+            others = " && ".join(f"{other.name}_ready" for other in taps if other is not tap)
+            lines.append(f"wire {tap.name}_valid = {name}_valid && {others};")
+        readies = " && ".join(f"{tap.name}_ready" for tap in taps)
+        return [*lines, f"assign {name}_ready = {readies};"]
+
+    def taken(self, k: int) -> _Tap:
+        """Return the next of the taps of the stream of stage k."""
+        return self._taps[k].pop(0)
+
+
+@dataclass(frozen=True, slots=True)
 class _Stream:
     """Numbers of time steps: the wires NAME_valid, NAME_ready, NAME_value and NAME_last.
 
@@ -387,15 +453,33 @@ class _Stream:
         clear: Wire that is 1 after the last number of a sample.
         neurons: Name of the neurons that follow, and of the stream of their results.
         bits: Width of a number; 0 for a spike.
+        tap: What the neurons take.
     """
 
     name: str
     clear: str
     neurons: str
     bits: int
+    tap: _Tap | None = None
+
+    @property
+    def handshake(self) -> str:
+        """Name of the wires by which the neurons take numbers."""
+        return self.name if self.tap is None else self.tap.name
 
 
-def _layer_lines(design: NetworkDesign, layer: Layer, source: str) -> tuple[list[str], _Stream]:
+def _part_lines(
+    design: NetworkDesign, part: Part, sources: Sequence[_Tap]
+) -> tuple[list[str], _Stream]:
+    """Return the wires and instances of a part, and its stream."""
+    if isinstance(part, Layer):
+        return _layer_lines(design, part, sources[0])
+    if isinstance(part, Pooling):
+        return _pool_lines(design, part, sources[0])
+    return _add_lines(design, part, sources[0], sources[1])
+
+
+def _layer_lines(design: NetworkDesign, layer: Layer, source: _Tap) -> tuple[list[str], _Stream]:
     """Return the wires and instances of a layer of weights, and its sums."""
     k = design.number_of(layer)
     events, prefix = f"event_{k}", layer.prefix
@@ -418,11 +502,11 @@ def _layer_lines(design: NetworkDesign, layer: Layer, source: str) -> tuple[list
             f"wire {fed}_valid, {fed}_ready;",
             f"wire [{layer.value_bits - 1}:0] {fed}_value;",
             f"{prefix}_feedback feedback_{k} (.clk(clk), .rst(rst),",
-            f"    .s_valid({source}_valid), .s_ready({source}_ready), .s_value({source}_value),",
+            f"    {source.ports},",
             f"    .spike_valid({neurons}_valid && {neurons}_ready), .spike({neurons}_value),",
             f"    .m_valid({fed}_valid), .m_ready({fed}_ready), .m_value({fed}_value));",
         ]
-        source = fed
+        source = _Tap(fed, fed)
     place, given, taken = list[str](), list[str](), list[str]()
     if conv := windows_of(layer):
         place = [
@@ -438,7 +522,7 @@ def _layer_lines(design: NetworkDesign, layer: Layer, source: str) -> tuple[list
         *place,
         f"wire [{layer.value_bits - 1}:0] {events}_value;",
         f"{prefix}_events events_{k} (.clk(clk), .rst(rst),",
-        f"    .s_valid({source}_valid), .s_ready({source}_ready), .s_value({source}_value),",
+        f"    {source.ports},",
         f"    .m_valid({events}_valid), .m_ready({events}_ready), .m_address({events}_address),",
         *given,
         f"    .m_value({events}_value), .m_last({events}_last));",
@@ -454,7 +538,7 @@ def _layer_lines(design: NetworkDesign, layer: Layer, source: str) -> tuple[list
     ], made
 
 
-def _pool_lines(design: NetworkDesign, pool: Pooling, source: str) -> tuple[list[str], _Stream]:
+def _pool_lines(design: NetworkDesign, pool: Pooling, source: _Tap) -> tuple[list[str], _Stream]:
     """Return the wires and the instance of a pooling, and its outputs."""
     k, bits = design.pools.index(pool), 0 if pool.gives_spikes else pool.out_bits
     made = _Stream(f"pooled_{k}", f"clear_p{k}", f"neuron_p{k}", bits)
@@ -467,7 +551,30 @@ def _pool_lines(design: NetworkDesign, pool: Pooling, source: str) -> tuple[list
         f"wire {name}_valid, {name}_ready, {name}_last, {made.clear};",
         f"wire {f'signed [{bits - 1}:0] ' if bits else ''}{name}_value;",
         f"{pool.prefix} pool_{k} (.clk(clk), .rst(rst),",
-        f"    .s_valid({source}_valid), .s_ready({source}_ready), .s_value({source}_value),",
+        f"    {source.ports},",
+        f"    .m_valid({name}_valid), .m_ready({name}_ready), .m_data({name}_value),",
+        f"    .m_last({name}_last), .clear({made.clear}));",
+    ], made
+
+
+def _add_lines(
+    design: NetworkDesign, part: Addition, source: _Tap, other: _Tap
+) -> tuple[list[str], _Stream]:
+    """Return the wires and the instance of an addition, and its sums."""
+    k = design.additions.index(part)
+    made = _Stream(f"added_{k}", f"clear_a{k}", f"neuron_a{k}", part.out_bits)
+    name = made.name
+    lines = ["", f"// {part.title}"]
+    if array := design.array_of(part):
+        lines += _neuron_wires(design, made.neurons, array)
+    return [
+        *lines,
+        f"wire {name}_valid, {name}_ready, {name}_last, {made.clear};",
+        f"wire signed [{part.out_bits - 1}:0] {name}_value;",
+        f"{part.prefix} add_{k} (.clk(clk), .rst(rst),",
+        f"    {source.ports},",
+        f"    .other_valid({other.name}_valid), .other_ready({other.name}_ready),",
+        f"    .other_value({other.of}_value),",
         f"    .m_valid({name}_valid), .m_ready({name}_ready), .m_data({name}_value),",
         f"    .m_last({name}_last), .clear({made.clear}));",
     ], made
@@ -519,9 +626,9 @@ def _turns_lines(design: NetworkDesign, given: list[_Stream]) -> tuple[list[str]
     for k, stream in enumerate(given):
         value, more = _padded_value(array, stream)
         left += more
-        name, neurons = stream.name, stream.neurons
+        name, neurons, by = stream.name, stream.neurons, stream.handshake
         lines += [
-            f"    .s{k}_valid({name}_valid), .s{k}_ready({name}_ready),",
+            f"    .s{k}_valid({by}_valid), .s{k}_ready({by}_ready),",
             f"    .s{k}_data({value}), .s{k}_last({name}_last),",
             f"    .m{k}_valid({neurons}_valid), .m{k}_ready({neurons}_ready),",
         ]
@@ -570,7 +677,7 @@ def _neuron_lines(
     design: NetworkDesign, part: Part, array: NeuronArray, given: _Stream
 ) -> tuple[list[str], list[str]]:
     """Return the instance of neurons, and unused wires."""
-    neurons, name = given.neurons, given.name
+    neurons, name, by = given.neurons, given.name, given.handshake
     value, left = _padded_value(array, given)
     left += [f"{neurons}_last", f"{neurons}_error"]
     if array.output_bits > array.output.width:
@@ -586,7 +693,7 @@ def _neuron_lines(
     lines = [
         f"{array.name}_array neurons_{number} (.clk(clk), .rst(rst), .clear({given.clear}),",
         *load,
-        f"    .s_axis_tvalid({name}_valid), .s_axis_tready({name}_ready),",
+        f"    .s_axis_tvalid({by}_valid), .s_axis_tready({by}_ready),",
         f"    .s_axis_tdata({value}), .s_axis_tlast({name}_last),",
         f"    .m_axis_tvalid({neurons}_valid), .m_axis_tready({neurons}_ready),",
         f"    .m_axis_tdata({neurons}_data), .m_axis_tlast({neurons}_last),",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,12 +38,16 @@ from lnm_codegen.ir.kernel import Role
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import (
     SPIKES,
+    AddStage,
     AnyStage,
+    BranchStage,
     IntegerNetwork,
     Integers,
     NeuronStage,
     Shape,
     WeightStage,
+    operands,
+    sources_of,
     values_of_bits,
 )
 from lnm_codegen.ir.network.verify import require_network
@@ -289,26 +293,35 @@ def integer_network(real: RealNetwork, formats: NetworkFormats) -> IntegerNetwor
         ModelError: A number does not fit its format.
         UnsupportedError: A neuron has no fixed-point form.
     """
-    values = SPIKES if formats.input is None else values_of_bits(formats.input)
-    shape, stages = real.input_shape, list[AnyStage]()
-    first = values
-    for stage, after in zip(real.stages, (*real.stages[1:], None), strict=True):
+    first = SPIKES if formats.input is None else values_of_bits(formats.input)
+    shapes, spans, stages = [real.input_shape], [first], list[AnyStage]()
+    for k, stage in enumerate(real.stages):
         made: AnyStage
+        after = _neurons_after(real.stages, k)
+        shape, values = operands(k, stage, shapes)[0], operands(k, stage, spans)[0]
+        is_direct = after is not None and after is (*real.stages[k + 1 :], None)[0]
+        output = None
+        if after is not None:
+            output = formats.neurons[after.name][after.layer.neuron.inputs[0].name].bits
         if isinstance(stage, RealWeights):
             form = formats.weights[stage.name]
-            if isinstance(after, RealNeurons):
-                output = formats.neurons[after.name][after.layer.neuron.inputs[0].name].bits
-                made = integer_weights(stage, form, values, output)
-            else:
-                made = integer_readout(stage, form, values, formats.readout)
+            if output is None:
+                own = formats.readout if stage is real.weights[-1] else None
+                made = integer_readout(stage, form, values, own)
+            else:  # a sum that is added to may be larger than its neurons' input
+                wide = Bits(min(output.width + 1, 32), output.frac)
+                made = integer_weights(stage, form, values, output if is_direct else wide)
+        elif isinstance(stage, AddStage):
+            made = replace(stage, output=output if is_direct else None)
         elif isinstance(stage, RealNeurons):
             neuron, parameters = stage.layer.neuron, layer_parameters(stage.layer)
             spec = formats.neurons[stage.name]
             made = neuron_stage(stage.name, neuron, spec, shape, parameters)
         else:
             made = stage
+        shapes.append(made.output_shape(*operands(k, made, shapes)))
+        spans.append(made.output_values(*operands(k, made, spans)))
         stages.append(made)
-        shape, values = made.output_shape(shape), made.output_values(values)
     network = IntegerNetwork(
         name=real.name,
         time_steps=real.time_steps,
@@ -319,6 +332,19 @@ def integer_network(real: RealNetwork, formats: NetworkFormats) -> IntegerNetwor
         over=real.chain.over,
     )
     return require_network(network)
+
+
+def _neurons_after(stages: Sequence[RealStage], k: int) -> RealNeurons | None:
+    """Return the neurons that read stage k, itself or what is added to it; None without."""
+    readers = [n for n in range(k + 1, len(stages)) if k in sources_of(n, stages[n])]
+    for n in readers:
+        stage = stages[n]
+        if isinstance(stage, RealNeurons):
+            return stage
+        found = _neurons_after(stages, n) if isinstance(stage, AddStage | BranchStage) else None
+        if found is not None:
+            return found
+    return None
 
 
 def default_network(

@@ -40,6 +40,8 @@ from lnm_codegen.nn.fusion.pair import is_sequential, restores_time, steps
 from lnm_codegen.nn.hooks import evaluating
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.deferred import DeferredNorm
+from lnm_codegen.nn.norm.layer import NormNeuron
+from lnm_codegen.nn.residual import Residual
 from lnm_codegen.options import NetworkTargetName
 from lnm_codegen.validation import require_integer, require_one_of, require_type, shown, wrong
 
@@ -129,7 +131,9 @@ def emit_network(
 
 
 WHERE = "emit_network"
-FRAMES = (nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d)
+FRAMES = (
+    nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d,
+)  # fmt: skip
 """Modules on (T*N, *)."""
 SEQUENCES = "nn.Linear, NeuronLayer, NormNeuron, RecurrentLayer and nn.Flatten(2) on (T, N, *)"
 IN_FRAMES = "nn.Linear, nn.Conv2d, batch normalisations, poolings and nn.Flatten(1) on (T*N, *)"
@@ -170,8 +174,13 @@ def chained(module: nn.Module, samples: Tensor, over: Any) -> tuple[nn.Module, C
     if is_sequential(module):
         reduction: OverTime = "mean" if over is None else over
         require_one_of(WHERE, "over", reduction, OVER)
-        found = tuple(_modules(module, samples))
-        return _Scores(module, reduction), Chain(found, None, reduction)
+        found = _Sequence(samples)
+        found.add_all("", module)
+        if found.in_frames:
+            remedy = "Add nn.Unflatten(0, (T, N)) at its end."
+            raise UnsupportedError(WHERE, "the outputs are (T*N, *)", "(T, N, classes)", remedy)
+        chain = Chain(tuple(found.modules), None, reduction, inputs=found.inputs)
+        return _Scores(module, reduction), chain
     accepted = "an nn.Sequential, or a module with a method chain()"
     find: Any = getattr(module, "chain", None)
     if not callable(find):
@@ -183,6 +192,7 @@ def chained(module: nn.Module, samples: Tensor, over: Any) -> tuple[nn.Module, C
     require_one_of(f"{WHERE}: chain()", "over", chain.over, OVER)
     require_integer(f"{WHERE}: chain()", "time_steps", chain.time_steps, optional=True)
     _require_feedback(chain)
+    _require_inputs(chain)
     _require_no_hooks(WHERE, module)
     names = {id(own): path for path, own in module.named_modules()}
     for path, step in chain.modules:
@@ -205,29 +215,88 @@ def _require_feedback(chain: Chain) -> None:
             raise ModelError(where, problem, "an nn.Linear without bias")
 
 
-def _modules(module: nn.Module, samples: Tensor) -> Iterator[tuple[str, nn.Module]]:
-    """Yield path and module of a chain: those that change more than the shape (T, N)."""
-    _require_no_hooks(WHERE, module)
-    in_frames = False
-    for path, step in steps("", module):
+def _require_inputs(chain: Chain) -> None:
+    """Refuse inputs of a module that are not paths of modules before it."""
+    where = f"{WHERE}: chain()"
+    require_type(where, "inputs", chain.inputs, Mapping, "a dict, path -> paths")
+    known = {""}
+    for path, _ in chain.modules:
+        read = chain.inputs.get(path, ())
+        others = [one for one in read if one not in known]
+        if others:
+            raise wrong(where, f"an input of {path!r}", others[0], "the path of a module before it")
+        known.add(path)
+    others = [path for path in chain.inputs if path not in known]
+    if others:
+        raise wrong(where, "a path of inputs", others[0], "the path of a module of the chain")
+
+
+class _Sequence:
+    """The modules of a sequential one that change more than the shape (T, N), and their inputs."""
+
+    def __init__(self, samples: Tensor) -> None:
+        self.modules: list[tuple[str, nn.Module]] = []
+        self.inputs: dict[str, tuple[str, ...]] = {}
+        self.in_frames = False
+        self._samples = samples
+        self._next: tuple[str, ...] = ()  # of the next module, if it does not read the one before
+
+    def add_all(self, path: str, module: nn.Module) -> None:
+        """Add the modules of a sequential one, those of nested ones too."""
+        _require_no_hooks(WHERE if not path else f"{WHERE}: {path}", module)
+        for place, step in steps(path, module):
+            if type(step) is Residual:
+                self._add_residual(place, step)
+            else:
+                self._add(place, step)
+
+    def _append(self, path: str, step: nn.Module) -> None:
+        if self._next:
+            self.inputs[path] = self._next
+        self._next = ()
+        self.modules.append((path, step))
+
+    @property
+    def _end(self) -> tuple[str, ...]:
+        """The modules whose sum is the output so far."""
+        return self._next or ((self.modules[-1][0],) if self.modules else ("",))
+
+    def _add_residual(self, path: str, block: Residual) -> None:
+        _require_plain(path, block)
+        start, in_frames = self._end, self.in_frames
+        ends = []
+        for name, part in (("body", block.body), ("shortcut", block.shortcut)):
+            self._next, self.in_frames = start, in_frames
+            place = f"{path}.{name}"
+            if is_sequential(part):
+                self.add_all(place, part)
+            elif type(part) is Residual:
+                self._add_residual(place, part)
+            else:
+                self._add(place, part)
+            ends.append((self._end, self.in_frames))
+        if ends[0][1] != ends[1][1]:
+            problem = "one of body and shortcut has outputs (T*N, *), the other (T, N, *)"
+            raise UnsupportedError(f"{WHERE}: {path}", problem, "two equal shapes")
+        self._next = (*ends[0][0], *ends[1][0])
+        self._append(path, nn.Identity())
+
+    def _add(self, path: str, step: nn.Module) -> None:
         _require_plain(path, step)
-        kind = type(step)
+        kind, in_frames = type(step), self.in_frames
         axes = _flattened(step)
         if axes == (0, 1) and not in_frames:
-            in_frames = True
-        elif restores_time(step) and in_frames and _is_time_of(step, samples):
-            in_frames = False
+            self.in_frames = True
+        elif restores_time(step) and in_frames and _is_time_of(step, self._samples):
+            self.in_frames = False
         elif axes == (2 - in_frames, -1):
-            yield path, step
+            self._append(path, step)
         elif isinstance(step, NeuronLayer) and not in_frames:
-            yield path, step
+            self._append(path, step)
         elif kind is nn.Linear or kind is DeferredNorm or (kind in FRAMES and in_frames):
-            yield path, step
+            self._append(path, step)
         elif kind not in SAME:
             raise _refused(path, step, in_frames)
-    if in_frames:
-        remedy = "Add nn.Unflatten(0, (T, N)) at its end."
-        raise UnsupportedError(WHERE, "the outputs are (T*N, *)", "(T, N, classes)", remedy)
 
 
 def _refused(path: str, step: nn.Module, in_frames: bool) -> UnsupportedError:
@@ -331,8 +400,13 @@ def _run(chain: Chain, samples: Tensor) -> Tensor:
     """Return the scores of a chain in float."""
     steps = chain.time_steps
     x = samples if steps is None else samples.expand(steps, *samples.shape)
+    found = {"": x}
     for name, step in chain.modules:
+        read = [found[path] for path in chain.inputs.get(name, ())] or [x]
+        x = sum(read[1:], read[0])
         match step:
+            case NormNeuron() if step.shortcut:
+                x = step(*read)
             case NeuronLayer() if name in chain.feedback:
                 (x,), *_ = run_layer(step, x, chain.feedback[name].weight)
             case nn.Flatten():
@@ -341,4 +415,5 @@ def _run(chain: Chain, samples: Tensor) -> Tensor:
                 x = step(x)
             case _:
                 x = step(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        found[name] = x
     return REDUCTIONS[chain.over](x)

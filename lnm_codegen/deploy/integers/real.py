@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import floor, frexp, log2
 from typing import Literal, TypeAlias
@@ -16,13 +15,18 @@ from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.ir.fixed.nodes import Span
 from lnm_codegen.ir.interpret import Array
 from lnm_codegen.ir.network.nodes import (
+    AddStage,
+    BranchStage,
     FlattenStage,
     PoolStage,
     Shape,
     ValueSpan,
     WeightKind,
     WeightStage,
+    operands,
+    shape_of_sums,
     size_of,
+    sources_of,
     width_of,
 )
 from lnm_codegen.ir.network.verify import MULTIPLIER_BITS, SHIFTS
@@ -35,7 +39,7 @@ from lnm_codegen.nn.recurrent import RecurrentLayer, matrix_of
 
 ACCEPTED = (
     "linear layers, convolutions, batch normalisations after them, neurons, recurrent layers,"
-    " poolings, flattens"
+    " poolings, flattens, additions of two of them"
 )
 ORDER = "a linear layer or convolution, its normalisation, its neurons, then a pooling"
 """The order of the modules of one layer."""
@@ -63,6 +67,10 @@ class RealWeights:
     padding: int = 0
     delay: int = 0
 
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the shape of the outputs."""
+        return shape_of_sums(self.weight.shape, shape, self.stride, self.padding)
+
     def fed(self, matrix: Tensor, delay: int, bias: Tensor | None = None) -> RealWeights:
         """Return the layer with the weights of its feedback, and a bias that is added."""
         weight = np.concatenate([self.weight, _finite(self.name, "recurrent", float64(matrix))], 1)
@@ -78,62 +86,174 @@ class RealNeurons:
     layer: NeuronLayer
 
 
-RealStage: TypeAlias = RealWeights | RealNeurons | PoolStage | FlattenStage
+RealStage: TypeAlias = RealWeights | RealNeurons | PoolStage | FlattenStage | AddStage | BranchStage
 
 
 def real_stages(chain: Chain, sample: Shape) -> tuple[Shape, tuple[RealStage, ...]]:
     """Return the shape of one step, (C, H, W) or (F,), and the stages of a chain in eval mode.
+
+    An addition has no output format yet.
 
     Args:
         chain: Its modules are in eval mode.
         sample: Shape of the input of one step.
 
     Raises:
-        ModelError: A weight, a bias or a statistic is not finite; the place names the module.
+        ModelError: A weight, a bias or a statistic is not finite, or a module reads one that is not
+            before it; the place names the module.
         UnsupportedError: A module, or an order of modules, that the description lacks; the place
             names the module.
     """
-    modules = list(chain.modules)
-    while modules and isinstance(modules[0][1], nn.Identity | nn.Flatten):
-        sample = (size_of(sample),) if isinstance(modules[0][1], nn.Flatten) else sample
-        del modules[0]
-    is_flat = len(sample) == 1
-    found: list[RealStage] = []
-    for name, module in modules:
-        last = found[-1] if found else None
+    built = _Stages(chain, sample)
+    for name, module in chain.modules:
+        built.add(name, module)
+    if not any(isinstance(stage, RealWeights) for stage in built.stages):
+        raise UnsupportedError("network", "no linear layer and no convolution", ACCEPTED)
+    if built.divisor(len(built.stages) - 1) != 1:
+        raise _refused(chain.modules[-1][0], "a pooling is the last layer")
+    return built.shapes[0], tuple(built.stages)
+
+
+class _Stages:
+    """The stages of the modules of a chain so far, and the shapes from the input on."""
+
+    def __init__(self, chain: Chain, sample: Shape) -> None:
+        self.chain = chain
+        self.stages: list[RealStage] = []
+        self.shapes: list[Shape] = [sample]
+        self._made = {"": -1}  # path -> the stage with its output; -1 is the input
+        self._last = ""
+
+    def add(self, name: str, module: nn.Module) -> None:
+        """Add the stages of a module."""
+        read = [self._read(name, path) for path in self.chain.inputs.get(name, (self._last,))]
+        shortcut = isinstance(module, NormNeuron) and module.shortcut
+        if shortcut and len(read) != 2:
+            raise _refused(name, "a normalisation with a shortcut that is no input of the chain")
+        if isinstance(module, NormNeuron | _BatchNorm) and len(read) != 1 + shortcut:
+            raise _refused(name, "a normalisation of a sum")
+        if isinstance(module, _BatchNorm) and not isinstance(module, DeferredNorm):
+            self._fold(name, read[0], module)
+        elif isinstance(module, NormNeuron):
+            if module.norm == "affine":
+                raise _refused(name, "a normalisation without statistics")
+            self._fold(name, read[0], module.normalisation)
+        at = self._sum(name, read)
+        if not isinstance(module, DeferredNorm | nn.Identity | _BatchNorm):
+            self._reach(at)
+            self._append_module(name, module)
+            at = len(self.stages) - 1
+        self._made[name], self._last = at, name
+
+    def divisor(self, k: int) -> int:
+        """Return the number of values that the averages up to stage k divide by, since weights."""
+        divisor = 1
+        while k >= 0 and not isinstance(self.stages[k], RealWeights | RealNeurons | AddStage):
+            stage = self.stages[k]
+            if isinstance(stage, PoolStage) and stage.kind == "sum":
+                divisor *= stage.size**2
+            k = sources_of(k, stage)[0]
+        return divisor
+
+    def _read(self, name: str, path: str) -> int:
+        if path in self._made:
+            return self._made[path]
+        accepted = "modules before it; of weights with a normalisation, the normalisation"
+        raise ModelError(f"network: {name}", f"it reads {path!r}", accepted)
+
+    def _append(self, stage: RealStage) -> int:
+        before = operands(len(self.stages), stage, self.shapes)
+        shape = before[0] if isinstance(stage, RealNeurons) else stage.output_shape(*before)
+        self.stages.append(stage)
+        self.shapes.append(shape)
+        return len(self.stages) - 1
+
+    def _reach(self, k: int) -> None:
+        """Add a branch unless the next stage reads stage k."""
+        if k != len(self.stages) - 1:
+            self._append(BranchStage(k))
+
+    def _sum(self, name: str, read: list[int]) -> int:
+        """Return the stage with the sum of the outputs of others."""
+        at = read[0]
+        for other in read[1:]:
+            if self.divisor(at) != 1 or self.divisor(other) != 1:
+                raise _refused(name, "an average pooling before an addition")
+            if at != len(self.stages) - 1:
+                at, other = other, at
+            if self.shapes[at + 1] != self.shapes[other + 1]:
+                shapes = f"{self.shapes[at + 1]} and {self.shapes[other + 1]}"
+                raise _refused(name, f"an addition of shapes {shapes}")
+            self._reach(at)
+            at = self._append(AddStage(other))
+        return at
+
+    def _fold(self, name: str, k: int, norm: _BatchNorm | NormModule) -> None:
+        """Fold a normalisation into the weights of stage k, which nothing else may read."""
+        last = self.stages[k] if k >= 0 else None
+        if any(k in sources_of(n, stage) for n, stage in enumerate(self.stages)):
+            raise _refused(name, "the input of a normalisation is read elsewhere")
+        self.stages[k : k + 1] = [_normalised(name, last, _folded(name, norm))]
+        self._made = {path: at for path, at in self._made.items() if at != k}
+        self._made[name] = k
+
+    def _append_module(self, name: str, module: nn.Module) -> None:
+        """Add the stages of a module that reads the last stage."""
+        last = self.stages[-1] if self.stages else None
+        divisor = self.divisor(len(self.stages) - 1)
         match module:
             case nn.Linear() | nn.Conv2d():
                 made = _weights(name, module)
-                found.append(replace(made, weight=made.weight / _divisor(found)))
-            case DeferredNorm() | nn.Identity():  # the next neurons have the normalisation
-                pass
-            case _BatchNorm():
-                found[-1:] = [_normalised(name, last, _folded(name, module))]
+                self._require_axes(name, made)
+                self._append(replace(made, weight=made.weight / divisor))
             case RecurrentLayer():
-                found[-1:] = _recurrent(name, module, found)
-                found.append(RealNeurons(name, module))
+                self._append_recurrent(name, module, divisor)
+                self._append(RealNeurons(name, module))
             case NeuronLayer():
-                if isinstance(module, NormNeuron):
-                    if module.shortcut or module.norm == "affine":
-                        problem = "a normalisation with a shortcut, or without statistics"
-                        raise _refused(name, problem)
-                    found[-1:] = [_normalised(name, last, _folded(name, module.normalisation))]
-                own = _require_weights(name, "neurons", found[-1] if found else None)
-                if name in chain.feedback:
-                    found[-1:] = [own.fed(chain.feedback[name].weight, 1)]
-                found.append(RealNeurons(name, module))
+                if not isinstance(last, AddStage):
+                    _require_weights(name, "neurons", last)
+                if name in self.chain.feedback:
+                    own = _require_weights(name, "feedback", last)
+                    self.stages[-1] = own.fed(self.chain.feedback[name].weight, 1)
+                self._append(RealNeurons(name, module))
             case nn.MaxPool2d() | nn.AvgPool2d():
-                found.append(_pool(name, module))
+                self._append(_pool(name, module))
+            case nn.AdaptiveAvgPool2d():
+                self._append(_mean_of_pixels(name, module, self.shapes[-1]))
             case nn.Flatten():
-                found += [] if is_flat else [FlattenStage()]
-                is_flat = True
+                if not self.stages:
+                    self.shapes = [(size_of(self.shapes[0]),)]
+                elif len(self.shapes[-1]) > 1:
+                    self._append(FlattenStage())
             case _:
                 raise _refused(name, f"{type(module).__name__}")
-    if not any(isinstance(stage, RealWeights) for stage in found):
-        raise UnsupportedError("network", "no linear layer and no convolution", ACCEPTED)
-    if _divisor(found) != 1:
-        raise _refused(modules[-1][0], "a pooling is the last layer")
-    return sample, tuple(found)
+
+    def _require_axes(self, name: str, made: RealWeights) -> None:
+        shape, axes = self.shapes[-1], made.weight.ndim - 1
+        if len(shape) != axes:
+            accepted = "(C, H, W)" if axes == 3 else "(F,): add a flatten"
+            problem = f"{made.kind} weights on values of shape {shape}"
+            raise UnsupportedError(f"network: {name}", problem, accepted)
+
+    def _append_recurrent(self, name: str, layer: RecurrentLayer, divisor: int) -> None:
+        """Add the weights of a recurrent layer, or its U to those of the last stage."""
+        place, accepted = f"network: {name}", "a delay of the layer, in whole steps"
+        if layer.delays is not None:
+            remedy = "Train on with delay=, an integer."
+            raise UnsupportedError(place, "a Delay has no integers", accepted, remedy)
+        neuron = layer.neuron
+        if layer.fed not in neuron.spikes or len(neuron.inputs) != 1:
+            problem = f"U reads {layer.fed!r}, and the neuron has {len(neuron.inputs)} input(s)"
+            raise UnsupportedError(place, problem, "feedback of spikes, and one input")
+        matrix = matrix_of(layer)
+        if layer.weight is None:
+            last = self.stages[-1] if self.stages else None
+            own = _require_weights(name, "U of a recurrent layer", last)
+            self.stages[-1] = own.fed(matrix, layer.delay, layer.bias)
+            return
+        weight = _finite(name, "weight", float64(layer.weight)) / divisor
+        made = RealWeights(f"{name}.weights", "linear", weight, np.zeros(layer.size))
+        self._append(made.fed(matrix, layer.delay, layer.bias))
 
 
 def _refused(name: str, problem: str) -> UnsupportedError:
@@ -151,27 +271,6 @@ def _require_weights(name: str, subject: str, last: RealStage | None) -> RealWei
         case FlattenStage():
             raise UnsupportedError(place, f"a flatten between weights and {subject}", ORDER)
     raise UnsupportedError(place, f"{subject} without weights before", ORDER)
-
-
-def _recurrent(
-    name: str, layer: RecurrentLayer, found: Sequence[RealStage]
-) -> tuple[RealStage, ...]:
-    """Return the last stage with the weights of a recurrent layer, or before those weights."""
-    place, accepted = f"network: {name}", "a delay of the layer, in whole steps"
-    if layer.delays is not None:
-        remedy = "Train on with delay=, an integer."
-        raise UnsupportedError(place, "a Delay has no integers", accepted, remedy)
-    neuron = layer.neuron
-    if layer.fed not in neuron.spikes or len(neuron.inputs) != 1:
-        problem = f"U reads {layer.fed!r}, and the neuron has {len(neuron.inputs)} input(s)"
-        raise UnsupportedError(place, problem, "feedback of spikes, and one input")
-    last = tuple(found[-1:])
-    if layer.weight is None:
-        own = _require_weights(name, "U of a recurrent layer", last[0] if last else None)
-        return (own.fed(matrix_of(layer), layer.delay, layer.bias),)
-    weight = _finite(name, "weight", float64(layer.weight)) / _divisor(found)
-    made = RealWeights(f"{name}.weights", "linear", weight, np.zeros(layer.size))
-    return (*last, made.fed(matrix_of(layer), layer.delay, layer.bias))
 
 
 def _weights(name: str, module: nn.Linear | nn.Conv2d) -> RealWeights:
@@ -203,17 +302,6 @@ def _finite(name: str, word: str, numbers: Array) -> Array:
     return numbers
 
 
-def _divisor(stages: Sequence[RealStage]) -> int:
-    """Return the number of values that the averages since the last weights divide by."""
-    divisor = 1
-    for stage in reversed(stages):
-        if isinstance(stage, RealWeights | RealNeurons):
-            break
-        if isinstance(stage, PoolStage) and stage.kind == "sum":
-            divisor *= stage.size**2
-    return divisor
-
-
 def _normalised(name: str, last: RealStage | None, norm: Normalisation | None) -> RealWeights:
     last = _require_weights(name, "a normalisation", last)
     if norm is None:
@@ -229,6 +317,15 @@ def _folded(name: str, norm: _BatchNorm | NormModule) -> Normalisation | None:
         if numbers is not None:
             _finite(name, word, float64(numbers))
     return folded(name, norm)
+
+
+def _mean_of_pixels(name: str, module: nn.AdaptiveAvgPool2d, shape: Shape) -> PoolStage:
+    """Return the mean over all pixels as one window."""
+    if module.output_size not in (1, (1, 1)) or len(shape) != 3 or shape[1] != shape[2]:
+        problem = f"a pooling {module} of values of shape {shape}"
+        accepted = "AdaptiveAvgPool2d(1) of a square (C, H, H)"
+        raise UnsupportedError(f"network: {name}", problem, accepted)
+    return PoolStage("sum", shape[1])
 
 
 def _pool(name: str, module: nn.MaxPool2d | nn.AvgPool2d) -> PoolStage:

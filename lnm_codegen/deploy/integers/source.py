@@ -26,7 +26,9 @@ from lnm_codegen.files import json_of
 from lnm_codegen.ir.fixed.exchange import keyed
 from lnm_codegen.ir.network.exchange import JSON
 from lnm_codegen.ir.network.nodes import (
+    AddStage,
     AnyStage,
+    BranchStage,
     IntegerNetwork,
     NeuronStage,
     OverTime,
@@ -104,6 +106,10 @@ def _line(stage: AnyStage | RealStage) -> str:
             return f"{stage.name} with `{stage.layer.neuron.name}`"
         case PoolStage(kind, size):
             return f"a {kind} pooling of {size}"
+        case AddStage(other):
+            return f"an addition of stage {other}"
+        case BranchStage(origin):
+            return f"a branch from stage {origin}"
         case _:
             return "a flatten"
 

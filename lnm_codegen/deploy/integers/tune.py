@@ -19,8 +19,18 @@ from torch.nn import functional
 from lnm_codegen.deploy.integers.convert import NetworkFormats, RealNetwork, integer_network
 from lnm_codegen.deploy.integers.real import RealNeurons, RealWeights, weight_scales
 from lnm_codegen.deploy.network import fixed_layer
-from lnm_codegen.ir.network.nodes import IntegerNetwork, PoolStage, ValueSpan, WeightStage
+from lnm_codegen.ir.network.nodes import (
+    AddStage,
+    BranchStage,
+    IntegerNetwork,
+    PoolStage,
+    ValueSpan,
+    WeightStage,
+    operands,
+    sources_of,
+)
 from lnm_codegen.ir.network.verify import require_network
+from lnm_codegen.ir.types import Bits
 from lnm_codegen.nn.chain import IGNORED, REDUCTIONS
 
 
@@ -80,6 +90,17 @@ class _Sums(nn.Module):
         return functional.avg_pool2d(x, size, divisor_override=1)
 
 
+class _Added(nn.Module):
+    """A sum of two outputs in its format."""
+
+    def __init__(self, stage: AddStage) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + b if self.stage.output is None else _in_format(a + b, self.stage.output)
+
+
 class IntegerTwin(nn.Module):
     """A network in integers as a PyTorch module with a straight-through gradient.
 
@@ -93,19 +114,24 @@ class IntegerTwin(nn.Module):
         self.integers = integer_network(real, formats)
         self.input = formats.input
         self.stages = nn.ModuleList()
-        for stage, made, inputs in zip(
-            real.stages, self.integers.stages, self.integers.values(), strict=False
-        ):
-            module: nn.Module
+        values = self.integers.values()
+        for k, (stage, made) in enumerate(zip(real.stages, self.integers.stages, strict=True)):
+            (inputs, *_), module = operands(k, made, values), nn.Module()
             if isinstance(stage, RealWeights):
                 assert isinstance(made, WeightStage)
                 module = RoundedWeights(stage, made, inputs)
             elif isinstance(stage, RealNeurons):
                 module = fixed_layer(stage.layer, formats.neurons[stage.name])
                 module.requires_grad_(False)
+            elif isinstance(made, AddStage):
+                module = _Added(made)
+            elif isinstance(stage, PoolStage):
+                module = _Sums(stage)
             else:
-                module = _Sums(stage) if isinstance(stage, PoolStage) else nn.Flatten()
+                module = nn.Identity() if isinstance(stage, BranchStage) else nn.Flatten()
             self.stages.append(module)
+        additions = (n for n, stage in enumerate(real.stages) if isinstance(stage, AddStage))
+        self.added = {k for n in additions for k in sources_of(n, real.stages[n])}
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the scores of a batch."""
@@ -116,13 +142,21 @@ class IntegerTwin(nn.Module):
             places = 2.0**self.input.frac
             x = torch.floor(x * places + 0.5).clamp(self.input.low, self.input.high) / places
         x = x.expand(network.time_steps, *x.shape) if network.repeated else x
-        modules = iter(self.stages)
-        for module in modules:
+        found = [x]
+        for k, module in enumerate(self.stages):
+            inputs = operands(k, network.stages[k], found)
+            x = inputs[0]
             if isinstance(module, RoundedWeights) and module.stage.delay:
-                x = _fed(module, next(modules), x)
-                continue
-            is_layer = isinstance(module, RoundedWeights | _Sums | nn.Flatten)
-            x = module(x.flatten(0, 1)).unflatten(0, x.shape[:2]) if is_layer else module(x)
+                x = _fed(module, self.stages[k + 1], x)
+            elif k and getattr(network.stages[k - 1], "delay", 0):
+                pass  # these neurons ran with the weights before
+            elif isinstance(module, RoundedWeights | _Sums | nn.Flatten):
+                x = module(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            else:
+                x = module(*inputs)
+            if isinstance(module, RoundedWeights) and k in self.added:
+                x = _in_format(x, module.stage.output)
+            found.append(x)
         return REDUCTIONS[network.over](x)
 
     def tuned(self) -> IntegerNetwork:
@@ -147,6 +181,12 @@ def _fed(weights: RoundedWeights, neurons: nn.Module, x_seq: Tensor) -> Tensor:
 def _rounded(x: Tensor) -> Tensor:
     """Return the nearest integers, ties up, with the gradient of the identity."""
     return x + (torch.floor(x + 0.5) - x).detach()
+
+
+def _in_format(x: Tensor, bits: Bits) -> Tensor:
+    """Return the nearest values of a format, with the gradient of the identity within its range."""
+    places = 2.0**bits.frac
+    return _rounded(x * places).clamp(bits.low, bits.high) / places
 
 
 def shuffling(seed: int) -> torch.Generator:

@@ -11,6 +11,8 @@
           | {"stage": "flatten"}
           | {"stage": "neurons", "name", "coefficients": {name: array}, "initial": {name: array},
              "program": the content of a program.json}
+          | {"stage": "add", "other": 3, "output": "Q4.12" (only of a rounded sum)}
+          | {"stage": "branch", "origin": 3}
 
 The format of the input is that of all its integers, or "spikes". For any other span the key
 "format" is replaced by "low", "high" and "frac", as in a `ValueSpan`.
@@ -36,7 +38,9 @@ from lnm_codegen.files import DAMAGED_ARRAYS, json_lines, json_of, packed_arrays
 from lnm_codegen.ir.fixed.exchange import FIXED, JsonReader, keyed, program_content, program_from
 from lnm_codegen.ir.network.nodes import (
     SPIKES,
+    AddStage,
     AnyStage,
+    BranchStage,
     FlattenStage,
     IntegerNetwork,
     Integers,
@@ -57,7 +61,7 @@ _KEYS = ("format", "version", "name", "time_steps", "repeated", "over", "input",
 _WEIGHT_ARRAYS = ("weight", "bias", "multiplier", "shift")
 _WEIGHT_NUMBERS = ("bits", "accumulator", "stride", "padding")
 _SPAN = ("low", "high", "frac")
-_STAGES = ("linear", "conv", "pool", "flatten", "neurons")
+_STAGES = ("linear", "conv", "pool", "flatten", "neurons", "add", "branch")
 _REMEDY = "Write it again with lnm deploy."
 
 
@@ -137,6 +141,11 @@ def _stage_content(stage: AnyStage, arrays: dict[str, Integers]) -> dict[str, An
             return {"stage": "pool", "kind": kind, "size": size}
         case FlattenStage():
             return {"stage": "flatten"}
+        case AddStage(other, output):
+            own = {} if output is None else {"output": str(output)}
+            return {"stage": "add", "other": other} | own
+        case BranchStage(origin):
+            return {"stage": "branch", "origin": origin}
         case NeuronStage():
             return {
                 "stage": "neurons",
@@ -221,6 +230,13 @@ def _stage(value: Any, arrays: Mapping[str, Integers], where: str) -> AnyStage:
         case "flatten":
             keyed(value, ("stage",), where)
             return FlattenStage()
+        case "add":
+            given = keyed({"output": None, **value}, ("stage", "other", "output"), where)
+            form = None if given["output"] is None else _bits(given["output"], where)
+            return AddStage(_integer(given["other"], "other", where), form)
+        case "branch":
+            given = keyed(value, ("stage", "origin"), where)
+            return BranchStage(_integer(given["origin"], "origin", where))
         case _:
             own = ("stage", "name", "coefficients", "initial", "program")
             given = keyed(value, own, where)

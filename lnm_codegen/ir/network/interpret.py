@@ -16,7 +16,8 @@ import numpy as np
 from lnm_codegen.errors import ShapeError
 from lnm_codegen.ir.interpret import run
 from lnm_codegen.ir.network.nodes import (
-    AnyStage,
+    AddStage,
+    BranchStage,
     FlattenStage,
     IntegerNetwork,
     Integers,
@@ -26,7 +27,9 @@ from lnm_codegen.ir.network.nodes import (
     Shape,
     ValueSpan,
     WeightStage,
+    operands,
     size_of,
+    sources_of,
 )
 
 EXACT = 1 << 53
@@ -121,17 +124,25 @@ def _run(network: IntegerNetwork, x: Integers, trace: bool) -> NetworkResult:
     outputs, spikes, shapes = [], {}, network.shapes()
     values = network.values()
     known: Integers | None = None  # the outputs of neurons that the stage before needed
+    later = {n for k, stage in enumerate(network.stages) for n in sources_of(k, stage) if n < k - 1}
+    kept = {-1: x}  # outputs that a later stage reads
     for k, stage in enumerate(network.stages):
-        if k == network.constant_stages and len(x) < network.time_steps:
+        if k >= network.constant_stages and len(x) < network.time_steps:
             x = np.broadcast_to(x, (network.time_steps, *x.shape[1:]))
         if isinstance(stage, WeightStage) and stage.delay:
             x, known = _recurrent(stage, network.neurons_after(k), x, values[k])
         elif known is not None:
             x, known = known, None
+        elif isinstance(stage, AddStage):
+            x = added(stage, x, kept[stage.other], *operands(k, stage, values))
+        elif isinstance(stage, BranchStage):
+            x = kept[stage.origin]
         else:
             x = _stage(stage, x, shapes[k], values[k])
         if isinstance(stage, NeuronStage):
             spikes[stage.name] = int(np.count_nonzero(x))
+        if k in later:
+            kept[k] = x
         if trace:
             outputs.append(x)
     x = np.broadcast_to(x, (network.time_steps, *x.shape[1:]))
@@ -154,7 +165,12 @@ def _recurrent(
     return sums, fed[stage.delay :]
 
 
-def _stage(stage: AnyStage, x: Integers, shape: Shape, values: ValueSpan) -> Integers:
+def _stage(
+    stage: WeightStage | PoolStage | FlattenStage | NeuronStage,
+    x: Integers,
+    shape: Shape,
+    values: ValueSpan,
+) -> Integers:
     """Return the outputs (T, N, *) of a stage."""
     steps, count = x.shape[:2]
     match stage:
@@ -201,6 +217,19 @@ def requantized(stage: WeightStage, sums: Integers) -> Integers:
     half = (np.int64(1) << right) >> np.int64(1)
     out = ((scaled + half) >> right) << left
     return np.asarray(np.clip(out, stage.output.low, stage.output.high))
+
+
+def added(
+    stage: AddStage, x: Integers, other: Integers, values: ValueSpan, others: ValueSpan
+) -> Integers:
+    """Return sums in the format of the output: rounded once, saturated."""
+    left, right = stage.places(values, others)
+    sums = (x << left) + (other << right)
+    if stage.output is None:
+        return np.asarray(sums)
+    places = values.frac + left - stage.output.frac
+    rounded = (sums + ((1 << places) >> 1)) >> places
+    return np.asarray(np.clip(rounded, stage.output.low, stage.output.high))
 
 
 def _neurons(stage: NeuronStage, x: Integers) -> Integers:

@@ -1,7 +1,9 @@
 """Description of a network in integers: stages from the input to the readout. Everything is frozen.
 
     IntegerNetwork = name, time_steps, repeated, input_shape, input, stages, over
-    stage          = WeightStage | PoolStage | FlattenStage | NeuronStage
+    stage          = WeightStage | PoolStage | FlattenStage | NeuronStage | AddStage | BranchStage
+
+A stage reads the stage before. An `AddStage` also reads an earlier one, a `BranchStage` only that.
 
 A sample is T time steps of integers in the order of (C, H, W), or (F,). Every integer has a span
 [low, high] and a number of fraction bits, its `ValueSpan`. A spike is 1, without fraction bits. The
@@ -13,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,14 +143,17 @@ class WeightStage:
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape of the outputs."""
-        if self.kind == "linear":
-            return (self.channels,)
-        sizes = zip(shape[1:], self.weight.shape[2:], strict=True)
-        return (self.channels, *((n + 2 * self.padding - k) // self.stride + 1 for n, k in sizes))
+        return shape_of_sums(self.weight.shape, shape, self.stride, self.padding)
 
     def output_values(self, inputs: ValueSpan) -> ValueSpan:
         """Return the values of the outputs: all of the format."""
         return values_of_bits(self.output)
+
+
+def shape_of_sums(weight: Shape, shape: Shape, stride: int, padding: int) -> Shape:
+    """Return the shape of the outputs of weights of a shape, for inputs of a shape."""
+    sizes = zip(shape[1:], weight[2:], strict=True)
+    return (weight[0], *((n + 2 * padding - k) // stride + 1 for n, k in sizes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +185,71 @@ class FlattenStage:
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape of the outputs."""
         return (size_of(shape),)
+
+    def output_values(self, inputs: ValueSpan) -> ValueSpan:
+        """Return the values of the outputs."""
+        return inputs
+
+
+@dataclass(frozen=True, slots=True)
+class AddStage:
+    """Sums of the output a of the stage before and the output b of an earlier one, elementwise.
+
+        acc = a * 2**(frac - frac of a) + b * 2**(frac - frac of b)      exact
+        y   = saturate(half_up(acc / 2**(frac - frac of output)))        to `output`
+
+    frac is the largest one of a, b and output. Without an output format, y is acc.
+
+    Attributes:
+        other: Index of the stage of b; -1 is the input of the network.
+        output: Format of y, or None.
+    """
+
+    other: int
+    output: Bits | None = None
+
+    def output_shape(self, shape: Shape, other: Shape) -> Shape:
+        """Return the shape of the outputs."""
+        return shape
+
+    def exact(self, inputs: ValueSpan, other: ValueSpan) -> ValueSpan:
+        """Return the values of acc."""
+        left, right = self.places(inputs, other)
+        low = (inputs.low << left) + (other.low << right)
+        return ValueSpan(low, (inputs.high << left) + (other.high << right), inputs.frac + left)
+
+    def held(self, inputs: ValueSpan, other: ValueSpan) -> Span:
+        """Return a span of acc, its addends, their factors, and acc with half of a rounding."""
+        exact, output, places = self.exact(inputs, other), self.output, self.places(inputs, other)
+        half = 0 if output is None else (1 << (exact.frac - output.frac)) >> 1
+        pairs = list(zip((inputs, other), places, strict=True))
+        lows = [span.low << left for span, left in pairs]
+        highs = [max(span.high, 1) << left for span, left in pairs]
+        return min(exact.low, *lows), max(exact.high + half, *highs)
+
+    def places(self, inputs: ValueSpan, other: ValueSpan) -> tuple[int, int]:
+        """Return the shifts to the left of a and of b."""
+        frac = max(inputs.frac, other.frac, 0 if self.output is None else self.output.frac)
+        return frac - inputs.frac, frac - other.frac
+
+    def output_values(self, inputs: ValueSpan, other: ValueSpan) -> ValueSpan:
+        """Return the values of the outputs."""
+        return self.exact(inputs, other) if self.output is None else values_of_bits(self.output)
+
+
+@dataclass(frozen=True, slots=True)
+class BranchStage:
+    """The output of an earlier stage again, for the stages that follow.
+
+    Attributes:
+        origin: Index of that stage; -1 is the input of the network.
+    """
+
+    origin: int
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return the shape of the outputs."""
+        return shape
 
     def output_values(self, inputs: ValueSpan) -> ValueSpan:
         """Return the values of the outputs."""
@@ -240,7 +310,23 @@ class NeuronStage:
         return self.values
 
 
-AnyStage: TypeAlias = WeightStage | PoolStage | FlattenStage | NeuronStage
+AnyStage: TypeAlias = WeightStage | PoolStage | FlattenStage | NeuronStage | AddStage | BranchStage
+T = TypeVar("T")
+
+
+def sources_of(k: int, stage: Any) -> tuple[int, ...]:
+    """Return the indices of the stages that stage k reads; -1 is the input of the network."""
+    match stage:
+        case AddStage(other):
+            return k - 1, other
+        case BranchStage(origin):
+            return (origin,)
+    return (k - 1,)
+
+
+def operands(k: int, stage: Any, found: Sequence[T]) -> list[T]:
+    """Return what is known of the stages that stage k reads: `found` begins with the input."""
+    return [found[source + 1] for source in sources_of(k, stage)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,15 +359,15 @@ class IntegerNetwork:
     def shapes(self) -> tuple[Shape, ...]:
         """Return the shape of the input, then of the output of each stage."""
         found = [self.input_shape]
-        for stage in self.stages:
-            found.append(stage.output_shape(found[-1]))
+        for k, stage in enumerate(self.stages):
+            found.append(stage.output_shape(*operands(k, stage, found)))
         return tuple(found)
 
     def values(self) -> tuple[ValueSpan, ...]:
         """Return the values of the input, then of the output of each stage."""
         found = [self.input]
-        for stage in self.stages:
-            found.append(stage.output_values(found[-1]))
+        for k, stage in enumerate(self.stages):
+            found.append(stage.output_values(*operands(k, stage, found)))
         return tuple(found)
 
     @property
@@ -433,6 +519,8 @@ def _outputs(network: IntegerNetwork) -> str:
     """Return the output k of the last stage with a name, in words."""
     stage = next(s for s in reversed(network.stages) if not isinstance(s, FlattenStage))
     match stage:
+        case AddStage():
+            return "sum k of the last addition"
         case WeightStage():
             return f"output k of the layer `{stage.name}`"
         case NeuronStage():

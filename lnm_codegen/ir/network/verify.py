@@ -12,7 +12,9 @@ from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.kernel import Role
 from lnm_codegen.ir.network.nodes import (
     OVER,
+    AddStage,
     AnyStage,
+    BranchStage,
     FlattenStage,
     IntegerNetwork,
     Integers,
@@ -21,7 +23,9 @@ from lnm_codegen.ir.network.nodes import (
     Shape,
     ValueSpan,
     WeightStage,
+    operands,
     size_of,
+    sources_of,
     width_of,
 )
 from lnm_codegen.ir.types import MOST_BITS, Bits
@@ -62,17 +66,28 @@ def require_network(network: IntegerNetwork, where: str = "network") -> IntegerN
         raise wrong(where, "the shape of the input", shape, "(F,) or (C, H, W)")
     if not network.stages:
         raise ModelError(where, "no stages", "one or more")
-    values, names = network.input, [s.name for s in network.stages if hasattr(s, "name")]
-    _require_values(where, "the input", values, shape)
-    require_integer(where, "the number of fraction bits of the input", values.frac, 0, MOST_BITS)
+    names = [s.name for s in network.stages if hasattr(s, "name")]
+    _require_values(where, "the input", network.input, shape)
+    frac = network.input.frac
+    require_integer(where, "the number of fraction bits of the input", frac, 0, MOST_BITS)
+    shapes, values = [shape], [network.input]
     for k, stage in enumerate(network.stages):
         title = f", {stage.name}" if isinstance(stage, WeightStage | NeuronStage) else ""
         place = f"{where}: stage {k}{title}"
-        _require_stage(place, stage, shape, values)
+        _require_sources(place, k, stage)
+        own = operands(k, stage, shapes), operands(k, stage, values)
+        _require_stage(place, stage, *own)
         if isinstance(stage, WeightStage):
             _require_feedback(place, stage, (*network.stages[k + 1 :], None)[0])
-        shape, values = stage.output_shape(shape), stage.output_values(values)
-        _require_values(place, "the output", values, shape)
+        shapes.append(stage.output_shape(*own[0]))
+        values.append(stage.output_values(*own[1]))
+        _require_values(place, "the output", values[-1], shapes[-1])
+    shape = shapes[-1]
+    read = {n for k, stage in enumerate(network.stages) for n in sources_of(k, stage)}
+    unread = [k for k in range(len(network.stages) - 1) if k not in read]
+    if unread or isinstance(network.stages[-1], BranchStage):
+        problem = f"no stage reads stage {unread[0]}" if unread else "the last stage is a branch"
+        raise ModelError(where, problem, "stages of which the last one has the scores")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ModelError(where, f"two stages have the name {twice!r}", "names that differ")
@@ -92,8 +107,22 @@ def _require_values(where: str, word: str, values: ValueSpan, shape: Shape) -> N
         raise ModelError(where, f"{word} has shape {shape}", f"1 to {MOST_VALUES} values")
 
 
-def _require_stage(where: str, stage: AnyStage, shape: Shape, values: ValueSpan) -> None:
+def _require_sources(where: str, k: int, stage: AnyStage) -> None:
+    """Raise ModelError where a stage reads one that is not well before it."""
+    if isinstance(stage, AddStage | BranchStage):
+        word = "other" if isinstance(stage, AddStage) else "origin"
+        require_integer(where, word, sources_of(k, stage)[-1], -1, k - 2)
+
+
+def _require_stage(
+    where: str, stage: AnyStage, shapes: list[Shape], spans: list[ValueSpan]
+) -> None:
+    shape, values = shapes[0], spans[0]
     match stage:
+        case AddStage():
+            _require_addition(where, stage, shapes, spans)
+        case BranchStage():
+            pass
         case WeightStage():
             _require_weights(where, stage, shape, values)
         case PoolStage(kind, size):
@@ -104,6 +133,20 @@ def _require_stage(where: str, stage: AnyStage, shape: Shape, values: ValueSpan)
             _require_axes(where, shape, 3)
         case NeuronStage():
             _require_neurons(where, stage, shape, values)
+
+
+def _require_addition(
+    where: str, stage: AddStage, shapes: list[Shape], spans: list[ValueSpan]
+) -> None:
+    if shapes[0] != shapes[1]:
+        problem = f"it adds shapes {shapes[0]} and {shapes[1]}"
+        raise ModelError(where, problem, "two equal shapes")
+    exact, output = stage.exact(*spans), stage.output
+    if max(stage.places(*spans)) > MOST_BITS or width_of(stage.held(*spans)) > MOST_BITS:
+        problem = f"a sum of {exact.width} bits"
+        raise ModelError(where, problem, f"at most {MOST_BITS} bits")
+    if output is not None and not 2 <= output.width <= 32:
+        raise ModelError(where, f"output is {output}", "a format of 2 to 32 bits")
 
 
 def _require_axes(where: str, shape: Shape, axes: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -90,7 +90,7 @@ class Network(nn.Module):
         raise UnsupportedError(
             f"network: {type(self).__name__}",
             "it is no chain of layers",
-            "the networks feedforward, recurrent, conv, vgg11 and vggsnn",
+            "the networks feedforward, recurrent, conv, vgg11, vggsnn and the ResNets",
         )
 
     def fuse(self, fused: bool) -> None:
@@ -121,13 +121,19 @@ class FrameNetwork(Network):
         """Return the features (T, N, F) of frames (T, N, C, H, W)."""
         raise NotImplementedError
 
-    def chained(self, modules: Iterable[tuple[str, nn.Module]]) -> Chain:
+    def chained(
+        self,
+        modules: Iterable[tuple[str, nn.Module]],
+        inputs: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> Chain:
         """Return the chain of modules that give the features, then the readout.
+
+        `inputs` are those of the chain.
 
         The readout is linear, so the mean of its outputs is its output for the mean.
         """
-        last = (("", nn.Flatten()), ("readout", self.readout))
-        return Chain((*modules, *last), self.time_steps, "mean")
+        last = (("flatten", nn.Flatten()), ("readout", self.readout))
+        return Chain((*modules, *last), self.time_steps, "mean", inputs=inputs or {})
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of a batch."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from lnm_codegen.errors import ModelError
+from lnm_codegen.errors import ModelError, UnsupportedError
 from lnm_codegen.language.binding import read_by
 from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.chain import Chain
-from lnm_codegen.nn.fusion.pair import Pair
+from lnm_codegen.nn.fusion.pair import Pair, joined
 from lnm_codegen.nn.layer import NeuronLayer
 from lnm_codegen.nn.norm.layer import with_shortcut
 from lnm_codegen.options import BackendName
@@ -338,6 +339,14 @@ def strided(shape: Shape, channels: int, stride: int) -> Shape:
     return channels, -(-shape[1] // stride), -(-shape[2] // stride)
 
 
+Link: TypeAlias = tuple[str, tuple[str, ...]]
+"""Path of a module in its block, and the paths that it reads; none: the module before."""
+BEFORE = "<"
+"""The input of a block, in a `Link`."""
+FIRST: tuple[Link, ...] = (("first.conv", ()), ("first.norm", ()))
+SECOND: tuple[Link, ...] = (("second.conv", ()), ("second.norm", ()))
+
+
 class ResNetBlock(nn.Module):
     """The convolutions of a block, from frames of shape `before` to frames of shape `after`.
 
@@ -362,6 +371,20 @@ class ResNetBlock(nn.Module):
         if stride != 1 or channels != before[0]:
             self.short = build.conv(before[0], channels, 1, stride=stride, alpha=alpha_short)
 
+    def links(self) -> tuple[Link, ...]:
+        """Return the modules in order, each with the words of what it reads."""
+        raise NotImplementedError
+
+    def _short_links(self) -> tuple[Link, ...]:
+        """Return the modules of S, which read the input of the block."""
+        if isinstance(self.short, nn.Identity):
+            return (("short", (BEFORE,)),)
+        return (("short.conv", (BEFORE,)), ("short.norm", ()))
+
+    @property
+    def _short_end(self) -> str:
+        return "short" if isinstance(self.short, nn.Identity) else "short.norm"
+
 
 class TdBlock(ResNetBlock):
     """The block "tdbn": spikes to spikes."""
@@ -380,6 +403,11 @@ class TdBlock(ResNetBlock):
         branch = self.second(self.neuron_1(self.first(x_seq)))
         return with_shortcut(self.neuron_2, branch, self.short(x_seq))
 
+    def links(self) -> tuple[Link, ...]:
+        """Return the modules in order."""
+        body = (*FIRST, ("neuron_1", ()), *SECOND, *self._short_links())
+        return (*body, ("neuron_2", ("second.norm", self._short_end)))
+
 
 class MsBlock(ResNetBlock):
     """The block "ms": currents to currents."""
@@ -397,6 +425,11 @@ class MsBlock(ResNetBlock):
         branch = self.second(self.neuron_2(self.first(self.neuron_1(x_seq))))
         current_seq: Tensor = branch + self.short(x_seq)
         return current_seq
+
+    def links(self) -> tuple[Link, ...]:
+        """Return the modules in order."""
+        body = (("neuron_1", ()), *FIRST, ("neuron_2", ()), *SECOND, *self._short_links())
+        return (*body, ("", ("second.norm", self._short_end)))
 
 
 class SewBlock(ResNetBlock):
@@ -421,6 +454,18 @@ class SewBlock(ResNetBlock):
         """Return spikes, or counts."""
         branch: Tensor = self.neuron_2(self.second(self.neuron_1(self.first(x_seq))))
         return CONNECT[self.connect](branch, self.neuron_short(self.short(x_seq)))
+
+    def links(self) -> tuple[Link, ...]:
+        """Return the modules in order.
+
+        Raises:
+            UnsupportedError: g is a logic gate.
+        """
+        if self.connect != "add":
+            problem = f"connect={self.connect!r} has no form in integers"
+            raise UnsupportedError("network: ResNet", problem, "connect='add'")
+        body = (*FIRST, ("neuron_1", ()), *SECOND, ("neuron_2", ()), *self._short_links())
+        return (*body, ("neuron_short", ()), ("", ("neuron_2", "neuron_short")))
 
 
 class ResNet(FrameNetwork):
@@ -495,6 +540,25 @@ class ResNet(FrameNetwork):
         """Return the normalisation and the neurons of the stem, if it has neurons."""
         has_neurons = not isinstance(self.stem_neuron, nn.Identity)
         return (before_neuron("stem.norm", "stem_neuron"),) if has_neurons else ()
+
+    def chain(self) -> Chain:
+        """Return the network as a chain of modules with shortcuts."""
+        found = [(p, self.get_submodule(p)) for p in ("stem.conv", "stem.norm", "stem_neuron")]
+        found.append(("stem_pool", self.stem_pool))
+        inputs, before = dict[str, tuple[str, ...]](), "stem_pool"
+        for k, block in enumerate(self.blocks):
+            assert isinstance(block, ResNetBlock)
+            own = f"blocks.{k}"
+            for word, read in block.links():
+                path = joined(own, word)
+                found.append((path, block.get_submodule(word) if word else nn.Identity()))
+                if read:
+                    inputs[path] = tuple(before if r == BEFORE else joined(own, r) for r in read)
+            before = found[-1][0]
+        found += [("last_neuron", self.last_neuron), ("pool", self.pool), ("flat", nn.Flatten())]
+        if self.hidden is not None:
+            found += [("hidden", self.hidden), ("hidden_neuron", self.hidden_neuron)]
+        return self.chained(found, inputs)
 
     def features(self, x_seq: Tensor) -> Tensor:
         """Return the mean (T, N, F) over pixels, or the spikes of the hidden layer."""

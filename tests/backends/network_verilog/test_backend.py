@@ -36,12 +36,13 @@ from tests.backends.network_verilog.runs import (
 from tests.backends.verilog.runs import needs_iverilog, needs_verilator, needs_yosys
 from tests.hexadecimal import words_of
 from tests.networks import (
+    DRAWS,
     Draw,
-    extreme_network,
     lively_seed,
     random_network,
     random_samples,
     random_weights,
+    residual_network,
 )
 from tests.refusals import refused
 
@@ -60,7 +61,7 @@ def assert_equal_to_numpy(seed: int, drawn: Draw = random_network) -> None:
 
 
 @needs_iverilog
-@pytest.mark.parametrize("drawn", [random_network, extreme_network])
+@pytest.mark.parametrize("drawn", DRAWS)
 @pytest.mark.parametrize("seed", [1, *(pytest.param(1000 * k, marks=slow) for k in range(60))])
 def test_verilog_is_numpy(seed: int, drawn: Draw) -> None:
     """Random ones; weights and biases at their ends, sums that saturate, shifts to the left."""
@@ -68,9 +69,10 @@ def test_verilog_is_numpy(seed: int, drawn: Draw) -> None:
 
 
 def equal_neurons(rng: np.random.Generator, *, as_circuit: bool) -> IntegerNetwork:
-    """Return a random network of at least two layers of equal neurons."""
+    """Return a random network of two or more layers of equal neurons, some with shortcuts."""
     while True:
-        network = random_network(rng, as_circuit=as_circuit, alike=True)
+        drawn = (random_network, residual_network)[rng.integers(2)]
+        network = drawn(rng, as_circuit=as_circuit, alike=True)
         if sum(isinstance(stage, NeuronStage) for stage in network.stages) > 1:
             return network
 

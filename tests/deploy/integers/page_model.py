@@ -89,6 +89,7 @@ class Model:
         x = np.asarray(x, np.int64).reshape(source["shape"])
         form = source.get("format", "spikes")
         frac = source.get("frac", 0 if form == "spikes" else of_format(form)[1])
+        found = {-1: (x, frac)}
         for k, stage in enumerate(self.content["stages"]):
             if stage["stage"] in ("linear", "conv"):
                 x, frac = self.weights(k, stage, x, frac), of_format(stage["output"])[1]
@@ -96,11 +97,21 @@ class Model:
                 x, frac = self.neurons(k, stage, x)
             elif stage["stage"] == "flatten":
                 x = x.reshape(-1)
+            elif stage["stage"] == "branch":
+                x, frac = found[stage["origin"]]
+            elif stage["stage"] == "add":
+                other, places = found[stage["other"]]
+                most = max(frac, places, of_format(stage.get("output", "Q1.0"))[1])
+                x, frac = (x << (most - frac)) + (other << (most - places)), most
+                if "output" in stage:
+                    width, frac = of_format(stage["output"])
+                    x = clamped(half_up(x, most - frac), width)
             else:
                 n = stage["size"]
                 height, width = x.shape[1] // n, x.shape[2] // n
                 windows = x[:, : height * n, : width * n].reshape(-1, height, n, width, n)
                 x = windows.max((2, 4)) if stage["kind"] == "max" else windows.sum((2, 4))
+            found[k] = x, frac
         return x
 
     def weights(self, k: int, stage: dict[str, Any], x: np.ndarray, frac: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from lnm_codegen.deploy.integers.real import (
     WeightFormat,
     integer_readout,
     integer_weights,
+    real_stages,
     weight_scales,
 )
 from lnm_codegen.deploy.integers.search import IntegerAccuracy, integer_accuracy
@@ -39,6 +40,7 @@ from lnm_codegen.ir.network.nodes import (
     WeightStage,
 )
 from lnm_codegen.ir.types import Bits, FixedSpec
+from lnm_codegen.nn.chain import Chain
 from lnm_codegen.nn.norm.deferred import DeferredNorm
 from tests.deploy.integers.runs import built, chained, images, layer, real
 from tests.refusals import assert_refused, refused
@@ -91,16 +93,24 @@ def test_wide_formats_are_the_network(over: str, pool: nn.Module) -> None:
         ("recurrent", "image", (1, 3, 3), {"hidden": (8, 8), "readout": "linear"}),
         ("conv", "image", (2, 6, 6), {"channels": (3, 4), "time_steps": 3}),
         ("conv", "sequence", (4, 2, 6, 6), {"channels": (3,), "fused": False}),
-        pytest.param("vggsnn", "image", (1, 16, 16), {"width": 1, "time_steps": 2},
-                     marks=pytest.mark.slow),
+        ("resnet20", "image", (2, 8, 8), {"width": 2, "time_steps": 3}),
+        ("resnet20", "image", (2, 8, 8), {"width": 2, "time_steps": 3, "fused": False}),
+        ("resnet20", "image", (2, 8, 8), {"width": 2, "time_steps": 3, "shortcut": "ms"}),
+        ("resnet20", "image", (2, 8, 8), {"width": 2, "time_steps": 3, "shortcut": "sew"}),
+        ("resnet20", "sequence", (3, 2, 8, 8), {"width": 2, "shortcut": "sew", "fused": False}),
+        *(pytest.param(*given, marks=pytest.mark.slow) for given in (
+            ("vggsnn", "image", (1, 16, 16), {"width": 1, "time_steps": 2}),
+            ("resnet19", "image", (2, 8, 8), {"width": 4, "time_steps": 2}),
+            ("resnet18", "image", (2, 8, 8), {"width": 2, "shortcut": "ms", "fused": False}),
+        )),
     ],
 )  # fmt: skip
 def test_networks_of_the_package(name: str, kind: str, sample: tuple, options: dict) -> None:
     network = built(name, kind, sample, **options)
-    if name == "vggsnn":  # no spike of its eight layers reached the readout
+    if name == "vggsnn" or name.startswith("resnet"):  # no spike reached the readout
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d | DeferredNorm):
-                nn.init.constant_(module.weight, 3.0)
+                nn.init.constant_(module.weight, 3.0 if name == "vggsnn" else 2.0)
     lead = (12,) if kind == "image" else (sample[0], 12)
     own = sample if kind == "image" else sample[1:]
     x = torch.randn(*lead, *own, generator=torch.Generator().manual_seed(3))
@@ -112,13 +122,42 @@ def test_networks_of_the_package(name: str, kind: str, sample: tuple, options: d
 
 def test_networks_without_a_form_in_integers() -> None:
     with refused(UnsupportedError, None, "it is no chain of layers", "feedforward, recurrent"):
-        built("resnet20", "image", (1, 8, 8)).chain()
+        built("transformer", "image", (1, 32, 32)).chain()
+    gated = built("resnet20", "image", (1, 8, 8), width=2, shortcut="sew", connect="iand")
+    with refused(UnsupportedError, "network: ResNet", "connect='iand'", "connect='add'"):
+        gated.chain()
     down = built("recurrent", "sequence", (4, 3), hidden=(4, 4), feedback="down")
     with refused(UnsupportedError, "network: recurrent", "feedback='down'", "feedback='layer'"):
         down.chain()
     network = built("feedforward", "sequence", (6, 3), hidden=(4,), norm="layer")
     with refused(UnsupportedError, "network: layers.0.norm", "LayerNorm", "batch normalisations"):
         real_network("net", network, network.chain(), (6, 3))
+
+
+def test_inputs_of_a_chain_without_a_form_in_integers() -> None:
+    """A normalisation that others would miss, an addition of averages, a path that is not ahead."""
+    own, conv = chained(), nn.Conv2d(2, 4, 3, padding=1)
+    modules = [("conv", own.conv), ("norm", own.norm), ("first", own.first), ("pool", own.pool)]
+
+    def stages(*more: tuple[str, nn.Module, tuple[str, ...]]) -> object:
+        inputs = {path: read for path, _, read in more if read}
+        chain = Chain((*modules, *((p, m) for p, m, _ in more)), 3, "mean", inputs=inputs)
+        return real_stages(chain, (2, 6, 6))
+
+    with refused(ModelError, "network: again", "it reads 'conv'", "the normalisation"):
+        stages(("again", conv, ("conv",)))
+    with refused(ModelError, "network: again", "it reads 'nowhere'"):
+        stages(("again", conv, ("nowhere",)))
+    with refused(UnsupportedError, "network: sum", "an average pooling before an addition"):
+        stages(("sum", nn.Identity(), ("pool", "pool")))
+    with refused(UnsupportedError, "network: sum", "an addition of shapes (2, 6, 6) and (4, 6, 6)"):
+        stages(("sum", nn.Identity(), ("first", "")))
+    with refused(UnsupportedError, "network: other", "a normalisation of a sum"):
+        stages(("other", own.norm, ("first", "first")))
+    bare, more = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4).eval()
+    with refused(UnsupportedError, "network: late", "is read elsewhere"):
+        stages(("bare", bare, ("first",)), ("sum", nn.Identity(), ("bare", "first")),
+               ("late", more, ("bare",)))  # fmt: skip
 
 
 def converted(module: nn.Module) -> object:

@@ -24,7 +24,7 @@ from lnm_codegen.hardware.folder import read_circuit
 from lnm_codegen.ir.network.exchange import read_network
 from lnm_codegen.ir.network.interpret import interpret_network, score_rows
 from lnm_codegen.ir.network.nodes import WeightStage
-from lnm_codegen.nn import NeuronLayer, NormNeuron, RecurrentLayer
+from lnm_codegen.nn import NeuronLayer, NormNeuron, RecurrentLayer, Residual
 from lnm_codegen.nn.chain import Chain
 from tests.backends.verilog.runs import needs_iverilog
 from tests.deploy.integers.runs import chained, images, layer
@@ -74,6 +74,89 @@ def test_a_sequential_network(make: Callable[[], nn.Module], over: str, tmp_path
     error = np.abs(found.scores / 2.0**network.scores.frac - expected)
     assert np.mean(error < 0.02) > 0.9
     assert np.ptp(expected, axis=0).max() > 0.2  # scores differ from sample to sample
+
+
+def lif(*shape: int) -> NeuronLayer:
+    return layer(LIF, *shape)
+
+
+def residual(form: str) -> nn.Sequential:
+    """Return a network with shortcuts around neurons, or of currents, or with its own weights."""
+    torch.manual_seed(4)
+    made = {
+        "spikes": lambda: (
+            nn.Linear(6, 8), lif(8), Residual(nn.Linear(8, 8), lif(8)),
+            Residual(nn.Linear(8, 8), lif(8), nn.Linear(8, 8), lif(8)), nn.Linear(8, 3),
+        ),
+        "currents": lambda: (
+            nn.Linear(6, 8), Residual(lif(8), nn.Linear(8, 8)), Residual(lif(8), nn.Linear(8, 8)),
+            lif(8), nn.Linear(8, 3),
+        ),
+        "weights": lambda: (
+            Residual(nn.Linear(6, 8), lif(8), nn.Linear(8, 5), shortcut=nn.Linear(6, 5)), lif(5),
+            nn.Linear(5, 3),
+        ),
+        "nested": lambda: (
+            Residual(Residual(nn.Linear(6, 6), lif(6)), nn.Linear(6, 6)), lif(6), nn.Linear(6, 3),
+        ),
+        "frames": lambda: (
+            nn.Flatten(0, 1), nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4),
+            nn.Unflatten(0, (4, -1)), lif(4, 3, 1),
+            Residual(nn.Flatten(0, 1), nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4),
+                     nn.Unflatten(0, (4, -1)), lif(4, 3, 1)),
+            nn.Flatten(2), nn.Linear(12, 3),
+        ),
+    }  # fmt: skip
+    module = nn.Sequential(*made[form]())
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter *= 2
+    return module
+
+
+@pytest.mark.parametrize("form", ["spikes", "currents", "weights", "nested", "frames"])
+def test_shortcuts(form: str, tmp_path: Path) -> None:
+    """The scores of the module in NumPy, and those of NumPy in C."""
+    module, x = residual(form), x_seq(4, 12, *((2, 3, 1) if form == "frames" else (6,)))
+    module.train()
+    module(x)
+    made = emit_network(module, x, weights=16, vectors=3)
+    made.write(tmp_path)
+    network = read_network(tmp_path)
+    found = interpret_network(network, integer_samples(network, x.numpy()))
+    np.testing.assert_array_equal(scores_of(made.files(), network), found.scores[:3])
+    with torch.no_grad():
+        expected = module.eval()(x).sum(0).numpy()
+    error = np.abs(found.scores / 2.0**network.scores.frac - expected)
+    assert np.mean(error < 0.02) > 0.9
+    assert np.ptp(expected, axis=0).max() > 0.2
+    assert min(found.spikes.values()) > 0
+
+
+def test_shortcuts_that_do_not_fit() -> None:
+    with refused(ShapeError, "Residual", "(4, 2, 5), the shortcut (4, 2, 6)", "", "shortcut="):
+        Residual(nn.Linear(6, 5))(x_seq(4, 2, 6))
+    with refused(ModelError, "Residual", "shortcut is 3", "a torch.nn.Module"):
+        Residual(nn.Linear(6, 5), shortcut=3)
+    frames = Residual(nn.Flatten(0, 1), nn.Conv2d(2, 2, 1))
+    with refused(UnsupportedError, "emit_network: 0", "one of body and shortcut has outputs (T*N"):
+        emit_network(nn.Sequential(frames, nn.Flatten(2), nn.Linear(9, 3)), x_seq(4, 2, 2, 3, 3))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "problem"),
+    [
+        (None, "inputs is None"),
+        ({"second": ("nowhere",)}, "an input of 'second' is 'nowhere'"),
+        ({"first": ("second",)}, "an input of 'first' is 'second'"),
+        ({"nowhere": ("first",)}, "a path of inputs is 'nowhere'"),
+    ],
+)
+def test_inputs_of_a_chain_that_are_none(inputs: Any, problem: str) -> None:
+    network, own = chained(), chained().chain()
+    network.chain = lambda: replace(own, inputs=inputs)  # type: ignore[method-assign]
+    with refused(ModelError, "emit_network: chain()", problem):
+        emit_network(network, images())
 
 
 def recurrent(form: str, delay: int) -> nn.Sequential:

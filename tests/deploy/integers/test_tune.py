@@ -22,6 +22,7 @@ from lnm_codegen.ir.network.exchange import network_files
 from lnm_codegen.ir.network.interpret import interpret_network
 from lnm_codegen.ir.network.nodes import IntegerNetwork
 from lnm_codegen.nn.chain import IGNORED
+from lnm_codegen.nn.norm.deferred import DeferredNorm
 from tests.deploy.integers.runs import built, chained, images, real
 
 ONE, TWO = WeightFormat(8), WeightFormat(4, "channel", True)
@@ -88,6 +89,25 @@ def test_the_twin_of_a_recurrent_network_is_the_network() -> None:
     assert score(tuned.network) > score(made)
     u = made.stages[0].weight[:, 3:]
     assert (tuned.network.stages[0].weight[:, 3:] != u).any(), "U learns too"
+
+
+@pytest.mark.parametrize("shortcut", ["tdbn", "ms", "sew"])
+def test_the_twin_of_a_residual_network_is_the_network(shortcut: str) -> None:
+    """Sums of currents are rounded to the input of the neurons after them."""
+    network = built("resnet20", "image", (2, 4, 4), width=2, time_steps=3, shortcut=shortcut)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d | DeferredNorm):
+            nn.init.constant_(module.weight, 2.0)
+    x = torch.randn(24, 2, 4, 4, generator=torch.Generator().manual_seed(3))
+    whole = real_network("net", network, network.chain(), (2, 4, 4))
+    formats = default_formats(whole, x, ONE)
+    twin, made = IntegerTwin(whole, formats), integer_network(whole, formats)
+    scores = interpret_network(made, integer_samples(made, x.numpy())).scores
+    found = twin(x).detach().numpy() * 2.0**made.scores.frac * made.time_steps
+    np.testing.assert_allclose(found, scores, atol=0.01)
+    assert np.ptp(scores, axis=0).max() > 0
+    twin(x).square().sum().backward()
+    assert all(p.grad is not None for p in twin.parameters() if p.requires_grad)
 
 
 def test_tuning_wins_accuracy_back() -> None:

@@ -19,12 +19,15 @@ from lnm_codegen.ir.fixed import nodes as fx
 from lnm_codegen.ir.network.exchange import ARRAYS, JSON, network_files, read_network
 from lnm_codegen.ir.network.interpret import (
     accumulated,
+    added,
     interpret_network,
     requantized,
     score_rows,
 )
 from lnm_codegen.ir.network.nodes import (
     SPIKES,
+    AddStage,
+    BranchStage,
     FlattenStage,
     IntegerNetwork,
     NeuronStage,
@@ -38,7 +41,7 @@ from lnm_codegen.ir.network.nodes import (
 )
 from lnm_codegen.ir.network.verify import require_network
 from lnm_codegen.ir.types import Bits
-from tests.networks import random_network, random_samples, random_weights
+from tests.networks import random_network, random_samples, random_weights, residual_network
 from tests.refusals import refused
 from tests.strategies import generators
 
@@ -98,6 +101,36 @@ def test_rounding_is_half_up_and_saturates() -> None:
     assert requantized(stage, sums)[:, 0].tolist() == [-4, -1, 0, 1, 2, 3]
     scaled = replace(stage, multiplier=np.array([5]), shift=np.array([2]), output=Bits(8, 0))
     assert requantized(scaled, sums)[:, 0].tolist() == [-11, -4, -1, 1, 4, 9]
+
+
+def test_an_addition_by_hand() -> None:
+    """Numbers of 2 and of 4 fraction bits; a tie goes up, and the ends of a format saturate."""
+    coarse, fine = ValueSpan(-8, 7, 2), ValueSpan(-100, 100, 4)
+    a, b = np.array([[1, -2, 7, -8]]), np.array([[-3, 1, 100, -100]])
+    assert added(AddStage(-1), a, b, coarse, fine).tolist() == [[1, -7, 128, -132]]
+    assert added(AddStage(-1, Bits(6, 3)), a, b, coarse, fine).tolist() == [[1, -3, 31, -32]]
+    assert added(AddStage(-1, Bits(12, 6)), b, a, fine, coarse).tolist() == [[4, -28, 512, -528]]
+    assert AddStage(-1).output_values(coarse, fine) == ValueSpan(-132, 128, 4)
+    assert AddStage(-1, Bits(6, 3)).output_values(coarse, fine) == ValueSpan(-32, 31, 3)
+
+
+@pytest.mark.parametrize(
+    ("stages", "problem", "accepted"),
+    [
+        ((weights(), AddStage(0)), "other is 0", "an integer from -1 to -1"),
+        ((weights(), AddStage(-2)), "other is -2", "an integer from -1"),
+        ((weights(), BranchStage(0)), "origin is 0", "an integer from -1 to -1"),
+        ((weights(), AddStage(-1)), "it adds shapes (3,) and (2,)", "two equal shapes"),
+        ((weights(), BranchStage(-1), weights(name="r")), "no stage reads stage 0", "the scores"),
+        ((weights(), weights(name="r", weight=np.ones((2, 3), int), bias=np.zeros(2, int),
+                             accumulator=20), BranchStage(0)), "no stage reads stage 1", ""),
+        ((weights(), weights(name="r", weight=np.ones((3, 3), int), accumulator=20),
+          AddStage(0, Bits(33, 4))), "output is Q29.4", "2 to 32 bits"),
+    ],
+)  # fmt: skip
+def test_refused_additions(stages: tuple, problem: str, accepted: str) -> None:
+    with refused(ModelError, None, problem, accepted):
+        require_network(small(stages=stages))
 
 
 @settings(max_examples=20, deadline=None)
@@ -162,7 +195,7 @@ def test_wide_sums_are_exact() -> None:
 @settings(max_examples=8, deadline=None)
 @given(generators())
 def test_files_keep_a_network(tmp_path_factory: pytest.TempPathFactory, rng) -> None:
-    network = random_network(rng)
+    network = (random_network, residual_network)[rng.integers(2)](rng)
     folder = folder_of(network, tmp_path_factory.mktemp("net"))
     again = read_network(folder)
     assert network_files(again) == network_files(network)

@@ -18,6 +18,7 @@ from lnm_codegen.hardware.verify.verilog import formal
 from lnm_codegen.ir.network.exchange import network_files
 from lnm_codegen.ir.network.nodes import (
     SPIKES,
+    AddStage,
     FlattenStage,
     IntegerNetwork,
     PoolStage,
@@ -96,3 +97,29 @@ def test_the_proofs_of_convolutions_hold(
     repeated = values is not SPIKES
     network = IntegerNetwork("net", 3, repeated, shape, values, stages, "mean")
     assert proven(network, lanes, rng, tmp_path) == 9
+
+
+@pytest.mark.skipif(missing(*TOOLS) is not None, reason=str(missing(*TOOLS)))
+@pytest.mark.parametrize(
+    ("count", "after", "form", "values"),
+    [
+        (5, True, None, SPIKES),
+        (3, False, Bits(12, 8), SPIKES),
+        pytest.param(1, False, Bits(9, 3), values_of_bits(Bits(6, 4)), marks=slow),
+        pytest.param(16, False, Bits(9, 9), values_of_bits(Bits(6, 4)), marks=slow),
+        pytest.param(70, True, Bits(4, 1), SPIKES, marks=slow),
+        pytest.param(7, True, None, values_of_bits(Bits(6, 2)), marks=slow),
+    ],
+)
+def test_the_proofs_of_additions_hold(
+    count: int, after: bool, form: Bits | None, values: ValueSpan, tmp_path: Path
+) -> None:
+    """Spikes and the input, behind neurons or before; sums that are rounded and saturate."""
+    rng, spec = np.random.default_rng(count), lnm.Fixed(12, 8)
+    first = random_weights(rng, "w", (count,), values, spec.bits, count)
+    neurons = neuron_stage("n", lnm.get("lif"), spec, (count,))
+    body = (first, neurons) if after else (first,)
+    block = IntegerNetwork("net", 3, False, (count,), values, (*body, AddStage(-1, form)), "mean")
+    last = random_weights(rng, "r", (count,), block.values()[-1], spec.bits, 2)
+    network = replace(block, stages=(*block.stages, last))
+    assert proven(network, 2, rng, tmp_path) == 15
