@@ -306,7 +306,7 @@ def lively_seed(
 
     The scores of half of all random networks are those of a bias alone.
     """
-    for k in range(seed, seed + 100):
+    for k in range(seed, seed + 400):
         rng = np.random.default_rng(k)
         network = drawn(rng, as_circuit=as_circuit)
         samples = random_samples(rng, network, count)

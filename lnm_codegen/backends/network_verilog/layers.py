@@ -483,6 +483,10 @@ class _Signal:
     layers: int
     origins: frozenset[int]
 
+    def is_ahead_of(self, other: _Signal) -> bool:
+        """Whether a number comes before that of another stream, which it may depend on."""
+        return other.layers > self.layers or self.source in other.origins
+
 
 def parts_of(
     network: IntegerNetwork, lanes: int = LANES, loadable: bool = False
@@ -496,6 +500,7 @@ def parts_of(
     shapes, values = network.shapes(), value_spans(network, loadable)
     stages, lead = network.stages, network.constant_stages
     repeating = max((k for k in range(lead) if isinstance(stages[k], WeightStage)), default=-1)
+    by_turns = lanes == 1 and not loadable  # on one array, where the first neurons' results leave
     found: list[Part] = []
     own = network.input
     signals = [_Signal(-1, 1 if own.are_spikes else own.width, own.are_spikes, 0, frozenset({-1}))]
@@ -557,7 +562,7 @@ def parts_of(
             signals.append(_Signal(k, wide, gives_spikes, layers, origins))
         elif isinstance(stage, AddStage):
             spans = operands(k, stage, values)
-            if read[1].layers > read[0].layers or read[0].source in read[1].origins:
+            if read[0].source < read[1].source if by_turns else read[0].is_ahead_of(read[1]):
                 read, spans = read[::-1], spans[::-1]  # the later stream is the first one
             ahead = read[0].layers - read[1].layers + (read[1].source in read[0].origins)
             found.append(
@@ -574,7 +579,7 @@ def parts_of(
                     own_bits=read[0].bits,
                     other_bits=read[1].bits,
                     out_bits=values[k + 1].width,
-                    waiting=ahead * size_of(shapes[k]),
+                    waiting=max(ahead, by_turns) * size_of(shapes[k]),
                     steps=runs,
                 )
             )
