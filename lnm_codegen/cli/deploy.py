@@ -48,6 +48,7 @@ def deploy(
     weights: Annotated[WeightBits | None, Meta("BITS")] = None,
     accumulate: Literal["events", "dense"] | None = None,
     lanes: Annotated[int | None, Meta("N")] = None,
+    neurons_per_cycle: Annotated[int | None, Meta("N")] = None,
     load_port: bool = False,
     axi: bool = False,
     reload: Annotated[Path | None, Meta("DIR")] = None,
@@ -72,6 +73,8 @@ def deploy(
             multiplies all. [default: events]
         lanes: Weights that a layer in Verilog adds in a cycle, 1 to 64. With 1, the neurons of a
             layer share one multiplier. [default: 4]
+        neurons_per_cycle: Most neurons of a layer in Verilog that are updated in a cycle, 1 to 16.
+            [default: 1]
         load_port: A port in Verilog by which trained numbers are loaded.
         axi: A wrapper in Verilog for a system bus: AXI4-Stream and registers on AXI4-Lite.
         reload: A folder that was written with --load-port: write the image by which its circuit
@@ -84,29 +87,24 @@ def deploy(
     from lnm_codegen.deploy.integers import emit as folder
     from lnm_codegen.deploy.integers.search import integer_accuracy
     from lnm_codegen.deploy.integers.source import FILE, run_file
-    from lnm_codegen.train.runs.saved import test_data
 
-    target = folder.NetworkTarget(backend, vectors, accumulate, lanes, load_port, axi)
+    options = {
+        "--name": name, "--format": format_, "--vectors": vectors, "--weights": weights,
+        "--accumulate": accumulate, "--lanes": lanes, "--neurons-per-cycle": neurons_per_cycle,
+        "--load-port": load_port, "--axi": axi, "--reload": reload, "--measure": measure,
+        "--all": all_,
+    }  # fmt: skip
+    given = {option: v for option, v in options.items() if v is not None and v is not False}
+    target = folder.NetworkTarget(
+        backend, vectors, accumulate, lanes, neurons_per_cycle, load_port, axi
+    )
     target.require("deploy", lambda word: f"--{word.replace('_', '-')}")
     if measure and (backend != "verilog" or reload is not None):
         problem = "--measure without a circuit to write"
         raise ModelError("deploy", problem, "--backend verilog, no --reload", "Omit --measure.")
-    circuit = None
-    if reload is not None:
-        given = {"--name": name, "--lanes": lanes, "--vectors": vectors, "--weights": weights,
-                 "--load-port": load_port or None, "--axi": axi or None}  # fmt: skip
-        circuit = _circuit_of(reload, backend, given)
-        if out.resolve() == circuit.folder.resolve():
-            problem = f"--out {out} is the circuit of --reload, which the image would replace"
-            raise ModelError("deploy", problem, "another folder")
+    circuit = None if reload is None else _circuit_of(reload, backend, given, out)
     trained = read_run(run)
-    tested = test_data(trained)
-    tested = tested if all_ else replace(tested, test=tested.test.first(TESTED))
-    kept = len(tested.test)
-    if vectors is not None and vectors > kept:
-        remedy = "Add --all, for every test sample." if kept == TESTED and not all_ else ""
-        accepted = f"an integer from 1 to {kept}, the number of test samples"
-        raise wrong("deploy", "--vectors", vectors, accepted, remedy)
+    tested = _tested(trained, vectors, all_)
     real = real_of(trained, name)
     if circuit is not None and format_ is None:
         integers, is_of_run = _in_formats_of(real, circuit), True
@@ -130,15 +128,7 @@ def deploy(
         folder.network_section("Run", rows, trained.network),
         folder.input_section(scale, integers),
     )
-    values = {"--name": name, "--format": format_, "--vectors": vectors, "--weights": weights,
-              "--accumulate": accumulate, "--lanes": lanes, "--load-port": load_port,
-              "--axi": axi, "--reload": reload, "--measure": measure, "--all": all_}  # fmt: skip
-    words = ["lnm", "deploy", str(run), "--backend", backend]
-    for option, value in values.items():
-        if value is not None and value is not False:
-            words += [option] if value is True else [option, str(value)]
-    command = shlex.join([*words, "--out", str(out)])
-    end = f"\n## Command\n\nThis command wrote the folder:\n\n```sh\n{command}\n```\n"
+    end = _command(["lnm", "deploy", str(run), "--backend", backend], given, out)
     files = {Path(p): data for p, data in emitted.files(sections, more, end).items()}
     paths = write_together({}, out, "deploy", files)
     for note in emitted.notes:
@@ -148,6 +138,28 @@ def deploy(
         f"{emitted.network.name}: {len(integers.stages)} stages, {integers.time_steps} time steps,"
         f" {integers.classes} classes\n{sizes}\naccuracy: {accuracy}"
     )
+
+
+def _tested(run: Run, vectors: int | None, whole: bool) -> Dataset:
+    """Return the data of a run with the test samples that count."""
+    from lnm_codegen.train.runs.saved import test_data
+
+    data = test_data(run)
+    data = data if whole else replace(data, test=data.test.first(TESTED))
+    kept = len(data.test)
+    if vectors is not None and vectors > kept:
+        remedy = "Add --all, for every test sample." if kept == TESTED and not whole else ""
+        accepted = f"an integer from 1 to {kept}, the number of test samples"
+        raise wrong("deploy", "--vectors", vectors, accepted, remedy)
+    return data
+
+
+def _command(words: list[str], given: Mapping[str, object], out: Path) -> str:
+    """Return the section of the README with the command of a folder."""
+    for option, value in given.items():
+        words += [option] if value is True else [option, str(value)]
+    command = shlex.join([*words, "--out", str(out)])
+    return f"\n## Command\n\nThis command wrote the folder:\n\n```sh\n{command}\n```\n"
 
 
 def _network_of(
@@ -182,12 +194,16 @@ def _read(folder: Path, real: RealNetwork, name: str | None) -> tuple[IntegerNet
     return (found if name is None else replace(found, name=real.name)), is_of_run
 
 
-def _circuit_of(folder: Path, backend: str, given: Mapping[str, object]) -> Circuit:
+OF_IMAGES = ("--format", "--accumulate", "--reload", "--all")
+"""Options that --reload does not determine."""
+
+
+def _circuit_of(folder: Path, backend: str, given: Mapping[str, object], out: Path) -> Circuit:
     """Return the circuit of --reload; refuse options that it determines."""
     from lnm_codegen.hardware.folder import read_circuit
 
-    for option, value in given.items():
-        if value is not None:
+    for option in given:
+        if option not in OF_IMAGES:
             problem = f"{option} with --reload, whose circuit determines it"
             raise ModelError("deploy", problem, remedy=f"Omit {option}.")
     if backend != "verilog":
@@ -201,6 +217,9 @@ def _circuit_of(folder: Path, backend: str, given: Mapping[str, object]) -> Circ
     if not (circuit.is_network and circuit.manifest["load_port"]):
         accepted = "a folder of lnm deploy --backend verilog --load-port"
         raise ModelError(f"deploy: --reload {folder}", "no circuit with a load port", accepted)
+    if out.resolve() == circuit.folder.resolve():
+        problem = f"--out {out} is the circuit of --reload, which the image would replace"
+        raise ModelError("deploy", problem, "another folder")
     return circuit
 
 
@@ -269,7 +288,8 @@ def _sizes(emitted: EmittedNetwork) -> str:
     memory = sum(x.depth * x.lanes * x.stage.bits for x in made.layers)
     count = len({array.name for array in made.arrays.values()})
     mean = f", {made.mean.cycles} measured between samples" if made.mean else ""
-    events = ", ".join(f"{x.stage.name} {x.event_rows}" for x in made.layers)
+    first = (x for x in made.layers if x.slice.is_first)
+    events = ", ".join(f"{x.stage.name.removesuffix(x.slice.title)} {x.event_rows}" for x in first)
     return (
         f"Verilog: weights {memory} bits, arrays of neurons {count},"
         f" at most {made.most_cycles} cycles a sample{mean}; cycles an event: {events}"

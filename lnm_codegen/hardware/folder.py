@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from lnm_codegen.backends.base import MANIFEST
-from lnm_codegen.backends.network_verilog.layers import layer_entries, layers_of, sample_entry
+from lnm_codegen.backends.network_verilog.layers import (
+    form_in,
+    layer_entries,
+    layers_of,
+    most_lanes,
+    sample_entry,
+)
 from lnm_codegen.backends.verilog.design import LONGEST_NAME
 from lnm_codegen.backends.verilog.folder import VERSION
 from lnm_codegen.errors import ModelError
@@ -266,18 +272,19 @@ def _validate_network(where: str, manifest: dict[str, Any], folder: Path) -> Non
     for k, name in enumerate(_NAMES.of(where, "arrays", manifest.get("arrays"))):
         _IDENTIFIER.of(where, f"arrays[{k}]", name)
     require_integer(where, "lanes", manifest.get("lanes"), 1, 1 << 10)
+    require_integer(where, "neurons_per_cycle", manifest.get("neurons_per_cycle"), 1, 1 << 10)
     require_bool(where, "load_port", manifest.get("load_port"))
     streams = _OBJECT.of(where, "streams", manifest.get("streams"))
     for name in _STREAMS:
         stream = _OBJECT.of(where, f"streams.{name}", streams.get(name))
         require_integer(where, f"streams.{name}.width", stream.get("width"), 1, 64)
     network = read_network(folder)
-    layers = layers_of(network, manifest["lanes"], manifest["load_port"])
+    layers = layers_of(network, *form_in(manifest))
     files = manifest["forms"].get("network", {}).get("files", [])
     stated = {
         "name": network.name,
         "sample": sample_entry(network),
-        "lanes": max(layer.lanes for layer in layers),
+        "lanes": most_lanes(layers),
         "layers": layer_entries(layers),
         "arrays": sorted({file.split("/")[1] for file in files if file.startswith("arrays/")}),
     }

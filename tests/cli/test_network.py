@@ -200,6 +200,7 @@ deploy dense --out o
     --backend c --lanes 2 >> deploy: --lanes with --backend c >> --backend verilog >> Omit
     --backend c --load-port >> deploy: --load-port with --backend c >> --backend verilog >> Omit
     --backend verilog --lanes=65 >> deploy: --lanes is 65 >> 1 to 64
+    --backend verilog --neurons-per-cycle=0 >> deploy: --neurons-per-cycle is 0 >> 1 to 16
     --backend verilog --lanes=0 >> deploy: --lanes is 0 >> 1 to 64
     --backend verilog --vectors 0 >> deploy: --vectors is 0 >> 1 to 10000
     --backend verilog --vectors 361 --all >> deploy: --vectors is 361 >> 1 to 360, the number of

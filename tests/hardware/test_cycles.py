@@ -33,22 +33,27 @@ def test_cycles_are_those_of_the_testbench(tmp_path: Path) -> None:
 
 @needs_iverilog
 @pytest.mark.parametrize(
-    ("seed", "drawn"),
+    ("seed", "drawn", "per_cycle"),
     [
-        (7, random_network),
-        (12, random_network),
-        (15, random_network),
-        *(pytest.param(k, residual_network, marks=[pytest.mark.slow] * (k > 2)) for k in range(9)),
+        (7, random_network, 1),
+        (12, random_network, 1),
+        (15, random_network, 1),
+        (3, random_network, 4),
+        *(
+            pytest.param(k, residual_network, 1 + 3 * (k % 2), marks=[pytest.mark.slow] * (k > 2))
+            for k in range(9)
+        ),
     ],
 )
 def test_samples_follow_each_other_within_the_interval(
-    seed: int, drawn: Draw, tmp_path: Path
+    seed: int, drawn: Draw, per_cycle: int, tmp_path: Path
 ) -> None:
     """Of samples in which every input is an event, those behind the first."""
     rng = np.random.default_rng(lively_seed(seed, drawn, as_circuit=True))
     network = drawn(rng, as_circuit=True)
     x = random_samples(rng, network, 12)
-    made = emit_circuit(network, np.where(x == 0, network.input.high, x))
+    whole = np.where(x == 0, network.input.high, x)
+    made = emit_circuit(network, whole, per_cycle=per_cycle)
     made.source.write(tmp_path)
     first, each = cycles_of(simulated(tmp_path))
     assert first <= made.most_cycles

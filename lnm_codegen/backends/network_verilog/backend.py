@@ -24,6 +24,7 @@ from lnm_codegen.backends.network_verilog.layers import (
     Layer,
     Part,
     layer_entries,
+    most_lanes,
     parts_of,
     sample_entry,
 )
@@ -60,7 +61,6 @@ from lnm_codegen.ir.network.interpret import interpret_network, sample_rows, sco
 from lnm_codegen.ir.network.nodes import (
     IntegerNetwork,
     Integers,
-    NeuronStage,
     conversion_text,
     order_text,
     score_text,
@@ -95,6 +95,7 @@ def emit_circuit(
     loadable: bool = False,
     has_axi: bool = False,
     mean: MeanCycles | None = None,
+    per_cycle: int = 1,
 ) -> NetworkCircuit:
     """Return the circuit of a valid network.
 
@@ -105,16 +106,19 @@ def emit_circuit(
         loadable: Trained numbers can be loaded through a port.
         has_axi: Write a wrapper for a system bus too.
         mean: The measured interval, for manifest and README.
+        per_cycle: Most neurons of a layer that are updated in a cycle.
 
     Raises:
         UnsupportedError: A stage or neurons without a circuit; the place is the layer's name. A
             layer's name is too long.
     """
-    parts, name = parts_of(network, lanes, loadable), network.name
+    parts, name = parts_of(network, lanes, loadable, per_cycle), network.name
     for part in parts:
         require_length(f"network {name}", f"{part.prefix}_neurons_array")
     found, rows = interpret_network(network, samples, trace=True), sample_rows(network, samples)
-    arrays, shared = _arrays(network, parts, _inputs(network, found.outputs), loadable, lanes)
+    arrays, shared = _arrays(
+        network, parts, _inputs(network, parts, found.outputs), loadable, lanes
+    )
     design = NetworkDesign(network, parts, arrays, shared, has_axi, mean)
     files: dict[str, str] = {}
     for pool in design.pools:
@@ -122,7 +126,8 @@ def emit_circuit(
     for addition in design.additions:
         files |= {f"rtl/{addition.prefix}.v": add_module(addition)} | proofs(addition)
     for layer in design.layers:
-        files[f"rtl/{layer.prefix}_events.v"] = events_module(layer)
+        if layer.slice.is_first:
+            files[f"rtl/{layer.events}.v"] = events_module(layer)
         files[f"rtl/{layer.prefix}_synapse.v"] = synapse_module(layer)
         if layer.stage.delay:
             files[f"rtl/{layer.prefix}_feedback.v"] = feedback_module(layer)
@@ -143,15 +148,15 @@ def emit_circuit(
     return NetworkCircuit(network, parts, arrays, shared, has_axi, mean, source, len(rows))
 
 
-def design_of(network: IntegerNetwork, lanes: int, loadable: bool) -> NetworkDesign:
+def design_of(network: IntegerNetwork, lanes: int, loadable: bool, per_cycle: int) -> NetworkDesign:
     """Return the design of a circuit, whose arrays have no golden vectors of samples."""
     lead = () if network.repeated else (network.time_steps,)
     value = min(max(0, network.input.low), network.input.high)
     outputs = interpret_network(
         network, np.full((*lead, 1, *network.input_shape), value), trace=True
     ).outputs
-    parts = parts_of(network, lanes, loadable)
-    arrays, shared = _arrays(network, parts, _inputs(network, outputs), loadable, lanes)
+    parts = parts_of(network, lanes, loadable, per_cycle)
+    arrays, shared = _arrays(network, parts, _inputs(network, parts, outputs), loadable, lanes)
     return NetworkDesign(network, parts, arrays, shared, has_axi=False, mean=None)
 
 
@@ -166,7 +171,8 @@ def _arrays(
 
     They do so in the smallest circuit, of one lane, where their neurons are equal.
     """
-    one = shared_array(network.name, parts, inputs) if lanes == 1 and not loadable else None
+    is_small = lanes == 1 and not loadable and all(part.slice.count == 1 for part in parts)
+    one = shared_array(network.name, parts, inputs) if is_small else None
     if one is None:
         return arrays_of(parts, inputs, loadable, lanes), False
     return {part.neurons.name: one for part in parts if part.neurons is not None}, True
@@ -206,14 +212,17 @@ def emit_image(design: NetworkDesign, network: IntegerNetwork, samples: Integers
     return LoadImage(design, Source(files, f"{name}_load.hex"), writes)
 
 
-def _inputs(network: IntegerNetwork, outputs: Sequence[Integers]) -> dict[str, Integers]:
+def _inputs(
+    network: IntegerNetwork, parts: Sequence[Part], outputs: Sequence[Integers]
+) -> dict[str, Integers]:
     """Return name of a layer of neurons -> its inputs (samples, T, neurons)."""
-    found = {}
-    for k, stage in enumerate(network.stages):
-        if isinstance(stage, NeuronStage):
-            x = outputs[k - 1]
-            x = np.broadcast_to(x, (network.time_steps, *x.shape[1:]))
-            found[stage.name] = np.swapaxes(x, 0, 1).reshape(x.shape[1], network.time_steps, -1)
+    found, steps = {}, network.time_steps
+    for part in parts:
+        if part.neurons is not None:
+            x = outputs[part.index]
+            x = np.broadcast_to(x, (steps, *x.shape[1:])).reshape(steps, x.shape[1], -1)
+            own = part.slice.of(x.T).T
+            found[part.neurons.name] = np.swapaxes(own, 0, 1)
     return found
 
 
@@ -308,7 +317,8 @@ def manifest(design: NetworkDesign, vectors: int, files: Iterable[str]) -> str:
         "license": "0BSD",
         "name": name,
         "kind": FORM,
-        "lanes": max(layer.lanes for layer in layers),
+        "lanes": most_lanes(layers),
+        "neurons_per_cycle": design.per_cycle,
         "load_port": design.loadable,
         "sample": sample_entry(network),
         "vectors": vectors,
@@ -346,10 +356,11 @@ def _readme(design: NetworkDesign) -> dict[str, object]:
         own = (
             (part.stage.bits, part.accumulator, part.event_rows) if isinstance(part, Layer) else ()
         )
+        is_layer, count = isinstance(part, Layer), part.slice.count
         cells = (
-            part.title,
-            part.inputs,
-            part.outputs,
+            part.title.removesuffix(part.slice.title),
+            part.inputs if is_layer else part.inputs * count,
+            part.outputs * count,
             *(own or ("", "", "")),
             f"{design.interval_of(part):,}",
             f"`{array.name}`" if array else design.next_of(part),
@@ -360,7 +371,8 @@ def _readme(design: NetworkDesign) -> dict[str, object]:
         "family": design.name,
         "name": design.name,
         "network": network,
-        "rows": [row(part) for part in design.parts],
+        "per_cycle": design.per_cycle,
+        "rows": [row(part) for part in design.parts if part.slice.is_first],
         "most": design.most_cycles,
         "interval": design.interval,
         "mean": design.mean,

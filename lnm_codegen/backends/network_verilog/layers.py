@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -13,6 +14,7 @@ from lnm_codegen.ir.network.nodes import (
     AddStage,
     FlattenStage,
     IntegerNetwork,
+    Integers,
     NeuronStage,
     PoolStage,
     Shape,
@@ -20,6 +22,7 @@ from lnm_codegen.ir.network.nodes import (
     WeightStage,
     operands,
     size_of,
+    sources_of,
     values_of_bits,
     width_of,
 )
@@ -29,6 +32,7 @@ from lnm_codegen.ir.types import Bits
 LANES = 4
 """Weights that a synapse adds in one cycle, by default."""
 MOST_LANES = 64
+MOST_PER_CYCLE = 16
 FEWEST_ROWS = 4
 """Least rows of accumulators of a linear layer: a row is written three cycles after it is read."""
 WAITS = FEWEST_ROWS - 1
@@ -82,15 +86,78 @@ class Axis:
         return max(len(self.reached(place)) for place in range(self.inputs))
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A block of the output channels of a stage: number `place` of `count` equal ones."""
+
+    place: int
+    count: int
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the first one."""
+        return self.place == 0
+
+    @property
+    def ending(self) -> str:
+        """End of its names in Verilog; empty if there is one slice."""
+        return f"_{self.place}" if self.count > 1 else ""
+
+    @property
+    def title(self) -> str:
+        """End of its title; empty if there is one slice."""
+        return f", slice {self.place}" if self.count > 1 else ""
+
+    def of(self, numbers: Integers) -> Integers:
+        """Return its block of numbers by channel or by neuron; one number is that of all."""
+        if len(numbers) == 1:
+            return numbers
+        size = len(numbers) // self.count
+        return numbers[self.place * size : (self.place + 1) * size]
+
+    def weights(self, stage: WeightStage) -> WeightStage:
+        """Return its weights of a layer."""
+        if self.count == 1:
+            return stage
+        return replace(
+            stage,
+            name=f"{stage.name}{self.title}",
+            weight=self.of(stage.weight),
+            bias=self.of(stage.bias),
+            multiplier=self.of(stage.multiplier),
+            shift=self.of(stage.shift),
+        )
+
+    def neurons(self, stage: NeuronStage | None) -> NeuronStage | None:
+        """Return its neurons of a layer."""
+        if stage is None or self.count == 1:
+            return stage
+        coefficients, initial = (
+            tuple((name, self.of(numbers)) for name, numbers in table)
+            for table in (stage.coefficients, stage.initial)
+        )
+        name = f"{stage.name}{self.title}"
+        return replace(stage, name=name, coefficients=coefficients, initial=initial)
+
+    def shape(self, shape: Shape) -> Shape:
+        """Return the shape of its block of values."""
+        return (shape[0] // self.count, *shape[1:])
+
+
 @dataclass(frozen=True)
 class Layer:
     """A linear layer or a convolution, and the neurons that follow it, if any.
 
+    A layer of several slices is as many of these, each with the weights of a block of the output
+    channels. The first one has the events of all.
+
     Attributes:
         network: Name of the network.
         name: Name of the layer in Verilog.
+        slice: Which block of the channels it is.
         index: Its stage.
         reads: The stage that it reads.
+        taken: Inputs that arrive in a cycle: the slices of that stage.
         stage: Its weights.
         neurons: The next neurons, or None.
         values: Values of its inputs.
@@ -105,8 +172,10 @@ class Layer:
 
     network: str
     name: str
+    slice: Slice
     index: int
     reads: tuple[int, ...]
+    taken: int
     stage: WeightStage
     neurons: NeuronStage | None
     values: ValueSpan
@@ -121,7 +190,12 @@ class Layer:
     @property
     def prefix(self) -> str:
         """Prefix of its modules and memories."""
-        return f"{self.network}_{self.name}"
+        return f"{self.network}_{self.name}{self.slice.ending}"
+
+    @property
+    def events(self) -> str:
+        """Name of the module of its events, that of all slices."""
+        return f"{self.network}_{self.name}_events"
 
     @property
     def title(self) -> str:
@@ -183,8 +257,9 @@ class Layer:
     @property
     def modules(self) -> tuple[str, ...]:
         """Names of its modules, without its neurons."""
-        feedback = ("feedback",) if self.stage.delay else ()
-        return tuple(f"{self.prefix}_{word}" for word in (*feedback, "events", "synapse"))
+        feedback = (f"{self.prefix}_feedback",) if self.stage.delay else ()
+        events = (self.events,) if self.slice.is_first else ()
+        return (*feedback, *events, f"{self.prefix}_synapse")
 
     @property
     def memories(self) -> tuple[str, ...]:
@@ -342,6 +417,7 @@ class Pooling:
     Attributes:
         network: Name of the network.
         name: Name of the pooling in Verilog.
+        slice: Which block of the channels it is.
         index: Its stage.
         reads: The stage that it reads.
         stage: Its kind and its size.
@@ -356,6 +432,7 @@ class Pooling:
 
     network: str
     name: str
+    slice: Slice
     index: int
     reads: tuple[int, ...]
     stage: PoolStage
@@ -370,12 +447,13 @@ class Pooling:
     @property
     def prefix(self) -> str:
         """Name of its module."""
-        return f"{self.network}_{self.name}"
+        return f"{self.network}_{self.name}{self.slice.ending}"
 
     @property
     def title(self) -> str:
         """Its name, kind and size."""
-        return f"{self.name} ({self.stage.kind}, {self.stage.size} x {self.stage.size})"
+        kind = f"{self.stage.kind}, {self.stage.size} x {self.stage.size}"
+        return f"{self.name}{self.slice.title} ({kind})"
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -402,6 +480,7 @@ class Addition:
     Attributes:
         network: Name of the network.
         name: Name of the addition in Verilog.
+        slice: Which block of the channels it is.
         index: Its stage.
         reads: The stages of the first stream and of the second one.
         stage: Its output format.
@@ -418,6 +497,7 @@ class Addition:
 
     network: str
     name: str
+    slice: Slice
     index: int
     reads: tuple[int, ...]
     stage: AddStage
@@ -434,12 +514,12 @@ class Addition:
     @property
     def prefix(self) -> str:
         """Name of its module."""
-        return f"{self.network}_{self.name}"
+        return f"{self.network}_{self.name}{self.slice.ending}"
 
     @property
     def title(self) -> str:
         """Its name."""
-        return self.name
+        return f"{self.name}{self.slice.title}"
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -489,9 +569,17 @@ class _Signal:
 
 
 def parts_of(
-    network: IntegerNetwork, lanes: int = LANES, loadable: bool = False
+    network: IntegerNetwork, lanes: int = LANES, loadable: bool = False, per_cycle: int = 1
 ) -> tuple[Part, ...]:
     """Return the layers of weights, the poolings and the additions of a network, in order.
+
+    The slices of a stage follow one another.
+
+    Args:
+        network: The network.
+        lanes: Most weights that a layer adds in a cycle.
+        loadable: Trained numbers can be loaded.
+        per_cycle: Most neurons of a layer that are updated in a cycle.
 
     Raises:
         UnsupportedError: Neurons or a readout without a layer of weights before them, or a stage
@@ -502,13 +590,16 @@ def parts_of(
     repeating = max((k for k in range(lead) if isinstance(stages[k], WeightStage)), default=-1)
     by_turns = lanes == 1 and not loadable  # on one array, where the first neurons' results leave
     found: list[Part] = []
-    own = network.input
+    own, counts = network.input, slice_counts(network, per_cycle)
     signals = [_Signal(-1, 1 if own.are_spikes else own.width, own.are_spikes, 0, frozenset({-1}))]
 
     def named(name: str) -> str:
         while name in {part.name for part in found}:
             name += "_"
         return name
+
+    def number_of(kind: type) -> int:
+        return len({part.index for part in found if isinstance(part, kind)})
 
     for k, (stage, after) in enumerate(zip(stages, (*stages[1:], None), strict=True)):
         _require_circuit(network, k, repeating)
@@ -518,71 +609,83 @@ def parts_of(
         runs = 1 if k < repeating else network.time_steps
         before, layers = read[0], max(signal.layers for signal in read)
         origins = frozenset({k}).union(*(signal.origins for signal in read))
+        slices = [Slice(n, counts[k + 1]) for n in range(counts[k + 1])]
         if isinstance(stage, WeightStage):
             fewest = 1 if stage.kind == "conv" else FEWEST_ROWS
-            found.append(
+            name = named(re.sub(r"\W", "_", stage.name, flags=re.ASCII).lower())
+            channels = stage.channels // len(slices)
+            found += [
                 Layer(
                     network=network.name,
-                    name=named(re.sub(r"\W", "_", stage.name, flags=re.ASCII).lower()),
+                    name=name,
+                    slice=one,
                     index=k,
                     reads=(before.source,),
-                    stage=stage,
-                    neurons=neurons,
+                    taken=counts[before.source + 1],
+                    stage=one.weights(stage),
+                    neurons=one.neurons(neurons),
                     values=operands(k, stage, values)[0],
                     own_bits=before.bits,
                     is_spike=before.is_spike,
                     shape=shapes[k],
-                    lanes=min(lanes, -(-stage.channels // fewest)),
+                    lanes=min(max(lanes // len(slices), 1), -(-channels // fewest)),
                     steps=runs,
                     constant=k == repeating,
                     loadable=loadable,
                 )
-            )
+                for one in slices
+            ]
             signals.append(_Signal(k, stage.output.width, False, layers + 1, origins))
         elif isinstance(stage, PoolStage):
             is_max = stage.kind == "max"
             gives_spikes = before.is_spike and is_max
             wide = before.bits if is_max else max(before.bits, values[k + 1].width)
-            found.append(
+            name = named(f"pool_{number_of(Pooling)}")
+            found += [
                 Pooling(
                     network=network.name,
-                    name=named(f"pool_{sum(isinstance(part, Pooling) for part in found)}"),
+                    name=name,
+                    slice=one,
                     index=k,
                     reads=(before.source,),
                     stage=stage,
-                    neurons=neurons,
-                    shape=shapes[k],
+                    neurons=one.neurons(neurons),
+                    shape=one.shape(shapes[k]),
                     own_bits=before.bits,
                     is_spike=before.is_spike,
                     out_bits=wide,
                     gives_spikes=gives_spikes,
                     steps=runs,
                 )
-            )
+                for one in slices
+            ]
             signals.append(_Signal(k, wide, gives_spikes, layers, origins))
         elif isinstance(stage, AddStage):
             spans = operands(k, stage, values)
             if read[0].source < read[1].source if by_turns else read[0].is_ahead_of(read[1]):
                 read, spans = read[::-1], spans[::-1]  # the later stream is the first one
             ahead = read[0].layers - read[1].layers + (read[1].source in read[0].origins)
-            found.append(
+            name = named(f"add_{number_of(Addition)}")
+            found += [
                 Addition(
                     network=network.name,
-                    name=named(f"add_{sum(isinstance(part, Addition) for part in found)}"),
+                    name=name,
+                    slice=one,
                     index=k,
                     reads=tuple(signal.source for signal in read),
                     stage=stage,
-                    neurons=neurons,
-                    shape=shapes[k],
+                    neurons=one.neurons(neurons),
+                    shape=one.shape(shapes[k]),
                     values=(spans[0], spans[1]),
                     are_spikes=(read[0].is_spike, read[1].is_spike),
                     own_bits=read[0].bits,
                     other_bits=read[1].bits,
                     out_bits=values[k + 1].width,
-                    waiting=max(ahead, by_turns) * size_of(shapes[k]),
+                    waiting=max(ahead, by_turns) * size_of(shapes[k]) // len(slices),
                     steps=runs,
                 )
-            )
+                for one in slices
+            ]
             signals.append(_Signal(k, values[k + 1].width, False, layers, origins))
         elif isinstance(stage, NeuronStage):
             number = stage.output.type
@@ -593,6 +696,34 @@ def parts_of(
     if not any(isinstance(part, Layer) for part in found):
         raise UnsupportedError(f"network {network.name}", "no layer of weights", ACCEPTED)
     return tuple(found)
+
+
+def slice_counts(network: IntegerNetwork, per_cycle: int) -> list[int]:
+    """Return the slices of the input, then those of each stage: at most `per_cycle`.
+
+    They divide the channels of every layer whose values are added, pooled or reset together. The
+    input, the scores, and what a recurrent layer reads and gives, come one by one.
+    """
+    stages, group = network.stages, list(range(len(network.stages) + 1))
+    for k, stage in enumerate(stages):
+        if not isinstance(stage, WeightStage):
+            for source in sources_of(k, stage):
+                old, new = group[source + 1], group[k + 1]
+                group = [new if one == old else one for one in group]
+    channels = [0] * len(group)
+    single = {group[0], group[-1]}
+    for k, stage in enumerate(stages):
+        if isinstance(stage, WeightStage):
+            channels[group[k + 1]] = math.gcd(channels[group[k + 1]], stage.channels)
+            if stage.delay:
+                single |= {group[k], group[k + 1]}
+
+    def count(one: int) -> int:
+        if one in single:
+            return 1
+        return max(n for n in range(1, per_cycle + 1) if channels[one] % n == 0)
+
+    return [count(one) for one in group]
 
 
 def value_spans(network: IntegerNetwork, loadable: bool) -> tuple[ValueSpan, ...]:
@@ -609,11 +740,21 @@ def value_spans(network: IntegerNetwork, loadable: bool) -> tuple[ValueSpan, ...
     return tuple(found)
 
 
+def form_in(manifest: Mapping[str, Any]) -> tuple[int, bool, int]:
+    """Return lanes, load port and neurons of a cycle of the circuit of a manifest."""
+    return manifest["lanes"], manifest["load_port"], manifest["neurons_per_cycle"]
+
+
+def most_lanes(layers: Sequence[Layer]) -> int:
+    """Return the lanes that give these layers again; a slice has at least one."""
+    return max(one.lanes * one.slice.count if one.lanes > 1 else 1 for one in layers)
+
+
 def layers_of(
-    network: IntegerNetwork, lanes: int = LANES, loadable: bool = False
+    network: IntegerNetwork, lanes: int = LANES, loadable: bool = False, per_cycle: int = 1
 ) -> tuple[Layer, ...]:
-    """Return the layers of weights of a network, in order; `parts_of` without the poolings."""
-    parts = parts_of(network, lanes, loadable)
+    """Return the layers of weights of a network, in order; `parts_of` without the others."""
+    parts = parts_of(network, lanes, loadable, per_cycle)
     return tuple(part for part in parts if isinstance(part, Layer))
 
 
@@ -656,20 +797,21 @@ def sample_entry(network: IntegerNetwork) -> dict[str, int]:
 
 
 def layer_entries(layers: Sequence[Layer]) -> list[dict[str, Any]]:
-    """Return the layers as in the manifest."""
+    """Return the layers as in the manifest, all slices of a layer as one."""
     return [
         {
-            "layer": layer.stage.name,
+            "layer": layer.stage.name.removesuffix(layer.slice.title),
             "inputs": layer.inputs,
-            "outputs": layer.outputs,
+            "outputs": layer.outputs * layer.slice.count,
             "weight_bits": layer.stage.bits,
             "accumulator_bits": layer.accumulator,
-            "bound": layer.bound,
-            "lanes": layer.lanes,
+            "bound": max(one.bound for one in layers if one.index == layer.index),
+            "lanes": layer.lanes * layer.slice.count,
             "cycles_per_event": layer.event_rows,
-            "weight_memory_bits": layer.depth * layer.lanes * layer.stage.bits,
+            "weight_memory_bits": layer.depth * layer.lanes * layer.slice.count * layer.stage.bits,
         }
         for layer in layers
+        if layer.slice.is_first
     ]
 
 

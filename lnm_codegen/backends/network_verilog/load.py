@@ -69,18 +69,20 @@ def memories_for(design: NetworkDesign, network: IntegerNetwork) -> list[LayerMe
         problem, remedy = f"{design.name} has no load port", "Write it with --load-port."
         raise ModelError("reload", problem, remedy=remedy)
     _require_form(design.network, network)
-    stages = dict(zip(map(id, design.network.stages), network.stages, strict=True))
     found: list[LayerMemory] = []
     for part in design.parts:
         if isinstance(part, Layer):
-            other = stages[id(part.stage)]
-            assert isinstance(other, WeightStage), "of the same form"
+            weights = network.stages[part.index]
+            assert isinstance(weights, WeightStage), "of the same form"
+            other = part.slice.weights(weights)
             _require_scales(part, other)
             found += layer_memories(part, other)
         array = design.array_of(part)
         if array and array.model.coefficients and part.neurons is not None:
-            neurons = stages[id(part.neurons)]
-            assert isinstance(neurons, NeuronStage), "of the same form"
+            stage = network.stages[part.index + 1]
+            assert isinstance(stage, NeuronStage), "of the same form"
+            neurons = part.slice.neurons(stage)
+            assert neurons is not None
             _require_channels(array, neurons)
             found.append(coefficient_rows(array, neurons))
     return found
@@ -105,7 +107,7 @@ def _require_form(own: IntegerNetwork, other: IntegerNetwork) -> None:
         elif isinstance(ours, NeuronStage) and isinstance(theirs, NeuronStage):
             where = f"reload: {theirs.name}"
             if ours.program != theirs.program:
-                remedy = "Omit --format, and the formats are those of the circuit."
+                remedy = "Without --format the formats are those of the circuit."
                 problem = "another neuron, or the same one in other formats"
                 raise ModelError(where, problem, "the neuron of the circuit", remedy)
             for (name, a), (_, b) in zip(ours.initial, theirs.initial, strict=True):

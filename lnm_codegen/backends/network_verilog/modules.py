@@ -105,17 +105,24 @@ def events_view(layer: Layer) -> dict[str, object]:
     width = 1 + layer.address_bits + layer.value_bits
     place = "y, x, " if conv else ""
     stride = layer.groups * layer.kernel if conv else layer.rows
+    taken, bits, inputs = layer.taken, layer.address_bits, layer.inputs // layer.taken
+    block = (layer.shape[0] if conv else inputs * taken) // taken * stride
+    last, address, value = "last", "address", "s_value"
+    if taken > 1:
+        last, address, value = "last && !more", "address + offset", "number"
     return {
         "family": layer.network,
-        "top": f"{layer.prefix}_events",
+        "top": layer.events,
         "layer": layer,
         "conv": conv,
         "size": size,
-        "place_bits": bits_for(layer.inputs),
-        "rows": stride if (layer.shape[0] if conv else layer.inputs) > 1 else 0,
+        "words": inputs,
+        "offsets": [f"{bits}'d{k * block}" for k in range(taken)],
+        "place_bits": bits_for(inputs),
+        "rows": stride if block > stride else 0,
         "width": width + (conv.y_bits + conv.x_bits if conv else 0),
         "pointer": bits_for(size),
-        "pushed": f"{{last, address, {place}s_value}}",
+        "pushed": f"{{{last}, {address}, {place}{value}}}",
     }
 
 

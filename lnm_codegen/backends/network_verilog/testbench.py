@@ -96,7 +96,8 @@ def proofs(part: Part) -> dict[str, str]:
         return _pool_proof(part)
     if isinstance(part, Addition):
         return _add_proof(part)
-    return _events_proof(part) | _synapse_proof(part) | _feedback_proof(part)
+    events = _events_proof(part) if part.slice.is_first else {}
+    return events | _synapse_proof(part) | _feedback_proof(part)
 
 
 def _events_proof(layer: Layer) -> dict[str, str]:

@@ -98,14 +98,20 @@ class NetworkDesign:
         return None if part.neurons is None else self.arrays[part.neurons.name]
 
     @property
+    def per_cycle(self) -> int:
+        """Most neurons of a layer that are updated in a cycle."""
+        return max(part.slice.count for part in self.parts)
+
+    @property
     def has_windows(self) -> bool:
         """Whether a layer is a convolution."""
         return any(layer.is_conv for layer in self.layers)
 
     def next_of(self, part: Part) -> str:
         """Return what follows a part without neurons."""
-        after = (p.title for p in self.parts if part.index in p.reads)
-        return " and ".join(after) or "readout"
+        after = (p for p in self.parts if part.index in p.reads and p.slice.is_first)
+        titles = (p.title.removesuffix(p.slice.title) for p in after)
+        return " and ".join(titles) or "readout"
 
     @property
     def last_index(self) -> int:
@@ -147,11 +153,18 @@ class NetworkDesign:
 
     def number_of(self, part: Part) -> str:
         """Return what tells the instances of a part from others."""
-        if isinstance(part, Layer):
-            return str(self.layers.index(part))
-        if isinstance(part, Pooling):
-            return f"p{self.pools.index(part)}"
-        return f"a{self.additions.index(part)}"
+        return f"{self.stage_number(part)}{part.slice.ending}"
+
+    def stage_number(self, part: Part) -> str:
+        """Return what tells the slices of a stage from those of others."""
+        kind = type(part)
+        letter = {Layer: "", Pooling: "p", Addition: "a"}[kind]
+        same = dict.fromkeys(one.index for one in self.parts if isinstance(one, kind))
+        return f"{letter}{list(same).index(part.index)}"
+
+    def slices_of(self, part: Part) -> list[Part]:
+        """Return all slices of the stage of a part."""
+        return [one for one in self.parts if one.index == part.index]
 
     @property
     def most_labels(self) -> int:
@@ -170,6 +183,8 @@ class NetworkDesign:
         """A bound of the cycles of a sample: every input is an event, no two layers overlap."""
         found = 2 * DRAIN
         for part in self.parts:
+            if not part.slice.is_first:  # it works with the first one
+                continue
             if isinstance(part, Layer):
                 found += part.inputs + part.adding + part.leaving
             else:
@@ -308,23 +323,20 @@ def top_module(design: NetworkDesign) -> str:
     lines: list[str] = []
     given: list[_Stream] = []  # into the one array, if layers take turns
     streams = _Streams(design)
-    lines += streams.add(-1, "x")
-    for part in design.parts:
-        sources = [streams.taken(k) for k in part.reads]
-        more, made = _part_lines(design, part, sources)
-        lines += [*more, *streams.add(part.index, made.name)]
-        if array := design.array_of(part):
-            neurons = streams.add(part.index + 1, made.neurons)
-            made = replace(made, tap=streams.taken(part.index))
-            lines += neurons
-            if design.takes_turns:
+    lines += streams.add(-1, "x", ["x"])
+    for part in (part for part in design.parts if part.slice.is_first):
+        more, stages = _stage_lines(design, part, streams)
+        lines += more
+        for one, made in zip(design.slices_of(part), stages, strict=True):
+            array = design.array_of(one)
+            if array is None:
+                unused += [f"{made.name}_last", made.clear]
+            elif design.takes_turns:
                 given.append(made)
             else:
-                more, left = _neuron_lines(design, part, array, made)
+                more, left = _neuron_lines(design, one, array, made)
                 lines += more
                 unused += left
-        else:
-            unused += [f"{made.name}_last", made.clear]
     if design.takes_turns:
         more, left = _turns_lines(design, given)
         lines += more
@@ -336,7 +348,7 @@ def top_module(design: NetworkDesign) -> str:
     view = {
         "family": design.name,
         "name": design.name,
-        "layers": [_part_note(design, part) for part in design.parts],
+        "layers": [_part_note(design, part) for part in design.parts if part.slice.is_first],
         "input_note": f"{described(network.input)}; {first} bits in {in_bits // 8} byte(s)",
         "network": network,
         "score_note": described(design.scores),
@@ -344,8 +356,7 @@ def top_module(design: NetworkDesign) -> str:
         "beat_bits": bits_for(network.sample_size),
         "value_bits": first,
         "lines": lines,
-        "source": source.name,
-        "source_value": f"{source.of}_value",
+        "source": source,
         "score_bits": bits,
         "class_bits": classes,
         "score": score if out_bits > bits else "score",
@@ -364,12 +375,17 @@ def top_module(design: NetworkDesign) -> str:
 def _part_note(design: NetworkDesign, part: Part) -> str:
     is_layer, after = isinstance(part, Layer), design.next_of(part)
     after = f"the {after}" if part is design.parts[-1] else after
-    after = after if part.neurons is None else f"neurons {part.neurons.name}"
-    counts = f"{part.inputs} inputs, {part.outputs} {'sums' if is_layer else 'outputs'}"
+    if part.neurons is not None:
+        after = f"neurons {part.neurons.name.removesuffix(part.slice.title)}"
+    all_in = part.inputs if is_layer else part.inputs * part.slice.count
+    outputs = part.outputs * part.slice.count
+    counts = f"{all_in} inputs, {outputs} {'sums' if is_layer else 'outputs'}"
+    counts += f" in {part.slice.count} slices" if part.slice.count > 1 else ""
     cycles = ""
     if isinstance(part, Layer):
         cycles = f"; {'at most ' * part.is_conv}{part.event_rows} cycles an event"
-    return f"{part.title}: {counts}, then {after}{cycles}"
+    title = part.title.removesuffix(part.slice.title)
+    return f"{title}: {counts}, then {after}{cycles}"
 
 
 def network_ports(design: NetworkDesign) -> tuple[ModulePort, ...]:
@@ -399,49 +415,87 @@ def network_ports(design: NetworkDesign) -> tuple[ModulePort, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Tap:
-    """What a reader of a stream takes: NAME_valid and NAME_ready, and the value of stream `of`."""
+    """What a reader of a stream takes.
 
-    name: str
-    of: str
+    Attributes:
+        ready: Wire that the reader drives.
+        value: Expression of the value, or of the values of all slices.
+        there: Expression: the values are there.
+        others: Expression: every other reader takes them; empty without others.
+    """
+
+    ready: str
+    value: str
+    there: str
+    others: str = ""
+
+    @classmethod
+    def of(cls, name: str) -> _Tap:
+        """Return the tap of a stream with one reader."""
+        return cls(f"{name}_ready", f"{name}_value", f"{name}_valid")
+
+    @property
+    def valid(self) -> str:
+        """Expression: the values are there, and every other reader takes them."""
+        return f"{self.there} && {self.others}" if self.others else self.there
 
     @property
     def ports(self) -> str:
         """Connections of the ports of the reader."""
-        return (
-            f".s_valid({self.name}_valid), .s_ready({self.name}_ready), .s_value({self.of}_value)"
-        )
+        return f".s_valid({self.valid}), .s_ready({self.ready}), .s_value({self.value})"
 
 
 class _Streams:
     """The streams of a design by their stages, and forks of those that have several readers.
 
-    A number leaves a fork in the cycle in which every reader takes it.
+    A stream of several slices has a number of each. The numbers leave in the cycle in which all are
+    there and every reader takes its own.
     """
 
     def __init__(self, design: NetworkDesign) -> None:
-        self._readers = [k for part in design.parts for k in part.reads]
-        self._readers += [part.index for part in design.parts if part.neurons is not None]
-        self._readers.append(design.last_index)
+        self._readers: dict[int, int] = {design.last_index: 1}
+
+        def add(k: int, count: int) -> None:
+            self._readers[k] = self._readers.get(k, 0) + count
+
+        for part in design.parts:
+            if part.neurons is not None:
+                add(part.index, 1)
+            if part.slice.is_first or not isinstance(part, Layer):
+                for k in part.reads:
+                    add(k, 1)
         self._taps: dict[int, list[_Tap]] = {}
+        self._values: dict[int, list[str]] = {}
 
-    def add(self, k: int, name: str) -> list[str]:
-        """Add the stream of stage k, and return the wires of its fork."""
-        count = self._readers.count(k)
-        if count < 2:
-            self._taps[k] = [_Tap(name, name)]
+    def add(self, k: int, name: str, slices: Sequence[str]) -> list[str]:
+        """Add the stream of stage k, and return the wires of its fork.
+
+        `slices` are the streams that it consists of, `name` alone if there is one.
+        """
+        self._values[k] = [f"{one}_value" for one in slices]
+        if self._readers[k] == 1 and len(slices) == 1:
+            self._taps[k] = [_Tap.of(name)]
             return []
-        taps = [_Tap(f"{name}_to_{n}", name) for n in range(count)]
-        self._taps[k] = list(taps)
-        lines = [f"wire {', '.join(f'{tap.name}_ready' for tap in taps)};"]
-        for tap in taps:
-            others = " && ".join(f"{other.name}_ready" for other in taps if other is not tap)
-            lines.append(f"wire {tap.name}_valid = {name}_valid && {others};")
-        readies = " && ".join(f"{tap.name}_ready" for tap in taps)
-        return [*lines, f"assign {name}_ready = {readies};"]
+        ready = [f"{name}_to_{n}_ready" for n in range(self._readers[k])]
+        lines, there, whole = [f"wire {', '.join(ready)};"], f"{name}_valid", ready
+        if len(slices) > 1:
+            there, valids = f"{name}_there", " && ".join(f"{one}_valid" for one in slices)
+            lines.append(f"wire {there} = {valids};")
+            whole = [there, *ready]
+        lines += [f"assign {one}_ready = {' && '.join(whole)};" for one in slices]
+        self._taps[k] = [
+            _Tap(own, self._values[k][0], there, " && ".join(r for r in ready if r != own))
+            for own in ready
+        ]
+        return lines
 
-    def taken(self, k: int) -> _Tap:
-        """Return the next of the taps of the stream of stage k."""
-        return self._taps[k].pop(0)
+    def taken(self, k: int, place: int | None = None) -> _Tap:
+        """Return a tap of the stream of stage k, with the value of one slice, or those of all."""
+        tap, values = self._taps[k].pop(0), self._values[k]
+        if len(values) == 1:
+            return tap
+        joined = f"{{{', '.join(reversed(values))}}}"
+        return replace(tap, value=joined if place is None else values[place])
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,7 +507,7 @@ class _Stream:
         clear: Wire that is 1 after the last number of a sample.
         neurons: Name of the neurons that follow, and of the stream of their results.
         bits: Width of a number; 0 for a spike.
-        tap: What the neurons take.
+        tap: What the neurons take of it; None without neurons.
     """
 
     name: str
@@ -463,30 +517,106 @@ class _Stream:
     tap: _Tap | None = None
 
     @property
-    def handshake(self) -> str:
-        """Name of the wires by which the neurons take numbers."""
-        return self.name if self.tap is None else self.tap.name
+    def taken(self) -> _Tap:
+        """What the neurons take."""
+        assert self.tap is not None, "there are neurons"
+        return self.tap
 
 
-def _part_lines(
-    design: NetworkDesign, part: Part, sources: Sequence[_Tap]
-) -> tuple[list[str], _Stream]:
-    """Return the wires and instances of a part, and its stream."""
-    if isinstance(part, Layer):
-        return _layer_lines(design, part, sources[0])
-    if isinstance(part, Pooling):
-        return _pool_lines(design, part, sources[0])
-    return _add_lines(design, part, sources[0], sources[1])
+def _stage_lines(
+    design: NetworkDesign, first: Part, streams: _Streams
+) -> tuple[list[str], list[_Stream]]:
+    """Return the wires and instances of the slices of a stage, and their streams."""
+    slices, lines, made = design.slices_of(first), list[str](), list[_Stream]()
+    events: list[str] = []
+    if isinstance(first, Layer):
+        lines, events = _events_lines(design, first, streams.taken(first.reads[0]))
+    for part in slices:
+        if isinstance(part, Layer):
+            more, one = _synapse_lines(design, part, events[part.slice.place])
+        else:
+            taps = [streams.taken(k, part.slice.place) for k in part.reads]
+            if isinstance(part, Pooling):
+                more, one = _pool_lines(design, part, *taps)
+            else:
+                more, one = _add_lines(design, part, *taps)
+        lines += more
+        made.append(one)
+    ending = first.slice.ending
+    name, neurons = (word.removesuffix(ending) for word in (made[0].name, made[0].neurons))
+    lines += streams.add(first.index, name, [one.name for one in made])
+    if first.neurons is not None:
+        lines += streams.add(first.index + 1, neurons, [one.neurons for one in made])
+        made = [replace(one, tap=streams.taken(first.index, n)) for n, one in enumerate(made)]
+    return lines, made
 
 
-def _layer_lines(design: NetworkDesign, layer: Layer, source: _Tap) -> tuple[list[str], _Stream]:
-    """Return the wires and instances of a layer of weights, and its sums."""
-    k = design.number_of(layer)
-    events, prefix = f"event_{k}", layer.prefix
+def _events_lines(design: NetworkDesign, layer: Layer, source: _Tap) -> tuple[list[str], list[str]]:
+    """Return the wires and instances of the events of a layer, and what its slices take of them."""
+    k, slices = design.stage_number(layer), design.slices_of(layer)
+    events = f"event_{k}"
+    lines = ["", f"// {layer.stage.name.removesuffix(layer.slice.title)}"]
+    for one in slices:
+        if array := design.array_of(one):
+            lines += _neuron_wires(design, f"neuron_{design.number_of(one)}", array)
+    if layer.stage.delay:
+        fed, neurons = f"fed_{k}", f"neuron_{k}"
+        lines += [
+            f"wire {fed}_valid, {fed}_ready;",
+            f"wire [{layer.value_bits - 1}:0] {fed}_value;",
+            f"{layer.prefix}_feedback feedback_{k} (.clk(clk), .rst(rst),",
+            f"    {source.ports},",
+            f"    .spike_valid({neurons}_valid && {neurons}_ready), .spike({neurons}_value),",
+            f"    .m_valid({fed}_valid), .m_ready({fed}_ready), .m_value({fed}_value));",
+        ]
+        source = _Tap.of(fed)
+    place, given = list[str](), list[str]()
+    if conv := windows_of(layer):
+        place = [
+            f"wire [{conv.y_bits - 1}:0] {events}_y;",
+            f"wire [{conv.x_bits - 1}:0] {events}_x;",
+        ]
+        given = [f"    .m_y({events}_y), .m_x({events}_x),"]
+    lines += [
+        f"wire {events}_valid, {events}_ready, {events}_last;",
+        f"wire [{layer.address_bits - 1}:0] {events}_address;",
+        *place,
+        f"wire [{layer.value_bits - 1}:0] {events}_value;",
+        f"{layer.events} events_{k} (.clk(clk), .rst(rst),",
+        *_event_ports(layer, source),
+        f"    .m_valid({events}_valid), .m_ready({events}_ready), .m_address({events}_address),",
+        *given,
+        f"    .m_value({events}_value), .m_last({events}_last));",
+    ]
+    if len(slices) == 1:
+        return lines, [events]
+    taps = [f"{events}_to_{n}" for n in range(len(slices))]
+    ready = [f"{tap}_ready" for tap in taps]
+    lines.append(f"wire {', '.join(ready)};")
+    for tap in taps:
+        others = " && ".join(one for one in ready if one != f"{tap}_ready")
+        lines.append(f"wire {tap}_valid = {events}_valid && {others};")
+    return [*lines, f"assign {events}_ready = {' && '.join(ready)};"], taps
+
+
+def _event_ports(layer: Layer, source: _Tap) -> list[str]:
+    """Return the connections of the inputs of events."""
+    if layer.taken == 1:
+        return [f"    {source.ports},"]
+    others = source.others or "1'b1"
+    return [
+        f"    .s_valid({source.there}), .s_ready({source.ready}),",
+        f"    .s_others({others}),",
+        f"    .s_value({source.value}),",
+    ]
+
+
+def _synapse_lines(design: NetworkDesign, layer: Layer, taken: str) -> tuple[list[str], _Stream]:
+    """Return the wires and the instance of the synapse of a slice, and its sums."""
+    k, events = design.number_of(layer), f"event_{design.stage_number(layer)}"
     made = _Stream(f"sum_{k}", f"clear_{k}", f"neuron_{k}", layer.stage.output.width)
-    sums, neurons = made.name, made.neurons
+    sums = made.name
     load: tuple[str, ...] = ()
-    lines = ["", f"// {layer.stage.name}"]
     if layer.loadable:
         _, address, data = load_bits(layer)
         load = (
@@ -494,44 +624,14 @@ def _layer_lines(design: NetworkDesign, layer: Layer, source: _Tap) -> tuple[lis
             f"    .load_address(load_address[{address - 1}:0]),",
             f"    .load_data(load_data[{data - 1}:0]),",
         )
-    if array := design.array_of(layer):
-        lines += _neuron_wires(design, neurons, array)
-    if layer.stage.delay:
-        fed = f"fed_{k}"
-        lines += [
-            f"wire {fed}_valid, {fed}_ready;",
-            f"wire [{layer.value_bits - 1}:0] {fed}_value;",
-            f"{prefix}_feedback feedback_{k} (.clk(clk), .rst(rst),",
-            f"    {source.ports},",
-            f"    .spike_valid({neurons}_valid && {neurons}_ready), .spike({neurons}_value),",
-            f"    .m_valid({fed}_valid), .m_ready({fed}_ready), .m_value({fed}_value));",
-        ]
-        source = _Tap(fed, fed)
-    place, given, taken = list[str](), list[str](), list[str]()
-    if conv := windows_of(layer):
-        place = [
-            f"wire [{conv.y_bits - 1}:0] {events}_y;",
-            f"wire [{conv.x_bits - 1}:0] {events}_x;",
-        ]
-        given = [f"    .m_y({events}_y), .m_x({events}_x),"]
-        taken = [f"    .s_y({events}_y), .s_x({events}_x),"]
+    place = [f"    .s_y({events}_y), .s_x({events}_x),"] if layer.is_conv else []
     return [
-        *lines,
-        f"wire {events}_valid, {events}_ready, {events}_last;",
-        f"wire [{layer.address_bits - 1}:0] {events}_address;",
-        *place,
-        f"wire [{layer.value_bits - 1}:0] {events}_value;",
-        f"{prefix}_events events_{k} (.clk(clk), .rst(rst),",
-        f"    {source.ports},",
-        f"    .m_valid({events}_valid), .m_ready({events}_ready), .m_address({events}_address),",
-        *given,
-        f"    .m_value({events}_value), .m_last({events}_last));",
         f"wire {sums}_valid, {sums}_ready, {sums}_last, {made.clear};",
         f"wire signed [{made.bits - 1}:0] {sums}_value;",
-        f"{prefix}_synapse #(.HEX(HEX)) synapse_{k} (.clk(clk), .rst(rst),",
+        f"{layer.prefix}_synapse #(.HEX(HEX)) synapse_{k} (.clk(clk), .rst(rst),",
         *load,
-        f"    .s_valid({events}_valid), .s_ready({events}_ready), .s_address({events}_address),",
-        *taken,
+        f"    .s_valid({taken}_valid), .s_ready({taken}_ready), .s_address({events}_address),",
+        *place,
         f"    .s_value({events}_value), .s_last({events}_last),",
         f"    .m_valid({sums}_valid), .m_ready({sums}_ready), .m_data({sums}_value),",
         f"    .m_last({sums}_last), .clear({made.clear}));",
@@ -540,8 +640,9 @@ def _layer_lines(design: NetworkDesign, layer: Layer, source: _Tap) -> tuple[lis
 
 def _pool_lines(design: NetworkDesign, pool: Pooling, source: _Tap) -> tuple[list[str], _Stream]:
     """Return the wires and the instance of a pooling, and its outputs."""
-    k, bits = design.pools.index(pool), 0 if pool.gives_spikes else pool.out_bits
-    made = _Stream(f"pooled_{k}", f"clear_p{k}", f"neuron_p{k}", bits)
+    number, bits = design.number_of(pool), 0 if pool.gives_spikes else pool.out_bits
+    k = number[1:]
+    made = _Stream(f"pooled_{k}", f"clear_{number}", f"neuron_{number}", bits)
     name = made.name
     lines = ["", f"// {pool.title}"]
     if array := design.array_of(pool):
@@ -561,8 +662,9 @@ def _add_lines(
     design: NetworkDesign, part: Addition, source: _Tap, other: _Tap
 ) -> tuple[list[str], _Stream]:
     """Return the wires and the instance of an addition, and its sums."""
-    k = design.additions.index(part)
-    made = _Stream(f"added_{k}", f"clear_a{k}", f"neuron_a{k}", part.out_bits)
+    number = design.number_of(part)
+    k = number[1:]
+    made = _Stream(f"added_{k}", f"clear_{number}", f"neuron_{number}", part.out_bits)
     name = made.name
     lines = ["", f"// {part.title}"]
     if array := design.array_of(part):
@@ -573,8 +675,8 @@ def _add_lines(
         f"wire signed [{part.out_bits - 1}:0] {name}_value;",
         f"{part.prefix} add_{k} (.clk(clk), .rst(rst),",
         f"    {source.ports},",
-        f"    .other_valid({other.name}_valid), .other_ready({other.name}_ready),",
-        f"    .other_value({other.of}_value),",
+        f"    .other_valid({other.valid}), .other_ready({other.ready}),",
+        f"    .other_value({other.value}),",
         f"    .m_valid({name}_valid), .m_ready({name}_ready), .m_data({name}_value),",
         f"    .m_last({name}_last), .clear({made.clear}));",
     ], made
@@ -626,9 +728,9 @@ def _turns_lines(design: NetworkDesign, given: list[_Stream]) -> tuple[list[str]
     for k, stream in enumerate(given):
         value, more = _padded_value(array, stream)
         left += more
-        name, neurons, by = stream.name, stream.neurons, stream.handshake
+        name, neurons, by = stream.name, stream.neurons, stream.taken
         lines += [
-            f"    .s{k}_valid({by}_valid), .s{k}_ready({by}_ready),",
+            f"    .s{k}_valid({by.valid}), .s{k}_ready({by.ready}),",
             f"    .s{k}_data({value}), .s{k}_last({name}_last),",
             f"    .m{k}_valid({neurons}_valid), .m{k}_ready({neurons}_ready),",
         ]
@@ -677,7 +779,7 @@ def _neuron_lines(
     design: NetworkDesign, part: Part, array: NeuronArray, given: _Stream
 ) -> tuple[list[str], list[str]]:
     """Return the instance of neurons, and unused wires."""
-    neurons, name, by = given.neurons, given.name, given.handshake
+    neurons, name, by = given.neurons, given.name, given.taken
     value, left = _padded_value(array, given)
     left += [f"{neurons}_last", f"{neurons}_error"]
     if array.output_bits > array.output.width:
@@ -693,7 +795,7 @@ def _neuron_lines(
     lines = [
         f"{array.name}_array neurons_{number} (.clk(clk), .rst(rst), .clear({given.clear}),",
         *load,
-        f"    .s_axis_tvalid({by}_valid), .s_axis_tready({by}_ready),",
+        f"    .s_axis_tvalid({by.valid}), .s_axis_tready({by.ready}),",
         f"    .s_axis_tdata({value}), .s_axis_tlast({name}_last),",
         f"    .m_axis_tvalid({neurons}_valid), .m_axis_tready({neurons}_ready),",
         f"    .m_axis_tdata({neurons}_data), .m_axis_tlast({neurons}_last),",

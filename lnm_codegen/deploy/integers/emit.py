@@ -22,7 +22,7 @@ from lnm_codegen.backends.network_verilog.backend import (
     emit_image,
     sample_file,
 )
-from lnm_codegen.backends.network_verilog.layers import LANES, MOST_LANES
+from lnm_codegen.backends.network_verilog.layers import LANES, MOST_LANES, MOST_PER_CYCLE, form_in
 from lnm_codegen.backends.network_verilog.top import MeanCycles
 from lnm_codegen.compiler.formats import spec_line
 from lnm_codegen.deploy.integers.convert import integer_samples
@@ -54,6 +54,7 @@ MOST_VECTORS = 10_000
 ONLY_FOR: Mapping[str, NetworkTargetName] = {
     "accumulate": "c",
     "lanes": "verilog",
+    "neurons_per_cycle": "verilog",
     "load_port": "verilog",
     "axi": "verilog",
 }
@@ -73,6 +74,8 @@ class NetworkTarget:
             "dense" multiplies all.
         lanes: Weights that a layer in Verilog adds in a cycle, by default 4. With 1, neurons share
             one multiplier.
+        neurons_per_cycle: Most neurons of a layer in Verilog that are updated in a cycle, by
+            default 1: the layer has as many slices of its channels as divide them.
         load_port: A port in Verilog by which trained numbers are loaded.
         axi: A wrapper in Verilog for a system bus: AXI4-Stream and registers on AXI4-Lite.
     """
@@ -81,6 +84,7 @@ class NetworkTarget:
     vectors: int | None = None
     accumulate: Accumulation | None = None
     lanes: int | None = None
+    neurons_per_cycle: int | None = None
     load_port: bool = False
     axi: bool = False
 
@@ -105,6 +109,9 @@ class NetworkTarget:
             require_one_of(where, option("accumulate"), self.accumulate, ACCUMULATIONS)
         if self.lanes is not None:
             require_integer(where, option("lanes"), self.lanes, 1, MOST_LANES)
+        if self.neurons_per_cycle is not None:
+            word, count = option("neurons_per_cycle"), self.neurons_per_cycle
+            require_integer(where, word, count, 1, MOST_PER_CYCLE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +168,8 @@ def with_unique_name(network: IntegerNetwork, target: NetworkTarget) -> IntegerN
     """
     if target.backend == "c":
         return network
-    digest = digest_of(network, target.lanes or LANES, target.load_port)
+    more = [n for n in (target.neurons_per_cycle,) if n not in (None, 1)]
+    digest = digest_of(network, target.lanes or LANES, target.load_port, *more)
     return replace(network, name=f"{network.name[: MOST_NAME - 1 - len(digest)]}_{digest}")
 
 
@@ -191,8 +199,10 @@ def emit_integers(
     golden = inputs[:count] if network.repeated else inputs[:, :count]
     files = network_files(network)
     if target.backend == "verilog":
-        lanes = target.lanes or LANES
-        circuit = emit_circuit(network, golden, lanes, target.load_port, target.axi, mean)
+        lanes, per_cycle = target.lanes or LANES, target.neurons_per_cycle or 1
+        circuit = emit_circuit(
+            network, golden, lanes, target.load_port, target.axi, mean, per_cycle
+        )
         return EmittedNetwork(network, circuit, files | sample_file(inputs), tuple(notes))
     scores = interpret_network(network, golden).scores
     rows, scores = sample_rows(network, golden), score_rows(network, scores)
@@ -214,8 +224,7 @@ def emit_reload(
     Raises:
         ModelError: The circuit has no load port, too few samples, or the network does not fit.
     """
-    lanes, loadable = circuit.manifest["lanes"], circuit.manifest["load_port"]
-    design = design_of(read_network(circuit.folder), lanes, loadable)
+    design = design_of(read_network(circuit.folder), *form_in(circuit.manifest))
     count = circuit.manifest["vectors"]
     network = replace(network, name=design.name)
     inputs = integer_samples(network, samples.cpu().numpy())

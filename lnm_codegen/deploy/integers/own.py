@@ -57,6 +57,7 @@ def emit_network(
     vectors: int | None = None,
     accumulate: Accumulation | None = None,
     lanes: int | None = None,
+    neurons_per_cycle: int | None = None,
     load_port: bool = False,
     axi: bool = False,
 ) -> EmittedNetwork:
@@ -82,6 +83,8 @@ def emit_network(
             "dense" multiplies all.
         lanes: Weights that a layer in Verilog adds in a cycle, by default 4. With 1, neurons share
             one multiplier.
+        neurons_per_cycle: Most neurons of a layer in Verilog that are updated in a cycle, by
+            default 1.
         load_port: A port in Verilog by which trained numbers are loaded.
         axi: A wrapper in Verilog for a system bus: AXI4-Stream and registers on AXI4-Lite.
 
@@ -95,7 +98,7 @@ def emit_network(
     require_type(WHERE, "samples", samples, Tensor, "a tensor, inputs of the module")
     require_one_of(WHERE, "backend", backend, get_args(NetworkTargetName))
     require_integer(WHERE, "weights", weights, 2, 16)
-    target = NetworkTarget(backend, vectors, accumulate, lanes, load_port, axi)
+    target = NetworkTarget(backend, vectors, accumulate, lanes, neurons_per_cycle, load_port, axi)
     target.require(WHERE)
     if name is not None:
         require_name(f"{WHERE}: name", name)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lnm_codegen.backends.network_verilog.layers import layers_of
+from lnm_codegen.backends.network_verilog.layers import form_in, layers_of
 from lnm_codegen.backends.network_verilog.modules import memory_files
 from lnm_codegen.backends.network_verilog.testbench import input_words
 from lnm_codegen.backends.network_verilog.top import MeanCycles
@@ -96,9 +96,8 @@ def _kept(path: Path) -> Integers:
 def _memories(circuit: Circuit, network: IntegerNetwork) -> Check:
     """Compare rtl/*.hex with network.json."""
     name, begun = "memories = network.json", time.monotonic()
-    lanes, loadable = circuit.manifest["lanes"], circuit.manifest["load_port"]
     expected: dict[str, str] = {}
-    for layer in layers_of(network, lanes, loadable):
+    for layer in layers_of(network, *form_in(circuit.manifest)):
         expected |= memory_files(layer)
     for file, text in expected.items():
         path = circuit.folder / file

@@ -18,13 +18,18 @@ from tests.networks import Draw, random_network, random_samples
 
 @cache
 def random_circuit(
-    seed: int, count: int = 4, loadable: bool = False, drawn: Draw = random_network
+    seed: int,
+    count: int = 4,
+    loadable: bool = False,
+    drawn: Draw = random_network,
+    per_cycle: int = 1,
 ) -> tuple[IntegerNetwork, np.ndarray, NetworkCircuit]:
     """Return a network, samples and their circuit, of one to four lanes."""
     rng = np.random.default_rng(seed)
     network = drawn(rng, as_circuit=True)
     samples = random_samples(rng, network, count)
-    return network, samples, emit_circuit(network, samples, int(rng.integers(1, 5)), loadable)
+    lanes = int(rng.integers(1, 5))
+    return network, samples, emit_circuit(network, samples, lanes, loadable, per_cycle=per_cycle)
 
 
 def sources(folder: Path) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +16,22 @@ import pytest
 
 import lnm_codegen as lnm
 from lnm_codegen.backends.network_verilog.backend import emit_circuit
+from lnm_codegen.backends.network_verilog.layers import (
+    form_in,
+    layer_entries,
+    layers_of,
+    slice_counts,
+)
 from lnm_codegen.compiler.fixed import neuron_stage
 from lnm_codegen.errors import UnsupportedError
 from lnm_codegen.ir.network.nodes import (
     SPIKES,
+    AddStage,
     FlattenStage,
     IntegerNetwork,
     NeuronStage,
     PoolStage,
+    ValueSpan,
     WeightStage,
     size_of,
 )
@@ -93,6 +103,52 @@ def test_equal_layers_take_turns_on_one_array(seed: int, tmp_path: Path) -> None
     assert all(0 < cycles <= circuit.most_cycles for cycles in cycles_of(printed))
     assert not emit_circuit(network, samples, lanes=4).takes_turns
     assert not emit_circuit(network, samples, lanes=1, loadable=True).takes_turns
+
+
+def sliced_seed(seed: int, drawn: Draw) -> int:
+    """Return the first lively seed from `seed` on of a network that has slices."""
+    while True:
+        seed = lively_seed(seed, drawn, as_circuit=True)
+        network = drawn(np.random.default_rng(seed), as_circuit=True)
+        if max(slice_counts(network, 4)) > 1:
+            return seed
+        seed += 1
+
+
+@needs_iverilog
+@pytest.mark.parametrize("drawn", [random_network, residual_network])
+@pytest.mark.parametrize("seed", [2, *(pytest.param(1000 * k, marks=slow) for k in range(1, 40))])
+def test_several_neurons_a_cycle(seed: int, drawn: Draw, tmp_path: Path) -> None:
+    """Scores equal NumPy, and NumPy again after the load port has written every number."""
+    rng = np.random.default_rng(sliced_seed(seed, drawn))
+    network = drawn(rng, as_circuit=True)
+    samples, lanes = random_samples(rng, network, 4), int(rng.integers(1, 7))
+    made = emit_circuit(network, samples, lanes, bool(seed % 2), per_cycle=int(rng.integers(2, 5)))
+    made.source.write(tmp_path)
+    printed = simulated(tmp_path)
+    assert "PASS net_network" in printed
+    assert all(0 < cycles <= made.most_cycles for cycles in cycles_of(printed))
+    manifest = json.loads(made.source.files["manifest.json"])
+    again = layers_of(network, *form_in(manifest))
+    assert layer_entries(again) == manifest["layers"]
+
+
+def test_the_slices_of_a_network() -> None:
+    """As many as divide the channels that are added or pooled; a recurrent layer has one."""
+    rng, spec = np.random.default_rng(1), lnm.Fixed(12, 8)
+    neurons = [neuron_stage(f"n{k}", lnm.get("lif"), spec, (n,)) for k, n in enumerate((12, 6, 6))]
+    first = random_weights(rng, "a", (3,), SPIKES, spec.bits, 12)
+    second = random_weights(rng, "b", (12,), SPIKES, spec.bits, 6)
+    third = random_weights(rng, "c", (6,), SPIKES, spec.bits, 6)
+    last = random_weights(rng, "d", (6,), ValueSpan(0, 2), spec.bits, 3)
+    stages = (first, neurons[0], second, neurons[1], third, neurons[2], AddStage(3), last)
+    network = require_network(IntegerNetwork("net", 3, False, (3,), SPIKES, stages, "mean"))
+    assert slice_counts(network, 8) == [1, 6, 6, 6, 6, 6, 6, 6, 1]
+    assert slice_counts(network, 5) == [1, 4, 4, 3, 3, 3, 3, 3, 1]
+    fed = random_weights(rng, "c", (6,), SPIKES, spec.bits, 6, delay=1)
+    stages = (first, neurons[0], second, neurons[1], fed, neurons[2], last)
+    network = require_network(replace(network, stages=stages))
+    assert slice_counts(network, 8) == [1, 6, 6, 1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,20 @@ from lnm_codegen.backends.network_verilog.testbench import input_words, result_w
 from lnm_codegen.backends.verilog.expr import hex_text
 from lnm_codegen.errors import ModelError
 from lnm_codegen.ir.network.interpret import interpret_network, score_rows
-from lnm_codegen.ir.network.nodes import IntegerNetwork, NeuronStage, WeightStage
+from lnm_codegen.ir.network.nodes import IntegerNetwork, NeuronStage, WeightStage, operands
 from lnm_codegen.ir.network.verify import require_network
 from lnm_codegen.ir.types import Bits
 from tests.backends.network_verilog.runs import random_circuit, simulated
 from tests.backends.verilog.runs import needs_iverilog
 from tests.hexadecimal import words_of
-from tests.networks import lively_seed, random_samples, rows
+from tests.networks import (
+    Draw,
+    lively_seed,
+    random_network,
+    random_samples,
+    residual_network,
+    rows,
+)
 from tests.refusals import refused
 
 slow = pytest.mark.slow
@@ -29,8 +36,8 @@ slow = pytest.mark.slow
 
 def retrained(rng: np.random.Generator, network: IntegerNetwork) -> IntegerNetwork:
     """Return a network of the same form with other weights, biases, scales and coefficients."""
-    stages, values = [], network.input
-    for stage in network.stages:
+    stages, values = [], [network.input]
+    for k, stage in enumerate(network.stages):
         made = stage
         if isinstance(stage, WeightStage):
             half = 1 << (stage.bits - 1)
@@ -40,7 +47,7 @@ def retrained(rng: np.random.Generator, network: IntegerNetwork) -> IntegerNetwo
                 weight=rng.integers(-half, half, stage.weight.shape),
                 bias=rng.integers(-most, most, stage.bias.shape),
                 shift=np.clip(stage.shift + rng.integers(-2, 3, stage.shift.shape), -31, 62),
-            ).fitted(values)
+            ).fitted(*operands(k, stage, values))
             if made.multipliers != [1] * made.channels:
                 made = replace(made, multiplier=rng.permutation(made.multiplier))
         elif isinstance(stage, NeuronStage):
@@ -51,16 +58,18 @@ def retrained(rng: np.random.Generator, network: IntegerNetwork) -> IntegerNetwo
                 found.append((name, other.clip(bits.low, bits.high)))
             made = replace(stage, coefficients=tuple(found))
         stages.append(made)
-        values = made.output_values(values)
+        values.append(made.output_values(*operands(k, made, values)))
     return require_network(replace(network, stages=tuple(stages)))
 
 
-def reloaded(folder: Path, seed: int) -> tuple[str, np.ndarray, np.ndarray]:
+def reloaded(
+    folder: Path, seed: int, drawn: Draw = random_network, per_cycle: int = 1
+) -> tuple[str, np.ndarray, np.ndarray]:
     """Return the output of a circuit's testbench on the image and the vectors of other numbers.
 
     Also return the scores of both networks.
     """
-    network, _, circuit = random_circuit(seed, 4, loadable=True)
+    network, _, circuit = random_circuit(seed, 4, True, drawn, per_cycle)
     circuit.source.write(folder)
     rng = np.random.default_rng(seed + 1000)
     other = retrained(rng, network)
@@ -83,6 +92,14 @@ def reloaded(folder: Path, seed: int) -> tuple[str, np.ndarray, np.ndarray]:
 def test_other_numbers_are_loaded(seed: int, tmp_path: Path) -> None:
     """Every number is another one: weights, biases, shifts, multipliers, coefficients."""
     found, *_ = reloaded(tmp_path, lively_seed(seed, as_circuit=True))
+    assert "PASS net_network" in found, found
+
+
+@needs_iverilog
+@pytest.mark.parametrize("drawn", [random_network, residual_network])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(100 * k, marks=slow) for k in range(1, 12))])
+def test_other_numbers_are_loaded_into_slices(seed: int, drawn: Draw, tmp_path: Path) -> None:
+    found, *_ = reloaded(tmp_path, lively_seed(seed, drawn, as_circuit=True), drawn, 3)
     assert "PASS net_network" in found, found
 
 

@@ -60,6 +60,10 @@ emit
         backend c
     NetworkTarget("c", vectors=0).require("emit") >> vectors is 0 >> 1 to 10000
     NetworkTarget("verilog", lanes=0).require("emit") >> lanes is 0 >> 1 to 64
+    NetworkTarget("verilog", neurons_per_cycle=17).require("emit") >>
+        neurons_per_cycle is 17 >> 1 to 16
+    NetworkTarget("c", neurons_per_cycle=2).require("emit") >>
+        neurons_per_cycle with backend c >> backend verilog
     NetworkTarget("c", accumulate="event").require("emit") >> accumulate is 'event' >>
         'events', 'dense'
 """,

@@ -58,10 +58,12 @@ def test_the_proofs_hold(
     assert proven(network, lanes, rng, tmp_path) == 6 + 3 * (delay > 0)
 
 
-def proven(network: IntegerNetwork, lanes: int, rng: np.random.Generator, folder: Path) -> int:
+def proven(
+    network: IntegerNetwork, lanes: int, rng: np.random.Generator, folder: Path, per_cycle: int = 1
+) -> int:
     """Return the number of proofs of a circuit that hold, with their controls; all must."""
     samples = random_samples(rng, require_network(network), 2)
-    emit_circuit(network, samples, lanes).source.write(folder)
+    emit_circuit(network, samples, lanes, per_cycle=per_cycle).source.write(folder)
     for path, data in (network_files(network) | sample_file(samples)).items():
         write_whole(folder / path, data)
     step = formal(read_circuit(folder, "verify"))
@@ -123,3 +125,30 @@ def test_the_proofs_of_additions_hold(
     last = random_weights(rng, "r", (count,), block.values()[-1], spec.bits, 2)
     network = replace(block, stages=(*block.stages, last))
     assert proven(network, 2, rng, tmp_path) == 15
+
+
+@pytest.mark.skipif(missing(*TOOLS) is not None, reason=str(missing(*TOOLS)))
+@pytest.mark.parametrize(
+    ("shape", "channels", "per_cycle", "is_spike"),
+    [
+        ((3,), 6, 3, True),
+        ((2, 3, 4), 2, 2, True),
+        pytest.param((3,), 8, 4, False, marks=slow),
+        pytest.param((2, 4, 4), 6, 3, False, marks=slow),
+        pytest.param((1, 3, 3), 16, 8, True, marks=slow),
+    ],
+)
+def test_the_proofs_of_events_of_several_slices_hold(
+    shape: tuple[int, ...], channels: int, per_cycle: int, is_spike: bool, tmp_path: Path
+) -> None:
+    """Spikes, or numbers of neurons with graded outputs."""
+    rng, spec = np.random.default_rng(channels), lnm.Fixed(10, 6)
+    neuron = lnm.get("lif") if is_spike else lnm.get("li", tau=2.0)
+    first = random_weights(rng, "w", shape, SPIKES, spec.bits, channels, keeps_size=True)
+    neurons = neuron_stage("n", neuron, spec, first.output_shape(shape))
+    network = IntegerNetwork("net", 2, False, shape, SPIKES, (first, neurons), "mean")
+    second = random_weights(rng, "v", network.shapes()[-1], neurons.values, spec.bits, 2)
+    third = neuron_stage("m", lnm.get("lif"), spec, second.output_shape(network.shapes()[-1]))
+    stages = (first, neurons, second, third, *((FlattenStage(),) if len(shape) > 1 else ()))
+    network = replace(network, stages=stages)
+    assert proven(network, 4, rng, tmp_path, per_cycle) == 3 * (2 + per_cycle + 1)
