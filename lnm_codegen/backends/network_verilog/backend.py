@@ -119,7 +119,7 @@ def emit_circuit(
     arrays, shared = _arrays(
         network, parts, _inputs(network, parts, found.outputs), loadable, lanes
     )
-    design = NetworkDesign(network, parts, arrays, shared, has_axi, mean)
+    design = NetworkDesign(network, parts, arrays, shared, has_axi, per_cycle, mean)
     files: dict[str, str] = {}
     for pool in design.pools:
         files |= {f"rtl/{pool.prefix}.v": pool_module(pool)} | proofs(pool)
@@ -145,7 +145,9 @@ def emit_circuit(
         files |= {f"arrays/{array.name}/{p}": text for p, text in array.source.files.items()}
     files[MANIFEST] = manifest(design, len(rows), files)
     source = Source(files, f"rtl/{name}_network.v")
-    return NetworkCircuit(network, parts, arrays, shared, has_axi, mean, source, len(rows))
+    return NetworkCircuit(
+        network, parts, arrays, shared, has_axi, per_cycle, mean, source, len(rows)
+    )
 
 
 def design_of(network: IntegerNetwork, lanes: int, loadable: bool, per_cycle: int) -> NetworkDesign:
@@ -157,7 +159,7 @@ def design_of(network: IntegerNetwork, lanes: int, loadable: bool, per_cycle: in
     ).outputs
     parts = parts_of(network, lanes, loadable, per_cycle)
     arrays, shared = _arrays(network, parts, _inputs(network, parts, outputs), loadable, lanes)
-    return NetworkDesign(network, parts, arrays, shared, has_axi=False, mean=None)
+    return NetworkDesign(network, parts, arrays, shared, False, per_cycle, None)
 
 
 def _arrays(
@@ -371,7 +373,7 @@ def _readme(design: NetworkDesign) -> dict[str, object]:
         "family": design.name,
         "name": design.name,
         "network": network,
-        "per_cycle": design.per_cycle,
+        "most_slices": design.most_slices,
         "rows": [row(part) for part in design.parts if part.slice.is_first],
         "most": design.most_cycles,
         "interval": design.interval,

@@ -168,6 +168,7 @@ class Layer:
         steps: Time steps of a sample.
         constant: The sums of one time step serve all steps.
         loadable: Trained numbers can be loaded, so that any of their formats may occur.
+        is_fast: Few accumulators are registers.
     """
 
     network: str
@@ -186,6 +187,7 @@ class Layer:
     steps: int
     constant: bool
     loadable: bool
+    is_fast: bool
 
     @property
     def prefix(self) -> str:
@@ -279,10 +281,15 @@ class Layer:
 
     @property
     def rows(self) -> int:
-        """Rows of accumulators; in a linear layer at least `FEWEST_ROWS`."""
+        """Rows of accumulators; in the memory of a linear layer at least `FEWEST_ROWS`."""
         if self.is_conv:
             return self.groups * self.positions
-        return max(self.groups, FEWEST_ROWS)
+        return self.groups if self.in_registers else max(self.groups, FEWEST_ROWS)
+
+    @property
+    def in_registers(self) -> bool:
+        """Whether the accumulators are registers: fewer rows, and an event takes fewer cycles."""
+        return self.is_fast and not self.is_conv and self.groups < FEWEST_ROWS
 
     @property
     def event_rows(self) -> int:
@@ -611,7 +618,7 @@ def parts_of(
         origins = frozenset({k}).union(*(signal.origins for signal in read))
         slices = [Slice(n, counts[k + 1]) for n in range(counts[k + 1])]
         if isinstance(stage, WeightStage):
-            fewest = 1 if stage.kind == "conv" else FEWEST_ROWS
+            fewest = 1 if stage.kind == "conv" or per_cycle > 1 else FEWEST_ROWS
             name = named(re.sub(r"\W", "_", stage.name, flags=re.ASCII).lower())
             channels = stage.channels // len(slices)
             found += [
@@ -632,6 +639,7 @@ def parts_of(
                     steps=runs,
                     constant=k == repeating,
                     loadable=loadable,
+                    is_fast=per_cycle > 1,
                 )
                 for one in slices
             ]

@@ -118,7 +118,8 @@ def _synapse_proof(layer: Layer) -> dict[str, str]:
         "layer": layer,
         "row_bits": bits,
         "last_row": f"{bits}'d{layer.rows - 1}",
-    } | ({"conv": conv} if conv else {})
+    }
+    view |= {"conv": conv} if conv else {"copied": 3 if layer.in_registers else 2}
     texts = (
         f"The sums of {top} are exact, and no row is read before it is written.",
         "a row begins at 1" if conv else "a sum is a difference",

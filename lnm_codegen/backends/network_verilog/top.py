@@ -63,6 +63,7 @@ class NetworkDesign:
         arrays: Name of a layer of neurons -> its array.
         takes_turns: All layers take turns on one array.
         has_axi: There is a wrapper for a system bus.
+        per_cycle: Most neurons of a layer that were asked to be updated in a cycle.
         mean: The measured interval, if it was measured.
     """
 
@@ -71,6 +72,7 @@ class NetworkDesign:
     arrays: Mapping[str, NeuronArray]
     takes_turns: bool
     has_axi: bool
+    per_cycle: int
     mean: MeanCycles | None
 
     @property
@@ -98,8 +100,8 @@ class NetworkDesign:
         return None if part.neurons is None else self.arrays[part.neurons.name]
 
     @property
-    def per_cycle(self) -> int:
-        """Most neurons of a layer that are updated in a cycle."""
+    def most_slices(self) -> int:
+        """Most slices of a layer: neurons that are updated in a cycle."""
         return max(part.slice.count for part in self.parts)
 
     @property

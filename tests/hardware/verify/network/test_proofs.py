@@ -134,6 +134,7 @@ def test_the_proofs_of_additions_hold(
         ((3,), 6, 3, True),
         ((2, 3, 4), 2, 2, True),
         pytest.param((3,), 8, 4, False, marks=slow),
+        pytest.param((3,), 9, 3, True, marks=slow),
         pytest.param((2, 4, 4), 6, 3, False, marks=slow),
         pytest.param((1, 3, 3), 16, 8, True, marks=slow),
     ],
