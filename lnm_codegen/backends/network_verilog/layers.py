@@ -292,6 +292,11 @@ class Layer:
         return self.is_fast and not self.is_conv and self.groups < FEWEST_ROWS
 
     @property
+    def frees_early(self) -> bool:
+        """Whether the second memory takes new sums as soon as the last one of it has been read."""
+        return self.is_fast and not self.is_conv and not (self.constant and self.steps > 1)
+
+    @property
     def event_rows(self) -> int:
         """Rows of weights of an event: its cycles, at most."""
         if self.is_conv:
