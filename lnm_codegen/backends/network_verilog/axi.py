@@ -51,6 +51,7 @@ class AxiView:
     words: tuple[RowWord, ...]
     to_words: str
     row: str
+    depths: list[str]
     memory_read: str
     address_read: str
     unused: str
@@ -83,15 +84,19 @@ def axi_view(design: NetworkDesign) -> AxiView:
         limited_slice=f"[{taken - 1}:0]" if wide_in > taken else "",
         low=low,
         high=high,
-        score=_padded("score", given, wide_out, f"score[{given - 1}]"),
+        score=_padded("m_score", given, wide_out, f"m_score[{given - 1}]"),
         memory_bits=memory,
         address_bits=address,
         data_bits=data,
         words=words,
         to_words="".join(f" || to_{word.name}" for word in words),
         row=f"{{{names}}}" if words else lowest,
-        memory_read=_padded("memory", memory, _WORD, "1'b0"),
-        address_read=_padded("address", address, _WORD, "1'b0"),
+        depths=[
+            f"{memory + 1}'d{m.number}: depth = {address + 1}'d{len(m.memory.rows)};"
+            for m in design.memories
+        ],
+        memory_read=_padded("memory", memory + 1, _WORD, "1'b0"),
+        address_read=_padded("address", address + 1, _WORD, "1'b0"),
         unused=", s_axi_wdata" + (", limited" if wide_in > taken else ""),
     )
 

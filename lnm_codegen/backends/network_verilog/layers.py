@@ -465,7 +465,7 @@ class Pooling:
     def title(self) -> str:
         """Its name, kind and size."""
         kind = f"{self.stage.kind}, {self.stage.size} x {self.stage.size}"
-        return f"{self.name}{self.slice.title} ({kind})"
+        return f"{self.name} ({kind}){self.slice.title}"
 
     @property
     def modules(self) -> tuple[str, ...]:

@@ -49,7 +49,11 @@ FAULTS = {
     "rows are accepted at any time": ("can_load   = hold && idle", "can_load   = 1'b1"),
     "the address does not count": ("else if (to_row && can_load) address", "else if (0) address"),
     "rows are not written": ("to_row && can_load;", "1'b0;"),
-    "scores are not extended": ("score[", "1'b0 && score["),
+    "scores are not extended": ("{m_score[", "{1'b0 && m_score["),
+    "a row beyond the memory is accepted": ("address < depth", "1'b1"),
+    "a dropped packet is not reported": ("{29'd0, dropping,", "{29'd0, 1'b0,"),
+    "a reset drops a score": ("if (free) m_valid <=", "if (free || rst) m_valid <="),
+    "a reset does not end the scores": ("ends <= begun", "ends <= 1'b0"),
     "the memory reads as 0": ("8'h08: s_axi_rdata <= ", "8'h08: s_axi_rdata <= 0 & "),
 }
 
