@@ -70,6 +70,10 @@ def ip_xact(design: NetworkDesign, files: Sequence[str]) -> str:
                 _node("fileSetRef", _texts(localName=_FILES)),
             ])]),
             _node("ports", map(_port, ports)),
+            _node("modelParameters", [_node("modelParameter", [
+                *_texts(name="HEX", description="Folder of the .hex files, a slash at its end"),
+                _node("value", text="./"),
+            ], attributes={"dataType": "string"})]),
         ]),
         _node("fileSets", [_node("fileSet", [
             *_texts(name=_FILES),

@@ -79,7 +79,7 @@ def test_a_reader_finds_buses_ports_and_files(
 STUBS = """
 proc note {args} { puts [join $args " "] }
 foreach word {read_xdc synth_design opt_design place_design route_design report_utilization
-              report_timing_summary} { proc $word {args} "note $word {*}\\$args" }
+              report_timing_summary set_msg_config} { proc $word {args} "note $word {*}\\$args" }
 proc read_verilog {files} { foreach file $files { if {![file exists $file]} { error "no $file" } } }
 """
 
@@ -100,6 +100,7 @@ def test_the_script_runs(form: str, circuit: NetworkCircuit, tmp_path: Path) -> 
     words = [line.split()[0] for line in done.stdout.splitlines()]
     assert words.index("read_xdc") < words.index("synth_design") < words.index("route_design")
     assert f"synth_design -top net_{form} -part xc7a35tcpg236-1" in done.stdout
+    assert f'-generic HEX="{tmp_path.resolve()}/rtl/"' in done.stdout
     (clocks,) = tmp_path.glob("build/*/clock.xdc")
     port = next(iter(BUSES[form].keys() & {"clk", "aclk"}))
     assert clocks.read_text().startswith("create_clock -period 8.0 [get_ports ")
