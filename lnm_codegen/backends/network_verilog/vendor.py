@@ -46,6 +46,7 @@ def vendor_files(design: NetworkDesign, forms: Mapping[str, Sequence[str]]) -> d
         "forms": ", ".join(forms),
         "form": next(iter(forms)),
         "clock": "-quiet {clk aclk}" if design.has_axi else "clk",
+        "memories": True,
         "files": [f"{word} {{{' '.join(files)}}}" for word, files in forms.items()],
     }
     return {

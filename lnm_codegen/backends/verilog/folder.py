@@ -600,6 +600,7 @@ def _synthesis(design: CircuitDesign, sources: dict[str, str], default: str) -> 
     if design.rtl.multiplier == "generic":
         listed = [f"{word} {{{paths}}}" for word, paths in sources.items()]
         vivado = {
+            "memories": False,
             "family": design.model.family,
             "name": design.name,
             "forms": forms,

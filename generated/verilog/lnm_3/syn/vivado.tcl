@@ -27,9 +27,7 @@ puts $xdc "create_clock -period $period \[get_ports clk\]"
 close $xdc
 read_verilog [dict get $files $form]
 read_xdc $out/clock.xdc
-set_msg_config -id {Synth 8-4445} -new_severity ERROR
-# The message above reports a missing file of $readmemh, of which a memory would be undefined.
-synth_design -top lnm_3_$form -part $part -mode out_of_context -generic "HEX=\"[file normalize rtl]/\""
+synth_design -top lnm_3_$form -part $part -mode out_of_context
 report_utilization -file $out/synthesised.rpt
 opt_design
 place_design
