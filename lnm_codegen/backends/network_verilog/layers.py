@@ -144,31 +144,19 @@ class Slice:
         return (shape[0] // self.count, *shape[1:])
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A linear layer or a convolution, and the neurons that follow it, if any.
-
-    A layer of several slices is as many of these, each with the weights of a block of the output
-    channels. The first one has the events of all.
+@dataclass(frozen=True, kw_only=True)
+class StreamPart:
+    """A part of the circuit that turns streams into a stream, and the neurons that follow, if any.
 
     Attributes:
         network: Name of the network.
-        name: Name of the layer in Verilog.
+        name: Name in Verilog.
         slice: Which block of the channels it is.
         index: Its stage.
-        reads: The stage that it reads.
-        taken: Inputs that arrive in a cycle: the slices of that stage.
-        stage: Its weights.
+        reads: The stages that it reads.
         neurons: The next neurons, or None.
-        values: Values of its inputs.
-        own_bits: Width of an input from the layer before; a spike has 1 bit without a sign.
-        is_spike: Inputs are spikes.
-        shape: Shape of the inputs of a time step, without the feedback.
-        lanes: Weights that are added in one cycle.
+        shape: Shape of its inputs.
         steps: Time steps of a sample.
-        constant: The sums of one time step serve all steps.
-        loadable: Trained numbers can be loaded, so that any of their formats may occur.
-        is_fast: Few accumulators are registers.
     """
 
     network: str
@@ -176,23 +164,65 @@ class Layer:
     slice: Slice
     index: int
     reads: tuple[int, ...]
-    taken: int
-    stage: WeightStage
     neurons: NeuronStage | None
-    values: ValueSpan
-    own_bits: int
-    is_spike: bool
     shape: Shape
-    lanes: int
     steps: int
-    constant: bool
-    loadable: bool
-    is_fast: bool
 
     @property
     def prefix(self) -> str:
         """Prefix of its modules and memories."""
         return f"{self.network}_{self.name}{self.slice.ending}"
+
+    @property
+    def title(self) -> str:
+        """Its name for readers."""
+        return f"{self.name}{self.slice.title}"
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Names of its modules, without its neurons."""
+        return (self.prefix,)
+
+    @property
+    def inputs(self) -> int:
+        """Inputs of a time step, of each stream."""
+        return size_of(self.shape)
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of a time step."""
+        return self.inputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer(StreamPart):
+    """A linear layer or a convolution.
+
+    A layer of several slices is as many of these, each with the weights of a block of the output
+    channels. The first one has the events of all. The shape is that of the inputs of all, without
+    the feedback.
+
+    Attributes:
+        taken: Inputs that arrive in a cycle: the slices of the stage that it reads.
+        stage: Its weights.
+        values: Values of its inputs.
+        own_bits: Width of an input from the layer before; a spike has 1 bit without a sign.
+        is_spike: Inputs are spikes.
+        lanes: Weights that are added in one cycle.
+        constant: The sums of one time step serve all steps.
+        loadable: Trained numbers can be loaded, so that any of their formats may occur.
+        is_fast: Few accumulators are registers.
+    """
+
+    taken: int
+    stage: WeightStage
+    values: ValueSpan
+    own_bits: int
+    is_spike: bool
+    lanes: int
+    constant: bool
+    loadable: bool
+    is_fast: bool
 
     @property
     def events(self) -> str:
@@ -422,44 +452,23 @@ class Layer:
         return self.steps * (self.outputs + 2 * DRAIN)
 
 
-@dataclass(frozen=True)
-class Pooling:
-    """A pooling, and the neurons that follow it, if any.
+@dataclass(frozen=True, kw_only=True)
+class Pooling(StreamPart):
+    """A pooling.
 
     Attributes:
-        network: Name of the network.
-        name: Name of the pooling in Verilog.
-        slice: Which block of the channels it is.
-        index: Its stage.
-        reads: The stage that it reads.
         stage: Its kind and its size.
-        neurons: The next neurons, or None.
-        shape: Shape of its inputs.
         own_bits: Width of an input; a spike has 1 bit without a sign.
         is_spike: Inputs are spikes.
         out_bits: Width of an output.
         gives_spikes: Outputs are spikes.
-        steps: Time steps of a sample.
     """
 
-    network: str
-    name: str
-    slice: Slice
-    index: int
-    reads: tuple[int, ...]
     stage: PoolStage
-    neurons: NeuronStage | None
-    shape: Shape
     own_bits: int
     is_spike: bool
     out_bits: int
     gives_spikes: bool
-    steps: int
-
-    @property
-    def prefix(self) -> str:
-        """Name of its module."""
-        return f"{self.network}_{self.name}{self.slice.ending}"
 
     @property
     def title(self) -> str:
@@ -468,85 +477,32 @@ class Pooling:
         return f"{self.name} ({kind}){self.slice.title}"
 
     @property
-    def modules(self) -> tuple[str, ...]:
-        """Name of its module."""
-        return (self.prefix,)
-
-    @property
-    def inputs(self) -> int:
-        """Inputs of a time step."""
-        return size_of(self.shape)
-
-    @property
     def outputs(self) -> int:
         """Outputs of a time step."""
         return size_of(self.stage.output_shape(self.shape))
 
 
-@dataclass(frozen=True)
-class Addition:
-    """An addition of two streams, and the neurons that follow it, if any.
-
-    The second stream waits in a memory until the first one comes.
+@dataclass(frozen=True, kw_only=True)
+class Addition(StreamPart):
+    """An addition of two streams. The second one waits in a memory until the first one comes.
 
     Attributes:
-        network: Name of the network.
-        name: Name of the addition in Verilog.
-        slice: Which block of the channels it is.
-        index: Its stage.
-        reads: The stages of the first stream and of the second one.
         stage: Its output format.
-        neurons: The next neurons, or None.
-        shape: Shape of its inputs.
         values: Values of both streams.
         are_spikes: Whether each stream has spikes.
         own_bits: Width of a number of the first stream; a spike has 1 bit without a sign.
         other_bits: The same of the second one.
         out_bits: Width of an output.
         waiting: Numbers of the second stream that wait.
-        steps: Time steps of a sample.
     """
 
-    network: str
-    name: str
-    slice: Slice
-    index: int
-    reads: tuple[int, ...]
     stage: AddStage
-    neurons: NeuronStage | None
-    shape: Shape
     values: tuple[ValueSpan, ValueSpan]
     are_spikes: tuple[bool, bool]
     own_bits: int
     other_bits: int
     out_bits: int
     waiting: int
-    steps: int
-
-    @property
-    def prefix(self) -> str:
-        """Name of its module."""
-        return f"{self.network}_{self.name}{self.slice.ending}"
-
-    @property
-    def title(self) -> str:
-        """Its name."""
-        return f"{self.name}{self.slice.title}"
-
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """Name of its module."""
-        return (self.prefix,)
-
-    @property
-    def inputs(self) -> int:
-        """Numbers of each stream in a time step."""
-        return size_of(self.shape)
-
-    @property
-    def outputs(self) -> int:
-        """Outputs of a time step."""
-        return self.inputs
 
     @property
     def words(self) -> int:
@@ -622,31 +578,37 @@ def parts_of(
         before, layers = read[0], max(signal.layers for signal in read)
         origins = frozenset({k}).union(*(signal.origins for signal in read))
         slices = [Slice(n, counts[k + 1]) for n in range(counts[k + 1])]
+        common: list[dict[str, Any]] = [
+            {
+                "network": network.name,
+                "slice": one,
+                "index": k,
+                "neurons": one.neurons(neurons),
+                "shape": shapes[k] if isinstance(stage, WeightStage) else one.shape(shapes[k]),
+                "steps": runs,
+            }
+            for one in slices
+        ]
         if isinstance(stage, WeightStage):
             fewest = 1 if stage.kind == "conv" or per_cycle > 1 else FEWEST_ROWS
             name = named(re.sub(r"\W", "_", stage.name, flags=re.ASCII).lower())
             channels = stage.channels // len(slices)
             found += [
                 Layer(
-                    network=network.name,
+                    **given,
                     name=name,
-                    slice=one,
-                    index=k,
                     reads=(before.source,),
                     taken=counts[before.source + 1],
-                    stage=one.weights(stage),
-                    neurons=one.neurons(neurons),
+                    stage=given["slice"].weights(stage),
                     values=operands(k, stage, values)[0],
                     own_bits=before.bits,
                     is_spike=before.is_spike,
-                    shape=shapes[k],
                     lanes=min(max(lanes // len(slices), 1), -(-channels // fewest)),
-                    steps=runs,
                     constant=k == repeating,
                     loadable=loadable,
                     is_fast=per_cycle > 1,
                 )
-                for one in slices
+                for given in common
             ]
             signals.append(_Signal(k, stage.output.width, False, layers + 1, origins))
         elif isinstance(stage, PoolStage):
@@ -656,21 +618,16 @@ def parts_of(
             name = named(f"pool_{number_of(Pooling)}")
             found += [
                 Pooling(
-                    network=network.name,
+                    **given,
                     name=name,
-                    slice=one,
-                    index=k,
                     reads=(before.source,),
                     stage=stage,
-                    neurons=one.neurons(neurons),
-                    shape=one.shape(shapes[k]),
                     own_bits=before.bits,
                     is_spike=before.is_spike,
                     out_bits=wide,
                     gives_spikes=gives_spikes,
-                    steps=runs,
                 )
-                for one in slices
+                for given in common
             ]
             signals.append(_Signal(k, wide, gives_spikes, layers, origins))
         elif isinstance(stage, AddStage):
@@ -681,23 +638,18 @@ def parts_of(
             name = named(f"add_{number_of(Addition)}")
             found += [
                 Addition(
-                    network=network.name,
+                    **given,
                     name=name,
-                    slice=one,
-                    index=k,
                     reads=tuple(signal.source for signal in read),
                     stage=stage,
-                    neurons=one.neurons(neurons),
-                    shape=one.shape(shapes[k]),
                     values=(spans[0], spans[1]),
                     are_spikes=(read[0].is_spike, read[1].is_spike),
                     own_bits=read[0].bits,
                     other_bits=read[1].bits,
                     out_bits=values[k + 1].width,
                     waiting=max(ahead, by_turns) * size_of(shapes[k]) // len(slices),
-                    steps=runs,
                 )
-                for one in slices
+                for given in common
             ]
             signals.append(_Signal(k, values[k + 1].width, False, layers, origins))
         elif isinstance(stage, NeuronStage):
