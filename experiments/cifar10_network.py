@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import lnm_codegen as lnm
 from lnm_codegen.nn.chain import mean_over_time
 from lnm_codegen.nn.fusion.pair import Pair
+from lnm_codegen.options import BackendName
 from lnm_codegen.train.models.base import before_neuron, over_steps, repeated
 from lnm_codegen.train.models.convolutional import Builder
 
@@ -54,7 +55,7 @@ class SmallVgg(nn.Module):
         self,
         neuron: lnm.Neuron,
         classes: int,
-        backend: str = "auto",
+        backend: BackendName = "auto",
         plan: Sequence[int] = (-64, -128, 128, -256, 256),
         time_steps: int = 4,
     ) -> None:
