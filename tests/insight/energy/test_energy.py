@@ -466,6 +466,7 @@ def test_recurrent_weights_are_counted_step_by_step(feedback: str) -> None:
 @pytest.mark.parametrize("form", ["full", "diagonal", "blocks", "mask"])
 def test_weights_of_a_layer_are_counted(form: str) -> None:
     """W and U of a recurrent layer, as linear layers beside neurons; a spike reaches its own."""
+    torch.manual_seed(1)
     x = torch.randint(0, 2, (9, 3, 4)).float()
     options: dict[str, Any] = {
         "full": {}, "diagonal": {"recurrent": "diagonal"}, "blocks": {"blocks": 3},
