@@ -58,7 +58,9 @@ def test_plans_are_read() -> None:
     for name, config in short.items():
         longer = whole[name]
         assert replace(config, epochs=longer.epochs, warmup=longer.warmup) == longer
-    with pytest.raises(SystemExit, match=r"^experiments: no plan 'nope'\. Accepted: cifar10, curvature, "):
+    with pytest.raises(
+        SystemExit, match=r"^experiments: no plan 'nope'\. Accepted: cifar10, curvature, "
+    ):
         places.read_plan("nope")
 
 

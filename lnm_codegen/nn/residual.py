@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lnm_codegen.errors import ShapeError
+from lnm_codegen.errors import ModelError, ShapeError
 from lnm_codegen.validation import require_type
 
 
@@ -25,6 +25,7 @@ class Residual(nn.Module):
         Those of the body; the shortcut has the same output shape.
 
     Raises:
+        ModelError: No modules.
         ShapeError: The outputs of the body and of the shortcut have different shapes.
 
     Source: He et al. 2016, arXiv 1512.03385; with spikes, Fang et al. 2021, arXiv 2102.04159.
@@ -41,6 +42,8 @@ class Residual(nn.Module):
 
     def __init__(self, *modules: nn.Module, shortcut: nn.Module | None = None) -> None:
         super().__init__()
+        if not modules:
+            raise ModelError("Residual", "no modules", "one or more")
         self.body = nn.Sequential(*modules)
         if shortcut is not None:
             require_type("Residual", "shortcut", shortcut, nn.Module, "a torch.nn.Module")

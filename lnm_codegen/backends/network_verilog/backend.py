@@ -362,7 +362,7 @@ def _readme(design: NetworkDesign) -> dict[str, object]:
         cells = (
             part.title.removesuffix(part.slice.title),
             part.inputs if is_layer else part.inputs * count,
-            part.outputs * count,
+            part.outputs * count if count == 1 else f"{part.outputs * count} in {count} slices",
             *(own or ("", "", "")),
             f"{design.interval_of(part):,}",
             f"`{array.name}`" if array else design.next_of(part),

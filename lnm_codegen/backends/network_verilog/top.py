@@ -385,7 +385,7 @@ def _part_note(design: NetworkDesign, part: Part) -> str:
     counts += f" in {part.slice.count} slices" if part.slice.count > 1 else ""
     cycles = ""
     if isinstance(part, Layer):
-        cycles = f"; {'at most ' * part.is_conv}{part.event_rows} cycles an event"
+        cycles = f"; {'at most ' * part.is_conv}{part.event_rows} cycle(s) an event"
     title = part.title.removesuffix(part.slice.title)
     return f"{title}: {counts}, then {after}{cycles}"
 

@@ -138,8 +138,12 @@ FRAMES = (
     nn.Conv2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d,
 )  # fmt: skip
 """Modules on (T*N, *)."""
-SEQUENCES = "nn.Linear, NeuronLayer, NormNeuron, RecurrentLayer and nn.Flatten(2) on (T, N, *)"
-IN_FRAMES = "nn.Linear, nn.Conv2d, batch normalisations, poolings and nn.Flatten(1) on (T*N, *)"
+SEQUENCES = (
+    "nn.Linear, NeuronLayer, NormNeuron, RecurrentLayer, Residual and nn.Flatten(2) on (T, N, *)"
+)
+IN_FRAMES = (
+    "nn.Linear, nn.Conv2d, batch normalisations, poolings, Residual and nn.Flatten(1) on (T*N, *)"
+)
 PLAIN = "modules that compute what their class says"
 _REMOVERS: tuple[tuple[type, str], ...] = (
     (prune.BasePruningMethod, "torch.nn.utils.prune.remove(module, 'weight')"),

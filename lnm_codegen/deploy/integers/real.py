@@ -181,9 +181,15 @@ class _Stages:
                 raise _refused(name, "an average pooling before an addition")
             if at != len(self.stages) - 1:
                 at, other = other, at
+            where = f"network: {name}"
+            if at == other:
+                raise UnsupportedError(where, "both addends are the same", "two stages")
             if self.shapes[at + 1] != self.shapes[other + 1]:
-                shapes = f"{self.shapes[at + 1]} and {self.shapes[other + 1]}"
-                raise _refused(name, f"an addition of shapes {shapes}")
+                problem = (
+                    f"an addition of shapes {self.shapes[at + 1]} and {self.shapes[other + 1]}"
+                )
+                remedy = "Give shortcut= of Residual."
+                raise UnsupportedError(where, problem, "two equal shapes", remedy)
             self._reach(at)
             at = self._append(AddStage(other))
         return at

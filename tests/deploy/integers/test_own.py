@@ -138,6 +138,17 @@ def test_shortcuts_that_do_not_fit() -> None:
         Residual(nn.Linear(6, 5))(x_seq(4, 2, 6))
     with refused(ModelError, "Residual", "shortcut is 3", "a torch.nn.Module"):
         Residual(nn.Linear(6, 5), shortcut=3)
+    with refused(ModelError, "Residual", "no modules", "one or more"):
+        Residual()
+    wide = nn.Sequential(
+        nn.Linear(6, 5), lif(5), Residual(nn.Linear(5, 4), lif(4)), nn.Linear(4, 3)
+    )
+    parts = ("an addition of shapes (4,) and (5,)", "two equal shapes", "Give shortcut=")
+    with refused(UnsupportedError, "network: 2", *parts):
+        emit_network(wide, x_seq(4, 12, 6))
+    same = nn.Sequential(nn.Linear(6, 5), Residual(nn.Dropout()), lif(5), nn.Linear(5, 3))
+    with refused(UnsupportedError, "network: 1", "both addends are the same", "two stages"):
+        emit_network(same, x_seq(4, 12, 6))
     frames = Residual(nn.Flatten(0, 1), nn.Conv2d(2, 2, 1))
     with refused(UnsupportedError, "emit_network: 0", "one of body and shortcut has outputs (T*N"):
         emit_network(nn.Sequential(frames, nn.Flatten(2), nn.Linear(9, 3)), x_seq(4, 2, 2, 3, 3))
