@@ -553,114 +553,157 @@ def parts_of(
         UnsupportedError: Neurons or a readout without a layer of weights before them, or a stage
             that reads numbers of one step where it needs those of each.
     """
-    shapes, values = network.shapes(), value_spans(network, loadable)
-    stages, lead = network.stages, network.constant_stages
-    repeating = max((k for k in range(lead) if isinstance(stages[k], WeightStage)), default=-1)
-    by_turns = lanes == 1 and not loadable  # on one array, where the first neurons' results leave
-    found: list[Part] = []
-    own, counts = network.input, slice_counts(network, per_cycle)
-    signals = [_Signal(-1, 1 if own.are_spikes else own.width, own.are_spikes, 0, frozenset({-1}))]
+    built = _Builder(network, lanes, loadable, per_cycle)
+    for k in range(len(network.stages)):
+        built.add(k)
+    if not any(isinstance(part, Layer) for part in built.found):
+        raise UnsupportedError(f"network {network.name}", "no layer of weights", ACCEPTED)
+    return tuple(built.found)
 
-    def named(name: str) -> str:
-        while name in {part.name for part in found}:
-            name += "_"
-        return name
 
-    def number_of(kind: type) -> int:
-        return len({part.index for part in found if isinstance(part, kind)})
+class _Builder:
+    """The parts of the stages so far, and the numbers of each stage, those of the input first."""
 
-    for k, (stage, after) in enumerate(zip(stages, (*stages[1:], None), strict=True)):
-        _require_circuit(network, k, repeating)
-        read = operands(k, stage, signals)
-        _require_rate(network, k, repeating, read)
-        neurons = after if isinstance(after, NeuronStage) else None
-        runs = 1 if k < repeating else network.time_steps
-        before, layers = read[0], max(signal.layers for signal in read)
+    def __init__(self, network: IntegerNetwork, lanes: int, loadable: bool, per_cycle: int) -> None:
+        self.network, self.lanes, self.loadable, self.per_cycle = (
+            network,
+            lanes,
+            loadable,
+            per_cycle,
+        )
+        self.shapes, self.values = network.shapes(), value_spans(network, loadable)
+        self.counts = slice_counts(network, per_cycle)
+        lead = range(network.constant_stages)
+        weights = (k for k in lead if isinstance(network.stages[k], WeightStage))
+        self.repeating = max(weights, default=-1)
+        self.found: list[Part] = []
+        own = network.input
+        bits = 1 if own.are_spikes else own.width
+        self.signals = [_Signal(-1, bits, own.are_spikes, 0, frozenset({-1}))]
+
+    def add(self, k: int) -> None:
+        """Add the parts of a stage, and what is known of its numbers."""
+        stage = self.network.stages[k]
+        read = operands(k, stage, self.signals)
+        _require_circuit(self.network, k, self.repeating)
+        _require_rate(self.network, k, self.repeating, read)
+        match stage:
+            case WeightStage():
+                made = self._weights(k, stage, read[0])
+            case PoolStage():
+                made = self._pooling(k, stage, read[0])
+            case AddStage():
+                made = self._addition(k, stage, read)
+            case NeuronStage():
+                number = stage.output.type
+                is_number = isinstance(number, Bits)
+                made = number.width if isinstance(number, Bits) else 1, not is_number
+            case _:
+                self.signals.append(read[0])
+                return
+        layers = max(signal.layers for signal in read) + isinstance(stage, WeightStage)
         origins = frozenset({k}).union(*(signal.origins for signal in read))
-        slices = [Slice(n, counts[k + 1]) for n in range(counts[k + 1])]
-        common: list[dict[str, Any]] = [
+        self.signals.append(_Signal(k, *made, layers, origins))
+
+    def _slices(self, k: int) -> list[dict[str, Any]]:
+        """Return what every part of a stage has, for each slice."""
+        network, shape = self.network, self.shapes[k]
+        after = (*network.stages[k + 1 :], None)[0]
+        is_weights = isinstance(network.stages[k], WeightStage)
+        slices = [Slice(n, self.counts[k + 1]) for n in range(self.counts[k + 1])]
+        return [
             {
                 "network": network.name,
                 "slice": one,
                 "index": k,
-                "neurons": one.neurons(neurons),
-                "shape": shapes[k] if isinstance(stage, WeightStage) else one.shape(shapes[k]),
-                "steps": runs,
+                "neurons": one.neurons(after if isinstance(after, NeuronStage) else None),
+                "shape": shape if is_weights else one.shape(shape),
+                "steps": 1 if k < self.repeating else network.time_steps,
             }
             for one in slices
         ]
-        if isinstance(stage, WeightStage):
-            fewest = 1 if stage.kind == "conv" or per_cycle > 1 else FEWEST_ROWS
-            name = named(re.sub(r"\W", "_", stage.name, flags=re.ASCII).lower())
-            channels = stage.channels // len(slices)
-            found += [
-                Layer(
-                    **given,
-                    name=name,
-                    reads=(before.source,),
-                    taken=counts[before.source + 1],
-                    stage=given["slice"].weights(stage),
-                    values=operands(k, stage, values)[0],
-                    own_bits=before.bits,
-                    is_spike=before.is_spike,
-                    lanes=min(max(lanes // len(slices), 1), -(-channels // fewest)),
-                    constant=k == repeating,
-                    loadable=loadable,
-                    is_fast=per_cycle > 1,
-                )
-                for given in common
-            ]
-            signals.append(_Signal(k, stage.output.width, False, layers + 1, origins))
-        elif isinstance(stage, PoolStage):
-            is_max = stage.kind == "max"
-            gives_spikes = before.is_spike and is_max
-            wide = before.bits if is_max else max(before.bits, values[k + 1].width)
-            name = named(f"pool_{number_of(Pooling)}")
-            found += [
-                Pooling(
-                    **given,
-                    name=name,
-                    reads=(before.source,),
-                    stage=stage,
-                    own_bits=before.bits,
-                    is_spike=before.is_spike,
-                    out_bits=wide,
-                    gives_spikes=gives_spikes,
-                )
-                for given in common
-            ]
-            signals.append(_Signal(k, wide, gives_spikes, layers, origins))
-        elif isinstance(stage, AddStage):
-            spans = operands(k, stage, values)
-            if read[0].source < read[1].source if by_turns else read[0].is_ahead_of(read[1]):
-                read, spans = read[::-1], spans[::-1]  # the later stream is the first one
-            ahead = read[0].layers - read[1].layers + (read[1].source in read[0].origins)
-            name = named(f"add_{number_of(Addition)}")
-            found += [
-                Addition(
-                    **given,
-                    name=name,
-                    reads=tuple(signal.source for signal in read),
-                    stage=stage,
-                    values=(spans[0], spans[1]),
-                    are_spikes=(read[0].is_spike, read[1].is_spike),
-                    own_bits=read[0].bits,
-                    other_bits=read[1].bits,
-                    out_bits=values[k + 1].width,
-                    waiting=max(ahead, by_turns) * size_of(shapes[k]) // len(slices),
-                )
-                for given in common
-            ]
-            signals.append(_Signal(k, values[k + 1].width, False, layers, origins))
-        elif isinstance(stage, NeuronStage):
-            number = stage.output.type
-            bits = number.width if isinstance(number, Bits) else 1
-            signals.append(_Signal(k, bits, not isinstance(number, Bits), layers, origins))
-        else:
-            signals.append(before)
-    if not any(isinstance(part, Layer) for part in found):
-        raise UnsupportedError(f"network {network.name}", "no layer of weights", ACCEPTED)
-    return tuple(found)
+
+    def _named(self, name: str) -> str:
+        while name in {part.name for part in self.found}:
+            name += "_"
+        return name
+
+    def _numbered(self, word: str, kind: type) -> str:
+        own = {part.index for part in self.found if isinstance(part, kind)}
+        return self._named(f"{word}_{len(own)}")
+
+    def _weights(self, k: int, stage: WeightStage, read: _Signal) -> tuple[int, bool]:
+        """Add a layer of weights; return the width of its sums, and that they are no spikes."""
+        slices, is_fast = self._slices(k), self.per_cycle > 1
+        fewest = 1 if stage.kind == "conv" or is_fast else FEWEST_ROWS
+        channels = stage.channels // len(slices)
+        name = self._named(re.sub(r"\W", "_", stage.name, flags=re.ASCII).lower())
+        self.found += [
+            Layer(
+                **given,
+                name=name,
+                reads=(read.source,),
+                taken=self.counts[read.source + 1],
+                stage=given["slice"].weights(stage),
+                values=operands(k, stage, self.values)[0],
+                own_bits=read.bits,
+                is_spike=read.is_spike,
+                lanes=min(max(self.lanes // len(slices), 1), -(-channels // fewest)),
+                constant=k == self.repeating,
+                loadable=self.loadable,
+                is_fast=is_fast,
+            )
+            for given in slices
+        ]
+        return stage.output.width, False
+
+    def _pooling(self, k: int, stage: PoolStage, read: _Signal) -> tuple[int, bool]:
+        """Add a pooling; return the width of its outputs, and whether they are spikes."""
+        is_max = stage.kind == "max"
+        wide = read.bits if is_max else max(read.bits, self.values[k + 1].width)
+        gives_spikes, name = read.is_spike and is_max, self._numbered("pool", Pooling)
+        self.found += [
+            Pooling(
+                **given,
+                name=name,
+                reads=(read.source,),
+                stage=stage,
+                own_bits=read.bits,
+                is_spike=read.is_spike,
+                out_bits=wide,
+                gives_spikes=gives_spikes,
+            )
+            for given in self._slices(k)
+        ]
+        return wide, gives_spikes
+
+    def _addition(self, k: int, stage: AddStage, read: list[_Signal]) -> tuple[int, bool]:
+        """Add an addition; return the width of its outputs, and that they are no spikes."""
+        first, second = zip(read, operands(k, stage, self.values), strict=True)
+        by_turns = self.lanes == 1 and not self.loadable  # an array holds the first results
+        is_ahead = first[0].is_ahead_of(second[0])
+        if first[0].source < second[0].source if by_turns else is_ahead:
+            first, second = second, first  # the later stream is the first one
+        (own, values), (other, others) = first, second
+        ahead = own.layers - other.layers + (other.source in own.origins)
+        name, slices = self._numbered("add", Addition), self._slices(k)
+        wide = self.values[k + 1].width
+        self.found += [
+            Addition(
+                **given,
+                name=name,
+                reads=(own.source, other.source),
+                stage=stage,
+                values=(values, others),
+                are_spikes=(own.is_spike, other.is_spike),
+                own_bits=own.bits,
+                other_bits=other.bits,
+                out_bits=wide,
+                waiting=max(ahead, by_turns) * size_of(self.shapes[k]) // len(slices),
+            )
+            for given in slices
+        ]
+        return wide, False
 
 
 def slice_counts(network: IntegerNetwork, per_cycle: int) -> list[int]:

@@ -640,19 +640,26 @@ def _synapse_lines(design: NetworkDesign, layer: Layer, taken: str) -> tuple[lis
     ], made
 
 
+def _stream_lines(design: NetworkDesign, part: Part, made: _Stream) -> list[str]:
+    """Return the wires of the outputs of a pooling or an addition, and of the neurons after it."""
+    name, array = made.name, design.array_of(part)
+    return [
+        "",
+        f"// {part.title}",
+        *(_neuron_wires(design, made.neurons, array) if array else []),
+        f"wire {name}_valid, {name}_ready, {name}_last, {made.clear};",
+        f"wire {f'signed [{made.bits - 1}:0] ' if made.bits else ''}{name}_value;",
+    ]
+
+
 def _pool_lines(design: NetworkDesign, pool: Pooling, source: _Tap) -> tuple[list[str], _Stream]:
     """Return the wires and the instance of a pooling, and its outputs."""
     number, bits = design.number_of(pool), 0 if pool.gives_spikes else pool.out_bits
     k = number[1:]
     made = _Stream(f"pooled_{k}", f"clear_{number}", f"neuron_{number}", bits)
     name = made.name
-    lines = ["", f"// {pool.title}"]
-    if array := design.array_of(pool):
-        lines += _neuron_wires(design, made.neurons, array)
     return [
-        *lines,
-        f"wire {name}_valid, {name}_ready, {name}_last, {made.clear};",
-        f"wire {f'signed [{bits - 1}:0] ' if bits else ''}{name}_value;",
+        *_stream_lines(design, pool, made),
         f"{pool.prefix} pool_{k} (.clk(clk), .rst(rst),",
         f"    {source.ports},",
         f"    .m_valid({name}_valid), .m_ready({name}_ready), .m_data({name}_value),",
@@ -668,13 +675,8 @@ def _add_lines(
     k = number[1:]
     made = _Stream(f"added_{k}", f"clear_{number}", f"neuron_{number}", part.out_bits)
     name = made.name
-    lines = ["", f"// {part.title}"]
-    if array := design.array_of(part):
-        lines += _neuron_wires(design, made.neurons, array)
     return [
-        *lines,
-        f"wire {name}_valid, {name}_ready, {name}_last, {made.clear};",
-        f"wire signed [{part.out_bits - 1}:0] {name}_value;",
+        *_stream_lines(design, part, made),
         f"{part.prefix} add_{k} (.clk(clk), .rst(rst),",
         f"    {source.ports},",
         f"    .other_valid({other.valid}), .other_ready({other.ready}),",

@@ -199,7 +199,7 @@ class _Stages:
         last = self.stages[k] if k >= 0 else None
         if any(k in sources_of(n, stage) for n, stage in enumerate(self.stages)):
             raise _refused(name, "the input of a normalisation is read elsewhere")
-        self.stages[k : k + 1] = [_normalised(name, last, _folded(name, norm))]
+        self.stages[k] = _normalised(name, last, _folded(name, norm))
         self._made = {path: at for path, at in self._made.items() if at != k}
         self._made[name] = k
 

@@ -116,7 +116,8 @@ class IntegerTwin(nn.Module):
         self.stages = nn.ModuleList()
         values = self.integers.values()
         for k, (stage, made) in enumerate(zip(real.stages, self.integers.stages, strict=True)):
-            (inputs, *_), module = operands(k, made, values), nn.Module()
+            module: nn.Module
+            inputs = operands(k, made, values)[0]
             if isinstance(stage, RealWeights):
                 assert isinstance(made, WeightStage)
                 module = RoundedWeights(stage, made, inputs)
