@@ -191,7 +191,8 @@ def _item(what: str, text: str, item: str) -> Any:
         return float(item)
     if _WORD.fullmatch(item):
         return item
-    raise ModelError(f"{what}={text}", f"the value is {item!r}", _ACCEPTED)
+    remedy = f"Give {what.split()[0]} once for each KEY=VALUE." if "=" in item else None
+    raise ModelError(f"{what}={text}", f"the value is {item!r}", _ACCEPTED, remedy)
 
 
 def _surrogate(text: str) -> Surrogate | None:

@@ -39,8 +39,8 @@ from lnm_codegen.validation import (
 )
 
 _WHERE = "RecurrentLayer"
-_OWN = {"weight", "bias", "recurrent", "mask", "feedback"}
-"""Names of the layer's own parameters and of its own state."""
+_OWN = {"weight", "bias", "recurrent", "mask", "feedback", "delay", "delays", "carry_limit"}
+"""Names of the layer's own parameters, of its own state and of arguments that are set later."""
 
 Form: TypeAlias = Literal["full", "diagonal"]
 

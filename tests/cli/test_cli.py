@@ -216,6 +216,7 @@ show
     lnm --degree 3 --set degree=3 >> --set 'degree=3': degree is given twice >> Give it once.
     lif --set "tau=__import__('os')" >> --set tau=__import__('os'): >> "__import__('os')" >>
         a number, true, false, none, a word or path, or several of them with commas
+    lif --set tau=2,v_reset=0 >> --set tau=2,v_reset=0: >> Give --set once for each KEY=VALUE.
     lif --set tau=1e999 >> --set tau=1e999: >> '1e999' >> a number, true, false,
     lif --set tau=0.5 >> lif: tau is 0.5 >> a number > 1
     lif --set surrogate=atna >> --set surrogate=atna: >> atan, >> atan(alpha=3) >> 'atan'?

@@ -399,6 +399,12 @@ def test_a_delay_is_found_with_a_triangle_that_narrows():
     assert found[1.0] < 4
 
 
+def named_parameter(name):
+    """Return a leaky neuron whose decay has a name."""
+    v, x, decay = lnm.state("v"), lnm.input("x"), lnm.param(name, init=0.5)
+    return lnm.Neuron(charge={v: decay * v + x}, fire=v - 1, reset=lnm.soft_reset(v, 1.0))
+
+
 def test_refusals():
     """What a layer, a delay and lengths refuse."""
     mask = torch.ones(4, 4)
@@ -406,7 +412,7 @@ def test_refusals():
     names = {
         "R": RecurrentLayer, "LIF": LIF, "LI": lnm.get("li"), "MASK": mask, "D": Delay, "T": torch,
         "LAYER": layer, "N": NeuronLayer(LIF, backend="torch"), "X": torch.rand(5, 2, 3),
-        "NORM": NormNeuron(LIF, 3, backend="torch"), "OTHER": Delay(3, 2),
+        "NORM": NormNeuron(LIF, 3, backend="torch"), "NAMED": named_parameter, "OTHER": Delay(3, 2),
         "LEARNED": RecurrentLayer(LIF, 4, delay=Delay(4, 2, least=1)),
         "CHANGED": RecurrentLayer(LIF, 4, 3),
     }  # fmt: skip
@@ -427,6 +433,9 @@ def test_refusals():
     R(LIF, 4, into="y") >> RecurrentLayer: no into 'y'
     R(LIF, 4, delay=OTHER) >> RecurrentLayer: the delay is of size 3 and from 0 on
     R("lif", 4) >> RecurrentLayer: neuron is 'lif'
+    R(NAMED("delay"), 4) >> RecurrentLayer: the neuron has a state or parameter 'delay'
+    R(NAMED("delays"), 4) >> RecurrentLayer: the neuron has a state or parameter 'delays'
+    R(NAMED("carry_limit"), 4) >> RecurrentLayer: the neuron has a state or parameter 'carry_limit'
     R(LIF, 4, 0) >> RecurrentLayer: inputs is 0
     R(LIF, 4, "four") >> RecurrentLayer: inputs is 'four'
     R(LIF, 4, bias="no") >> RecurrentLayer: bias is 'no'
