@@ -191,7 +191,7 @@ def _item(what: str, text: str, item: str) -> Any:
         return float(item)
     if _WORD.fullmatch(item):
         return item
-    remedy = f"Give {what.split()[0]} once for each KEY=VALUE." if "=" in item else None
+    remedy = f"Give {what.split()[0]} once for each KEY=VALUE." if "=" in item else ""
     raise ModelError(f"{what}={text}", f"the value is {item!r}", _ACCEPTED, remedy)
 
 
