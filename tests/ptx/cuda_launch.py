@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from unittest import mock
 
@@ -51,7 +51,7 @@ def compiler() -> str | None:
 MISSING = "PTX of CUDA needs NVRTC (cuda-bindings and nvidia-cuda-nvrtc) or nvcc on PATH"
 
 
-@cache
+@lru_cache(maxsize=16)  # all that a session runs would be gigabytes
 def kernels(model: Plan, target: str, far: int | None = None) -> dict[str, Kernel]:
     """Return the kernels of a model, compiled for a target.
 

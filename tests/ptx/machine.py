@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -136,7 +136,7 @@ def _run(groups: list[Group], order: random.Random | None = None) -> None:
             group.release()
 
 
-@cache
+@lru_cache(maxsize=64)
 def _decoded(kernel: Kernel) -> list[Operation]:
     return [decode(instruction) for instruction in kernel.code]
 

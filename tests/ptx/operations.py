@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -82,7 +82,7 @@ def operation(
     return entered
 
 
-@cache  # a kernel with one instruction changed has the others of the kernel
+@lru_cache(maxsize=2**15)  # a kernel with one instruction changed has the others of the kernel
 def decode(instruction: Instruction) -> Operation:
     """Return the meaning of an instruction.
 

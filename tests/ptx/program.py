@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -211,7 +211,7 @@ class _Function:
     body: str
 
 
-@cache
+@lru_cache(maxsize=16)  # all that a session runs would be gigabytes
 def parse(text: str) -> dict[str, Kernel]:
     """Return the kernels of a module; the body of a device function stands where it is called.
 
