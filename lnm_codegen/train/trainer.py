@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from lnm_codegen.analysis.linear.affine import linear_part
 from lnm_codegen.errors import DivergedError, ModelError
@@ -108,7 +108,7 @@ class Trainer:
         self.objective = objective_of(config, data) if objective is None else objective
         self._average: AveragedModel | None = None
         if config.ema:
-            average = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
+            average = moving_average(config.ema)
             self._average = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
         half = config.precision == "float16"
         self._scaler = torch.amp.GradScaler(self.world.device.type, enabled=half)
@@ -398,6 +398,25 @@ def schedule_of(config: TrainConfig, optimizer: torch.optim.Optimizer, per_epoch
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1)))
 
     return LambdaLR(optimizer, factor)
+
+
+def moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
+    """Return the update of an `AveragedModel`.
+
+    The n-th update has the decay min(decay, (n + 1)/(n + 10)). Otherwise a short run would keep
+    a part of the first weights, and of the first statistics of a batch normalisation.
+    """
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], values: list[Tensor], count: Tensor | int) -> None:
+        done = float(count)
+        share = 1 - min(decay, (done + 1) / (done + 10))
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, values, share)
+        else:
+            torch._foreach_copy_(averages, values)
+
+    return update
 
 
 def clipped(groups: Sequence[Sequence[nn.Parameter]], largest: float) -> bool:

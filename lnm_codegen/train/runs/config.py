@@ -144,7 +144,8 @@ class TrainConfig:
         project: X: project theta to where |x| <= X keeps the potential bounded; or none. Two
             states: to a spectral radius of project_radius, for any X.
         project_radius: Largest spectral radius of two states under project.
-        ema: Decay per step of a moving average of the weights to test and save.
+        ema: Decay per step of a moving average of the weights to test and save; smaller in the
+            first steps, (n + 1)/(n + 10) in step n.
         evaluate_every: Test after every N epochs and after the last; 0: only the last.
         neurons_from: Run folder from whose learned neurons this run starts.
         neurons_order: For each layer, the layer of that run to start from; the first is 0.

@@ -241,7 +241,8 @@ def test_a_lock_that_is_left_is_not_in_the_way(tmp_path: Path) -> None:
 def test_an_old_run_loads_and_resumes(tmp_path: Path) -> None:
     """A folder written at commit 06c9ac1, stopped after epoch 2 of 4, beside all its metrics.
 
-    Epochs 1 and 2 keep their bytes; 3 and 4 agree to 1e-4, as machines round differently.
+    Epochs 1 and 2 keep their bytes; 3 and 4 agree to 1e-4, as machines round differently. Their
+    losses are of that commit. Their other values are of today's moving average.
     """
     old = load_run(HERE / "old_run")
     assert (old.config.epochs, len(old.network.neurons)) == (4, 2)
