@@ -50,6 +50,7 @@ SURROGATES = (
     lnm.surrogate.soft_sign(),
     lnm.surrogate.erf(),
     lnm.surrogate.piecewise_exponential(),
+    lnm.surrogate.multi_gaussian(),
     lnm.surrogate.straight_through(),
     lnm.surrogate.from_primitive(lambda z: (1 + lnm.tanh(2 * z)) / 2, name="half_tanh"),
     lnm.surrogate.from_slope(lambda z: 1 / (2 + z**2 + z**4), name="quartic"),

@@ -20,6 +20,7 @@ from lnm_codegen.validation import require_arguments, require_known, require_num
 
 Z = sympy.Symbol("z")
 """Argument of every surrogate: the value of the fire expression."""
+_HALF = sympy.Rational(1, 2)
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def rectangle(alpha: float = 1.0) -> Surrogate:
     """Return g = clip(alpha*z + 1/2, 0, 1), slope alpha where |z| < 1/(2*alpha) (SJ Rect)."""
     a = _positive(alpha, "rectangle")
     made = from_slope(lambda z: fn.select(fn.abs(z), "<", 1 / (2 * a), a, 0), "rectangle")
-    primitive = fn.clip(a * Z + sympy.Rational(1, 2), 0, 1)
+    primitive = fn.clip(a * Z + _HALF, 0, 1)
     return _named(replace(made, primitive=primitive), alpha)
 
 
@@ -144,6 +145,23 @@ def piecewise_exponential(alpha: float = 1.0) -> Surrogate:
     )
 
 
+def multi_gaussian(alpha: float = 1.0) -> Surrogate:
+    """Return a slope that is negative far from the threshold (Yin et al. 2021, 2103.12593).
+
+    slope = 0.5 * (1.15*N(z; 0, s) - 0.15*N(z; s, 6*s) - 0.15*N(z; -s, 6*s)), s = 1/(2*alpha)
+
+    N(z; m, s) is the normal density of mean m and deviation s.
+    """
+    a = _positive(alpha, "multi_gaussian")
+
+    def slope(z: Any) -> Any:
+        near = sympy.exp(-2 * (a * z) ** 2)
+        far = sum(sympy.exp(-((a * z + m) ** 2) / 18) for m in (-_HALF, _HALF))
+        return a / sympy.sqrt(2 * sympy.pi) * (46 * near - far) / 40
+
+    return _named(from_slope(slope, "multi_gaussian"), alpha)
+
+
 def straight_through() -> Surrogate:
     """Return g = z, slope 1 (ST straight_through_estimator)."""
     return _named(from_primitive(lambda z: z, "straight_through"))
@@ -153,7 +171,7 @@ SURROGATES: dict[str, Callable[..., Surrogate]] = {
     f.__name__: f
     for f in (
         atan, sigmoid, rectangle, triangle, fast_sigmoid, soft_sign, erf,
-        piecewise_exponential, straight_through,
+        piecewise_exponential, multi_gaussian, straight_through,
     )
 }  # fmt: skip
 """Surrogates by the name that text definitions and the command line take."""

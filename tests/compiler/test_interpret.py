@@ -46,6 +46,14 @@ SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "soft_sign": lambda z: 1 / (1 + 2 * np.abs(z)) ** 2,
     "erf": lambda z: 2 / math.sqrt(math.pi) * np.exp(-4 * z**2),
     "piecewise_exponential": lambda z: np.exp(-np.abs(z)) / 2,
+    "multi_gaussian": lambda z: (
+        (
+            1.15 * np.exp(-2 * z**2)
+            - 0.025 * np.exp(-((z - 0.5) ** 2) / 18)
+            - 0.025 * np.exp(-((z + 0.5) ** 2) / 18)
+        )
+        / math.sqrt(2 * math.pi)
+    ),
     "straight_through": np.ones_like,
     "half_tanh": lambda z: 1 / np.cosh(2 * z) ** 2,
     "quartic": lambda z: 1 / (2 + z**2 + z**4),

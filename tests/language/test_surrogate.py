@@ -44,6 +44,13 @@ TABLE: dict[str, tuple[float, Any, Any, Any]] = {
         1.0, lambda a: a / 2, lambda a: 1.0,
         lambda z, a: np.sign(z) * (1 - np.exp(-a * np.abs(z))) / 2,
     ),
+    "multi_gaussian": (
+        1.0, lambda a: a * (1.15 - 0.05 * np.exp(-1 / 72)) / np.sqrt(2 * np.pi), lambda a: 0.425,
+        lambda z, a: sum(
+            w * special.ndtr((2 * a * z - m) / s)
+            for w, m, s in ((0.575, 0, 1), (-0.075, 1, 6), (-0.075, -1, 6))
+        ),
+    ),
 }  # fmt: skip
 
 

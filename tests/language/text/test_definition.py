@@ -51,7 +51,7 @@ EXPRESSION = 'an expression in quotes, such as "v - 1"'
 KEYS = "name, inputs, fire, output, surrogate, detach_reset, states, params, bound, charge, reset"
 SURROGATES = (
     "atan, sigmoid, rectangle, triangle, fast_sigmoid, soft_sign, erf, piecewise_exponential,"
-    " straight_through"
+    " multi_gaussian, straight_through"
 )
 SURROGATE = f"{SURROGATES}, or a table"
 
