@@ -146,7 +146,7 @@ def piecewise_exponential(alpha: float = 1.0) -> Surrogate:
 
 
 def multi_gaussian(alpha: float = 1.0) -> Surrogate:
-    """Return a slope that is negative far from the threshold (Yin et al. 2021, 2103.12593).
+    """Return the slope of the published code of ALIF networks, negative far from the threshold.
 
     slope = 0.5 * (1.15*N(z; 0, s) - 0.15*N(z; s, 6*s) - 0.15*N(z; -s, 6*s)), s = 1/(2*alpha)
 
