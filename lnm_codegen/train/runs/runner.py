@@ -19,7 +19,7 @@ from lnm_codegen.language.neuron import Neuron
 from lnm_codegen.nn.states import reset
 from lnm_codegen.train.data.dataset import Dataset, least, warn_of_absent_classes
 from lnm_codegen.train.data.own import samples_of
-from lnm_codegen.train.distributed import joined
+from lnm_codegen.train.distributed import World, joined
 from lnm_codegen.train.engine import (
     fit,
     torch_settings,
@@ -138,14 +138,7 @@ def run(
         world = stack.enter_context(joined(config.device))
         folder = None if out is None else RunFolder(Path(out))
         if folder is not None:
-            require_matplotlib("train")  # for the figure at the end
-            if config.tensorboard:
-                summary_writer()
-        with world.synchronised_errors():
-            if folder is not None and world.leads:
-                stack.enter_context(claimed(folder.path))
-                if not (resume and folder.resumable(config) is not None):
-                    folder.require_free(force)
+            _claim(folder, config, world, stack, force=force, resume=resume)
         is_limited = data is None or not data.is_held_out
         data = _samples_of(config, data, folder if resume else None)
         if world.leads and is_limited:
@@ -154,7 +147,6 @@ def run(
         stack.enter_context(torch_settings(config, world.device))
         saved = None if folder is None or not resume else read_checkpoint(folder.path)
         made, neuron = _made(config, data, network, folder, is_resumed=saved is not None)
-        is_own = not isinstance(made, Network)
         config = config if neuron is not None else with_own_neurons(config)
         network = made.to(world.device)
         world.require_same_epoch(-1 if saved is None else saved[1]["epoch"])
@@ -174,42 +166,92 @@ def run(
         written = folder if world.leads else None
         record = _Record(written, trainer)
         if saved is None:
-            if is_own:
-                _note_training(network)
-            _run_one_sample(trainer, data)
-            own = network_origin(network, is_reference(config.network)) if is_own else None
-            definition = None if neuron is None else definition_text(config, neuron)
-            origin = origin_of(config, neuron, data, own)
-            record.begin({**origin, "step_ms": times} if times else origin, definition)
+            _begin(record, trainer, data, neuron, times)
         else:
             record.load(*saved)
-        split = "held out" if data.is_held_out else "test"
         shown = console if world.leads else None
         if times and shown is not None:
             shown.print(f"{title}{measured_text(config, times)}", highlight=False, markup=False)
+        split = "held out" if data.is_held_out else "test"
         report = stack.enter_context(ProgressBar(shown, title, config.epochs, lines, split))
         report.on_begin(len(record.epochs))
-        events = TensorBoardEvents(
-            written.path / EVENTS if written and config.tensorboard else None
-        )
-        stack.enter_context(closing(events))
-        try:
-            for epoch in fit(config, network, data, report.on_batch, trainer):
-                record.add(epoch)
-                report.on_epoch(epoch)
-                events.on_epoch(epoch)
-        except ModelError as error:
-            if folder is None or not record.epochs:
-                raise
-            saved_at = f"Epoch {len(record.epochs)} is saved in {folder.path / MODEL}."
-            remedy = f"{error.remedy} {saved_at}".lstrip()
-            raise type(error)(error.where, error.problem, error.accepted, remedy) from None
+        _fit(trainer, data, record, report, folder)
         if written is not None:
             name, history = written.path.resolve().name, record.history()
             written.save_figure(
                 run_figure(name, trainer.averaged, history, trainer.intervals[0][0])
             )
         return RunResult(config, trainer.averaged, tuple(record.epochs))
+
+
+def _claim(
+    folder: RunFolder,
+    config: TrainConfig,
+    world: World,
+    stack: ExitStack,
+    *,
+    force: bool,
+    resume: bool,
+) -> None:
+    """Claim the folder of a run until the stack is closed, if a run of `config` may write there.
+
+    What the end of the run needs is asked for here, before an epoch is trained.
+    """
+    require_matplotlib("train")  # for the figure
+    if config.tensorboard:
+        summary_writer()
+    with world.synchronised_errors():
+        if world.leads:
+            stack.enter_context(claimed(folder.path))
+            if not (resume and folder.resumable(config) is not None):
+                folder.require_free(force)
+
+
+def _begin(
+    record: _Record,
+    trainer: Trainer,
+    data: Dataset,
+    neuron: Neuron | None,
+    times: dict[str, float],
+) -> None:
+    """Make the folder of a new run, after a trial of the network with one sample."""
+    config, network = trainer.config, trainer.network
+    is_own = not isinstance(network, Network)
+    if is_own:
+        _note_training(network)
+    _run_one_sample(trainer, data)
+    own = network_origin(network, is_reference(config.network)) if is_own else None
+    origin = origin_of(config, neuron, data, own)
+    definition = None if neuron is None else definition_text(config, neuron)
+    record.begin({**origin, "step_ms": times} if times else origin, definition)
+
+
+def _fit(
+    trainer: Trainer,
+    data: Dataset,
+    record: _Record,
+    report: ProgressBar,
+    folder: RunFolder | None,
+) -> None:
+    """Train the remaining epochs, and record each.
+
+    Raises:
+        ModelError: The training diverged; the message says which epoch the folder keeps.
+    """
+    config, leads = trainer.config, trainer.world.leads
+    events = folder.path / EVENTS if folder and leads and config.tensorboard else None
+    with closing(TensorBoardEvents(events)) as events_of_run:
+        try:
+            for epoch in fit(config, trainer.network, data, report.on_batch, trainer):
+                record.add(epoch)
+                report.on_epoch(epoch)
+                events_of_run.on_epoch(epoch)
+        except ModelError as error:
+            if folder is None or not record.epochs:
+                raise
+            saved_at = f"Epoch {len(record.epochs)} is saved in {folder.path / MODEL}."
+            remedy = f"{error.remedy} {saved_at}".lstrip()
+            raise type(error)(error.where, error.problem, error.accepted, remedy) from None
 
 
 def _of_samples(config: TrainConfig, data: Dataset) -> TrainConfig:
@@ -259,7 +301,7 @@ def _note_training(network: nn.Module) -> None:
         warnings.warn(
             f"run: an earlier run has trained this {type(network).__name__}, and this one goes on"
             " from its weights. For a run of its own, give a new module.",
-            stacklevel=3,
+            stacklevel=4,  # the caller of run
         )
     _TRAINED.add(network)
 
