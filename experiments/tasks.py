@@ -125,6 +125,10 @@ TASKS = (
         {"IF": 93.08, "LIF": 94.47, "PLIF": 94.74},
     ),
     Task(
+        "cifar10", "CIFAR-10, JPEG copy", "cifar10", {}, ("LIF",),
+        {"PLIF": 93.50, "LIF": 94.51, "GLIF": 94.88, "PSN": 95.3, "QIF": 96.86},
+    ),
+    Task(
         "fashion_columns", "Fashion-MNIST by columns", "fashion_columns", {}, ("LIF",),
         {"IF": 77.4, "IF, synapse filter": 80.4, "IF, feedback": 81.4},
         steps=28,
