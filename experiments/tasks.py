@@ -121,6 +121,11 @@ TASKS = (
         steps=784,
     ),
     Task(
+        "mnist_permuted_recurrent", "PS-MNIST, recurrent", "mnist_permuted_recurrent", {}, (POLE,),
+        {"ALIF": 94.3, "BRF": 95.2, "TC-LIF": 95.4, "DelRec": 96.2, "PMSN": 97.2},
+        steps=784,
+    ),
+    Task(
         "fashion_conv", "Fashion-MNIST, convolutional", "fashion_conv_neurons", {}, ("PLIF",),
         {"IF": 93.08, "LIF": 94.47, "PLIF": 94.74},
     ),
